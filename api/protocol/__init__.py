@@ -1,0 +1,1 @@
+"""Wire types and folds: pure, no FastAPI, no torch."""

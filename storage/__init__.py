@@ -1,0 +1,1 @@
+"""The ground: rows, queue and event log; knows nobody above."""

@@ -1,0 +1,114 @@
+"""Every error that Tokenpost raises on purpose. HTTP statuses for them live in `api/errors.py`."""
+
+from typing import ClassVar
+
+
+class PlatformError(Exception):
+    """Root of all errors raised on purpose.
+
+    code:      stable, machine-readable name of the fact
+    retryable: whether the same call can succeed later without a change
+    param:     the request field at fault, None where no field is
+    """
+
+    code: ClassVar[str] = "server_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class InvalidRequest(PlatformError):
+    """The request breaks the protocol or a limit of it."""
+
+    code = "invalid_request"
+
+
+class UnsupportedParameter(InvalidRequest):
+    """A field that is unknown here, or known and not yet supported."""
+
+    code = "unsupported_parameter"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """Prompt and requested output do not fit the model's context."""
+
+    code = "context_length_exceeded"
+
+
+class PreviousResponseNotFound(InvalidRequest):
+    """`previous_response_id` names no usable response of this owner."""
+
+    code = "previous_response_not_found"
+
+
+class InvalidApiKey(PlatformError):
+    """No key, or one that is unknown, revoked or expired."""
+
+    code = "invalid_api_key"
+
+
+class HostNotAllowed(PlatformError):
+    """A Host header that is not a loopback name, while no key is required."""
+
+    code = "host_not_allowed"
+
+
+class JobNotFound(PlatformError):
+    """No such job for this owner, or it was erased."""
+
+    code = "not_found"
+
+
+class ModelNotFound(PlatformError):
+    """No worker ever served this model."""
+
+    code = "model_not_found"
+
+
+class JobConflict(PlatformError):
+    """The job is in a state that does not allow this call."""
+
+    code = "conflict"
+
+
+class BodyTooLarge(PlatformError):
+    """The request body is larger than the limit."""
+
+    code = "request_too_large"
+
+
+class ModelUnavailable(PlatformError):
+    """No worker of this model is alive; a background job would be queued."""
+
+    code = "model_unavailable"
+    retryable = True
+
+
+class StorageUnavailable(PlatformError):
+    """The database or Redis does not answer."""
+
+    code = "storage_unavailable"
+    retryable = True
+
+
+class ShuttingDown(PlatformError):
+    """This process is going down; another one, or the next one, can answer."""
+
+    code = "shutting_down"
+    retryable = True
+
+
+class GenerationFailed(PlatformError):
+    """The job reached `failed`; the message is the job's own."""
+
+    code = "server_error"
+    retryable = True
+
+
+class SettingInvalid(PlatformError):
+    """A setting that stops the process at start; the message names it."""
+
+    code = "setting_invalid"

@@ -1,0 +1,1 @@
+"""The hands: generation and background work, fed by Celery."""

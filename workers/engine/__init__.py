@@ -1,0 +1,1 @@
+"""Scheduling and cache accounting in plain Python, driven through the Runner protocol."""

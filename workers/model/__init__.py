@@ -1,0 +1,1 @@
+"""The one place where torch and transformers are loaded."""

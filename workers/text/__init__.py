@@ -1,0 +1,1 @@
+"""From token ids to text: incremental detokenizer and stop strings."""
