@@ -1,0 +1,64 @@
+# Tokenpost: every command of a developer's or user's day. `make help` lists them.
+#
+#   make up ARGS="--port 8123 --home ./x"     options for `tokenpost up`
+#   make test ARGS="tests/cli -x"             options for pytest
+#   make up PYTHON=python3.12 VENV=.venv312   another interpreter, another environment
+
+SHELL := /bin/bash
+VENV ?= .venv
+# The first interpreter of these that is new enough; plain python3 otherwise, so that the complaint names it.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && exit; \
+	done; echo python3)
+ARGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+# What is installed depends on these two alone; both are older than the stamps of an environment that is up to date.
+PINS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check format lint types imports demo-model bench clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+up: $(VENV)/.installed ## install if needed, then run the whole platform on this machine
+	@$(BIN)/tokenpost up $(ARGS)
+
+test: $(VENV)/.installed-test ## run every test, starting what they need
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-test ## format check, lint, types, import rules, then every test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+format: $(VENV)/.installed-test ## rewrite the code in the one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+demo-model: $(VENV)/.installed ## train the bundled model anew (about an hour of CPU)
+	$(BIN)/python -m workers.demo.train $(ARGS)
+
+clean: ## remove the environment and every cache
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Tokenpost needs Python 3.11 or newer; $(PYTHON) is: $$("$(PYTHON)" --version 2>&1 | head -1)." >&2; \
+	  echo "Name a newer one: make up PYTHON=python3.12" >&2; exit 1; }
+	@echo "Making the environment in $(VENV) with $$("$(PYTHON)" --version) ..."
+	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "This Python cannot make environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+$(VENV)/.installed: $(PINS) | $(BIN)/python
+	@echo "Installing Tokenpost into $(VENV); the first time this takes some minutes ..."
+	@$(PIP) install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch]'
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@echo "Installing what the checks and tests need ..."
+	@$(PIP) install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,postgres,test]'
+	@touch $@
