@@ -1,11 +1,13 @@
 """Public ids: a prefix that names the kind, then time and randomness, so that rows inserted together lie together."""
 
+import re
 import secrets
 import time
 
 from storage.contract import JobKind
 
 _PREFIX = {JobKind.RESPONSE: "resp_", JobKind.CHAT: "chatcmpl-", JobKind.COMPLETION: "cmpl-"}
+_PUBLIC_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
 
 def new_job_id(kind: JobKind) -> str:
@@ -16,6 +18,11 @@ def new_job_id(kind: JobKind) -> str:
 def new_id(prefix: str) -> str:
     """A fresh id of another noun: `req_`, `key_`, ..."""
     return prefix + _suffix()
+
+
+def is_public_id(text: str) -> bool:
+    """Whether the text can be an id at all; PostgreSQL refuses some texts (NUL) even in a question."""
+    return _PUBLIC_ID.fullmatch(text) is not None
 
 
 def suffix_of(public_id: str) -> str:

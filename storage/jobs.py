@@ -1,0 +1,363 @@
+"""All queries about jobs. Every change of status is one conditional UPDATE, named by its cause."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, Update, bindparam, delete, literal_column, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from storage.columns import SecondsAfter, UtcDateTime
+from storage.contract import End, Failure, JobHeader, JobKind, JobSpec, JobStatus, Result, Usage
+from storage.errors import InvalidRequest, JobNotFound
+from storage.ids import is_public_id
+from storage.tables import Job, table_of
+from storage.transitions import sources_of
+
+_job = table_of(Job)
+_SUMMARY = [column for column in _job.c if column.key not in ("request", "context", "spec", "result")]
+_ALL_BUT_SPEC = [column for column in _job.c if column.key != "spec"]
+# Literals, not parameters: only then does a database see that its partial index answers the question.
+IS_RUNNING: ColumnElement[bool] = literal_column("status = 'in_progress'")
+
+_spec_encoder = msgspec.msgpack.Encoder()
+_spec_decoder = msgspec.msgpack.Decoder(JobSpec)
+_result_decoder = msgspec.msgpack.Decoder(Result)
+
+
+class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as its caller asked for it, before it has a row."""
+
+    job_id: str
+    owner: str
+    kind: JobKind
+    model: str
+    background: bool
+    store: bool
+    request: dict[str, object]
+    context: dict[str, object]
+    metadata: dict[str, str]
+    spec: JobSpec
+    created_at: datetime
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker gets with a job that is now its own; `attempt` guards all that it writes."""
+
+    attempt: int
+    model: str
+    spec: JobSpec
+    owner: str
+
+
+class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job was when it was cancelled or erased; `worker_id` is set when it ran."""
+
+    was: JobStatus
+    worker_id: str | None
+    attempt: int
+
+
+class JobState(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a job stands; `attempt` is its newest one."""
+
+    job_id: str
+    attempt: int
+    status: JobStatus
+    worker_id: str | None
+
+
+# --- from and to values ---
+
+
+def row_of(new: NewJob, retention_s: int) -> dict[str, object]:
+    """The column values of a new queued job, for `Writer.insert(Job, ...)`.
+
+    retention_s: how long it is kept after its end; see `StorageSettings.retention_s`
+    """
+    refuse_nul(new.metadata)
+    return {
+        "id": new.job_id,
+        "owner": new.owner,
+        "kind": new.kind,
+        "model": new.model,
+        "status": JobStatus.QUEUED,
+        "attempt": 0,
+        "background": new.background,
+        "store": new.store,
+        "request": new.request,
+        "context": new.context,
+        "metadata_": new.metadata,
+        "spec": _spec_encoder.encode(new.spec),
+        "lost_attempts": 0,
+        "retention_s": retention_s,
+        "created_at": new.created_at,
+        "sent_at": new.created_at,
+    }
+
+
+def refuse_nul(metadata: Mapping[str, str]) -> None:
+    """Raise InvalidRequest for metadata with a NUL character, which PostgreSQL cannot compare."""
+    if any("\0" in key or "\0" in value for key, value in metadata.items()):
+        raise InvalidRequest("metadata must not contain NUL characters", param="metadata")
+
+
+def header_of(job: Job) -> JobHeader:
+    """What the folds need to know of a job; from a row with its request and context."""
+    return JobHeader(
+        job_id=job.id,
+        kind=job.kind,
+        model=job.model,
+        created_at=int(job.created_at.timestamp()),
+        request=job.request,
+        context=job.context,
+        background=job.background,
+        status=job.status,
+    )
+
+
+def end_of(job: Job) -> End | None:
+    """How the job ended, as its log would tell; None while it has not."""
+    if not job.status.is_terminal or job.ended_at is None:
+        return None
+    failure = None if job.failure is None else msgspec.convert(job.failure, Failure)
+    return End(status=job.status, usage=usage_of(job), ended_at=int(job.ended_at.timestamp()), failure=failure)
+
+
+def usage_of(job: Job) -> Usage | None:
+    """The tokens of a job; None until a worker reported them."""
+    if job.prompt_tokens is None or job.completion_tokens is None:
+        return None
+    return Usage(
+        prompt_tokens=job.prompt_tokens,
+        completion_tokens=job.completion_tokens,
+        cached_tokens=job.cached_tokens or 0,
+    )
+
+
+def result_of(job: Job) -> Result:
+    """Everything that came of the job; empty when nothing is stored."""
+    return Result() if job.result is None else _result_decoder.decode(job.result)
+
+
+def spec_of(job: Job) -> JobSpec:
+    """What the worker was asked to run."""
+    return _spec_decoder.decode(job.spec)
+
+
+# --- reading ---
+
+
+def find(c: Connection, job_id: str) -> Job | None:
+    """The whole row, whoever owns it; None when absent."""
+    if not is_public_id(job_id):
+        return None
+    row = c.execute(select(_job).where(_job.c.id == job_id)).first()
+    return None if row is None else Job(**row._mapping)
+
+
+def get(c: Connection, job_id: str, owner: str) -> Job:
+    """The owner's job, the whole row; JobNotFound when absent or another owner's."""
+    job = find(c, job_id)
+    if job is None or job.owner != owner:
+        raise JobNotFound(f"No job with id '{job_id}'.")
+    return job
+
+
+def list_running_of(c: Connection, worker_id: str) -> list[JobState]:
+    """The jobs that are in progress on a worker, as the rows say."""
+    query = select(_job.c.id, _job.c.attempt, _job.c.status, _job.c.worker_id)
+    return states_of_rows(c.execute(query.where(IS_RUNNING, _job.c.worker_id == worker_id)).all())
+
+
+def liststates_of_rows(c: Connection, job_ids: Collection[str]) -> list[JobState]:
+    """Where each of these jobs stands, in no order; absent ones are left out."""
+    query = select(_job.c.id, _job.c.attempt, _job.c.status, _job.c.worker_id)
+    return states_of_rows(c.execute(query.where(_job.c.id.in_(job_ids))).all())
+
+
+def list_chat(
+    c: Connection,
+    owner: str,
+    *,
+    model: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    after: str | None = None,
+    limit: int = 20,
+    is_newest_first: bool = False,
+) -> list[Job]:
+    """The owner's stored chat completions that have a result, by age; rows without `spec`.
+
+    metadata: pairs that all must match
+    after:    an id; only those behind it in the order are listed
+    """
+    wanted = metadata or {}
+    if any("\0" in text for text in (model or "", after or "", *wanted, *wanted.values())):
+        return []
+    query = select(*_ALL_BUT_SPEC).where(literal_column("kind = 'chat' AND store"), _job.c.owner == owner)
+    query = query.where(_job.c.status.in_([JobStatus.COMPLETED, JobStatus.INCOMPLETE]))
+    if model is not None:
+        query = query.where(_job.c.model == model)
+    for key, value in wanted.items():
+        query = query.where(_job.c.metadata_[key].as_string() == value)
+    if after is not None:
+        query = query.where(_job.c.id < after if is_newest_first else _job.c.id > after)
+    query = query.order_by(_job.c.id.desc() if is_newest_first else _job.c.id).limit(limit)
+    return [Job(**row._mapping) for row in c.execute(query)]
+
+
+def list_all(
+    c: Connection,
+    *,
+    status: JobStatus | None = None,
+    model: str | None = None,
+    owner: str | None = None,
+    limit: int = 50,
+) -> list[Job]:
+    """The newest jobs first, for operators; rows without `request`, `context`, `spec` and `result`."""
+    query = select(*_SUMMARY).order_by(_job.c.created_at.desc(), _job.c.id.desc()).limit(limit)
+    if status is not None:
+        query = query.where(_job.c.status == status)
+    if model is not None:
+        query = query.where(_job.c.model == model)
+    if owner is not None:
+        query = query.where(_job.c.owner == owner)
+    return [Job(**row._mapping) for row in c.execute(query)]
+
+
+# --- changes of status ---
+
+
+def claim(c: Connection, job_id: str, worker_id: str, now: datetime) -> Claim | None:
+    """The job, now this worker's, with the next attempt number; None when it is not queued."""
+    statement = (
+        _move(job_id, JobStatus.QUEUED, JobStatus.IN_PROGRESS)
+        .values(attempt=_job.c.attempt + 1, worker_id=worker_id, started_at=now)
+        .returning(_job.c.attempt, _job.c.model, _job.c.spec, _job.c.owner)
+    )
+    row = c.execute(statement).first()
+    if row is None:
+        return None
+    return Claim(attempt=row.attempt, model=row.model, spec=_spec_decoder.decode(row.spec), owner=row.owner)
+
+
+def complete(
+    c: Connection, job_id: str, attempt: int, *, status: JobStatus, result: Result, usage: Usage, now: datetime
+) -> bool:
+    """Whether the job is now completed or incomplete; False when the attempt no longer owns it."""
+    assert status in (JobStatus.COMPLETED, JobStatus.INCOMPLETE)
+    statement = _move(job_id, JobStatus.IN_PROGRESS, status).where(_job.c.attempt == attempt)
+    return _is_done(c, statement.values(_outcome(result, usage) | ending(now)))
+
+
+def fail(
+    c: Connection,
+    job_id: str,
+    attempt: int,
+    failure: Failure,
+    result: Result | None,
+    usage: Usage | None,
+    now: datetime,
+) -> bool:
+    """Whether the running job is now failed; False when the attempt no longer owns it."""
+    statement = _move(job_id, JobStatus.IN_PROGRESS, JobStatus.FAILED).where(_job.c.attempt == attempt)
+    values = _outcome(result, usage) | ending(now) | {"failure": msgspec.to_builtins(failure)}
+    return _is_done(c, statement.values(values))
+
+
+def requeue(c: Connection, job_id: str, attempt: int, now: datetime) -> bool:
+    """Whether a draining worker gave its job back; it does not count as lost, and needs a new ticket."""
+    statement = _move(job_id, JobStatus.IN_PROGRESS, JobStatus.QUEUED).where(_job.c.attempt == attempt)
+    return _is_done(c, statement.values(worker_id=None, sent_at=now))
+
+
+def cancel(c: Connection, job_id: str, now: datetime) -> Cancelled | None:
+    """What the job was, now that it is cancelled; None when it had already ended or is absent.
+
+    A running one keeps `worker_id` and `attempt`, by which its worker settles it.
+    """
+    if not is_public_id(job_id):
+        return None
+    statement = update(_job).where(_job.c.id == job_id, _job.c.status.in_(sources_of(JobStatus.CANCELLED)))
+    statement = statement.values({"status": JobStatus.CANCELLED} | ending(now))
+    row = c.execute(statement.returning(_job.c.worker_id, _job.c.attempt)).first()
+    return None if row is None else _cancelled(row.worker_id, row.attempt)
+
+
+def settle_cancelled(c: Connection, job_id: str, attempt: int, result: Result | None, usage: Usage | None) -> bool:
+    """Whether the partial outcome of a cancelled job is now stored by the attempt that ran it."""
+    statement = update(_job).where(_job.c.id == job_id, _job.c.attempt == attempt, _job.c.status == JobStatus.CANCELLED)
+    return _is_done(c, statement.values(_outcome(result, usage)))
+
+
+def settle_orphan(c: Connection, job_id: str, attempt: int, result: Result | None, usage: Usage | None) -> bool:
+    """Whether the partial outcome of an ended job without a worker is now stored, from its log.
+
+    The row's attempt becomes `attempt + 1`, that of the END entry `{attempt + 1}-0`, so that a worker that comes back
+    settles nothing.
+    """
+    statement = update(_job).where(
+        _job.c.id == job_id,
+        _job.c.attempt == attempt,
+        _job.c.status.in_([JobStatus.CANCELLED, JobStatus.FAILED]),
+        _job.c.result.is_(None),
+    )
+    return _is_done(c, statement.values(_outcome(result, usage) | {"attempt": attempt + 1}))
+
+
+# --- what owners change, and the end ---
+
+
+def update_metadata(c: Connection, job_id: str, owner: str, metadata: Mapping[str, str]) -> None:
+    """Replace the owner's metadata of a job; JobNotFound as `get`."""
+    refuse_nul(metadata)
+    statement = update(_job).where(_job.c.id == job_id, _job.c.owner == owner).values(metadata_=dict(metadata))
+    if not is_public_id(job_id) or not _is_done(c, statement):
+        raise JobNotFound(f"No job with id '{job_id}'.")
+
+
+def erase(c: Connection, job_id: str, owner: str) -> Cancelled:
+    """What the job was, now that its row is gone; JobNotFound as `get`. Its log goes by `log.delete_logs`."""
+    erasing = delete(_job).where(_job.c.id == job_id, _job.c.owner == owner)
+    statement = erasing.returning(_job.c.status, _job.c.worker_id, _job.c.attempt)
+    row = c.execute(statement).first() if is_public_id(job_id) else None
+    if row is None:
+        raise JobNotFound(f"No job with id '{job_id}'.")
+    return Cancelled(was=row.status, worker_id=row.worker_id, attempt=row.attempt)
+
+
+# --- parts ---
+
+
+def _move(job_id: str, source: JobStatus, target: JobStatus) -> Update:
+    """The UPDATE along one legal arrow."""
+    assert source in sources_of(target), f"{source} -> {target} is no legal change"
+    return update(_job).where(_job.c.id == job_id, _job.c.status == source).values(status=target)
+
+
+def _outcome(result: Result | None, usage: Usage | None) -> dict[str, object]:
+    values: dict[str, object] = {"result": None if result is None else _spec_encoder.encode(result)}
+    if usage is not None:
+        values |= msgspec.structs.asdict(usage)
+    return values
+
+
+def ending(now: datetime) -> dict[str, object]:
+    """The columns that every end sets, as values of an UPDATE."""
+    moment = bindparam("ended_moment", now, UtcDateTime)
+    return {"ended_at": now, "erase_at": SecondsAfter(moment, _job.c.retention_s)}
+
+
+def _cancelled(worker_id: str | None, attempt: int) -> Cancelled:
+    was = JobStatus.QUEUED if worker_id is None else JobStatus.IN_PROGRESS
+    return Cancelled(was=was, worker_id=worker_id, attempt=attempt)
+
+
+def _is_done(c: Connection, statement: Update) -> bool:
+    return c.execute(statement).rowcount == 1
+
+
+def states_of_rows(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[JobState]:
+    """The states in rows of id, attempt, status and worker_id."""
+    return [JobState(job_id=row.id, attempt=row.attempt, status=row.status, worker_id=row.worker_id) for row in rows]

@@ -1,0 +1,191 @@
+"""The event log of each job in Redis: token events in order, appended by one script call per engine step.
+
+A job's log is a stream at `log_key`; entry ids are `{attempt}-{seq}`, and since ids only grow, Redis itself refuses a
+worker whose attempt is over. The same call publishes what it accepted to every API process.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from redis import Redis
+from redis.exceptions import NoScriptError
+
+from storage.contract import End, EntryKind, LogEntry, TokenEvent
+
+TOKENS_CHANNEL = "tokenpost:tokens"
+_LOG_PREFIX = "tokenpost:log:"
+_CONTROL_PREFIX = "tokenpost:control:"
+
+# job id, attempt, seq, kind, data (see encode_tokens, encode_end; empty for START)
+Row = tuple[str, int, int, int, bytes]
+EntryId = tuple[int, int]
+
+# ARGV: batch, seconds a running log lives after its last sign of life, seconds an ended log lives
+_SCRIPT = (
+    """
+local batch = cmsgpack.unpack(ARGV[1])
+local accepted, fenced, is_fenced = {}, {}, {}
+for _, row in ipairs(batch[3]) do
+  local key = '"""
+    + _LOG_PREFIX
+    + """' .. row[1]
+  local reply = redis.pcall('XADD', key, row[2] .. '-' .. row[3], 'k', row[4], 'd', row[5])
+  if type(reply) ~= 'table' or not reply.err then
+    accepted[#accepted + 1] = row
+    if row[4] == 2 then redis.call('EXPIRE', key, ARGV[3])
+    elseif row[3] % 256 <= 1 then redis.call('EXPIRE', key, ARGV[2]) end
+  elseif not string.find(reply.err, 'equal or smaller', 1, true) then
+    return redis.error_reply(reply.err)
+  else
+    local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+    local attempt = last and tonumber(string.match(last[1], '^%d+'))
+    if attempt and attempt > row[2] and not is_fenced[row[1]] then
+      is_fenced[row[1]] = true
+      fenced[#fenced + 1] = row[1]
+    end
+  end
+end
+if #accepted == #batch[3] then
+  redis.call('PUBLISH', '"""
+    + TOKENS_CHANNEL
+    + """', ARGV[1])
+elseif #accepted > 0 then
+  redis.call('PUBLISH', '"""
+    + TOKENS_CHANNEL
+    + """', cmsgpack.pack({batch[1], batch[2], accepted}))
+end
+return fenced
+"""
+)
+_SCRIPT_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+_tokens_encoder = msgspec.json.Encoder()
+_tokens_decoder = msgspec.json.Decoder(tuple[TokenEvent, ...])
+_end_decoder = msgspec.json.Decoder(End)
+_batch_encoder = msgspec.msgpack.Encoder()
+_batch_decoder = msgspec.msgpack.Decoder(tuple[str, int, list[Row]])
+# Redis packs what it packs anew with text where we had bytes.
+_repacked_decoder = msgspec.msgpack.Decoder(tuple[str, int, list[tuple[str, int, int, int, str]]])
+
+
+def log_key(job_id: str) -> str:
+    """The Redis key of a job's log."""
+    return _LOG_PREFIX + job_id
+
+
+def control_channel(worker_id: str) -> str:
+    """The channel on which a worker hears of cancelled jobs; its messages are `encode_cancel`'s."""
+    return _CONTROL_PREFIX + worker_id
+
+
+def encode_cancel(job_id: str) -> bytes:
+    """The control message that a running job was cancelled."""
+    return msgspec.json.encode({"cancel": job_id})
+
+
+def decode_cancel(message: bytes) -> str:
+    """The id of the job that was cancelled."""
+    return msgspec.json.decode(message, type=dict[str, str])["cancel"]
+
+
+def encode_tokens(events: Iterable[TokenEvent]) -> bytes:
+    """The data of a TOKENS entry: one engine step's events of one job, as JSON."""
+    return _tokens_encoder.encode(tuple(events))
+
+
+def encode_end(end: End) -> bytes:
+    """The data of an END entry, as JSON."""
+    return _tokens_encoder.encode(end)
+
+
+def decode_entry(attempt: int, seq: int, kind: int, data: bytes) -> LogEntry:
+    """The entry that travelled as a row."""
+    if kind == EntryKind.TOKENS:
+        return LogEntry(attempt=attempt, seq=seq, kind=EntryKind.TOKENS, tokens=_tokens_decoder.decode(data))
+    if kind == EntryKind.END:
+        return LogEntry(attempt=attempt, seq=seq, kind=EntryKind.END, end=_end_decoder.decode(data))
+    return LogEntry(attempt=attempt, seq=seq, kind=EntryKind.START)
+
+
+def decode_batch(blob: bytes) -> list[Row]:
+    """The rows of one message on TOKENS_CHANNEL, in order; `decode_entry(*row[1:])` gives a row's entry."""
+    try:
+        return _batch_decoder.decode(blob)[2]
+    except msgspec.ValidationError:
+        rows = _repacked_decoder.decode(blob)[2]
+        return [(job_id, attempt, seq, kind, data.encode()) for job_id, attempt, seq, kind, data in rows]
+
+
+class LogWriter:
+    """Appends to logs; of one thread. An append may be repeated after an error: Redis knows what it has."""
+
+    def __init__(self, redis: Redis, source: str, *, ttl_running_s: int = 86400, ttl_ended_s: int = 3600) -> None:
+        """source: who writes, for people who watch the channel (a worker id)."""
+        self._redis = redis
+        self._source = source
+        self._batch_no = 0
+        self._arguments = (str(ttl_running_s), str(ttl_ended_s))
+
+    def append(self, batch: Sequence[Row]) -> list[str]:
+        """Ids of jobs that a higher attempt owns, whose rows were refused; all other rows are in their logs.
+
+        Raises redis.RedisError, after which some or all rows may be in.
+        """
+        self._batch_no += 1
+        blob = _batch_encoder.encode((self._source, self._batch_no, batch))
+        try:
+            fenced = self._redis.evalsha(_SCRIPT_SHA, 0, blob, *self._arguments)
+        except NoScriptError:
+            fenced = self._redis.eval(_SCRIPT, 0, blob, *self._arguments)
+        return [job_id.decode() for job_id in fenced]
+
+
+def append_end(redis: Redis, job_id: str, attempt: int, end: End, *, ttl_ended_s: int = 3600) -> bool:
+    """Whether the END entry `{attempt + 1}-0` of a job that no worker runs is in its log.
+
+    attempt: the row's; for whoever cancels a queued or orphaned job, or fails one
+    """
+    row = (job_id, attempt + 1, 0, int(EntryKind.END), encode_end(end))
+    return not LogWriter(redis, "end", ttl_ended_s=ttl_ended_s).append([row])
+
+
+def read_log(redis: Redis, job_id: str, after: EntryId | None = None) -> list[LogEntry]:
+    """The entries of a job's log behind `after`, in order; empty when there is no log (any more)."""
+    return parse_entries(redis.xrange(log_key(job_id), min=range_start(after)) or [])
+
+
+def range_start(after: EntryId | None) -> str:
+    """The lower bound for XRANGE: what lies strictly behind an entry, or everything."""
+    return "-" if after is None else f"({after[0]}-{after[1]}"
+
+
+def parse_entries(raw: Iterable[Any]) -> list[LogEntry]:
+    """The entries that XRANGE replied.
+
+    raw: (id, fields) with bytes throughout; Any, because redis-py's types tell replies in text and bytes not apart
+    """
+    entries = []
+    for entry_id, fields in raw:
+        attempt, _, seq = entry_id.partition(b"-")
+        entries.append(decode_entry(int(attempt), int(seq), int(fields[b"k"]), fields[b"d"]))
+    return entries
+
+
+def last_ids(redis: Redis, job_ids: Sequence[str]) -> dict[str, EntryId | None]:
+    """The newest entry id of each log, None where there is no log; what a writer checks after Redis was away."""
+    pipeline = redis.pipeline(transaction=False)
+    for job_id in job_ids:
+        pipeline.xrevrange(log_key(job_id), count=1)
+    found: dict[str, EntryId | None] = {}
+    for job_id, raw in zip(job_ids, pipeline.execute(), strict=True):
+        attempt, _, seq = raw[0][0].partition(b"-") if raw else (b"", b"", b"")
+        found[job_id] = (int(attempt), int(seq)) if raw else None
+    return found
+
+
+def delete_logs(redis: Redis, job_ids: Sequence[str]) -> None:
+    """Erase the logs of these jobs."""
+    if job_ids:
+        redis.unlink(*(log_key(job_id) for job_id in job_ids))

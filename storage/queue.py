@@ -1,0 +1,213 @@
+"""The queue: Celery on Redis, one queue per model, and the thread that sends tickets to it.
+
+A ticket carries a job id and nothing else. A lost one is found by the sweeper, a doubled one is refused by the claim.
+"""
+
+import queue
+import threading
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import msgspec
+import structlog
+from celery import Celery
+from kombu import Connection
+from kombu.exceptions import KombuError, OperationalError
+from redis import Redis
+from redis.exceptions import RedisError
+
+from storage.errors import ShuttingDown
+
+GENERATE = "tokenpost.generate"
+MAINTENANCE_QUEUE = "tokenpost.maintenance"
+_QUEUE_PREFIX = "tokenpost.generate."
+_BATCH_SIZE = 256
+_SEND_ERRORS = (KombuError, OperationalError, RedisError, OSError)
+_NO_EMBED: dict[str, None] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+# Recovery is our own lease and sweeper; Celery's redelivery only has to stay out of the way.
+_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 24 * 3600,
+    "socket_keepalive": True,
+    "socket_timeout": 5,
+    "socket_connect_timeout": 2,
+}
+
+log = structlog.get_logger()
+
+
+def queue_of(model: str) -> str:
+    """The name of the queue that holds a model's tickets; Celery splits names at commas, so those are escaped."""
+    return _QUEUE_PREFIX + quote(model, safe="/:@+")
+
+
+def broker_url(redis_url: str) -> str:
+    """A redis-py URL in kombu's spelling: a socket is `redis+socket:///path?virtual_host=0`."""
+    if not redis_url.startswith("unix://"):
+        return redis_url
+    path, _, query = redis_url.removeprefix("unix://").partition("?")
+    options = dict(part.partition("=")[::2] for part in query.split("&") if part)
+    return f"redis+socket://{path}?virtual_host={options.get('db', '0')}"
+
+
+def create_celery(redis_url: str) -> Celery:
+    """The Celery app of every process that sends or takes tickets."""
+    app = Celery("tokenpost", broker=broker_url(redis_url), set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_default_queue=MAINTENANCE_QUEUE,
+        task_create_missing_queues=True,
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_acks_on_failure_or_timeout=True,
+        worker_prefetch_multiplier=1,
+        # With remote control on, Celery 5.7.0 dies at a Redis restart while tickets are unacknowledged.
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        enable_utc=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options=dict(_TRANSPORT_OPTIONS),
+    )
+    return app
+
+
+class TicketPublisher:
+    """A thread that sends tickets in batches. What it cannot send it logs and leaves to the sweeper."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis_url = redis_url
+        self._waiting: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
+        self._is_open = False
+        self._connection: Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="tickets", daemon=True)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._is_open = True
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Send what waits, but wait no longer than the timeout; the sweeper finds the rest."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._waiting.put(None)
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            log.warning("tickets_unsent_at_stop", num_tickets=self._waiting.qsize())
+
+    def send(self, job_id: str, model: str) -> None:
+        """Hand over a ticket and return at once; call it after the job's row is committed."""
+        if not self._is_open:
+            raise ShuttingDown("the ticket publisher is stopped")
+        self._waiting.put(_Ticket(job_id, queue_of(model), datetime.now(UTC).timestamp()))
+
+    def _run(self) -> None:
+        is_running = True
+        while is_running:
+            tickets = self._take()
+            is_running = tickets[-1] is not None
+            try:
+                self._send([ticket for ticket in tickets if ticket is not None])
+            except Exception:  # the thread's door: the sweeper finds what was not sent, and the thread must live
+                log.exception("ticket_publisher_failed", num_tickets=len(tickets))
+                self._disconnect()
+        self._disconnect()
+
+    def _take(self) -> "list[_Ticket | None]":
+        tickets = [self._waiting.get()]
+        while len(tickets) < _BATCH_SIZE and tickets[-1] is not None:
+            try:
+                tickets.append(self._waiting.get_nowait())
+            except queue.Empty:
+                break
+        return tickets
+
+    def _send(self, tickets: "list[_Ticket]") -> None:
+        # Once more on a fresh connection: the first sending after a restart of Redis finds the old one broken.
+        for is_last in (False, True):
+            try:
+                return self._publish(tickets)
+            except _SEND_ERRORS as error:
+                self._disconnect()
+                if is_last:
+                    log.warning("tickets_not_sent", num_tickets=len(tickets), error=str(error))
+        return None
+
+    def _publish(self, tickets: "list[_Ticket]") -> None:
+        if self._connection is None:
+            options = dict(_TRANSPORT_OPTIONS)
+            self._connection = Connection(broker_url(self._redis_url), transport_options=options)
+        producer = self._connection.Producer(serializer="json", auto_declare=False)
+        with producer.batch(max_size=_BATCH_SIZE):  # type: ignore[attr-defined]  # new in kombu 5.7, not in its stubs
+            for ticket in tickets:
+                producer.publish(
+                    ([ticket.job_id], {}, _NO_EMBED),
+                    exchange="",
+                    routing_key=ticket.queue,
+                    correlation_id=ticket.job_id,
+                    headers=_headers(ticket),
+                )
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.release()
+
+
+class _Ticket(msgspec.Struct, frozen=True):
+    job_id: str
+    queue: str
+    sent_at: float
+
+
+def _headers(ticket: _Ticket) -> dict[str, object]:
+    """Celery's message protocol 2, prebuilt; `sent_at` is our own, Unix time in seconds.
+
+    Source: https://docs.celeryq.dev/en/stable/internals/protocol.html
+    """
+    return {
+        "lang": "py",
+        "task": GENERATE,
+        "id": ticket.job_id,
+        "root_id": ticket.job_id,
+        "parent_id": None,
+        "group": None,
+        "retries": 0,
+        "timelimit": [None, None],
+        "eta": None,
+        "expires": None,
+        "argsrepr": "",
+        "kwargsrepr": "",
+        "origin": "tokenpost",
+        "ignore_result": True,
+        "sent_at": ticket.sent_at,
+    }
+
+
+class _Headers(msgspec.Struct):
+    sent_at: float
+
+
+class _Message(msgspec.Struct):
+    headers: _Headers
+
+
+_message_decoder = msgspec.json.Decoder(_Message)
+
+
+def oldest_sent_at(redis: Redis, model: str) -> datetime | None:
+    """When the ticket that has waited longest in the model's queue was sent; None when none waits."""
+    raw = redis.lindex(queue_of(model), -1)
+    if raw is None:
+        return None
+    return datetime.fromtimestamp(_message_decoder.decode(raw).headers.sent_at, UTC)
+
+
+def queue_length(redis: Redis, model: str) -> int:
+    """How many tickets wait for the model."""
+    return int(redis.llen(queue_of(model)))

@@ -1,0 +1,105 @@
+"""What the sweeper asks of the jobs: lost tickets, jobs of dead workers, jobs whose time is over."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, bindparam, delete, exists, literal_column, or_, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from storage.contract import Failure, JobStatus, WorkerStatus
+from storage.jobs import IS_RUNNING, JobState, ending, states_of_rows
+from storage.tables import Job, Worker, table_of
+
+_job = table_of(Job)
+_worker = table_of(Worker)
+_IS_QUEUED: ColumnElement[bool] = literal_column("status = 'queued'")
+WORKER_LOST = Failure(code="worker_lost", message="Every worker that ran this job was lost; it is not tried again.")
+
+
+class Ticket(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that needs a (new) ticket in the queue of its model."""
+
+    job_id: str
+    model: str
+
+
+class Recovered(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs of dead workers: those queued again, and those failed because they lost too many workers."""
+
+    tickets: list[Ticket]
+    failed: list[JobState]
+
+
+def requeue_of_dead_workers(
+    c: Connection,
+    dead_worker_ids: Collection[str],
+    *,
+    max_lost_attempts: int,
+    now: datetime,
+    limit: int = 500,
+) -> Recovered:
+    """The jobs of dead workers, given back to the queue or, after too many lost attempts, failed with `worker_lost`.
+
+    dead_worker_ids: workers that the caller's own clock found dead; those marked DEAD and those without a row are
+                     dead as well
+    """
+    lost = select(_job.c.id).where(IS_RUNNING, _has_dead_worker(dead_worker_ids)).limit(limit)
+    is_last = _job.c.lost_attempts + 1 >= max_lost_attempts
+    once_more = {"lost_attempts": _job.c.lost_attempts + 1}
+    failing = (
+        update(_job)
+        .where(_job.c.id.in_(lost), IS_RUNNING, is_last)
+        .values(once_more | ending(now) | {"status": JobStatus.FAILED, "failure": msgspec.to_builtins(WORKER_LOST)})
+        .returning(_job.c.id, _job.c.attempt, _job.c.status, _job.c.worker_id)
+    )
+    requeueing = (
+        update(_job)
+        .where(_job.c.id.in_(lost), IS_RUNNING, ~is_last)
+        .values(once_more | {"status": JobStatus.QUEUED, "worker_id": None, "sent_at": now})
+        .returning(_job.c.id, _job.c.model)
+    )
+    failed = states_of_rows(c.execute(failing).all())
+    return Recovered(tickets=_tickets(c.execute(requeueing).all()), failed=failed)
+
+
+def _has_dead_worker(dead_worker_ids: Collection[str]) -> ColumnElement[bool]:
+    is_alive = exists().where(_worker.c.id == _job.c.worker_id, _worker.c.status != WorkerStatus.DEAD)
+    return or_(_job.c.worker_id.in_(dead_worker_ids), ~is_alive)
+
+
+def list_queued_models(c: Connection) -> list[str]:
+    """The models that have queued jobs."""
+    return list(c.execute(select(_job.c.model).where(_IS_QUEUED).distinct()).scalars())
+
+
+def list_lost_tickets(c: Connection, model: str, before: datetime, limit: int = 500) -> list[Ticket]:
+    """The queued jobs whose newest ticket was sent before `before`, oldest first.
+
+    before: when the oldest ticket that still waits in the model's queue was sent (now, if none does), less some slack
+    """
+    query = select(_job.c.id, _job.c.model).where(_IS_QUEUED, _job.c.model == model, _job.c.sent_at < before)
+    return _tickets(c.execute(query.order_by(_job.c.sent_at).limit(limit)).all())
+
+
+def mark_sent(c: Connection, job_ids: Sequence[str], now: datetime) -> None:
+    """Note that these jobs get a new ticket now."""
+    statement = update(_job).where(_job.c.id == bindparam("job_id"), _IS_QUEUED).values(sent_at=bindparam("at"))
+    if job_ids:
+        c.execute(statement, [{"job_id": job_id, "at": now} for job_id in job_ids])
+
+
+def list_erasable(c: Connection, now: datetime, limit: int = 500) -> list[str]:
+    """Ids of ended jobs whose time is over, the longest overdue first."""
+    query = select(_job.c.id).where(_job.c.erase_at.is_not(None), _job.c.erase_at <= now)
+    return list(c.execute(query.order_by(_job.c.erase_at).limit(limit)).scalars())
+
+
+def erase_many(c: Connection, job_ids: Collection[str]) -> int:
+    """How many of these rows were erased."""
+    return c.execute(delete(_job).where(_job.c.id.in_(job_ids))).rowcount
+
+
+def _tickets(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[Ticket]:
+    return [Ticket(job_id=row.id, model=row.model) for row in rows]

@@ -1,0 +1,108 @@
+"""Where the ground lies: addresses of database and Redis, and how long things are kept."""
+
+import os
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from storage.errors import SettingInvalid
+
+ENV_PREFIX = "TOKENPOST_"
+_POSTGRES_SPELLINGS = ("postgresql://", "postgres://", "postgresql+psycopg://")
+
+
+class _FileSource(PydanticBaseSettingsSource):
+    """Values from files: `TOKENPOST_X_FILE=/run/secrets/x` stands for the text of that file, stripped."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
+        variable = f"{ENV_PREFIX}{field_name.upper()}_FILE"
+        path = os.environ.get(variable)
+        if not path:
+            return None, field_name, False
+        try:
+            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingInvalid(f"{variable}: cannot read {path}: {error}") from error
+
+    def __call__(self) -> dict[str, str]:
+        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+class PlatformSettings(BaseSettings):
+    """What every room's Settings share: frozen, from `TOKENPOST_*`, any of them also as `TOKENPOST_*_FILE`."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then the environment, then files that the environment names."""
+        return init_settings, env_settings, _FileSource(settings_cls)
+
+    @classmethod
+    def read(cls) -> Self:
+        """The settings of this process; SettingInvalid names the first variable that is missing or wrong."""
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            name = ENV_PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+            raise SettingInvalid(f"{name}: {first['msg']}") from error
+
+
+class StorageSettings(PlatformSettings):
+    """Settings of the ground.
+
+    database_url: sqlite:////absolute/path.db or postgresql://user:password@host/name
+    redis_url:    redis://host:port/0, rediss://... or unix:///absolute/path.sock
+    pepper:       secret that API keys are hashed with; losing it loses every key
+    lease_s:      a worker whose beat has not moved for so long is dead
+    """
+
+    database_url: str = Field(repr=False)
+    redis_url: str = Field(repr=False)
+    pepper: SecretStr | None = None
+    job_retention_stored_s: int = Field(default=30 * 86400, ge=0)
+    job_retention_unstored_s: int = Field(default=600, ge=0)
+    lease_s: float = Field(default=6.0, gt=0)
+    log_ttl_running_s: int = Field(default=86400, ge=1)
+    log_ttl_ended_s: int = Field(default=3600, ge=1)
+    max_lost_attempts: int = Field(default=3, ge=1)
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_url_has_a_known_scheme(cls, url: str) -> str:
+        return normalise_database_url(url)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url_has_a_known_scheme(cls, url: str) -> str:
+        if not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return url
+
+    def retention_s(self, store: bool) -> int:
+        """Seconds for which a job is kept after its end."""
+        return self.job_retention_stored_s if store else self.job_retention_unstored_s
+
+
+def normalise_database_url(url: str) -> str:
+    """The URL as SQLAlchemy wants it, with the one driver that we use; ValueError for any other database."""
+    for spelling in _POSTGRES_SPELLINGS:
+        if url.startswith(spelling):
+            return "postgresql+psycopg://" + url.removeprefix(spelling)
+    if url.startswith("sqlite:////") or (
+        url.startswith("sqlite:///") and Path(url.removeprefix("sqlite:///")).is_absolute()
+    ):
+        return url
+    raise ValueError("must be sqlite:////absolute/path.db or postgresql://user:password@host/name")

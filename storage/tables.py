@@ -1,0 +1,146 @@
+"""The rows: jobs, models, workers, keys and holders. The row is the truth about each of them."""
+
+from datetime import datetime
+
+from sqlalchemy import Column, Index, LargeBinary, MetaData, Table, text
+from sqlalchemy.types import JSON
+from sqlmodel import Field, SQLModel
+
+from storage.columns import EnumText, UtcDateTime
+from storage.contract import JobKind, JobStatus, WorkerStatus
+
+
+def _partial_index(name: str, condition: str, *columns: str) -> Index:
+    return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
+class Job(SQLModel, table=True):
+    """What a caller asked for, from creation to outcome.
+
+    model:         name of the model, also when no worker serves it any more
+    attempt:       runs claimed so far; the fencing token of the running one
+    worker_id:     who runs or ran it; None while queued
+    request:       the accepted wire request, as JSON values
+    context:       what the protocol computed at submission, as JSON values
+    spec, result:  msgpack of JobSpec and Result
+    failure:       JSON values of Failure
+    lost_attempts: attempts whose worker died
+    retention_s:   seconds after `ended_at` at which the row is erased
+    started_at:    when the newest attempt was claimed
+    sent_at:       when its newest ticket was handed to the queue
+    """
+
+    __tablename__ = "job"
+
+    id: str = Field(primary_key=True)
+    owner: str
+    kind: JobKind = Field(sa_column=Column(EnumText(JobKind), nullable=False))
+    model: str
+    status: JobStatus = Field(sa_column=Column(EnumText(JobStatus), nullable=False))
+    attempt: int = 0
+    worker_id: str | None = None
+    background: bool
+    store: bool
+    request: dict[str, object] = Field(sa_column=Column(JSON, nullable=False))
+    context: dict[str, object] = Field(sa_column=Column(JSON, nullable=False))
+    metadata_: dict[str, str] = Field(sa_column=Column("metadata", JSON, key="metadata_", nullable=False))
+    spec: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    result: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    failure: dict[str, str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    lost_attempts: int = 0
+    retention_s: int
+    created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    started_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    ended_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    sent_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    erase_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+
+    # Partial indexes hold few rows: a finished job, as most are, lies in none of the first two.
+    __table_args__ = (
+        _partial_index("ix_job_queued", "status = 'queued'", "model", "sent_at"),
+        _partial_index("ix_job_running", "status = 'in_progress'", "worker_id"),
+        _partial_index("ix_job_stored_chat", "kind = 'chat' AND store", "owner", "id"),
+        _partial_index("ix_job_erase_at", "erase_at IS NOT NULL", "erase_at"),
+        Index("ix_job_created_at", "created_at"),
+    )
+
+
+class Model(SQLModel, table=True):
+    """A language model that some worker served once.
+
+    card:        ModelCard as zlib-compressed msgpack
+    card_digest: SHA-256 of the uncompressed card, in hex
+    """
+
+    __tablename__ = "model"
+
+    id: str = Field(primary_key=True)
+    card: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    card_digest: str
+    created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    updated_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+
+
+class Worker(SQLModel, table=True):
+    """A generation worker's process.
+
+    beat:       counter that grows while it lives; watchers use their own clock
+    slots:      sequences or jobs that it can run at once
+    running:    jobs that it ran at its last beat
+    updated_at: its own wall clock at its last beat
+    """
+
+    __tablename__ = "worker"
+
+    id: str = Field(primary_key=True)
+    model: str = Field(index=True)
+    status: WorkerStatus = Field(sa_column=Column(EnumText(WorkerStatus), nullable=False))
+    pid: int
+    host: str
+    device: str
+    dtype: str
+    beat: int = 0
+    slots: int = 0
+    running: int = 0
+    started_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    updated_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+
+
+class Key(SQLModel, table=True):
+    """An API key; only its digest is kept.
+
+    digest: HMAC-SHA256 of the key under the pepper, in hex
+    hint:   its first and last characters, for people
+    """
+
+    __tablename__ = "key"
+
+    id: str = Field(primary_key=True)
+    owner: str
+    digest: str = Field(unique=True)
+    hint: str
+    created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    expires_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    revoked_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    last_used_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+
+
+class Holder(SQLModel, table=True):
+    """Who alone does a duty (`sweeper`); the beat shows that it still does."""
+
+    __tablename__ = "holder"
+
+    name: str = Field(primary_key=True)
+    worker_id: str
+    beat: int
+
+
+METADATA: MetaData = SQLModel.metadata
+
+
+def table_of(row: type[SQLModel]) -> Table:
+    """The SQLAlchemy table behind a row class."""
+    return METADATA.tables[str(row.__tablename__)]

@@ -1,0 +1,1 @@
+"""Tests of the ground, on real databases and a real Redis."""

@@ -1,0 +1,149 @@
+"""The schema and the promises of connections."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, Engine, create_engine, inspect, select, text
+from sqlalchemy.exc import IntegrityError
+
+from storage.database import Database, is_current, migrate
+from storage.errors import SettingInvalid, StorageUnavailable
+from storage.tables import METADATA, Holder, Worker, table_of
+from tests.services import PostgresServer
+
+
+def _description(engine: Engine) -> dict[str, object]:
+    """Everything about a schema that the database itself can tell."""
+    found = inspect(engine)
+    tables = sorted(set(found.get_table_names()) - {"alembic_version"})
+    description: dict[str, object] = {}
+    for table in tables:
+        columns = {
+            column["name"]: (str(column["type"]), column["nullable"], column["default"])
+            for column in found.get_columns(table)
+        }
+        description[table] = (columns, found.get_pk_constraint(table)["constrained_columns"])
+        uniques = found.get_unique_constraints(table)
+        description[f"{table} unique"] = sorted(tuple(unique["column_names"]) for unique in uniques)
+    with engine.connect() as connection:
+        description["indexes"] = _indexes(connection)
+    engine.dispose()
+    return description
+
+
+def _indexes(connection: Connection) -> set[str]:
+    if connection.dialect.name == "sqlite":
+        query = "SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    else:
+        query = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+    return {" ".join(statement.split()) for statement in connection.execute(text(query)).scalars()}
+
+
+def test_the_migrated_sqlite_schema_is_that_of_the_tables(sqlite_url: str, tmp_path: Path) -> None:
+    created = create_engine(f"sqlite:///{tmp_path / 'created.db'}")
+    METADATA.create_all(created)
+
+    assert _description(create_engine(sqlite_url)) == _description(created)
+
+
+def test_the_migrated_postgres_schema_is_that_of_the_tables(postgres_url: str, postgres_server: PostgresServer) -> None:
+    name = postgres_server.create()
+    created = create_engine(postgres_server.url_of(name))
+    METADATA.create_all(created)
+
+    assert _description(create_engine(postgres_url)) == _description(created)
+
+    postgres_server.drop(name)
+
+
+def test_two_processes_may_migrate_at_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    with ThreadPoolExecutor(3) as threads:
+        for done in [threads.submit(migrate, url) for _ in range(3)]:
+            done.result()
+
+    database = Database(url)
+    assert is_current(database)
+    database.dispose()
+
+
+def test_a_database_that_was_never_migrated_is_not_current(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'empty.db'}")
+    assert not is_current(database)
+    database.dispose()
+
+
+def test_a_migration_of_a_current_database_changes_nothing(database_url: str) -> None:
+    migrate(database_url)
+    database = Database(database_url)
+    assert is_current(database)
+    database.dispose()
+
+
+def test_a_commit_on_sqlite_is_flushed_to_disk(sqlite_database: Database) -> None:
+    with sqlite_database.connect() as c:
+        assert c.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert c.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        assert c.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        assert c.exec_driver_sql("PRAGMA busy_timeout").scalar() == 8000
+
+
+def test_a_failing_transaction_leaves_nothing(database: Database) -> None:
+    holder = table_of(Holder)
+
+    def insert_twice() -> None:
+        with database.begin() as c:
+            c.execute(holder.insert().values(name="a", worker_id="w", beat=1))
+            c.execute(holder.insert().values(name="a", worker_id="w", beat=1))
+
+    with pytest.raises(IntegrityError):
+        insert_twice()
+
+    with database.connect() as c:
+        assert c.execute(select(holder)).all() == []
+
+
+def test_readers_see_only_what_is_committed_and_never_wait(database: Database) -> None:
+    holder = table_of(Holder)
+    with database.begin() as writing, database.connect() as reading:
+        writing.execute(holder.insert().values(name="a", worker_id="w", beat=1))
+        assert reading.execute(select(holder)).all() == []
+
+    with database.connect() as reading:
+        assert len(reading.execute(select(holder)).all()) == 1
+
+
+def test_times_come_back_as_aware_utc_to_the_microsecond(database: Database) -> None:
+    worker = table_of(Worker)
+    moment = datetime(2026, 11, 21, 1, 2, 3, 456789, tzinfo=timezone(timedelta(hours=2)))
+    values = {"id": "w", "model": "m", "status": "ready", "pid": 1, "host": "h", "device": "cpu", "dtype": "float32"}
+    with database.begin() as c:
+        c.execute(worker.insert().values(**values, beat=0, slots=1, running=0, started_at=moment, updated_at=moment))
+
+    with database.connect() as c:
+        found = c.execute(select(worker.c.started_at)).scalar_one()
+    assert found == moment
+    assert found.tzinfo is UTC
+
+
+def test_a_database_that_is_away_is_storage_unavailable(tmp_path: Path) -> None:
+    for url in (f"sqlite:///{tmp_path}/no/such/folder/x.db", f"postgresql://postgres@/x?host={tmp_path}"):
+        database = Database(url)
+        with pytest.raises(StorageUnavailable), database.connect() as c:
+            c.execute(text("SELECT 1"))
+        database.dispose()
+
+
+def test_postgres_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(SettingInvalid, match=r"tokenpost\[postgres\]"):
+        Database("postgresql://x/y")
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "sqlite://", "sqlite:///relative.db", "nonsense"])
+def test_an_unknown_database_is_refused_by_name(url: str) -> None:
+    with pytest.raises(SettingInvalid, match="TOKENPOST_DATABASE_URL"):
+        Database(url)

@@ -1,0 +1,194 @@
+"""Group commit: durable before the answer, in order, and one failure alone."""
+
+import asyncio
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy.exc import IntegrityError
+
+from storage.database import Database
+from storage.errors import JobNotFound, ShuttingDown, StorageUnavailable
+from storage.tables import Holder, table_of
+from storage.writer import Writer
+
+_holder = table_of(Holder)
+
+
+def _values(name: str) -> dict[str, object]:
+    return {"name": name, "worker_id": "w", "beat": 0}
+
+
+def _names(database: Database) -> list[str]:
+    with database.connect() as c:
+        return list(c.execute(select(_holder.c.name).order_by(_holder.c.name)).scalars())
+
+
+class _Gate:
+    """Holds the writer inside an operation, so that what comes meanwhile is one group."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._entered, self._open = threading.Event(), threading.Event()
+        self.done = writer.submit(self._wait)
+        assert self._entered.wait(5)
+
+    def _wait(self, c: Connection) -> None:
+        self._entered.set()
+        assert self._open.wait(5)
+
+    def open(self) -> None:
+        self._open.set()
+        self.done.result(5)
+
+
+def test_a_row_is_committed_when_its_future_is_done(database: Database, writer: Writer) -> None:
+    writer.insert(Holder, _values("a")).result(5)
+    assert _names(database) == ["a"]
+
+
+def test_an_operation_returns_its_value_and_sees_what_came_before(writer: Writer) -> None:
+    gate = _Gate(writer)
+    writer.insert(Holder, _values("a"))
+    writer.insert(Holder, _values("b"))
+    count = writer.submit(lambda c: c.execute(select(func.count()).select_from(_holder)).scalar_one())
+    writer.submit(lambda c: c.execute(delete(_holder)))
+    later = writer.submit(lambda c: c.execute(select(func.count()).select_from(_holder)).scalar_one())
+    gate.open()
+
+    assert count.result(5) == 2
+    assert later.result(5) == 0
+
+
+def test_one_failing_operation_fails_alone(database: Database, writer: Writer) -> None:
+    def write_and_raise(c: Connection) -> None:
+        c.execute(_holder.insert().values(_values("half")))
+        raise JobNotFound("no such job")
+
+    gate = _Gate(writer)
+    before = [writer.insert(Holder, _values(f"before{i}")) for i in range(3)]
+    raising = writer.submit(write_and_raise)
+    broken: Future[object] = writer.submit(lambda c: c.execute(text("SELECT nonsense FROM nowhere")))
+    doubled = [writer.insert(Holder, _values("same")) for _ in range(2)]
+    after = writer.submit(lambda c: c.execute(_holder.insert().values(_values("z")).returning(_holder.c.name)).scalar())
+    gate.open()
+
+    for future in before:
+        assert future.result(5) is None
+    with pytest.raises(JobNotFound, match="no such job"):
+        raising.result(5)
+    assert broken.exception(5) is not None
+    assert doubled[0].result(5) is None
+    with pytest.raises(IntegrityError):
+        doubled[1].result(5)
+    assert after.result(5) == "z"
+    assert _names(database) == ["before0", "before1", "before2", "same", "z"]
+
+
+def test_a_group_is_one_commit(database: Database, writer: Writer) -> None:
+    seen: list[int] = []
+    gate = _Gate(writer)
+    futures = [writer.insert(Holder, _values(f"{i:03}")) for i in range(200)]
+    futures[0].add_done_callback(lambda _: seen.append(len(_names(database))))
+    gate.open()
+    futures[-1].result(5)
+
+    assert seen == [200]
+
+
+def test_stop_commits_what_waits_and_refuses_what_comes(database: Database) -> None:
+    writer = Writer(database)
+    writer.start()
+    gate = _Gate(writer)
+    futures = [writer.insert(Holder, _values(f"{i:04}")) for i in range(1000)]
+    stopping = threading.Thread(target=writer.stop)
+    stopping.start()
+    gate.open()
+    stopping.join()
+
+    assert all(future.done() for future in futures)
+    assert len(_names(database)) == 1000
+    with pytest.raises(ShuttingDown):
+        writer.insert(Holder, _values("late"))
+
+
+def test_a_cancelled_future_is_not_written(database: Database, writer: Writer) -> None:
+    gate = _Gate(writer)
+    given_up = writer.insert(Holder, _values("a"))
+    kept = writer.insert(Holder, _values("b"))
+    assert given_up.cancel()
+    gate.open()
+    kept.result(5)
+
+    assert _names(database) == ["b"]
+
+
+def test_a_database_that_is_away_fails_what_waits_and_the_writer_lives(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'later' / 'x.db'}")
+    writer = Writer(database)
+    writer.start()
+    with pytest.raises(StorageUnavailable):
+        writer.submit(lambda c: c.execute(text("SELECT 1")).scalar()).result(5)
+
+    (tmp_path / "later").mkdir()
+    assert writer.submit(lambda c: c.execute(text("SELECT 1")).scalar()).result(5) == 1
+    writer.stop()
+    database.dispose()
+
+
+def test_a_lost_connection_fails_what_it_held_and_the_writer_goes_on(postgres_url: str) -> None:
+    def die(c: Connection) -> None:
+        c.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    database = Database(postgres_url)
+    writer = Writer(database)
+    writer.start()
+    gate = _Gate(writer)
+    innocent = writer.insert(Holder, _values("a"))
+    guilty = writer.submit(die)
+    gate.open()
+    for future in (innocent, guilty):
+        with pytest.raises(StorageUnavailable):
+            future.result(5)
+
+    writer.insert(Holder, _values("b")).result(5)
+    assert _names(database) == ["b"]
+    writer.stop()
+    database.dispose()
+
+
+async def test_callers_on_an_event_loop_get_values_errors_and_order(database: Database, writer: Writer) -> None:
+    def refuse(c: Connection) -> None:
+        raise JobNotFound("no such job")
+
+    rows = [writer.add(Holder, _values(f"{i:03}")) for i in range(100)]
+    outcomes = await asyncio.gather(*rows, writer.call(refuse), return_exceptions=True)
+
+    assert outcomes[:100] == [None] * 100
+    assert isinstance(outcomes[100], JobNotFound)
+    assert await writer.call(lambda c: c.execute(select(func.count()).select_from(_holder)).scalar_one()) == 100
+
+
+async def test_a_caller_that_leaves_does_not_disturb_the_others(database: Database, writer: Writer) -> None:
+    gate = _Gate(writer)
+    leaving = asyncio.create_task(writer.add(Holder, _values("a")))
+    staying = asyncio.create_task(writer.add(Holder, _values("b")))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.sleep(0)
+    await asyncio.to_thread(gate.open)
+    await staying
+
+    assert "b" in _names(database)
+
+
+def test_many_threads_write_at_once(database: Database, writer: Writer) -> None:
+    def insert(name: str) -> None:
+        for i in range(20):
+            writer.insert(Holder, _values(f"{name}{i}")).result(10)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(insert, "abcdefgh"))
+
+    assert len(_names(database)) == 160
