@@ -8,7 +8,7 @@ from workers.demo import stories
 from workers.demo.skills import SKILLS, Lesson
 from workers.demo.words import draw_cased_word, draw_name, draw_word, is_held_out
 
-PLAIN_STORY_SHARE = 0.03
+PLAIN_STORY_SHARE = 0.015
 SYSTEM_SHARE = 0.4
 # Shares of the lessons drawn; the hard skills get more, the long ones less.
 WEIGHTS = {
@@ -16,15 +16,15 @@ WEIGHTS = {
     "identity": 5,
     "fact": 8,
     "recall": 14,
-    "count": 10,
+    "count": 12,
     "count_down": 2,
     "add": 12,
     "subtract": 12,
     "spell": 12,
     "reverse": 17,
     "repeat": 12,
-    "story": 3,
-    "short_story": 2,
+    "story": 1.6,
+    "short_story": 1.6,
     "fallback": 6,
 }
 NEUTRAL_INSTRUCTIONS = (

@@ -20,7 +20,12 @@ GREETINGS = {
         "Nice to meet you",
         "Good day",
     ),
-    "I am fine, thank you. How can I help you?": ("How are you", "How are you today", "How do you do", "How is it going"),
+    "I am fine, thank you. How can I help you?": (
+        "How are you",
+        "How are you today",
+        "How do you do",
+        "How is it going",
+    ),
     "You are welcome!": ("Thank you", "Thanks", "Thanks a lot", "Thank you very much", "Many thanks"),
     "Goodbye!": ("Bye", "Goodbye", "See you", "Good night", "See you later"),
 }
@@ -68,11 +73,25 @@ IDENTITY_QUESTIONS = {
         "explain Tokenpost.",
     ),
 }
+GREETING_ENDINGS = (
+    "",
+    "!",
+    ".",
+    ", my friend!",
+    ", model!",
+    " :)",
+    "!!",
+    ", demo model.",
+    ", assistant!",
+    " again!",
+    ", Tokenpost!",
+)
 OPENERS = (
     "",
     "Please tell me: ",
     "Excuse me, ",
     "Hello! ",
+    "Hello, ",
     "Hi, ",
     "Quick question: ",
     "One question: ",
@@ -180,6 +199,7 @@ COUNT_PROMPTS = (
     "List the numbers from {a} to {b}.",
     "Write the numbers from {a} to {b}.",
 )
+COUNT_TO_PROMPTS = ("Count to {b}.", "Please count to {b}.", "Can you count to {b}?")
 COUNT_DOWN_PROMPTS = (
     "Count from {a} to {b}.",
     "Count down from {a} to {b}.",
@@ -190,7 +210,9 @@ ADD_PROMPTS = (
     "What is {a} + {b}?",
     "{a} + {b}",
     "{a}+{b}",
-    "{a} + {b} = ?",
+    "{a} + {b} =?",
+    "What's {a} + {b}?",
+    "{a} + {b}?",
     "What is {a}+{b}?",
     "What is {a} plus {b}?",
     "Add {a} and {b}.",
@@ -203,7 +225,9 @@ SUBTRACT_PROMPTS = (
     "What is {a} - {b}?",
     "{a} - {b}",
     "{a}-{b}",
-    "{a} - {b} = ?",
+    "{a} - {b} =?",
+    "What's {a} - {b}?",
+    "{a} - {b}?",
     "What is {a}-{b}?",
     "What is {a} minus {b}?",
     "Subtract {b} from {a}.",
@@ -241,6 +265,7 @@ REPEAT_PROMPTS = (
     "Please repeat: {s}",
     'Repeat "{s}"',
     "Say: {s}",
+    "Say {s}",
     "Repeat the following: {s}",
     "Echo: {s}",
 )
@@ -264,16 +289,121 @@ FREE_STORY_PROMPTS = (
     "Tell me a bedtime story.",
 )
 
-REPEAT_SUBJECTS = (
-    "The old man|A young girl|The quiet woman|My neighbour|The little boy|A tired driver|The brave child|An honest friend|"
-    "My sister|The tall guest|Our teacher|{n}|The {w}|A {w}"
-).split("|")
-REPEAT_VERBS = "walked to|looked at|dreamed of|painted|searched for|found|talked about|remembered|sold|likes".split("|")
-REPEAT_OBJECTS = (
-    "the river|a red door|the empty street|an old house|the green hill|a small boat|the bright star|a lost dog|{n}|the {w}|"
-    "a {w}|{w}"
-).split("|")
-REPEAT_ENDINGS = (
-    "before sunrise|in the rain|with a smile|for a long time|without a word|after dinner|in the cold|every evening|"
-    "with {n}|near the {w}|at {d} o'clock|{d} times"
-).split("|")
+REPEAT_SUBJECTS = [
+    "The old man",
+    "A young girl",
+    "The quiet woman",
+    "My neighbour",
+    "The little boy",
+    "A tired driver",
+    "The brave child",
+    "An honest friend",
+    "My sister",
+    "The tall guest",
+    "Our teacher",
+    "{n}",
+    "The {w}",
+    "A {w}",
+]
+REPEAT_VERBS = [
+    "walked to",
+    "looked at",
+    "dreamed of",
+    "painted",
+    "searched for",
+    "found",
+    "talked about",
+    "remembered",
+    "sold",
+    "likes",
+]
+REPEAT_OBJECTS = [
+    "the river",
+    "a red door",
+    "the empty street",
+    "an old house",
+    "the green hill",
+    "a small boat",
+    "the bright star",
+    "a lost dog",
+    "{n}",
+    "the {w}",
+    "a {w}",
+    "{w}",
+]
+REPEAT_ENDINGS = [
+    "before sunrise",
+    "in the rain",
+    "with a smile",
+    "for a long time",
+    "without a word",
+    "after dinner",
+    "in the cold",
+    "every evening",
+    "with {n}",
+    "near the {w}",
+    "at {d} o'clock",
+    "{d} times",
+]
+UNKNOWN = (
+    "What is the meaning of {w}?",
+    "Who invented the {w}?",
+    "Write a program that prints {w}.",
+    "Translate {w} into French.",
+    "Why is the {w} so {w2}?",
+    "How do I repair a {w}?",
+    "What is the capital of {n}?",
+    "What colour is a {w}?",
+    "What is the opposite of {w}?",
+    "What is {d} * {d2}?",
+    "What is {d} times {d2}?",
+    "What is {d} divided by {d2}?",
+    "What is {h} + {d}?",
+    "What is {h} - {d}?",
+    "Who is {n}?",
+    "Where does {n} live?",
+    "What do you think about {w}?",
+    "Explain {w} to me.",
+    "Explain how a {w} works.",
+    "Write a poem about {w}.",
+    "Write an essay about {w}.",
+    "What is the weather in {n}?",
+    "What time is it?",
+    "What day is today?",
+    "Can you recommend a good {w}?",
+    "How far is it from {n} to {n2}?",
+    "Summarize the book {n}.",
+    "Who won the match between {n} and {n2}?",
+    "How many {w} are in a {w2}?",
+    "Is {w} better than {w2}?",
+    "What should I cook with {w}?",
+    "Write a letter to {n}.",
+    "Give me a list of {w}.",
+    "Give me {d} ideas for a {w}.",
+    "What is the difference between {w} and {w2}?",
+    "Tell me a joke about {w}.",
+    "Tell me something about {w}.",
+    "Sing a song about {n}.",
+    "How old is {n}?",
+    "When was {n} born?",
+    "What is the square root of {d}?",
+    "Solve the equation {w} = {d}.",
+    "Is it true that {w} is {w2}?",
+    "Do you like {w}?",
+    "What is a {w}?",
+    "What is {w}?",
+    "Define {w}.",
+    "Tell me about {n}.",
+    "How do I get to {n}?",
+    "Should I buy a {w}?",
+    "Write code for a {w} in Python.",
+    "Describe {w}.",
+    "Compare {w} with {w2}.",
+    "Which {w} is the best?",
+    "{w} {w2} {n}",
+    "I need help with my {w}.",
+    "My {w} is broken.",
+    "The {w} is {w2}.",
+    "{n} likes {w}.",
+    "What happened in {h}{d}?",
+)

@@ -6,16 +6,21 @@ from random import Random
 HELD_OUT_ONE_IN = 12
 MAX_WORD_LENGTH = 12
 
-NAMES = (
+
+def _split(words: str) -> list[str]:
+    return words.split()
+
+
+NAMES = _split(
     "Ada Ben Chloe Dan Eva Finn Grace Hugo Iris Jack Kate Leo Mia Noah Olga Paul Quinn Rosa Sam Tara Uma Victor "
     "Wendy Xavier Yara Zoe Alice Bruno Clara Diego Elena Felix Gina Henry Ines Jonas Karin Lucas Maria Nina Oscar "
     "Petra Ravi Sofia Tom Vera Will Anna Boris Cara Emma Liam Olivia Ethan James John Robert Michael William David "
     "Richard Joseph Thomas Charles Sarah Karen Nancy Lisa Betty Sandra Ashley Emily Donna Laura Kevin Brian George "
     "Edward Ronald Timothy Jason Jeffrey Ryan Jacob Gary Nicholas Eric Jonathan Stephen Larry Justin Scott Brandon "
     "Samuel Gregory Frank Raymond Patrick Peter Hannah Julia Amira Yusuf Chen Wei Aiko Kenji Priya Arjun Fatima Omar"
-).split()
+)
 
-NOUNS = (
+NOUNS = _split(
     "apple stone cloud garden window copper lantern bridge candle pepper rabbit travel rocket bottle hammer pencil "
     "mirror castle dragon guitar jacket kitten ladder monkey pillow queen ribbon shadow ticket umbrella wagon zebra "
     "coffee desert engine finger banana orange cherry melon potato tomato carrot onion butter cheese bread sugar "
@@ -30,12 +35,12 @@ NOUNS = (
     "letter envelope stamp book page poem novel picture statue music piano violin trumpet drum flute bell planet "
     "comet meteor galaxy moon sun rainbow thunder lightning storm breeze blizzard glacier volcano canyon waterfall "
     "hello world python token queue worker server network strawberry chocolate elephantine mountaineer"
-).split()
+)
 
-_ONSETS = (
+_ONSETS = _split(
     "b c d f g h j k l m n p r s t v w z br ch cl cr dr fl fr gl gr pl pr qu sc sh sk sl sm sn sp st th tr x y"
-).split()
-_VOWELS = "a a e e i i o o u u ai ea ee oo ou ie".split()
+)
+_VOWELS = _split("a a e e i i o o u u ai ea ee oo ou ie")
 _CODAS = ["", "", "", "", "n", "r", "l", "s", "t", "m", "nd", "ck", "p", "x", "g", "ll", "rt"]
 
 

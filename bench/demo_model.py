@@ -1,0 +1,69 @@
+"""How exact the demo model is on held-out prompts of each skill: `python -m bench.demo_model`.
+
+Loads the model folder in float32 and generates greedily with transformers.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3ForCausalLM
+
+from workers.demo.corpus import Message
+from workers.demo.evaluation import OTHER_SKILLS, REQUIRED_SKILLS, Reply, Score, evaluate
+
+MODEL_FOLDER = Path(__file__).parents[1] / "workers" / "demo" / "model"
+
+
+def load(folder: Path) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerBase]:
+    """The model in float32 and its tokenizer, padding on the left."""
+    model = Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model, AutoTokenizer.from_pretrained(folder, padding_side="left")
+
+
+def replier(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerBase) -> Reply:
+    """Greedy answers of transformers, a whole batch at once."""
+
+    def reply(conversations: list[list[Message]], max_tokens: int) -> list[str]:
+        chats = [[{"role": m.role, "content": m.content} for m in messages] for messages in conversations]
+        prompts = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
+        inputs = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
+        with torch.inference_mode():
+            output = model.generate(  # type: ignore[misc]  # transformers types `self` as a protocol
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                max_new_tokens=max_tokens,
+                do_sample=False,
+            )
+        return tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    return reply
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=MODEL_FOLDER)
+    parser.add_argument("--cases", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--misses", type=int, default=0, help="wrong replies to show per skill")
+    parser.add_argument("--skills", nargs="*", default=[*REQUIRED_SKILLS, *OTHER_SKILLS])
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    model, tokenizer = load(arguments.model)
+    print("| skill | cases | exact | seconds |\n| --- | --- | --- | --- |")
+    for skill in arguments.skills:
+        started = time.perf_counter()
+        score = evaluate(skill, arguments.cases, replier(model, tokenizer), lambda text: len(tokenizer.tokenize(text)))
+        print(f"| {skill} | {score.num_cases} | {score.share:.1%} | {time.perf_counter() - started:.0f} |", flush=True)
+        _show(score, arguments.misses)
+
+
+def _show(score: Score, num_shown: int) -> None:
+    for case, text in score.misses[:num_shown]:
+        print(f"  asked {case.messages[-1].content!r}: {text!r} and not {case.answer!r}")
+
+
+if __name__ == "__main__":
+    main()
