@@ -1,0 +1,71 @@
+"""How a prompt and its output share the context of a model."""
+
+from collections.abc import Callable, Sequence
+
+from storage.errors import ContextLengthExceeded
+
+# A chat that had to lose its oldest turns keeps at least this share of the context for the answer.
+_ANSWER_SHARE = 8
+
+
+def output_budget(num_prompt_tokens: int, wanted: int | None, context_length: int, *, field: str) -> int:
+    """The limit of output tokens: as wanted, or all that the prompt leaves.
+
+    raises: ContextLengthExceeded naming `field` when they do not fit together
+    """
+    room = context_length - num_prompt_tokens
+    if room >= (wanted or 1):
+        return wanted or room
+    raise ContextLengthExceeded(_sentence(num_prompt_tokens, wanted, context_length), param=field)
+
+
+def _sentence(num_prompt_tokens: int, wanted: int | None, context_length: int) -> str:
+    """OpenAI's wording."""
+    limit = f"This model's maximum context length is {context_length} tokens."
+    if wanted is None or num_prompt_tokens >= context_length:
+        # "At least": a hopelessly long text is not counted to its end.
+        return f"{limit} However, your input resulted in at least {num_prompt_tokens} tokens. Please reduce its length."
+    total = num_prompt_tokens + wanted
+    shares = f"{num_prompt_tokens} in the input, {wanted} in the output"
+    return f"{limit} However, you requested {total} tokens ({shares}). Please reduce the length of the input or output."
+
+
+def fitting_prompt(
+    messages: Sequence[dict[str, str]],
+    encode: Callable[[Sequence[dict[str, str]]], tuple[int, ...]],
+    wanted: int | None,
+    context_length: int,
+) -> tuple[int, ...]:
+    """Token ids of the chat without as few of its oldest turns as need go; of the last turn alone if nothing fits.
+
+    System messages stay, and what remains begins with a user's message. Encodes a logarithmic number of times.
+    """
+    whole = encode(messages)
+    if len(whole) + (wanted or 1) <= context_length:
+        return whole
+    room = context_length - (wanted or max(1, context_length // _ANSWER_SHARE))
+    cuts = _cuts_of(messages)
+    low, high, best = 0, len(cuts) - 1, whole
+    while low <= high:
+        middle = (low + high) // 2
+        ids = encode(_without_before(messages, cuts[middle]))
+        if len(ids) <= room:
+            high, best = middle - 1, ids
+        else:
+            low = middle + 1
+            best = ids if len(ids) < len(best) else best
+    return best
+
+
+def _is_system(message: dict[str, str]) -> bool:
+    return message["role"] in ("system", "developer")
+
+
+def _cuts_of(messages: Sequence[dict[str, str]]) -> list[int]:
+    """Where a shortened chat may begin: at each user's message but one that already stands first."""
+    spoken = [index for index, message in enumerate(messages) if not _is_system(message)]
+    return [index for index in spoken[1:] if messages[index]["role"] == "user"]
+
+
+def _without_before(messages: Sequence[dict[str, str]], cut: int) -> list[dict[str, str]]:
+    return [message for index, message in enumerate(messages) if index >= cut or _is_system(message)]

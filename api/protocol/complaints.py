@@ -1,0 +1,72 @@
+"""What a client is told about a field that was refused: pydantic's finding in OpenAI's words."""
+
+from collections.abc import Mapping
+from typing import cast
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from storage.errors import InvalidRequest, UnsupportedParameter
+
+UNSUPPORTED = "unsupported_parameter"
+# Tags of unions begin with this mark: pydantic writes them into an error's path, and no field is called so.
+TAG = "~"
+# The name under which a check of a whole object says which of its fields is at fault.
+FIELD = "field"
+_MAX_PARAM = 200
+
+_WANTED = {
+    "string_type": "a string",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "bool_type": "a boolean",
+    "list_type": "an array",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+
+
+def complaint_of(refusal: ValidationError) -> InvalidRequest:
+    """The error to raise for the first thing that pydantic found wrong."""
+    found = refusal.errors(include_url=False)[0]
+    param = _path_of(found) or None
+    if found["type"] == UNSUPPORTED:
+        return UnsupportedParameter(f"Unsupported parameter: '{param}' {found['msg']}.", param=param)
+    if found["type"] == "extra_forbidden":
+        return UnsupportedParameter(f"Unknown parameter: '{param}'.", param=param)
+    return InvalidRequest(_sentence_of(found, param), param=param)
+
+
+def _path_of(found: ErrorDetails) -> str:
+    """Where the fault is, dotted: `messages.0.content`; never longer than the field names we know need."""
+    steps = [str(step) for step in found["loc"]]
+    steps += [str(step) for name, step in found.get("ctx", {}).items() if name == FIELD]
+    path = ".".join(step for step in steps if not step.startswith(TAG) and step != "[key]")
+    return path if len(path) <= _MAX_PARAM else path[:_MAX_PARAM] + "..."
+
+
+def _sentence_of(found: ErrorDetails, param: str | None) -> str:
+    """OpenAI's wording where there is one; it never repeats the client's value, which may be long or private."""
+    kind = found["type"]
+    limits = cast(Mapping[str, object], found.get("ctx", {}))
+    if kind == "missing":
+        return f"Missing required parameter: '{param}'."
+    if kind in _WANTED:
+        return f"Invalid type for '{param}': expected {_WANTED[kind]}."
+    if kind == "greater_than_equal":
+        return f"Invalid '{param}': below the minimum value. Expected a value >= {limits['ge']}."
+    if kind == "less_than_equal":
+        return f"Invalid '{param}': above the maximum value. Expected a value <= {limits['le']}."
+    if kind in ("string_too_long", "too_long"):
+        return f"Invalid '{param}': too long. Expected at most {limits['max_length']} {_things(kind)}."
+    if kind in ("string_too_short", "too_short"):
+        return f"Invalid '{param}': too short. Expected at least {limits['min_length']} {_things(kind)}."
+    if kind == "literal_error":
+        return f"Invalid value for '{param}': expected {limits['expected']}."
+    return f"Invalid '{param}': {found['msg']}."
+
+
+def _things(kind: str) -> str:
+    return "characters" if kind.startswith("string") else "elements"

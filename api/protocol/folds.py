@@ -1,0 +1,66 @@
+"""The doors of this room for reading: which fold and which object a job's kind has."""
+
+from collections.abc import Iterable
+from typing import Protocol, assert_never
+
+from api.protocol.chat_object import chat_object, num_chat_choices
+from api.protocol.chunk_fold import ChatFold, CompletionFold
+from api.protocol.completion_object import completion_object, num_completion_choices
+from api.protocol.outcome import outcome_of
+from api.protocol.response_fold import ResponseFold
+from api.protocol.response_object import response_object
+from storage.contract import End, JobHeader, JobKind, LogEntry, Result
+
+
+class Fold(Protocol):
+    """A protocol's stream, frame by frame. The same log gives the same bytes, live or replayed."""
+
+    def open(self) -> list[bytes]:
+        """The frames known before any entry; call it once, first."""
+
+    def feed(self, entry: LogEntry) -> list[bytes]:
+        """The frames that `entry` adds; entries come once each and in order. `[DONE]` is not among them."""
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the terminal frame was given."""
+
+
+def fold_of(header: JobHeader) -> Fold:
+    """A fresh fold for a job."""
+    match header.kind:
+        case JobKind.RESPONSE:
+            return ResponseFold(header)
+        case JobKind.CHAT:
+            return ChatFold(header)
+        case JobKind.COMPLETION:
+            return CompletionFold(header)
+        case _:
+            assert_never(header.kind)
+
+
+def skip_of(kind: JobKind, starting_after: int) -> int:
+    """How many frames a resumed stream leaves out: up to a sequence number that was seen, or a count of chunks."""
+    return starting_after + 1 if kind is JobKind.RESPONSE else starting_after
+
+
+def object_of(
+    header: JobHeader,
+    entries: Iterable[LogEntry] | Result,
+    end: End | None = None,
+    *,
+    metadata: dict[str, str] | None = None,
+) -> dict[str, object]:
+    """The job as its protocol shows it, complete or so far; `end` may stand among the entries instead.
+
+    metadata: a chat's pairs as they are now; None when they were never changed
+    """
+    match header.kind:
+        case JobKind.RESPONSE:
+            return response_object(header, outcome_of(entries, end, 1))
+        case JobKind.CHAT:
+            return chat_object(header, outcome_of(entries, end, num_chat_choices(header)), metadata)
+        case JobKind.COMPLETION:
+            return completion_object(header, outcome_of(entries, end, num_completion_choices(header)))
+        case _:
+            assert_never(header.kind)

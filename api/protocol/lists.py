@@ -1,0 +1,62 @@
+"""OpenAI's list objects, deleted objects, and the stored messages of a chat."""
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+from storage.contract import JobHeader, JobKind
+from storage.errors import InvalidRequest
+
+_DELETED = {
+    JobKind.RESPONSE: "response",
+    JobKind.CHAT: "chat.completion.deleted",
+    JobKind.COMPLETION: "text_completion.deleted",
+}
+
+
+def list_object(data: Sequence[dict[str, object]], *, has_more: bool) -> dict[str, object]:
+    """A page of a list; `first_id` and `last_id` are those of `data`."""
+    return {
+        "object": "list",
+        "data": list(data),
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": has_more,
+    }
+
+
+def page_of(
+    items: Sequence[dict[str, object]], *, limit: int, order: Literal["asc", "desc"], after: str | None
+) -> dict[str, object]:
+    """A page of `items`, which are oldest first; raises InvalidRequest when `after` names none of them."""
+    ordered = list(items) if order == "asc" else list(reversed(items))
+    start = 0
+    if after is not None:
+        ids = [item["id"] for item in ordered]
+        if after not in ids:
+            raise InvalidRequest(f"No item of this list has the id '{after[:100]}'.", param="after")
+        start = ids.index(after) + 1
+    return list_object(ordered[start : start + limit], has_more=start + limit < len(ordered))
+
+
+def messages_of(header: JobHeader) -> list[dict[str, object]]:
+    """The messages that a chat was asked with, oldest first, as stored chat completions show them."""
+    messages = cast(list[dict[str, object]], header.request.get("messages", []))
+    return [_stored_message(f"{header.job_id}-{index}", message) for index, message in enumerate(messages)]
+
+
+def _stored_message(message_id: str, message: dict[str, object]) -> dict[str, object]:
+    content = message.get("content")
+    has_parts = isinstance(content, list)
+    return {
+        "id": message_id,
+        "role": message["role"],
+        "content": None if has_parts else content,
+        "name": message.get("name"),
+        "content_parts": content if has_parts else None,
+        "refusal": None,
+    }
+
+
+def deleted_object(kind: JobKind, job_id: str) -> dict[str, object]:
+    """The answer to a DELETE."""
+    return {"id": job_id, "object": _DELETED[kind], "deleted": True}

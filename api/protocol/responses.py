@@ -1,0 +1,137 @@
+"""Responses on the wire: the create body and the body of the token count.
+
+Source: OpenAI specification of 2026-08-21; `seed`, `stop` and `top_k` come through the SDK's `extra_body`.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Tag, model_validator
+
+from api.protocol.complaints import TAG
+from api.protocol.content import ItemContent, one_of, shape, text_of
+from api.protocol.wire import (
+    Label,
+    MaxTokens,
+    Metadata,
+    Name,
+    Refused,
+    Seed,
+    ServiceTier,
+    Stop,
+    Temperature,
+    TopK,
+    TopP,
+    Wire,
+    WireRequest,
+    fault,
+    only,
+)
+
+_TEXT, _ITEMS = f"{TAG}text", f"{TAG}items"
+_INPUT_SHAPE = "expected a string or an array of items"
+_NOT_A_MESSAGE = "names an item that is not supported here yet: only messages are"
+
+
+class InputMessage(Wire):
+    """A message item of the input; `type` may be left out. All other items are refused for now."""
+
+    type: Annotated[str, one_of(frozenset({"message"}), _NOT_A_MESSAGE)] = "message"
+    role: Literal["user", "assistant", "system", "developer"]
+    content: ItemContent
+    id: Name | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+    phase: Refused = None
+
+    @property
+    def text(self) -> str:
+        """What the message says."""
+        return text_of(self.content)
+
+
+Input = Annotated[
+    Annotated[str, Tag(_TEXT)] | Annotated[list[InputMessage], Tag(_ITEMS)], shape(_TEXT, _ITEMS, _INPUT_SHAPE)
+]
+
+
+class TextOptions(Wire):
+    """The shape of the output text; only plain text for now."""
+
+    format: Annotated[object, only({"type": "text"})] = None
+    verbosity: Annotated[object, only("medium")] = None
+
+
+class ReasoningOptions(Wire):
+    """What thinking is wished; models do not think here yet."""
+
+    effort: Annotated[object, only("none")] = None
+    summary: Refused = None
+    generate_summary: Refused = None
+    mode: Refused = None
+    context: Refused = None
+
+
+class ResponseStreamOptions(Wire):
+    """How a stream is written; we send no obfuscation padding."""
+
+    include_obfuscation: Annotated[object, only(False)] = None
+
+
+class ResponseRequest(WireRequest):
+    """The body of `POST /v1/responses`."""
+
+    model: Name
+    input: Input | None = None
+    background: bool | None = None
+    instructions: str | None = None
+    max_output_tokens: MaxTokens | None = None
+    metadata: Metadata | None = None
+    previous_response_id: Name | None = None
+    prompt_cache_key: Label | None = None
+    reasoning: ReasoningOptions | None = None
+    safety_identifier: Label | None = None
+    seed: Seed | None = None
+    service_tier: ServiceTier = None
+    stop: Stop | None = None
+    store: bool | None = None
+    stream: bool | None = None
+    stream_options: ResponseStreamOptions | None = None
+    temperature: Temperature | None = None
+    text: TextOptions | None = None
+    top_k: TopK | None = None
+    top_p: TopP | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    user: Label | None = None
+
+    access_programs: Refused = None
+    context_management: Annotated[object, only([])] = None
+    conversation: Refused = None
+    image: Refused = None
+    include: Annotated[object, only([])] = None
+    max_tool_calls: Refused = None
+    moderation: Refused = None
+    parallel_tool_calls: Annotated[object, only(True)] = None
+    prompt: Refused = None
+    prompt_cache_options: Annotated[object, only({}, {"mode": "implicit"})] = None
+    prompt_cache_retention: Annotated[object, only("in_memory")] = None
+    tool_choice: Annotated[object, only("none", "auto")] = None
+    tools: Annotated[object, only([])] = None
+    top_logprobs: Annotated[object, only(0)] = None
+
+    @model_validator(mode="after")
+    def _has_input(self) -> Self:
+        if self.previous_response_id is None and not self.input and self.input != "":
+            raise fault("input", "one of 'input' or 'previous_response_id' must be provided")
+        return self
+
+    @property
+    def messages(self) -> list[InputMessage]:
+        """The new input as messages, in order."""
+        if isinstance(self.input, str):
+            return [InputMessage(role="user", content=self.input)]
+        return self.input or []
+
+
+class InputTokensRequest(ResponseRequest):
+    """The body of `POST /v1/responses/input_tokens`: like create; what does not reach the prompt does not matter."""
+
+    personality: Refused = None

@@ -1,0 +1,146 @@
+"""Chat templates as transformers runs them, in a sandbox: a template is a stranger's code.
+
+Source: `transformers.utils.chat_template_utils` 5.x, so that a prompt here is the prompt of `apply_chat_template`.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import NoReturn
+
+import jinja2
+from jinja2 import nodes, runtime
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+from storage.errors import InvalidRequest
+
+# What a template can raise when the messages are not what it expects; a sandbox's refusal is a TemplateError.
+_TEMPLATE_FAULTS = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+class ChatTemplate:
+    """A compiled template and the special tokens that it may name."""
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
+        self.knows_developer = "developer" in source
+        self._special_tokens = dict(special_tokens)
+        self._render = _compile(source)
+
+    def render(self, messages: Sequence[Mapping[str, object]], *, field: str) -> str:
+        """The prompt text, up to where the assistant's answer begins; raises InvalidRequest naming `field`.
+
+        Thinking is off: models that can think are told not to.
+        """
+        try:
+            return self._render(
+                {
+                    **self._special_tokens,
+                    "messages": messages,
+                    "tools": None,
+                    "documents": None,
+                    "add_generation_prompt": True,
+                    "enable_thinking": False,
+                }
+            )
+        except _TEMPLATE_FAULTS as error:
+            reason = str(error)[:200] or type(error).__name__
+            raise InvalidRequest(f"The model's chat template refuses these messages: {reason}", param=field) from error
+
+
+def _compile(source: str) -> Callable[[Mapping[str, object]], str]:
+    """The template's render function; a template that does not compile becomes one that always raises."""
+    try:
+        return _environment().from_string(source).render
+    except _TEMPLATE_FAULTS as error:
+        fault = error
+
+    def refuse(_values: Mapping[str, object]) -> NoReturn:
+        raise jinja2.TemplateError(f"it does not compile ({fault})")
+
+    return refuse
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals.update(
+        raise_exception=_raise_exception, strftime_now=_strftime_now, namespace=_Namespace, dict=_Dict()
+    )
+    return environment
+
+
+class _GenerationTag(Extension):
+    """`{% generation %}` marks what training looks at; in a prompt it only shows its body."""
+
+    tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
+
+    def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_body_of"), [], [], body).set_lineno(line)
+
+    def _body_of(self, caller: runtime.Macro) -> str:
+        return str(caller())
+
+
+class _Dict:
+    """`dict(...)` for templates, without the class and its attributes."""
+
+    def __call__(self, *args: object, **kwargs: object) -> dict[str, object]:
+        return dict(*args, **kwargs)
+
+    def fromkeys(self, *args: object) -> dict[object, object]:
+        """`dict.fromkeys` itself."""
+        return dict.fromkeys(*args)  # type: ignore[call-overload, no-any-return] # what the template writes
+
+
+class _Namespace(Namespace):
+    """`namespace(...)` that refuses names with a leading underscore, as a way out of the sandbox."""
+
+    def __init__(*args: object, **kwargs: object) -> None:  # `namespace(self=...)` is legal in a template
+        self, *rest = args
+        attributes = dict(*rest, **kwargs)
+        for name in attributes:
+            _refuse_private(name)
+        Namespace.__init__(self, attributes)
+
+    def __setitem__(self, name: str, value: object) -> None:
+        _refuse_private(name)
+        super().__setitem__(name, value)
+
+
+def _refuse_private(name: object) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise jinja2.exceptions.SecurityError("a namespace holds no names with a leading underscore")
+
+
+def _tojson(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _strftime_now(pattern: str) -> str:
+    # Local time without a zone, as transformers gives it: templates print the day the user lives in.
+    return datetime.now().strftime(pattern)  # noqa: DTZ005
