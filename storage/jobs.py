@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Update, bindparam, delete, literal_column, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, delete, exists, func, literal_column, select, update
 from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.selectable import TableValuedAlias
 
 from storage.columns import SecondsAfter, UtcDateTime
 from storage.contract import End, Failure, JobHeader, JobKind, JobSpec, JobStatus, Result, Usage
@@ -16,8 +17,10 @@ from storage.tables import Job, table_of
 from storage.transitions import sources_of
 
 _job = table_of(Job)
-_SUMMARY = [column for column in _job.c if column.key not in ("request", "context", "spec", "result")]
-_ALL_BUT_SPEC = [column for column in _job.c if column.key != "spec"]
+# Labelled by key, so that a row's mapping has the names of Job's fields ("metadata" is `metadata_`).
+_ALL = [column.label(column.key) for column in _job.c]
+_ALL_BUT_SPEC = [column for column in _ALL if column.key != "spec"]
+_SUMMARY = [column for column in _ALL_BUT_SPEC if column.key not in ("request", "context", "result")]
 # Literals, not parameters: only then does a database see that its partial index answers the question.
 IS_RUNNING: ColumnElement[bool] = literal_column("status = 'in_progress'")
 
@@ -153,7 +156,7 @@ def find(c: Connection, job_id: str) -> Job | None:
     """The whole row, whoever owns it; None when absent."""
     if not is_public_id(job_id):
         return None
-    row = c.execute(select(_job).where(_job.c.id == job_id)).first()
+    row = c.execute(select(*_ALL).where(_job.c.id == job_id)).first()
     return None if row is None else Job(**row._mapping)
 
 
@@ -171,7 +174,7 @@ def list_running_of(c: Connection, worker_id: str) -> list[JobState]:
     return states_of_rows(c.execute(query.where(IS_RUNNING, _job.c.worker_id == worker_id)).all())
 
 
-def liststates_of_rows(c: Connection, job_ids: Collection[str]) -> list[JobState]:
+def list_states(c: Connection, job_ids: Collection[str]) -> list[JobState]:
     """Where each of these jobs stands, in no order; absent ones are left out."""
     query = select(_job.c.id, _job.c.attempt, _job.c.status, _job.c.worker_id)
     return states_of_rows(c.execute(query.where(_job.c.id.in_(job_ids))).all())
@@ -200,7 +203,8 @@ def list_chat(
     if model is not None:
         query = query.where(_job.c.model == model)
     for key, value in wanted.items():
-        query = query.where(_job.c.metadata_[key].as_string() == value)
+        pair = _metadata_pairs(c)
+        query = query.where(exists().select_from(pair).where(pair.c.key == key, pair.c.value == value))
     if after is not None:
         query = query.where(_job.c.id < after if is_newest_first else _job.c.id > after)
     query = query.order_by(_job.c.id.desc() if is_newest_first else _job.c.id).limit(limit)
@@ -328,6 +332,12 @@ def erase(c: Connection, job_id: str, owner: str) -> Cancelled:
 
 
 # --- parts ---
+
+
+def _metadata_pairs(c: Connection) -> TableValuedAlias:
+    # Not a JSON path: SQLite's paths cannot name a key that holds a quotation mark.
+    each = func.json_each if c.dialect.name == "sqlite" else func.json_each_text
+    return each(_job.c.metadata_).table_valued("key", "value")
 
 
 def _move(job_id: str, source: JobStatus, target: JobStatus) -> Update:

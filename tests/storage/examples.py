@@ -1,0 +1,77 @@
+"""Rows and values that the tests of this room begin with."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection, insert
+
+from storage import jobs, workers
+from storage.contract import (
+    FinishReason,
+    JobKind,
+    JobSpec,
+    ModelCard,
+    Result,
+    SamplingParams,
+    TokenEvent,
+    Usage,
+)
+from storage.ids import new_job_id
+from storage.tables import Job, table_of
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
+SPEC = JobSpec(prompts=((1, 2, 3), (4,)), sampling=SamplingParams(max_tokens=8, seed=7, stop=("\n",)), num_choices=2)
+USAGE = Usage(prompt_tokens=4, completion_tokens=3, cached_tokens=1)
+RESULT = Result(
+    entries=(
+        (TokenEvent(choice=0, token_ids=(5,), text="Grüße "), TokenEvent(choice=1, token_ids=(6, 7), text="")),
+        (TokenEvent(choice=0, token_ids=(2,), text="\x00\n", finish=FinishReason.STOP),),
+    )
+)
+CARD = ModelCard(
+    model="demo",
+    context_length=2048,
+    tokenizer_json='{"a": 1}',
+    chat_template="{{ x }}",
+    special_tokens={"eos_token": "</s>"},
+    capabilities={"chat": True},
+)
+
+
+def after(seconds: float) -> datetime:
+    """A moment after NOW."""
+    return NOW + timedelta(seconds=seconds)
+
+
+def new_job(**changes: object) -> jobs.NewJob:
+    """A chat job of alice; `changes` replaces fields."""
+    kind = changes.get("kind", JobKind.CHAT)
+    assert isinstance(kind, JobKind)
+    values: dict[str, object] = {
+        "job_id": new_job_id(kind),
+        "owner": "alice",
+        "kind": kind,
+        "model": "demo",
+        "background": False,
+        "store": True,
+        "request": {"messages": [{"role": "user", "content": "a \x00 b"}], "temperature": 0.5},
+        "context": {},
+        "metadata": {"project": "x"},
+        "spec": SPEC,
+        "created_at": NOW,
+    }
+    return jobs.NewJob(**(values | changes))  # type: ignore[arg-type]  # fields of a struct by name
+
+
+def put_job(c: Connection, *, retention_s: int = 600, **changes: object) -> str:
+    """The id of a new queued job."""
+    new = new_job(**changes)
+    c.execute(insert(table_of(Job)).values(**jobs.row_of(new, retention_s)))
+    return new.job_id
+
+
+def put_worker(c: Connection, worker_id: str, *, model: str = "demo", now: datetime = NOW) -> None:
+    """A registered worker."""
+    new = workers.NewWorker(
+        worker_id=worker_id, model=model, pid=1, host="here", device="cpu", dtype="float32", slots=8
+    )
+    workers.register(c, new, now)

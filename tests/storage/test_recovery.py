@@ -1,0 +1,140 @@
+"""What the sweeper finds: lost tickets, jobs of dead workers, jobs whose time is over."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+
+from storage import jobs, recovery, workers
+from storage.contract import JobStatus
+from storage.database import Database
+from tests.storage.examples import NOW, RESULT, USAGE, after, put_job, put_worker
+
+
+@pytest.fixture
+def c(database: Database) -> Iterator[Connection]:
+    with database.begin() as connection:
+        yield connection
+
+
+def _running(c: Connection, worker_id: str, **changes: Any) -> str:
+    job_id = put_job(c, **changes)
+    assert jobs.claim(c, job_id, worker_id, NOW)
+    return job_id
+
+
+def _recover(c: Connection, *dead: str, limit: int = 500) -> recovery.Recovered:
+    return recovery.requeue_of_dead_workers(c, dead, max_lost_attempts=3, now=after(60), limit=limit)
+
+
+def _ids(recovered: recovery.Recovered) -> set[str]:
+    return {ticket.job_id for ticket in recovered.tickets}
+
+
+def test_jobs_of_dead_workers_are_queued_again_and_others_run_on(c: Connection) -> None:
+    for worker_id in ("silent", "marked", "alive"):
+        put_worker(c, worker_id)
+    workers.mark_dead(c, "marked")
+    silent, marked, alive = (_running(c, worker_id) for worker_id in ("silent", "marked", "alive"))
+    forgotten = _running(c, "forgotten")
+
+    recovered = _recover(c, "silent")
+
+    assert _ids(recovered) == {silent, marked, forgotten}
+    assert recovered.failed == []
+    assert {ticket.model for ticket in recovered.tickets} == {"demo"}
+    job = jobs.get(c, silent, "alice")
+    assert (job.status, job.worker_id, job.lost_attempts, job.attempt) == (JobStatus.QUEUED, None, 1, 1)
+    assert job.sent_at == after(60)
+    assert jobs.get(c, alive, "alice").status is JobStatus.IN_PROGRESS
+    assert _recover(c, "silent") == recovery.Recovered(tickets=[], failed=[])
+
+
+def test_a_job_that_lost_three_workers_fails(c: Connection) -> None:
+    job_id = put_job(c)
+    for attempt in (1, 2):
+        assert jobs.claim(c, job_id, "gone", NOW)
+        assert _ids(_recover(c)) == {job_id}, attempt
+    assert jobs.claim(c, job_id, "gone", NOW)
+    recovered = _recover(c)
+
+    assert recovered.tickets == []
+    assert recovered.failed == [jobs.JobState(job_id=job_id, attempt=3, status=JobStatus.FAILED, worker_id="gone")]
+    job = jobs.get(c, job_id, "alice")
+    assert (job.lost_attempts, job.ended_at) == (3, after(60))
+    end = jobs.end_of(job)
+    assert end is not None
+    assert end.failure == recovery.WORKER_LOST
+    assert job.erase_at is not None
+    # Its log may still hold a partial text.
+    assert jobs.settle_orphan(c, job_id, 3, RESULT, USAGE)
+
+
+def test_drains_do_not_count_as_lost(c: Connection) -> None:
+    job_id = put_job(c)
+    for _ in range(5):
+        claim = jobs.claim(c, job_id, "w1", NOW)
+        assert claim is not None
+        assert jobs.requeue(c, job_id, claim.attempt, NOW)
+    assert jobs.claim(c, job_id, "gone", NOW)
+    assert _ids(_recover(c)) == {job_id}
+
+
+def test_ended_and_queued_jobs_of_a_dead_worker_stay_as_they_are(c: Connection) -> None:
+    cancelled = _running(c, "gone")
+    jobs.cancel(c, cancelled, NOW)
+    put_job(c)
+    assert _recover(c, "gone") == recovery.Recovered(tickets=[], failed=[])
+
+
+def test_recovery_goes_in_portions(c: Connection) -> None:
+    ids = {_running(c, "gone") for _ in range(5)}
+    first = _ids(_recover(c, limit=3))
+    second = _ids(_recover(c, limit=3))
+    assert (len(first), len(second)) == (3, 2)
+    assert first | second == ids
+
+
+def test_lost_tickets_are_those_older_than_any_that_waits(c: Connection) -> None:
+    lost = [put_job(c, created_at=after(number)) for number in range(3)]
+    put_job(c, created_at=after(10))
+    put_job(c, model="other")
+    _running(c, "w1")
+
+    assert sorted(recovery.list_queued_models(c)) == ["demo", "other"]
+    found = recovery.list_lost_tickets(c, "demo", after(10))
+    assert [ticket.job_id for ticket in found] == lost
+    assert [ticket.job_id for ticket in recovery.list_lost_tickets(c, "demo", after(10), limit=1)] == lost[:1]
+
+    recovery.mark_sent(c, lost, after(20))
+    assert recovery.list_lost_tickets(c, "demo", after(10)) == []
+    recovery.mark_sent(c, [], after(20))
+
+
+def test_only_ended_jobs_whose_time_is_over_are_erased(c: Connection) -> None:
+    over = [put_job(c, retention_s=seconds) for seconds in (20, 10)]
+    kept = put_job(c, retention_s=1000)
+    for job_id in [*over, kept]:
+        jobs.cancel(c, job_id, NOW)
+    unfinished = put_job(c, retention_s=0)
+
+    assert recovery.list_erasable(c, after(100)) == over[::-1]
+    assert recovery.list_erasable(c, after(100), limit=1) == [over[1]]
+    assert recovery.erase_many(c, over) == 2
+    assert recovery.erase_many(c, []) == 0
+    assert recovery.list_erasable(c, after(100)) == []
+    assert {job.id for job in jobs.list_all(c)} == {kept, unfinished}
+
+
+def test_the_sweepers_questions_are_answered_by_their_indexes(sqlite_database: Database) -> None:
+    questions = {
+        "ix_job_queued": "SELECT id FROM job WHERE status = 'queued' AND model = 'm' AND sent_at < 'x'",
+        "ix_job_running": "SELECT id FROM job WHERE status = 'in_progress' AND worker_id = 'w'",
+        "ix_job_stored_chat": "SELECT id FROM job WHERE kind = 'chat' AND store AND owner = 'o' ORDER BY id",
+        "ix_job_erase_at": "SELECT id FROM job WHERE erase_at IS NOT NULL AND erase_at <= 'x' ORDER BY erase_at",
+    }
+    with sqlite_database.connect() as c:
+        for index, question in questions.items():
+            plan = " ".join(row.detail for row in c.execute(text(f"EXPLAIN QUERY PLAN {question}")))
+            assert index in plan, plan
