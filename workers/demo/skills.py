@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from workers.demo import phrases, stories
+from workers.demo import facts, phrases, stories
 from workers.demo.words import draw_cased_word, draw_name, draw_word, is_held_out
 
 
@@ -48,8 +48,8 @@ def identity(rng: Random, held_out: bool) -> Lesson:
 def fact(rng: Random, held_out: bool) -> Lesson:
     """A question about the small table of facts."""
     while True:
-        kind = rng.choice(("capital", "capital", "colour", "opposite", "amount"))
-        question, answer = _fact(rng, kind)
+        kind = rng.choice(facts.KINDS)
+        question, answer = facts.draw(rng, kind)
         prompt = _opened(rng, question)
         if is_held_out("fact", _bare(prompt)) == held_out:
             return [Turn(user=_casual(rng, prompt), answer=answer)]
@@ -279,23 +279,6 @@ def _opened_all(questions: tuple[str, ...]) -> tuple[str, ...]:
     return questions + tuple(f"{opener}{question}" for question in questions for opener in ("Hey! ", "Now: ", "And "))
 
 
-def _fact(rng: Random, kind: str) -> tuple[str, str]:
-    question = rng.choice(phrases.FACT_QUESTIONS[kind])
-    match kind:
-        case "capital":
-            x, value = rng.choice(list(phrases.CAPITALS.items()))
-            return question.format(x=x), f"The capital of {x} is {value}."
-        case "colour":
-            x, value = rng.choice(list(phrases.COLOURS.items()))
-            return question.format(x=x), f"The colour of {x} is {value}."
-        case "opposite":
-            x, value = rng.choice(list(phrases.OPPOSITES.items()))
-            return question.format(x=x), f"The opposite of {x} is {value}."
-        case _:
-            (x, y), value = rng.choice(list(phrases.AMOUNTS.items()))
-            return question.format(x=x, y=y), f"There are {value} {x} in {y}."
-
-
 def _tell(rng: Random, kind: _Recalled, held_out: bool) -> tuple[Turn, _Recalled, str]:
     value = draw_name(rng, held_out) if kind.is_name else draw_cased_word(rng, held_out)
     told = _casual(rng, rng.choice(kind.tellings).format(v=value))
@@ -320,7 +303,7 @@ def _difference(a: int, b: int) -> str:
 
 def template_words() -> list[str]:
     """Words the templates own (one token each), so that their letters must be learnt by heart."""
-    tables = [phrases.CAPITALS, phrases.COLOURS, phrases.OPPOSITES]
+    tables = [facts.CAPITALS, facts.COLOURS, facts.OPPOSITES]
     text = " ".join(f"{key} {value}" for table in tables for key, value in table.items())
     words = set(re.findall(r"[A-Za-z]+", text)) | stories.template_words()
     return sorted({word.lower() for word in words if 3 <= len(word) <= 10})
