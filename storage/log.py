@@ -185,6 +185,15 @@ def last_ids(redis: Redis, job_ids: Sequence[str]) -> dict[str, EntryId | None]:
     return found
 
 
+def list_unended(redis: Redis, job_ids: Sequence[str]) -> list[str]:
+    """Those jobs whose log does not close with an END, or is not there."""
+    pipeline = redis.pipeline(transaction=False)
+    for job_id in job_ids:
+        pipeline.xrevrange(log_key(job_id), count=1)
+    newest = zip(job_ids, pipeline.execute(), strict=True)
+    return [job_id for job_id, raw in newest if not raw or int(raw[0][1][b"k"]) != EntryKind.END]
+
+
 def delete_logs(redis: Redis, job_ids: Sequence[str]) -> None:
     """Erase the logs of these jobs."""
     if job_ids:

@@ -1,7 +1,7 @@
 """What the sweeper asks of the jobs: lost tickets, jobs of dead workers, jobs whose time is over."""
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -30,6 +30,13 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
 
     tickets: list[Ticket]
     failed: list[JobState]
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs that ended until a moment, from which the next list goes on."""
+
+    job_ids: list[str]
+    until: datetime
 
 
 def requeue_of_dead_workers(
@@ -88,6 +95,22 @@ def mark_sent(c: Connection, job_ids: Sequence[str], now: datetime) -> None:
     statement = update(_job).where(_job.c.id == bindparam("job_id"), _IS_QUEUED).values(sent_at=bindparam("at"))
     if job_ids:
         c.execute(statement, [{"job_id": job_id, "at": now} for job_id in job_ids])
+
+
+def list_ended(
+    c: Connection, after: datetime, before: datetime, *, retentions_s: Collection[int], limit: int = 500
+) -> Ended:
+    """The jobs that ended behind `after` and until `before`, oldest first.
+
+    retentions_s: how long jobs are kept in this platform; with them the index on `erase_at` finds the jobs
+    """
+    # SQLite computes `erase_at` to the millisecond only.
+    slack = timedelta(seconds=1)
+    kept = [timedelta(seconds=seconds) for seconds in retentions_s]
+    is_near = or_(*(_job.c.erase_at.between(after + time - slack, before + time + slack) for time in kept))
+    query = select(_job.c.id, _job.c.ended_at).where(is_near, _job.c.ended_at > after, _job.c.ended_at <= before)
+    rows = c.execute(query.order_by(_job.c.ended_at).limit(limit)).all()
+    return Ended(job_ids=[row.id for row in rows], until=rows[-1].ended_at if len(rows) == limit else before)
 
 
 def list_erasable(c: Connection, now: datetime, limit: int = 500) -> list[str]:

@@ -138,3 +138,17 @@ def test_the_sweepers_questions_are_answered_by_their_indexes(sqlite_database: D
         for index, question in questions.items():
             plan = " ".join(row.detail for row in c.execute(text(f"EXPLAIN QUERY PLAN {question}")))
             assert index in plan, plan
+
+
+def test_ended_jobs_are_listed_once_in_the_order_of_their_end(c: Connection) -> None:
+    stored, unstored = put_job(c, retention_s=30 * 86400), put_job(c, retention_s=600)
+    jobs.cancel(c, unstored, after(2))
+    jobs.cancel(c, stored, after(1))
+    put_job(c)
+
+    first = recovery.list_ended(c, NOW, after(3), retentions_s=[600, 30 * 86400], limit=1)
+    rest = recovery.list_ended(c, first.until, after(3), retentions_s=[600, 30 * 86400])
+
+    assert first == recovery.Ended(job_ids=[stored], until=after(1))
+    assert rest == recovery.Ended(job_ids=[unstored], until=after(3))
+    assert recovery.list_ended(c, rest.until, after(9), retentions_s=[600]).job_ids == []
