@@ -1,0 +1,210 @@
+"""One supervised process: what it runs, how it is started, stopped, and started again."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from storage import ids
+
+_LAUNCHER = Path(__file__).with_name("launcher.py")
+# A process that ran so long counts as well again: its next pause is short.
+_LONG_ENOUGH_S = 30.0
+_LARGE_LOG_BYTES = 10_000_000
+
+
+class Role(StrEnum):
+    """What a process of the platform is for."""
+
+    REDIS = "redis"
+    API = "api"
+    CPU_WORKER = "cpu worker"
+    GENERATION_WORKER = "generation worker"
+
+
+class ChildState(StrEnum):
+    """Where a supervised process is."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSpec:
+    """A process that is to run.
+
+    name:         unique among the supervised; its log file is named after it
+    model:        the model id that a generation worker serves
+    environment:  the whole environment; a worker's fresh TOKENPOST_WORKER_ID is added at each start
+    folder:       where it runs: never the user's, whose modules could stand before ours
+    descriptors:  open files that it inherits under the same numbers
+    stop_grace_s: time from SIGTERM to SIGKILL
+    """
+
+    name: str
+    role: Role
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    folder: Path
+    log: Path
+    stop_grace_s: float
+    model: str | None = None
+    descriptors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A process ended that nobody had asked to stop.
+
+    code:    exit status; the negated signal number when a signal ended it
+    retry_s: time until it is started again
+    """
+
+    spec: ChildSpec
+    worker_id: str | None
+    code: int
+    retry_s: float
+
+    @property
+    def reason(self) -> str:
+        """The end in words: `exit code 1`, `SIGKILL`."""
+        return signal.Signals(-self.code).name if self.code < 0 else f"exit code {self.code}"
+
+
+def backoffs() -> Iterator[float]:
+    """Seconds to wait before each further start: doubling from a half to thirty."""
+    wait_s = 0.5
+    while True:
+        yield wait_s
+        wait_s = min(wait_s * 2, 30.0)
+
+
+class Tie:
+    """Binds children to the life of this process: by the kernel on Linux, by a pipe elsewhere."""
+
+    def __init__(self, *, by_pipe: bool = sys.platform != "linux") -> None:
+        self._pipe = os.pipe() if by_pipe else None
+
+    def command(self, command: tuple[str, ...]) -> list[str]:
+        """The command line that runs `command` and kills it when this process is gone."""
+        how = ("pipe", str(self._pipe[0])) if self._pipe else ("parent", str(os.getpid()))
+        return [sys.executable, "-I", "-S", str(_LAUNCHER), *how, *command]
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What a child must inherit besides its own descriptors."""
+        return self._pipe[:1] if self._pipe else ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Child:
+    """Keeps one process running until it is told to stop. Lives on one event loop in the main thread.
+
+    since:    Unix time of the last change of state
+    restarts: starts after the first
+    """
+
+    spec: ChildSpec
+    tie: Tie
+    on_ended: Callable[[Ended], None]
+    on_change: Callable[[], None]
+    state: ChildState = ChildState.WAITING
+    since: float = 0.0
+    restarts: int = -1
+    pid: int | None = None
+    worker_id: str | None = None
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _kill: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def keep(self) -> None:
+        """Start the process, again and again with growing pauses; returns once `stop` was called and it is gone."""
+        pauses = backoffs()
+        while not self._stop.is_set():
+            process = await self._start()
+            started = time.monotonic()
+            if await _first(process.wait(), self._stop.wait()) == 1:
+                await self._end(process)
+            if self._stop.is_set():
+                break
+            if time.monotonic() - started > _LONG_ENOUGH_S:
+                pauses = backoffs()
+            retry_s = next(pauses)
+            self._change(ChildState.WAITING)
+            self.on_ended(
+                Ended(spec=self.spec, worker_id=self.worker_id, code=process.returncode or 0, retry_s=retry_s)
+            )
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), retry_s)
+        self._change(ChildState.STOPPED)
+
+    def stop(self) -> None:
+        """Ask it to end: SIGTERM, and SIGKILL after its grace."""
+        self._stop.set()
+
+    def kill(self) -> None:
+        """Cut the grace short."""
+        self._stop.set()
+        self._kill.set()
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        environment = dict(self.spec.environment)
+        if self.spec.role in (Role.CPU_WORKER, Role.GENERATION_WORKER):
+            # A fresh id each time: jobs of the process that died must not look like this one's.
+            self.worker_id = environment["TOKENPOST_WORKER_ID"] = ids.new_id("wrk_")
+        _rotate(self.spec.log)
+        with self.spec.log.open("ab") as log:
+            # A session of its own: Ctrl-C in the terminal must reach the supervisor alone, which knows the order.
+            process = await asyncio.create_subprocess_exec(
+                *self.tie.command(self.spec.command),
+                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                env=environment, cwd=self.spec.folder,
+                start_new_session=True, pass_fds=(*self.spec.descriptors, *self.tie.descriptors),
+            )  # fmt: skip
+        self.pid = process.pid
+        self.restarts += 1
+        self._change(ChildState.RUNNING)
+        return process
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        self._change(ChildState.STOPPING)
+        _signal(process.pid, signal.SIGTERM)
+        if await _first(process.wait(), self._kill.wait(), asyncio.sleep(self.spec.stop_grace_s)) != 0:
+            _signal(process.pid, signal.SIGKILL, whole_group=True)
+            await process.wait()
+
+    def _change(self, state: ChildState) -> None:
+        self.state, self.since = state, time.time()
+        if state in (ChildState.WAITING, ChildState.STOPPED):
+            self.pid = None
+        self.on_change()
+
+
+def _rotate(log: Path) -> None:
+    """Set a log aside that has grown large; the one before it goes."""
+    if log.exists() and log.stat().st_size > _LARGE_LOG_BYTES:
+        log.replace(log.with_suffix(".old.log"))
+
+
+def _signal(pid: int, number: signal.Signals, *, whole_group: bool = False) -> None:
+    with suppress(ProcessLookupError):
+        if whole_group:
+            os.killpg(pid, number)
+        else:
+            os.kill(pid, number)
+
+
+async def _first(*waits: Coroutine[object, object, object]) -> int:
+    """Which of the awaitables ended first, the leftmost of several; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    return next(index for index, task in enumerate(tasks) if task in done)

@@ -1,0 +1,154 @@
+"""`tokenpost doctor`: what works, what does not, and what to do about it."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from api.cli import redis_server
+from api.cli.home import Home, is_locked
+from api.cli.model_argument import ModelArgumentInvalid, parse_models
+from api.cli.settings import HubSettings, Place
+from storage.database import Database, is_current
+from storage.errors import PlatformError
+
+_LITTLE_DISK_BYTES = 2_000_000_000
+# Asked of another process: this one must never load torch.
+_DEVICE_QUESTION = """
+import json, torch
+cuda = torch.cuda.is_available()
+name = torch.cuda.get_device_name(0) if cuda else f"{torch.get_num_threads()} threads"
+print(json.dumps({"torch": torch.__version__, "device": "cuda" if cuda else "cpu", "name": name}))
+"""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was checked; `advice` says what to do where it is not in order."""
+
+    name: str
+    is_ok: bool
+    fact: str
+    advice: str | None = None
+
+
+def examine(place: Place, models: Sequence[str]) -> list[Finding]:
+    """Every finding about the platform at `place`, in the order in which things depend on each other.
+
+    models: as `--model` takes them; none means the bundled one
+    """
+    findings = [_check_disk(place.home), _check_redis(place), _check_database(place)]
+    return [*findings, *(_check_model(model) for model in models or [""]), _check_device()]
+
+
+def _check_disk(home: Home) -> Finding:
+    folder = next(path for path in (home.path, *home.path.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    fact = f"{free / 1e9:.1f} GB free for {home.path}"
+    if free < _LITTLE_DISK_BYTES:
+        return Finding(name="disk", is_ok=False, fact=fact, advice="free some space, or choose another --home")
+    return Finding(name="disk", is_ok=True, fact=fact)
+
+
+def _check_redis(place: Place) -> Finding:
+    if place.is_embedded and not is_locked(place.home):
+        try:
+            program = redis_server.find_program()
+        except PlatformError as error:
+            return Finding(name="redis", is_ok=False, fact="no server on this machine", advice=error.message)
+        return Finding(name="redis", is_ok=True, fact=f"not running; `tokenpost up` starts {program.title}")
+    try:
+        return Finding(name="redis", is_ok=True, fact=f"{redis_server.check(place.redis_url)} answers")
+    except PlatformError as error:
+        advice = "start it, or correct --redis-url (TOKENPOST_REDIS_URL)"
+        return Finding(name="redis", is_ok=False, fact=error.message, advice=advice)
+
+
+def _check_database(place: Place) -> Finding:
+    path = place.database_url.removeprefix("sqlite:///")
+    if path != place.database_url and not Path(path).exists():
+        return Finding(name="database", is_ok=True, fact=f"not there yet; `tokenpost up` makes {path}")
+    try:
+        database = Database(place.database_url)
+        is_new = is_current(database)
+        database.dispose()
+    except PlatformError as error:
+        advice = "start it, or correct --database-url (TOKENPOST_DATABASE_URL)"
+        return Finding(name="database", is_ok=False, fact=error.message, advice=advice)
+    if not is_new:
+        return Finding(
+            name="database", is_ok=False, fact="its tables are of another version", advice="tokenpost db upgrade"
+        )
+    return Finding(name="database", is_ok=True, fact="answers; its tables are up to date")
+
+
+def _check_model(argument: str) -> Finding:
+    try:
+        model = parse_models([argument] if argument else [])[0]
+        fact = _local_fact(Path(model.source)) if model.is_local else _hub_fact(model.source)
+    except PlatformError as error:
+        return Finding(name="model", is_ok=False, fact=error.message, advice="name a whole model with --model")
+    return Finding(name="model", is_ok=True, fact=f"{model.name}: {fact}")
+
+
+def _local_fact(folder: Path) -> str:
+    """Size of a model's weights; ModelArgumentInvalid for a file that is not whole."""
+    files = sorted(folder.glob("*.safetensors"))
+    for file in files:
+        if not _is_whole(file):
+            raise ModelArgumentInvalid(f"{file} is no whole safetensors file; fetch it again (a Git LFS pointer?)")
+    return f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB in {folder}"
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a safetensors file is as long as its header says.
+
+    Source: https://huggingface.co/docs/safetensors (8 bytes of header length, JSON header, data)
+    """
+    with file.open("rb") as opened:
+        header_bytes = int.from_bytes(opened.read(8), "little")
+        if not 2 <= header_bytes < file.stat().st_size:
+            return False
+        try:
+            header: dict[str, dict[str, Any]] = json.loads(
+                opened.read(header_bytes)
+            )  # Any: free metadata beside tensors
+        except ValueError:
+            return False
+    end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+    return file.stat().st_size == 8 + header_bytes + end
+
+
+def _hub_fact(model_id: str) -> str:
+    """Where a Hugging Face model is or will be; ModelArgumentInvalid when it is absent and may not be fetched."""
+    settings = HubSettings()
+    folder = settings.cache / f"models--{model_id.replace('/', '--')}" / "snapshots"
+    if any(folder.glob("*/config.json")):
+        return f"downloaded, in {folder.parent}"
+    if settings.hf_hub_offline:
+        raise ModelArgumentInvalid(f"{model_id} is not downloaded, and HF_HUB_OFFLINE forbids to fetch it")
+    return "not downloaded yet; its first start does that"
+
+
+def _check_device() -> Finding:
+    if importlib.util.find_spec("torch") is None:
+        advice = "pip install 'tokenpost[torch]' where generation workers run; an API machine needs none"
+        return Finding(name="device", is_ok=False, fact="PyTorch is not installed", advice=advice)
+    command = [sys.executable, "-c", _DEVICE_QUESTION]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding(name="device", is_ok=False, fact=f"PyTorch does not load: {error}", advice="install it anew")
+    told = msgspec.json.decode(answer, type=_Device)
+    return Finding(name="device", is_ok=True, fact=f"{told.device} ({told.name}), PyTorch {told.torch}")
+
+
+class _Device(msgspec.Struct, frozen=True):
+    torch: str
+    device: str
+    name: str

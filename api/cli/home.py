@@ -1,0 +1,153 @@
+"""The home folder: where one machine keeps its database, Redis data, logs and secrets."""
+
+import fcntl
+import hashlib
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.errors import PlatformError
+
+# sockaddr_un.sun_path holds 108 bytes on Linux and 104 on macOS, the closing zero included.
+_MAX_SOCKET_PATH_BYTES = 103
+# Children of a supervisor that was killed a moment ago still hold the lock; the kernel ends them at once.
+_LOCK_PATIENCE_S = 2.0
+
+
+class HomeInUse(PlatformError):
+    """Another supervisor runs on this home folder."""
+
+    code = "home_in_use"
+
+
+class HomeUnusable(PlatformError):
+    """The home folder cannot be made or written."""
+
+    code = "home_unusable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """Names of everything under one home folder, which is an absolute path."""
+
+    path: Path
+
+    @property
+    def logs(self) -> Path:
+        """One log file for each process that the supervisor starts."""
+        return self.path / "logs"
+
+    @property
+    def run(self) -> Path:
+        """What only lives as long as the supervisor: lock, state, socket."""
+        return self.path / "run"
+
+    @property
+    def redis_data(self) -> Path:
+        """The embedded Redis' append-only file."""
+        return self.path / "redis"
+
+    @property
+    def state_file(self) -> Path:
+        """What the supervisor runs, as `tokenpost ps` reads it."""
+        return self.run / "state.json"
+
+    @property
+    def pepper_file(self) -> Path:
+        """The secret that API keys are hashed with; without it every key is lost."""
+        return self.path / "pepper"
+
+    @property
+    def database_url(self) -> str:
+        """The SQLite database that is used when no other is named."""
+        return f"sqlite:///{self.path / 'tokenpost.db'}"
+
+    @property
+    def redis_socket(self) -> Path:
+        """The embedded Redis' socket; in the temporary folder when the home's path is too long for a socket."""
+        socket = self.run / "redis.sock"
+        if len(os.fsencode(socket)) <= _MAX_SOCKET_PATH_BYTES:
+            return socket
+        digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"tokenpost-{os.getuid()}-{digest}" / "redis.sock"
+
+    @property
+    def redis_url(self) -> str:
+        """Address of the embedded Redis."""
+        return f"unix://{self.redis_socket}"
+
+    def log_file(self, name: str) -> Path:
+        """The log of the process of that name; model ids in names may hold slashes and colons."""
+        return self.logs / f"{name.replace('/', '--').replace(':', '-')}.log"
+
+    def create(self) -> None:
+        """Make every folder, readable by this user alone; HomeUnusable says what stands in the way."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self.logs, self.run, self.redis_data, self.redis_socket.parent):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            # A folder that was there before may be open, or another user's; the latter refuses.
+            for folder in (self.run, self.redis_data, self.redis_socket.parent):
+                folder.chmod(0o700)
+        except OSError as error:
+            raise HomeUnusable(f"cannot use {self.path} as home: {error.strerror}: {error.filename}") from error
+
+    def ensure_pepper(self) -> Path:
+        """The pepper's file, made with 256 random bits when there is none."""
+        self.create()
+        try:
+            descriptor = os.open(self.pepper_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return self.pepper_file
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32))
+        return self.pepper_file
+
+    @contextmanager
+    def lock(self) -> Iterator[int]:
+        """Hold this home alone; gives the lock's descriptor. HomeInUse when another supervisor has it.
+
+        A child that inherits the descriptor holds the lock on: so a second Redis never opens the same file.
+        """
+        descriptor = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if not _try_lock(descriptor, _LOCK_PATIENCE_S):
+                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+                raise HomeInUse(
+                    f"Tokenpost already runs on {self.path} (process {holder}); stop it or use another --home"
+                )
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def is_locked(home: Home) -> bool:
+    """Whether a supervisor runs on this home."""
+    try:
+        descriptor = os.open(home.run / "lock", os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _try_lock(descriptor, 0.0)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int, patience_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+        else:
+            return True

@@ -1,0 +1,62 @@
+"""The `tokenpost` command: sub-commands, and the one door where a mistake becomes one line."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+from redis.exceptions import RedisError
+from typer.core import TyperGroup
+
+from api.cli import jobs, keys, models, operate, run
+from api.cli.console import complain, say
+from storage.errors import PlatformError
+
+
+class _Door(TyperGroup):
+    """Ends a command whose user can mend something with one line and exit code 1."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer hides its click
+        try:
+            return super().invoke(ctx)
+        except PlatformError as error:
+            complain(error.message)
+        except RedisError as error:
+            complain(f"Redis does not answer: {error}")
+        raise typer.Exit(1)
+
+
+app = typer.Typer(
+    cls=_Door,
+    no_args_is_help=True,
+    add_completion=False,
+    # Plain help: it keeps square brackets, and reads as well in a pipe.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Job-queue based asynchronous inference for language models, with the OpenAI API.",
+    epilog="Each option can be set by its environment variable; secrets also by a file that TOKENPOST_*_FILE names.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def tokenpost(
+    is_version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Answer what no sub-command is needed for."""
+    if is_version:
+        say(f"tokenpost {version('tokenpost')}")
+        raise typer.Exit
+
+
+app.command("up")(run.up)
+app.command("serve")(run.serve)
+app.command("worker")(run.worker)
+app.command("ps")(operate.ps)
+app.command("doctor")(operate.doctor)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
+app.add_typer(operate.database_app, name="db")
+
+
+if __name__ == "__main__":
+    app(prog_name="tokenpost")

@@ -1,0 +1,91 @@
+"""The commands that look after a platform: `ps`, `doctor` and `db`."""
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from api.cli.console import age, make_console, say, say_json, say_table, utc_now
+from api.cli.doctor import Finding, examine
+from api.cli.ground import NothingHere, opened, opened_or_made, place_of
+from api.cli.options import MODEL_HELP, DatabaseOption, HomeOption, JsonOption, RedisOption
+from api.cli.ps import find_running, list_processes
+from api.cli.settings import CliSettings, Place
+from storage import workers
+from storage.contract import WorkerStatus
+from storage.tables import Worker
+
+database_app = typer.Typer(no_args_is_help=True, help="Look after the database.")
+
+
+@database_app.callback()
+def database_() -> None:
+    """Keep `upgrade` a command of its own, though it is the only one."""
+
+
+@database_app.command("upgrade")
+def upgrade(home: HomeOption = None, database_url: DatabaseOption = None, as_json: JsonOption = False) -> None:
+    """Bring the database's tables to this version; harmless when they are."""
+    with opened_or_made(place_of(home, database_url)):
+        pass
+    if as_json:
+        say_json({"is_current": True})
+    else:
+        say("The database is up to date.")
+
+
+def ps(home: HomeOption = None, database_url: DatabaseOption = None, as_json: JsonOption = False) -> None:
+    """List the processes and what they do."""
+    place, now = place_of(home, database_url), utc_now()
+    rows = _list_workers(place)
+    lease_s = CliSettings.read().lease_s
+    alive = {
+        row.id
+        for row in rows
+        if row.status is not WorkerStatus.DEAD and (now - row.updated_at).total_seconds() < lease_s
+    }
+    views = list_processes(find_running(place), rows, alive)
+    if as_json:
+        say_json(views)
+        return
+    lines = [
+        (view.role, view.model, view.pid, view.state, age(view.since, now), view.running, view.restarts, view.host)
+        for view in views
+    ]
+    columns = ("ROLE", "MODEL", "PID", "STATE", "SINCE", "JOBS", "RESTARTS", "HOST")
+    say_table(columns, lines, empty=f"Nothing runs on {place.home.path}.")
+
+
+def doctor(
+    model: Annotated[
+        list[str] | None, typer.Option("--model", metavar="MODEL", help=f"{MODEL_HELP} May be given again.")
+    ] = None,
+    home: HomeOption = None,
+    redis_url: RedisOption = None,
+    database_url: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check what the platform needs, and say what to do."""
+    findings = examine(place_of(home, database_url, redis_url), model or [])
+    if as_json:
+        say_json({"is_ok": all(finding.is_ok for finding in findings), "findings": findings})
+    else:
+        for finding in findings:
+            _say_finding(finding)
+    if not all(finding.is_ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def _list_workers(place: Place) -> list[Worker]:
+    try:
+        with opened(place) as database, database.connect() as connection:
+            return workers.list_workers(connection)
+    except NothingHere:
+        return []
+
+
+def _say_finding(finding: Finding) -> None:
+    mark = ("ok      ", "green") if finding.is_ok else ("trouble ", "bold red")
+    make_console().print(Text.assemble(mark, f"{finding.name:<9} {finding.fact}"))
+    if finding.advice is not None:
+        say(f"{'':<18}-> {finding.advice}")

@@ -1,0 +1,97 @@
+"""Settings of the command line, and where the platform that a command speaks of lies."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from api.cli.home import Home, is_locked
+from api.cli.state import read_state
+from storage.errors import SettingInvalid
+from storage.settings import PlatformSettings, normalise_database_url
+
+DEFAULT_HOME = Path("~/.tokenpost")
+_PER_WORKER = ("TOKENPOST_MODEL", "TOKENPOST_SERVED_NAME", "TOKENPOST_WORKER_ID")
+
+
+class CliSettings(PlatformSettings):
+    """What commands take from the environment where no option says otherwise.
+
+    redis_max_memory_mb: memory at which the embedded Redis refuses to write, MiB
+    start_timeout_s:     how long `up` waits for Redis, the database and the API; models may load longer
+    drain_grace_s:       how long running jobs may finish when the platform stops
+    lease_s:             a worker whose beat is older is taken for dead
+    """
+
+    home: Path = DEFAULT_HOME
+    database_url: str | None = Field(default=None, repr=False)
+    redis_url: str | None = Field(default=None, repr=False)
+    pepper: SecretStr | None = None
+    api_key: SecretStr | None = None
+    redis_max_memory_mb: int = Field(default=1024, ge=16)
+    start_timeout_s: float = Field(default=60.0, gt=0)
+    drain_grace_s: float = Field(default=20.0, ge=0)
+    lease_s: float = Field(default=6.0, gt=0)
+
+
+class HubSettings(BaseSettings):
+    """Hugging Face's own variables, as far as the doctor asks for them."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    hf_home: Path = Path("~/.cache/huggingface")
+    hf_hub_cache: Path | None = None
+    hf_hub_offline: bool = False
+
+    @property
+    def cache(self) -> Path:
+        """Where downloaded models lie."""
+        return (self.hf_hub_cache or self.hf_home / "hub").expanduser()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where one platform keeps its rows and its live wire.
+
+    is_embedded: the Redis at `redis_url` is the one that `tokenpost up` runs in this home
+    """
+
+    home: Home
+    database_url: str
+    redis_url: str
+    is_embedded: bool
+
+
+def find_place(settings: CliSettings, *, home: Path | None, database_url: str | None, redis_url: str | None) -> Place:
+    """The platform that a command means: by its options, else the environment, else what runs in the home."""
+    home_ = Home(path=(home or settings.home).expanduser().absolute())
+    running = read_state(home_) if is_locked(home_) else None
+    database = database_url or settings.database_url or (running.database_url if running else home_.database_url)
+    redis = redis_url or settings.redis_url or (running.redis_url if running else home_.redis_url)
+    try:
+        database = normalise_database_url(database)
+    except ValueError as error:
+        raise SettingInvalid(f"TOKENPOST_DATABASE_URL: {error}") from error
+    if not redis.startswith(("redis://", "rediss://", "unix://")):
+        raise SettingInvalid("TOKENPOST_REDIS_URL: must begin with redis://, rediss:// or unix://")
+    return Place(home=home_, database_url=database, redis_url=redis, is_embedded=redis == home_.redis_url)
+
+
+def read_pepper(settings: CliSettings, home: Home) -> bytes:
+    """The secret that API keys are hashed with: the setting, else the home's own, made when there is none."""
+    if settings.pepper is not None:
+        return settings.pepper.get_secret_value().encode()
+    return home.ensure_pepper().read_text(encoding="ascii").strip().encode()
+
+
+def inherited_environment() -> dict[str, str]:
+    """This process' environment for a child, without what is said to each generation worker apart."""
+    return {name: value for name, value in os.environ.items() if name not in _PER_WORKER}
+
+
+def export(variables: Mapping[str, str]) -> None:
+    """Say settings to the rooms that this very process is about to open; their Settings read the environment."""
+    os.environ.update(variables)
