@@ -1,0 +1,207 @@
+"""A generation worker without Celery: a real database, a real Redis, a fake model, tickets that note their answers."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from redis import Redis
+from sqlalchemy import insert
+
+from storage import ids, jobs
+from storage.contract import EntryKind, JobKind, JobSpec, JobStatus, LogEntry, Result
+from storage.database import Database
+from storage.log import control_channel, encode_cancel, read_log
+from storage.redis import connect
+from storage.settings import StorageSettings
+from storage.tables import Job, table_of
+from tests.fakes import CARD, LIMITS, TEXT, FakeRunner
+from tests.waiting import wait_until
+from workers.engine.engine import Engine
+from workers.engine_thread import Loaded
+from workers.process import GenerationProcess
+from workers.settings import WorkerSettings
+
+MODEL = CARD.model
+LEASE_S = 0.9
+
+
+def load(runner: FakeRunner) -> Loaded:
+    """An engine around the fake model."""
+    return Loaded(engine=Engine(runner, TEXT, LIMITS), card=CARD, device="cpu", dtype="float32")
+
+
+class FakeTicket:
+    """Notes how it was answered: "acknowledged" or "given back", once for each answer."""
+
+    def __init__(self) -> None:
+        self.answers: list[str] = []
+
+    def acknowledge(self) -> None:
+        self.answers.append("acknowledged")
+
+    def give_back(self) -> None:
+        self.answers.append("given back")
+
+
+class FakeHub:
+    """A thread that runs what it is told, in order."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self._calls.put(call)
+
+    def stop(self) -> None:
+        self._calls.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+
+
+class Ground:
+    """Rows and logs, as everybody sees them."""
+
+    def __init__(self, database_url: str, redis_url: str, **settings: float) -> None:
+        values = {"lease_s": LEASE_S} | settings
+        self.settings = StorageSettings(database_url=database_url, redis_url=redis_url, **values)
+        self.database = Database(database_url)
+        self.redis: Redis = connect(redis_url)
+
+    def put_job(self, spec: JobSpec, *, kind: JobKind = JobKind.COMPLETION, retention_s: int = 600) -> str:
+        """The id of a new queued job; it has no ticket."""
+        new = jobs.NewJob(
+            job_id=ids.new_job_id(kind),
+            owner="alice",
+            kind=kind,
+            model=MODEL,
+            background=True,
+            store=False,
+            request={},
+            context={},
+            metadata={},
+            spec=spec,
+            created_at=datetime.now(UTC),
+        )
+        with self.database.begin() as connection:
+            connection.execute(insert(table_of(Job)).values(**jobs.row_of(new, retention_s)))
+        return new.job_id
+
+    def claim(self, job_id: str, worker_id: str = "somebody") -> int:
+        """The attempt of the job that is now another worker's."""
+        with self.database.begin() as connection:
+            claim = jobs.claim(connection, job_id, worker_id, datetime.now(UTC))
+        assert claim is not None
+        return claim.attempt
+
+    def requeue(self, job_id: str, attempt: int) -> None:
+        """Give a claimed job back."""
+        with self.database.begin() as connection:
+            assert jobs.requeue(connection, job_id, attempt, datetime.now(UTC))
+
+    def cancel(self, job_id: str, worker_id: str | None = None) -> None:
+        """Cancel the row, and tell a worker if one is named."""
+        with self.database.begin() as connection:
+            assert jobs.cancel(connection, job_id, datetime.now(UTC)) is not None
+        if worker_id is not None:
+            self.redis.publish(control_channel(worker_id), encode_cancel(job_id))
+
+    def row(self, job_id: str) -> Job:
+        """The job's row."""
+        with self.database.connect() as connection:
+            job = jobs.find(connection, job_id)
+        assert job is not None
+        return job
+
+    def log(self, job_id: str) -> list[LogEntry]:
+        """The job's log."""
+        return read_log(self.redis, job_id)
+
+    def is_closed(self, job_id: str) -> bool:
+        """Whether the log has its END."""
+        return any(entry.kind is EntryKind.END for entry in self.log(job_id))
+
+    def wait_for_tokens(self, job_id: str, num_entries: int, timeout_s: float = 10.0) -> None:
+        """Return when so many entries are in the log."""
+        wait_until(lambda: len(tokens_of(self.log(job_id))) >= num_entries, timeout_s, "tokens")
+
+    def wait_for_status(self, job_id: str, status: JobStatus, timeout_s: float = 10.0) -> None:
+        """Return when the row says so."""
+        wait_until(lambda: self.row(job_id).status is status, timeout_s, f"status {status}")
+
+    def close(self) -> None:
+        self.database.dispose()
+        self.redis.close()
+
+
+class Bench:
+    """One worker on a ground."""
+
+    def __init__(self, ground: Ground, *, runner: FakeRunner | None = None, worker_id: str | None = None) -> None:
+        self.ground = ground
+        self.runner = runner or FakeRunner()
+        self.hub = FakeHub()
+        self.was_fatal = threading.Event()
+        self.worker_id = worker_id or ids.new_id("wrk_")
+        settings = WorkerSettings(model=MODEL, served_name=MODEL, worker_id=self.worker_id)
+        self.process = GenerationProcess(
+            settings, ground.settings, lambda: load(self.runner), self.hub.call_soon, self.was_fatal.set
+        )
+
+    def submit(self, job_id: str) -> FakeTicket:
+        """Deliver a ticket."""
+        ticket = FakeTicket()
+        self.hub.call_soon(lambda: self.process.accept(job_id, ticket))
+        return ticket
+
+    def stop(self) -> None:
+        """As after a signal, without a grace period."""
+        self.process.drain()
+        self.process.give_back()
+        wait_until(lambda: self.process.num_live == 0)
+        self.process.stop()
+        self.hub.stop()
+
+
+@contextmanager
+def running(ground: Ground, *, runner: FakeRunner | None = None) -> Iterator[Bench]:
+    """A worker that is ready; stopped at the end if the test has not done so."""
+    bench = Bench(ground, runner=runner)
+    bench.process.start(lambda: None)
+    try:
+        yield bench
+    finally:
+        bench.stop()
+
+
+def wait_for_answer(ticket: FakeTicket, timeout_s: float = 10.0) -> str:
+    """The answer of a ticket that is answered once."""
+    wait_until(lambda: ticket.answers, timeout_s, "an answer")
+    assert len(ticket.answers) == 1
+    return ticket.answers[0]
+
+
+def tokens_of(log: list[LogEntry]) -> list[LogEntry]:
+    """The TOKENS entries."""
+    return [entry for entry in log if entry.kind is EntryKind.TOKENS]
+
+
+def text_of(log: list[LogEntry], choice: int = 0) -> str:
+    """What the log says for one choice."""
+    events = [event for entry in log for event in entry.tokens if event.choice == choice]
+    return "".join(event.text for event in events)
+
+
+def assert_whole(log: list[LogEntry], result: Result) -> None:
+    """A log that begins with a START, has no gap, closes with its END and tells what the row tells."""
+    assert log[0].kind is EntryKind.START
+    assert [entry.seq for entry in tokens_of(log)] == list(range(1, len(result.entries) + 1))
+    assert tuple(entry.tokens for entry in tokens_of(log)) == result.entries
+    assert [entry.kind for entry in log].count(EntryKind.END) == 1
+    assert log[-1].kind is EntryKind.END

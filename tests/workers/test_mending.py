@@ -1,0 +1,40 @@
+"""Which entries a log lacks."""
+
+from storage.contract import EntryKind, TokenEvent
+from workers.mending import missing_rows
+
+ENTRIES = tuple((TokenEvent(choice=0, token_ids=(n,), text=f"{n}"),) for n in range(1, 5))
+
+
+def _ids(last: tuple[int, int] | None, num_resumed: int = 0) -> list[tuple[int, int, int]]:
+    rows = missing_rows("cmpl-1", 2, ENTRIES, last, num_resumed)
+    return [(attempt, seq, kind) for _, attempt, seq, kind, _ in rows]
+
+
+START = (2, 0, EntryKind.START)
+
+
+def _tokens(*seqs: int) -> list[tuple[int, int, int]]:
+    return [(2, seq, EntryKind.TOKENS) for seq in seqs]
+
+
+def test_a_log_that_is_gone_lacks_everything() -> None:
+    assert _ids(None) == [START, *_tokens(1, 2, 3, 4)]
+
+
+def test_a_log_that_lost_its_tail_lacks_the_tail() -> None:
+    assert _ids((2, 3)) == _tokens(4)
+    assert _ids((2, 4)) == []
+
+
+def test_a_log_that_lost_the_start_of_an_attempt_gets_it_again() -> None:
+    assert _ids((1, 2)) == [START, *_tokens(3, 4)]
+
+
+def test_behind_a_start_stands_what_was_not_resumed() -> None:
+    assert _ids((2, 0), num_resumed=2) == _tokens(3, 4)
+    assert _ids((1, 0), num_resumed=2) == [START, *_tokens(3, 4)]
+
+
+def test_a_log_of_a_higher_attempt_is_left_alone() -> None:
+    assert _ids((3, 0)) == []

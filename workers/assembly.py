@@ -1,0 +1,37 @@
+"""Puts a generation worker together: Celery's app with our pool, the model's queue and the process behind it."""
+
+from collections.abc import Callable
+from functools import partial
+
+from celery import Celery
+
+from storage import queue
+from storage.settings import StorageSettings
+from workers import pool
+from workers.engine_thread import Loaded
+from workers.process import GenerationProcess
+from workers.settings import WorkerSettings
+
+
+def create_worker_app(settings: WorkerSettings, storage: StorageSettings, load: Callable[[], Loaded]) -> Celery:
+    """The app for `celery worker`; it starts nothing by itself.
+
+    load: makes the engine, on the engine's thread
+    """
+    app = queue.create_celery(storage.redis_url)
+    app.conf.update(
+        {
+            "task_default_queue": queue.queue_of(settings.name),
+            "worker_pool": "workers.pool:EnginePool",
+            "worker_concurrency": settings.concurrency,
+            pool.PROCESS: partial(GenerationProcess, settings, storage, load),
+            pool.DRAIN_GRACE_S: settings.drain_grace_s,
+        }
+    )
+    app.task(name=queue.GENERATE)(_generate)
+    return app
+
+
+def _generate(job_id: str) -> None:
+    """Stands for the task's name; tickets never reach it, see `workers.pool`."""
+    raise RuntimeError(f"job {job_id}: this task runs on the engine pool only")

@@ -1,0 +1,70 @@
+"""The CPU worker's door: `celery -A workers.cpu worker -P threads`, settings from TOKENPOST_*. It loads no model."""
+
+from celery import Celery, bootsteps
+from celery.worker import WorkController
+
+from storage import queue, redis
+from storage.database import Database
+from storage.errors import SettingInvalid
+from storage.queue import TicketPublisher
+from storage.settings import StorageSettings
+from storage.writer import Writer
+from workers import logs
+from workers.settings import LogSettings, SweeperSettings
+from workers.sweeper import Sweeper, SweeperThread
+
+# The app's configuration key of a Housekeeping.
+HOUSEKEEPING = "tokenpost_housekeeping"
+JOIN_S = 5.0
+
+
+class Housekeeping:
+    """The sweeper and what it stands on, started and stopped together."""
+
+    def __init__(self, settings: SweeperSettings, storage: StorageSettings) -> None:
+        self._database = Database(storage.database_url)
+        self._writer = Writer(self._database)
+        self._tickets = TicketPublisher(storage.redis_url)
+        connection = redis.connect(storage.redis_url)
+        sweeper = Sweeper(settings, storage, self._database, self._writer, connection, self._tickets)
+        self._thread = SweeperThread(sweeper.sweep, settings.sweep_interval_s)
+
+    def start(self) -> None:
+        """Begin to sweep."""
+        self._writer.start()
+        self._tickets.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the current look."""
+        self._thread.stop(JOIN_S)
+        self._tickets.stop()
+        self._writer.stop()
+        self._database.dispose()
+
+
+class HousekeepingStep(bootsteps.StartStopStep):
+    """Ties the housekeeping to the life of a Celery worker."""
+
+    def start(self, parent: WorkController) -> None:
+        """Begin to sweep."""
+        parent.app.conf[HOUSEKEEPING].start()
+
+    def stop(self, parent: WorkController) -> None:
+        """End after the current look."""
+        parent.app.conf[HOUSEKEEPING].stop()
+
+
+def create_cpu_app(settings: SweeperSettings, storage: StorageSettings) -> Celery:
+    """The app for `celery worker`; it starts nothing by itself."""
+    app = queue.create_celery(storage.redis_url)
+    app.conf.update({"worker_pool": "threads", HOUSEKEEPING: Housekeeping(settings, storage)})
+    app.steps["worker"].add(HousekeepingStep)
+    return app
+
+
+try:
+    logs.configure(LogSettings.read())
+    app = create_cpu_app(SweeperSettings.read(), StorageSettings.read())
+except SettingInvalid as error:
+    raise SystemExit(error.message) from error

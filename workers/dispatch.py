@@ -1,0 +1,328 @@
+"""Every job on this worker, and its walk: ticket, claim, engine, log, outcome, acknowledgement.
+
+    hub        accept a ticket            -> writer
+    writer     claimed                    -> publisher (START, a later attempt's log) -> engine
+    engine     enter; one step's outputs  -> publisher
+    publisher  entries into logs          -> writer (outcome), when a job is finished
+    writer     committed                  -> publisher (END)
+    publisher  END is in the log          -> hub (acknowledge)
+
+Nobody waits for anybody: each arrow is a queue, and a job is touched by one thread at a time.
+"""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Protocol
+
+import structlog
+from sqlalchemy import Connection
+
+from storage import jobs
+from storage.contract import End, Failure, LogEntry, TokenEvent
+from storage.errors import PlatformError
+from storage.log import EntryId, Row
+from storage.writer import Writer
+from workers import outcome
+from workers.engine.engine import Engine
+from workers.engine.sequence import SequenceOutput
+from workers.engine_thread import EngineThread
+from workers.events import Publisher, Round
+from workers.generation import Generation, Phase, StopReason, event_of
+from workers.mending import end_row, missing_rows, start_row, tokens_row
+from workers.outcome import Left
+
+log = structlog.get_logger()
+
+
+class Ticket(Protocol):
+    """A queue message that waits for its answer; answered on the hub's thread, once."""
+
+    def acknowledge(self) -> None:
+        """The message is done with."""
+
+    def give_back(self) -> None:
+        """The message goes back to its queue."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Road:
+    """Where the dispatcher sends things.
+
+    writer:   the database
+    on_hub:   runs a call on the hub's thread, soon; the only place where tickets are answered
+    later:    runs a call after a pause, for what failed because the database is away
+    last_ids: the newest entry id of each job's log
+    drop_log: forgets an erased job's log
+    """
+
+    writer: Writer
+    engine: EngineThread
+    publisher: Publisher
+    on_hub: Callable[[Callable[[], None]], None]
+    later: Callable[[Callable[[], None]], None]
+    last_ids: Callable[[list[str]], dict[str, EntryId | None]]
+    drop_log: Callable[[str], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Live:
+    generation: Generation
+    tickets: list[Ticket] = field(default_factory=list)
+
+
+class Dispatcher:
+    """The table of live jobs and the steps of their walk, each named for the thread that takes it."""
+
+    def __init__(self, worker_id: str, road: Road) -> None:
+        self._worker_id = worker_id
+        self._road = road
+        self._live: dict[str, _Live] = {}
+        self._place_by_sequence: dict[str, tuple[Generation, int]] = {}
+        self._is_draining = False
+
+    @property
+    def num_live(self) -> int:
+        """Jobs whose tickets are not answered yet."""
+        return len(self._live)
+
+    def running(self) -> dict[str, int]:
+        """The attempt of every job that this worker believes to run, by job id."""
+        generations = [live.generation for live in list(self._live.values())]
+        return {one.job_id: one.attempt for one in generations if one.phase is Phase.RUNNING}
+
+    def knows(self, job_id: str) -> bool:
+        """Whether the job is on this worker, in whatever phase."""
+        return job_id in self._live
+
+    # On the hub's thread.
+
+    def accept(self, job_id: str, ticket: Ticket) -> None:
+        """Begin the walk of a job; a second ticket of a live job joins the first."""
+        if self._is_draining:
+            ticket.give_back()
+            return
+        live = self._live.get(job_id)
+        if live is not None:
+            live.tickets.append(ticket)
+            return
+        live = self._live[job_id] = _Live(Generation(job_id), [ticket])
+        now = datetime.now(UTC)
+        claim = self._road.writer.submit(partial(_claim, job_id=job_id, worker_id=self._worker_id, now=now))
+        claim.add_done_callback(partial(self._on_claim, live.generation))
+
+    def drain(self) -> None:
+        """Take no more jobs."""
+        self._is_draining = True
+
+    def _answer(self, generation: Generation, left: Left | None) -> None:
+        live = self._live.pop(generation.job_id)
+        first, *joined = live.tickets
+        if left is Left.GIVEN_BACK:
+            for ticket in live.tickets:
+                ticket.give_back()
+            return
+        first.acknowledge()
+        for ticket in joined:
+            # A ticket that came while a lost attempt still ran here may be the next attempt's.
+            if left is Left.STOLEN:
+                self.accept(generation.job_id, ticket)
+            else:
+                ticket.acknowledge()
+
+    # On any thread.
+
+    def stop(self, job_id: str, reason: StopReason) -> None:
+        """Take a job out of the engine before the next step; its row decides what it comes to."""
+        live = self._live.get(job_id)
+        if live is None:
+            return
+        generation = live.generation
+        generation.stop = generation.stop or reason
+        self._road.engine.put(partial(self._quit, generation))
+
+    def stop_all(self, reason: StopReason) -> None:
+        """Take every job out of the engine."""
+        for job_id in list(self._live):
+            self.stop(job_id, reason)
+
+    def abandon(self) -> "list[Future[End | Left]]":
+        """Give every claimed job's row back, past the queues; for a worker whose other threads are gone."""
+        now = datetime.now(UTC)
+        claimed = [live.generation for live in list(self._live.values()) if live.generation.attempt]
+        return [self._road.writer.submit(partial(_leave, generation=one, now=now)) for one in claimed]
+
+    def _end_walk(self, generation: Generation, left: Left | None) -> None:
+        self._road.on_hub(partial(self._answer, generation, left))
+
+    # On the writer's thread.
+
+    def _on_claim(self, generation: Generation, claim: "Future[jobs.Claim | None]") -> None:
+        error = claim.exception()
+        if error is not None:
+            log.warning("claim_failed", job_id=generation.job_id, error=str(error))
+            self._road.later(partial(self._end_walk, generation, Left.GIVEN_BACK))
+            return
+        claimed = claim.result()
+        if claimed is None:
+            self._end_walk(generation, None)
+            return
+        generation.begin(claimed.attempt, claimed.spec)
+        start = start_row(generation.job_id, generation.attempt)
+        if generation.attempt > 1:
+            self._road.publisher.put_row_and_read(start, then=partial(self._on_log, generation))
+        else:
+            self._road.publisher.put_rows(start)
+            self._run(generation)
+
+    def _on_outcome(self, generation: Generation, retry: Callable[[], None], done: "Future[End | Left]") -> None:
+        error = done.exception()
+        if error is not None:
+            log.warning("outcome_not_stored", job_id=generation.job_id, error=str(error))
+            self._road.later(retry)
+            return
+        end = done.result()
+        if isinstance(end, End):
+            row = end_row(generation.job_id, generation.attempt, generation.seq, end)
+            log.info("job_ended", job_id=generation.job_id, attempt=generation.attempt, status=end.status)
+            self._road.publisher.put_rows(row, then=partial(self._end_walk, generation, None))
+            return
+        log.info("job_left", job_id=generation.job_id, attempt=generation.attempt, why=end)
+        if end is Left.ERASED:
+            self._road.publisher.put(partial(self._forget, generation))
+        else:
+            self._end_walk(generation, end)
+
+    # On the publisher's thread.
+
+    def _on_log(self, generation: Generation, entries: list[LogEntry]) -> None:
+        generation.resume(entries)
+        if generation.is_finished:
+            # The worker before this one died between its last token and its commit.
+            self._close(generation)
+            self._submit(generation, outcome.finish)
+        else:
+            self._run(generation)
+
+    def _run(self, generation: Generation) -> None:
+        generation.phase = Phase.RUNNING
+        self._road.engine.put(partial(self._enter, generation))
+
+    def _on_outputs(self, outputs: list[SequenceOutput], batch: Round) -> None:
+        """Write down what one engine step yielded: one entry for each job."""
+        events_by_job: dict[Generation, list[TokenEvent]] = {}
+        for output in outputs:
+            place = self._place_by_sequence.get(output.sequence_id)
+            if place is None:
+                continue
+            generation, choice = place
+            events = events_by_job.setdefault(generation, [])
+            event = event_of(choice, output)
+            if event is not None:
+                events.append(event)
+            if output.failure is not None:
+                generation.fail(output.failure)
+        for generation, events in events_by_job.items():
+            self._write_down(generation, events, batch)
+
+    def _write_down(self, generation: Generation, events: list[TokenEvent], batch: Round) -> None:
+        if events:
+            generation.take(events)
+            batch.rows.append(tokens_row(generation.job_id, generation.attempt, generation.seq, events))
+        if generation.is_finished:
+            self._close(generation)
+            batch.after.append(partial(self._submit, generation, outcome.finish))
+
+    def _on_failure(self, generation: Generation, failure: Failure, batch: Round) -> None:
+        if generation.phase is Phase.RUNNING:
+            generation.fail(failure)
+            self._write_down(generation, [], batch)
+
+    def _on_quit(self, generation: Generation, batch: Round) -> None:
+        """A stopped generation yields nothing more; entries put before this are in the round or in the log."""
+        if generation.phase is Phase.RUNNING:
+            self._close(generation)
+            batch.after.append(partial(self._submit, generation, outcome.leave))
+
+    def _close(self, generation: Generation) -> None:
+        generation.phase = Phase.CLOSING
+        left_over = [
+            sequence_id
+            for sequence_id in generation.sequence_ids()
+            if self._place_by_sequence.pop(sequence_id, None) is not None
+        ]
+        if generation.failure is not None:
+            self._road.engine.put(partial(_cancel, left_over))
+
+    def _submit(self, generation: Generation, operation: "Operation") -> None:
+        now = datetime.now(UTC)
+        done = self._road.writer.submit(lambda connection: operation(connection, generation, now))
+        retry = partial(self._submit, generation, operation)
+        done.add_done_callback(partial(self._on_outcome, generation, retry))
+
+    def _forget(self, generation: Generation, batch: Round) -> None:
+        batch.after.append(partial(self._road.drop_log, generation.job_id))
+        batch.after.append(partial(self._end_walk, generation, Left.ERASED))
+
+    def on_fenced(self, job_ids: Iterable[str]) -> None:
+        """Redis refused entries: another attempt writes these logs now."""
+        for job_id in job_ids:
+            self.stop(job_id, StopReason.STOLEN)
+
+    def missing(self) -> list[Row]:
+        """What the logs of live jobs lack of what was generated here."""
+        live = [one.generation for one in list(self._live.values()) if one.generation.phase is not Phase.CLAIMING]
+        last_by_job = self._road.last_ids([generation.job_id for generation in live])
+        rows: list[Row] = []
+        for generation in live:
+            last = last_by_job[generation.job_id]
+            known = (generation.job_id, generation.attempt, generation.entries)
+            rows += missing_rows(*known, last, generation.num_resumed)
+        return rows
+
+    # On the engine's thread.
+
+    def on_step(self, outputs: list[SequenceOutput]) -> None:
+        """Pass on what one step yielded."""
+        self._road.publisher.put(partial(self._on_outputs, outputs))
+
+    def _enter(self, generation: Generation, engine: Engine) -> None:
+        if generation.stop is not None:
+            self._quit(generation, engine)
+            return
+        try:
+            for choice, request in generation.requests():
+                self._place_by_sequence[request.sequence_id] = (generation, choice)
+                engine.add(request)
+        except PlatformError as error:
+            self._refuse(generation, Failure(code=error.code, message=error.message))
+        except Exception as error:  # a fault in one job's request is that job's alone
+            log.exception("engine_refused", job_id=generation.job_id)
+            self._refuse(generation, Failure(code="engine_fault", message=f"The engine failed: {type(error).__name__}"))
+
+    def _refuse(self, generation: Generation, failure: Failure) -> None:
+        self._road.publisher.put(partial(self._on_failure, generation, failure))
+
+    def _quit(self, generation: Generation, engine: Engine) -> None:
+        # Before RUNNING it is not in the engine yet; `_enter` will see its stop.
+        if generation.phase is Phase.RUNNING:
+            _cancel(generation.sequence_ids(), engine)
+            self._road.publisher.put(partial(self._on_quit, generation))
+
+
+Operation = Callable[[Connection, Generation, datetime], End | Left]
+
+
+def _claim(connection: Connection, *, job_id: str, worker_id: str, now: datetime) -> "jobs.Claim | None":
+    return jobs.claim(connection, job_id, worker_id, now)
+
+
+def _leave(connection: Connection, *, generation: Generation, now: datetime) -> End | Left:
+    return outcome.leave(connection, generation, now)
+
+
+def _cancel(sequence_ids: Iterable[str], engine: Engine) -> None:
+    for sequence_id in sequence_ids:
+        engine.cancel(sequence_id)

@@ -1,0 +1,165 @@
+"""One attempt at one job as a value: what was emitted, what is still open, how it ends. No thread, no I/O."""
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+
+from msgspec import structs
+
+from storage.contract import (
+    EntryKind,
+    Failure,
+    FinishReason,
+    JobSpec,
+    JobStatus,
+    LogEntry,
+    Result,
+    SamplingParams,
+    TokenEvent,
+    Usage,
+)
+from workers.engine.sampling_seed import choice_seed
+from workers.engine.sequence import SequenceOutput, SequenceRequest
+
+
+class Phase(StrEnum):
+    """Where a generation stands: waiting for its claim, in the engine, or on its way to an outcome."""
+
+    CLAIMING = "claiming"
+    RUNNING = "running"
+    CLOSING = "closing"
+
+
+class StopReason(StrEnum):
+    """Why a generation leaves the engine before its end."""
+
+    CANCELLED = "cancelled"  # its row says so
+    STOLEN = "stolen"  # the row or the log belongs to another attempt
+    GIVEN_BACK = "given_back"  # this worker drains
+
+
+class Generation:
+    """A job on this worker, from its ticket to its outcome.
+
+    One thread owns it at a time and hands it on through a queue: hub, writer, publisher, engine, publisher,
+    writer, publisher, hub. Only `stop` is written from outside; it is read where the engine takes sequences in
+    and where their outputs are published.
+    """
+
+    __slots__ = ("_finish_by_choice", "attempt", "entries", "failure", "job_id", "num_resumed", "phase", "spec", "stop")
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.phase = Phase.CLAIMING
+        self.stop: StopReason | None = None
+        self.attempt = 0
+        self.spec: JobSpec
+        self.entries: list[tuple[TokenEvent, ...]] = []
+        self.num_resumed = 0
+        self.failure: Failure | None = None
+        self._finish_by_choice: dict[int, FinishReason] = {}
+
+    def begin(self, attempt: int, spec: JobSpec) -> None:
+        """Take over the claimed attempt."""
+        self.attempt = attempt
+        self.spec = spec
+        self.phase = Phase.RUNNING
+
+    def resume(self, log: Iterable[LogEntry]) -> None:
+        """Go on after what earlier attempts put into the log.
+
+        A log that was lost in part (a flushed Redis) counts up to its first gap: entries are numbered 1, 2, 3, ...
+        """
+        for entry in log:
+            if entry.kind is EntryKind.TOKENS and entry.seq == self.seq + 1:
+                self.take(entry.tokens)
+        self.num_resumed = self.seq
+
+    @property
+    def seq(self) -> int:
+        """Number of the last TOKENS entry, 0 before the first."""
+        return len(self.entries)
+
+    def sequence_id(self, choice: int) -> str:
+        """The engine's name for one choice of this attempt."""
+        return f"{self.job_id}:{self.attempt}:{choice}"
+
+    def sequence_ids(self) -> list[str]:
+        """The engine's names for every choice of this attempt."""
+        return [self.sequence_id(choice) for choice in range(self.spec.total_choices)]
+
+    def requests(self) -> list[tuple[int, SequenceRequest]]:
+        """What the engine is to run: (choice, request) for every choice that has not ended in the log."""
+        emitted = self._emitted_by_choice()
+        return [
+            (choice, self._request(choice, tuple(emitted.get(choice, ()))))
+            for choice in range(self.spec.total_choices)
+            if choice not in self._finish_by_choice
+        ]
+
+    def _request(self, choice: int, emitted: tuple[int, ...]) -> SequenceRequest:
+        return SequenceRequest(
+            sequence_id=self.sequence_id(choice),
+            prompt=self.spec.prompts[choice // self.spec.num_choices],
+            sampling=seeded(self.spec, choice),
+            emitted=emitted,
+        )
+
+    def _emitted_by_choice(self) -> dict[int, list[int]]:
+        emitted: dict[int, list[int]] = {}
+        for entry in self.entries:
+            for event in entry:
+                emitted.setdefault(event.choice, []).extend(event.token_ids)
+        return emitted
+
+    def take(self, events: Sequence[TokenEvent]) -> None:
+        """Add one entry: what one engine step emitted for this job."""
+        self.entries.append(tuple(events))
+        for event in events:
+            if event.finish is not None:
+                self._finish_by_choice[event.choice] = event.finish
+
+    def fail(self, failure: Failure) -> None:
+        """Note why the job cannot go on; the first reason stays."""
+        self.failure = self.failure or failure
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to generate."""
+        return self.failure is not None or len(self._finish_by_choice) == self.spec.total_choices
+
+    @property
+    def status(self) -> JobStatus:
+        """What the finished job's row will say, when nobody cancelled it."""
+        if self.failure is not None:
+            return JobStatus.FAILED
+        if FinishReason.LENGTH in self._finish_by_choice.values():
+            return JobStatus.INCOMPLETE
+        return JobStatus.COMPLETED
+
+    def result(self) -> Result:
+        """Every entry of every attempt, in order."""
+        return Result(entries=tuple(self.entries))
+
+    def usage(self) -> Usage:
+        """Tokens read and written so far."""
+        return usage_of(self.spec, self.entries)
+
+
+def seeded(spec: JobSpec, choice: int) -> SamplingParams:
+    """The sampling of one choice: the job's, under that choice's own seed."""
+    return structs.replace(spec.sampling, seed=choice_seed(spec.sampling.seed, choice))
+
+
+def usage_of(spec: JobSpec, entries: Iterable[tuple[TokenEvent, ...]]) -> Usage:
+    """Tokens of a job: its prompts, each once, and everything that its entries emitted."""
+    return Usage(
+        prompt_tokens=sum(len(prompt) for prompt in spec.prompts),
+        completion_tokens=sum(len(event.token_ids) for entry in entries for event in entry),
+    )
+
+
+def event_of(choice: int, output: SequenceOutput) -> TokenEvent | None:
+    """What an engine output says to the log; None when it says nothing (a bare failure)."""
+    if not output.token_ids and not output.text and output.finish is None:
+        return None
+    return TokenEvent(choice=choice, token_ids=output.token_ids, text=output.text, finish=output.finish)

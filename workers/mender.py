@@ -1,0 +1,91 @@
+"""Completes the logs of ended jobs that do not say so: whoever ended them died before the last word."""
+
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from redis import Redis
+
+from storage import jobs, recovery
+from storage.contract import EntryKind, LogEntry, Result, TokenEvent
+from storage.database import Database
+from storage.log import LogWriter, Row, list_unended, read_log
+from storage.settings import StorageSettings
+from storage.tables import Job
+from storage.writer import Writer
+from workers.generation import usage_of
+from workers.mending import end_row, start_row, tokens_row
+
+# Whoever ended a job has this long to say so in its log before somebody else does.
+SETTLING_TIME = timedelta(seconds=5)
+# How far back the first look goes.
+LOOK_BACK = timedelta(minutes=10)
+PATIENCE_S = 10.0
+
+log = structlog.get_logger()
+
+
+class Mender:
+    """Looks once at the log of every ended job, a few seconds after its end."""
+
+    def __init__(self, storage: StorageSettings, database: Database, writer: Writer, connection: Redis) -> None:
+        self._database = database
+        self._writer = writer
+        self._redis = connection
+        self._log_writer = LogWriter(
+            connection, "sweeper", ttl_running_s=storage.log_ttl_running_s, ttl_ended_s=storage.log_ttl_ended_s
+        )
+        self._retentions_s = {storage.retention_s(store=True), storage.retention_s(store=False)}
+        self._looked_until = datetime.now(UTC) - LOOK_BACK
+
+    def mend_ended(self) -> None:
+        """Complete the logs of jobs that ended since the last look."""
+        before = datetime.now(UTC) - SETTLING_TIME
+        with self._database.connect() as connection:
+            ended = recovery.list_ended(connection, self._looked_until, before, retentions_s=self._retentions_s)
+        for job_id in list_unended(self._redis, ended.job_ids):
+            self.mend(job_id)
+        self._looked_until = ended.until
+
+    def mend(self, job_id: str) -> None:
+        """Complete one ended job's log, and the row of one that nobody settled."""
+        job = self._find(job_id)
+        if job is None or not job.status.is_terminal:
+            return
+        entries = read_log(self._redis, job_id)
+        if any(entry.kind is EntryKind.END for entry in entries):
+            return
+        if job.result is None:
+            job = self._settle(job)
+        end = None if job is None else jobs.end_of(job)
+        if job is None or end is None:
+            return
+        known = max((entry.seq for entry in entries), default=0)
+        result = jobs.result_of(job).entries
+        rows: list[Row] = [
+            tokens_row(job_id, job.attempt, seq, result[seq - 1]) for seq in range(known + 1, len(result) + 1)
+        ]
+        self._log_writer.append([*rows, end_row(job_id, job.attempt, len(result), end)])
+        log.warning("log_completed", job_id=job_id, status=job.status, num_entries=len(rows))
+
+    def _settle(self, job: Job) -> Job | None:
+        """The row with what its log has of it; the START of an attempt without a worker shuts out who comes back."""
+        self._log_writer.append([start_row(job.id, job.attempt + 1)])
+        entries = gapless(read_log(self._redis, job.id))
+        result, usage = Result(entries=entries), usage_of(jobs.spec_of(job), entries)
+        attempt = job.attempt
+        done = self._writer.submit(lambda connection: jobs.settle_orphan(connection, job.id, attempt, result, usage))
+        done.result(PATIENCE_S)
+        return self._find(job.id)
+
+    def _find(self, job_id: str) -> Job | None:
+        with self._database.connect() as connection:
+            return jobs.find(connection, job_id)
+
+
+def gapless(log_entries: list[LogEntry]) -> tuple[tuple[TokenEvent, ...], ...]:
+    """The TOKENS entries of a log up to its first gap; entry i has seq i + 1."""
+    entries: list[tuple[TokenEvent, ...]] = []
+    for entry in log_entries:
+        if entry.kind is EntryKind.TOKENS and entry.seq == len(entries) + 1:
+            entries.append(entry.tokens)
+    return tuple(entries)

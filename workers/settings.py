@@ -1,0 +1,60 @@
+"""Settings of the worker processes, read once from TOKENPOST_* at their doors."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from storage import ids
+from storage.settings import PlatformSettings
+
+
+class LogSettings(PlatformSettings):
+    """How a worker process writes its own log: one JSON object a line, or lines for people."""
+
+    log_format: Literal["json", "console"] = "console"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+class WorkerSettings(PlatformSettings):
+    """What one generation worker runs, and how.
+
+    model:         Hugging Face id or local folder
+    served_name:   the id under which callers ask for it; empty means the model's or folder's own
+    worker_id:     a fresh one for each process; made here when nobody gives one
+    max_running:   sequences that the engine steps together
+    lookahead:     tickets taken beyond that, so that a freed place is filled without a wait
+    drain_grace_s: how long running jobs may finish after SIGTERM before they are given back
+    """
+
+    model: str
+    served_name: str = ""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    worker_id: str = Field(default_factory=lambda: ids.new_id("wrk_"), min_length=1)
+    max_running: int = Field(default=32, ge=1, le=4096)
+    lookahead: int = Field(default=4, ge=1, le=1024)
+    drain_grace_s: float = Field(default=20.0, ge=0)
+
+    @property
+    def name(self) -> str:
+        """The id under which callers ask for the model; a folder without a given name goes by its own."""
+        folder = Path(self.model)
+        return self.served_name or (folder.name if folder.is_dir() else self.model)
+
+    @property
+    def concurrency(self) -> int:
+        """How many tickets the worker holds at once."""
+        return self.max_running + self.lookahead
+
+
+class SweeperSettings(PlatformSettings):
+    """How the CPU worker sweeps.
+
+    sweep_interval_s: between two looks
+    ticket_slack_s:   how much older than the oldest waiting ticket a queued row must be to be called lost
+    """
+
+    worker_id: str = Field(default_factory=lambda: ids.new_id("cpu_"), min_length=1)
+    sweep_interval_s: float = Field(default=1.0, gt=0)
+    ticket_slack_s: float = Field(default=3.0, ge=0)
