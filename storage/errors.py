@@ -80,6 +80,12 @@ class BodyTooLarge(PlatformError):
     code = "request_too_large"
 
 
+class UnsupportedMediaType(PlatformError):
+    """A body that is said to be something else than JSON."""
+
+    code = "unsupported_media_type"
+
+
 class ModelUnavailable(PlatformError):
     """No worker of this model is alive; a background job would be queued."""
 
@@ -112,3 +118,15 @@ class SettingInvalid(PlatformError):
     """A setting that stops the process at start; the message names it."""
 
     code = "setting_invalid"
+
+
+class ModelFilesMissing(PlatformError):
+    """The model's files are not there, or not all of them; the message says where they were looked for."""
+
+    code = "model_files_missing"
+
+
+class ModelUnsupported(PlatformError):
+    """A model that this platform cannot run; the message says why."""
+
+    code = "model_unsupported"

@@ -18,56 +18,53 @@ TOKENS_CHANNEL = "tokenpost:tokens"
 _LOG_PREFIX = "tokenpost:log:"
 _CONTROL_PREFIX = "tokenpost:control:"
 
-# job id, attempt, seq, kind, data (see encode_tokens, encode_end; empty for START)
+# What is appended: job id, attempt, seq, kind, data (see encode_tokens, encode_end; empty for START).
 Row = tuple[str, int, int, int, bytes]
+# The same as it is published. Its data is text, because Redis' msgpack knows no bytes (type bin) but text.
+PublishedRow = tuple[str, int, int, int, str]
 EntryId = tuple[int, int]
 
-# ARGV: batch, seconds a running log lives after its last sign of life, seconds an ended log lives
-_SCRIPT = (
-    """
+# ARGV: batch, seconds a running log lives after its last sign of life, seconds an ended log lives.
+# An entry that cannot be added for another reason than its id ends the script with that error; the caller repeats the
+# batch, of which what is in already is neither added nor published twice.
+_SCRIPT = """
 local batch = cmsgpack.unpack(ARGV[1])
-local accepted, fenced, is_fenced = {}, {}, {}
+local accepted, fenced, is_fenced, failure = {}, {}, {}, nil
 for _, row in ipairs(batch[3]) do
-  local key = '"""
-    + _LOG_PREFIX
-    + """' .. row[1]
-  local reply = redis.pcall('XADD', key, row[2] .. '-' .. row[3], 'k', row[4], 'd', row[5])
-  if type(reply) ~= 'table' or not reply.err then
+  local job_id, attempt, seq, kind, data = unpack(row)
+  local key, id = 'LOG_PREFIX' .. job_id, attempt .. '-' .. seq
+  local reply = redis.pcall('XADD', key, 'NOMKSTREAM', id, 'k', kind, 'd', data)
+  local is_new = not reply
+  if is_new then reply = redis.pcall('XADD', key, id, 'k', kind, 'd', data) end
+  if type(reply) ~= 'table' then
     accepted[#accepted + 1] = row
-    if row[4] == 2 then redis.call('EXPIRE', key, ARGV[3])
-    elseif row[3] % 256 <= 1 then redis.call('EXPIRE', key, ARGV[2]) end
+    if kind == 2 then redis.call('EXPIRE', key, ARGV[3])
+    elseif is_new or seq % 256 == 0 then redis.call('EXPIRE', key, ARGV[2]) end
   elseif not string.find(reply.err, 'equal or smaller', 1, true) then
-    return redis.error_reply(reply.err)
+    failure = reply
+    break
   else
-    local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
-    local attempt = last and tonumber(string.match(last[1], '^%d+'))
-    if attempt and attempt > row[2] and not is_fenced[row[1]] then
-      is_fenced[row[1]] = true
-      fenced[#fenced + 1] = row[1]
+    local last_id = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1]
+    if tonumber(string.match(last_id, '^%d+')) > attempt and not is_fenced[job_id] then
+      is_fenced[job_id] = true
+      fenced[#fenced + 1] = job_id
     end
   end
 end
 if #accepted == #batch[3] then
-  redis.call('PUBLISH', '"""
-    + TOKENS_CHANNEL
-    + """', ARGV[1])
+  redis.call('PUBLISH', 'CHANNEL', ARGV[1])
 elseif #accepted > 0 then
-  redis.call('PUBLISH', '"""
-    + TOKENS_CHANNEL
-    + """', cmsgpack.pack({batch[1], batch[2], accepted}))
+  redis.call('PUBLISH', 'CHANNEL', cmsgpack.pack({batch[1], batch[2], accepted}))
 end
-return fenced
-"""
-)
+return failure or fenced
+""".replace("LOG_PREFIX", _LOG_PREFIX).replace("CHANNEL", TOKENS_CHANNEL)
 _SCRIPT_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 _tokens_encoder = msgspec.json.Encoder()
 _tokens_decoder = msgspec.json.Decoder(tuple[TokenEvent, ...])
 _end_decoder = msgspec.json.Decoder(End)
 _batch_encoder = msgspec.msgpack.Encoder()
-_batch_decoder = msgspec.msgpack.Decoder(tuple[str, int, list[Row]])
-# Redis packs what it packs anew with text where we had bytes.
-_repacked_decoder = msgspec.msgpack.Decoder(tuple[str, int, list[tuple[str, int, int, int, str]]])
+_batch_decoder = msgspec.msgpack.Decoder(tuple[str, int, list[PublishedRow]])
 
 
 def log_key(job_id: str) -> str:
@@ -100,7 +97,7 @@ def encode_end(end: End) -> bytes:
     return _tokens_encoder.encode(end)
 
 
-def decode_entry(attempt: int, seq: int, kind: int, data: bytes) -> LogEntry:
+def decode_entry(attempt: int, seq: int, kind: int, data: bytes | str) -> LogEntry:
     """The entry that travelled as a row."""
     if kind == EntryKind.TOKENS:
         return LogEntry(attempt=attempt, seq=seq, kind=EntryKind.TOKENS, tokens=_tokens_decoder.decode(data))
@@ -109,13 +106,9 @@ def decode_entry(attempt: int, seq: int, kind: int, data: bytes) -> LogEntry:
     return LogEntry(attempt=attempt, seq=seq, kind=EntryKind.START)
 
 
-def decode_batch(blob: bytes) -> list[Row]:
+def decode_batch(blob: bytes) -> list[PublishedRow]:
     """The rows of one message on TOKENS_CHANNEL, in order; `decode_entry(*row[1:])` gives a row's entry."""
-    try:
-        return _batch_decoder.decode(blob)[2]
-    except msgspec.ValidationError:
-        rows = _repacked_decoder.decode(blob)[2]
-        return [(job_id, attempt, seq, kind, data.encode()) for job_id, attempt, seq, kind, data in rows]
+    return _batch_decoder.decode(blob)[2]
 
 
 class LogWriter:
@@ -134,7 +127,8 @@ class LogWriter:
         Raises redis.RedisError, after which some or all rows may be in.
         """
         self._batch_no += 1
-        blob = _batch_encoder.encode((self._source, self._batch_no, batch))
+        rows = [(job_id, attempt, seq, kind, data.decode()) for job_id, attempt, seq, kind, data in batch]
+        blob = _batch_encoder.encode((self._source, self._batch_no, rows))
         try:
             fenced = self._redis.evalsha(_SCRIPT_SHA, 0, blob, *self._arguments)
         except NoScriptError:

@@ -140,7 +140,8 @@ class TicketPublisher:
 
     def _publish(self, tickets: "list[_Ticket]") -> None:
         if self._connection is None:
-            options = dict(_TRANSPORT_OPTIONS)
+            # kombu would wait for its broker; the sweeper waits better.
+            options = _TRANSPORT_OPTIONS | {"max_retries": 0}
             self._connection = Connection(broker_url(self._redis_url), transport_options=options)
         producer = self._connection.Producer(serializer="json", auto_declare=False)
         with producer.batch(max_size=_BATCH_SIZE):  # type: ignore[attr-defined]  # new in kombu 5.7, not in its stubs

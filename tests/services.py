@@ -74,6 +74,11 @@ class RedisServer:
         self._process.wait()
         self._process = None
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Tell it something: SIGSTOP makes it hang, SIGCONT lets it go on."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         """End it, if it runs."""
         if self._process is not None:

@@ -1,0 +1,213 @@
+"""The event log: fenced, idempotent, in order, and told to the channel once."""
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+from redis.client import PubSub
+
+from storage import log
+from storage.contract import End, EntryKind, Failure, FinishReason, JobStatus, LogEntry, TokenEvent
+from storage.log import LogWriter, PublishedRow, Row
+from storage.redis import connect, connect_async
+from tests.services import running_redis
+from tests.storage.examples import RESULT, USAGE
+from tests.waiting import wait_until
+
+END = End(status=JobStatus.COMPLETED, usage=USAGE, ended_at=1_800_000_000)
+
+
+@pytest.fixture
+def channel(redis_client: redis.Redis) -> Iterator[PubSub]:
+    with redis_client.pubsub(ignore_subscribe_messages=True) as subscriber:  # type: ignore[no-untyped-call]
+        subscriber.subscribe(log.TOKENS_CHANNEL)
+        wait_until(lambda: redis_client.pubsub_numsub(log.TOKENS_CHANNEL)[0][1] == 1)
+        yield subscriber
+
+
+def _published(channel: PubSub, num_messages: int) -> list[list[PublishedRow]]:
+    blobs: list[bytes] = []
+
+    def receive() -> bool:
+        message = channel.get_message(timeout=0.01)
+        if message is not None:
+            blobs.append(message["data"])
+        return len(blobs) >= num_messages
+
+    if num_messages:
+        wait_until(receive)
+    assert channel.get_message(timeout=0.02) is None
+    return [log.decode_batch(blob) for blob in blobs]
+
+
+def _start(job_id: str, attempt: int) -> Row:
+    return (job_id, attempt, 0, EntryKind.START, b"")
+
+
+def _tokens(job_id: str, attempt: int, seq: int, text: str = "x") -> Row:
+    events = [TokenEvent(choice=0, token_ids=(seq,), text=text)]
+    return (job_id, attempt, seq, EntryKind.TOKENS, log.encode_tokens(events))
+
+
+def _end(job_id: str, attempt: int, seq: int) -> Row:
+    return (job_id, attempt, seq, EntryKind.END, log.encode_end(END))
+
+
+def _texts(rows: list[Row]) -> list[PublishedRow]:
+    return [(job_id, attempt, seq, kind, data.decode()) for job_id, attempt, seq, kind, data in rows]
+
+
+def _ids(redis_client: redis.Redis, job_id: str) -> list[tuple[int, int]]:
+    return [(entry.attempt, entry.seq) for entry in log.read_log(redis_client, job_id)]
+
+
+def test_what_is_appended_is_read_back_and_published_in_order(redis_client: redis.Redis, channel: PubSub) -> None:
+    rows: list[Row] = [_start("a", 1), _start("b", 1)]
+    data = [log.encode_tokens(events) for events in RESULT.entries]
+    rows += [("a", 1, number, EntryKind.TOKENS, encoded) for number, encoded in enumerate(data, start=1)]
+    rows.append(_end("a", 1, 3))
+    assert LogWriter(redis_client, "w1").append(rows) == []
+
+    assert log.read_log(redis_client, "a") == [
+        LogEntry(attempt=1, seq=0, kind=EntryKind.START),
+        LogEntry(attempt=1, seq=1, kind=EntryKind.TOKENS, tokens=RESULT.entries[0]),
+        LogEntry(attempt=1, seq=2, kind=EntryKind.TOKENS, tokens=RESULT.entries[1]),
+        LogEntry(attempt=1, seq=3, kind=EntryKind.END, end=END),
+    ]
+    (published,) = _published(channel, 1)
+    assert published == _texts(rows)
+    own = [row for row in published if row[0] == "a"]
+    assert [log.decode_entry(*row[1:]) for row in own] == log.read_log(redis_client, "a")
+
+
+def test_a_log_is_read_from_behind_an_entry(redis_client: redis.Redis) -> None:
+    writer = LogWriter(redis_client, "w1")
+    writer.append([_start("a", 1), *(_tokens("a", 1, seq) for seq in range(1, 6))])
+    writer.append([_start("a", 2), _tokens("a", 2, 6)])
+
+    behind = [(entry.attempt, entry.seq) for entry in log.read_log(redis_client, "a", (1, 4))]
+    assert behind == [(1, 5), (2, 0), (2, 6)]
+    assert [entry.seq for entry in log.read_log(redis_client, "a", (2, 6))] == []
+    assert log.read_log(redis_client, "absent") == []
+
+
+def test_a_batch_may_be_sent_twice(redis_client: redis.Redis, channel: PubSub) -> None:
+    writer = LogWriter(redis_client, "w1")
+    batch = [_start("a", 1), _tokens("a", 1, 1), _tokens("b", 1, 1)]
+    assert writer.append(batch) == []
+    assert writer.append(batch) == []
+    assert writer.append([*batch, _tokens("a", 1, 2, 'ü"\\')]) == []
+
+    assert _ids(redis_client, "a") == [(1, 0), (1, 1), (1, 2)]
+    assert _ids(redis_client, "b") == [(1, 1)]
+    assert _published(channel, 2) == [_texts(batch), _texts([_tokens("a", 1, 2, 'ü"\\')])]
+
+
+def test_an_older_attempt_is_fenced_and_its_neighbours_are_not(redis_client: redis.Redis, channel: PubSub) -> None:
+    old, new = LogWriter(redis_client, "old"), LogWriter(redis_client, "new")
+    old.append([_start("a", 1), _tokens("a", 1, 1)])
+    new.append([_start("a", 2)])
+    assert old.append([_tokens("a", 1, 2), _tokens("b", 1, 1), _tokens("a", 1, 3), _end("a", 1, 4)]) == ["a"]
+    assert old.append([_tokens("a", 1, 2)]) == ["a"]
+    new.append([_tokens("a", 2, 2)])
+
+    assert _ids(redis_client, "a") == [(1, 0), (1, 1), (2, 0), (2, 2)]
+    published = [row[:3] for rows in _published(channel, 4) for row in rows]
+    assert published == [("a", 1, 0), ("a", 1, 1), ("a", 2, 0), ("b", 1, 1), ("a", 2, 2)]
+
+
+def test_an_end_without_a_worker_closes_the_log_for_the_orphans_worker(redis_client: redis.Redis) -> None:
+    writer = LogWriter(redis_client, "w1")
+    writer.append([_start("a", 1), _tokens("a", 1, 1)])
+    end = End(status=JobStatus.FAILED, usage=None, ended_at=5, failure=Failure(code="worker_lost", message="ü"))
+    assert log.append_end(redis_client, "a", 1, end)
+
+    assert writer.append([_tokens("a", 1, 2)]) == ["a"]
+    assert log.read_log(redis_client, "a")[-1] == LogEntry(attempt=2, seq=0, kind=EntryKind.END, end=end)
+    assert log.append_end(redis_client, "queued", 0, end)
+    assert _ids(redis_client, "queued") == [(1, 0)]
+    assert not log.append_end(redis_client, "a", 0, end)
+
+
+def test_logs_expire_later_while_running_than_when_ended(redis_client: redis.Redis) -> None:
+    writer = LogWriter(redis_client, "w1", ttl_running_s=1000, ttl_ended_s=100)
+    writer.append([_start("a", 1), _tokens("a", 1, 1)])
+    assert 990 <= redis_client.ttl(log.log_key("a")) <= 1000
+    redis_client.persist(log.log_key("a"))
+    writer.append([_tokens("a", 1, seq) for seq in range(2, 300)])
+    assert 990 <= redis_client.ttl(log.log_key("a")) <= 1000
+    writer.append([_end("a", 1, 300)])
+    assert 90 <= redis_client.ttl(log.log_key("a")) <= 100
+
+
+def test_a_log_begun_anew_after_its_loss_expires_too(redis_client: redis.Redis) -> None:
+    writer = LogWriter(redis_client, "w1", ttl_running_s=1000)
+    writer.append([_tokens("a", 1, 77)])
+    assert redis_client.ttl(log.log_key("a")) > 0
+
+
+def test_a_refusal_for_another_reason_is_an_error_and_nothing_counts_as_fenced(redis_client: redis.Redis) -> None:
+    redis_client.set(log.log_key("a"), "not a stream")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        LogWriter(redis_client, "w1").append([_tokens("a", 1, 1)])
+
+
+def test_a_redis_that_forgot_the_script_learns_it_again(redis_client: redis.Redis) -> None:
+    writer = LogWriter(redis_client, "w1")
+    writer.append([_start("a", 1)])
+    redis_client.script_flush()
+    assert writer.append([_tokens("a", 1, 1)]) == []
+    assert _ids(redis_client, "a") == [(1, 0), (1, 1)]
+
+
+def test_any_bytes_of_text_survive_a_repacked_batch(redis_client: redis.Redis, channel: PubSub) -> None:
+    writer = LogWriter(redis_client, "w1")
+    writer.append([_start("a", 1)])
+    texts = ["\x00", "\u2028", "😀" * 300, '"', "x" * 70_000]
+    rows = [_tokens("a", 1, seq, text) for seq, text in enumerate(texts, start=1)]
+    writer.append([_start("a", 1), *rows])
+
+    assert _published(channel, 2)[1] == _texts(rows)
+    assert [entry.tokens[0].text for entry in log.read_log(redis_client, "a")[1:]] == texts
+
+
+def test_what_a_killed_redis_forgot_can_be_told_and_appended_again() -> None:
+    with running_redis(keeps_data=True) as server, connect(server.url) as client:
+        writer = LogWriter(client, "w1")
+        writer.append([_start("a", 1), *(_tokens("a", 1, seq) for seq in range(1, 4))])
+        client.bgrewriteaof()
+        assert log.last_ids(client, ["a", "absent"]) == {"a": (1, 3), "absent": None}
+        server.kill()
+        with pytest.raises(redis.ConnectionError):
+            writer.append([_tokens("a", 1, 4)])
+
+        server.start()
+        last = log.last_ids(client, ["a"])["a"] or (1, -1)
+        rows = [_start("a", 1), *(_tokens("a", 1, seq) for seq in range(1, 5))]
+        writer.append([row for row in rows if row[2] > last[1]])
+        assert _ids(client, "a") == [(1, seq) for seq in range(5)]
+
+
+def test_logs_are_erased(redis_client: redis.Redis) -> None:
+    LogWriter(redis_client, "w1").append([_start("a", 1), _start("b", 1), _start("c", 1)])
+    log.delete_logs(redis_client, ["a", "b", "absent"])
+    log.delete_logs(redis_client, [])
+    assert redis_client.keys(b"*") == [log.log_key("c").encode()]
+
+
+def test_a_cancel_message_carries_the_job() -> None:
+    assert log.decode_cancel(log.encode_cancel("chatcmpl-1")) == "chatcmpl-1"
+    assert log.control_channel("w1") == "tokenpost:control:w1"
+
+
+def test_token_events_are_compact() -> None:
+    event = TokenEvent(choice=1, token_ids=(5, 2), text="ü", finish=FinishReason.LENGTH)
+    assert log.encode_tokens([event]) == '[[1,[5,2],"ü","length"]]'.encode()
+
+
+async def test_the_log_is_read_on_an_event_loop_with_the_same_parser(redis_client: redis.Redis) -> None:
+    LogWriter(redis_client, "w1").append([_start("a", 1), _tokens("a", 1, 1), _tokens("a", 1, 2)])
+    client = connect_async(f"unix://{redis_client.connection_pool.connection_kwargs['path']}")
+    raw = await client.xrange(log.log_key("a"), min=log.range_start((1, 0)))
+    await client.aclose()
+    assert log.parse_entries(raw or []) == log.read_log(redis_client, "a", (1, 0))

@@ -1,0 +1,137 @@
+"""Models and their status, the workers' beats, and who holds a duty."""
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from sqlalchemy import Connection
+
+from storage import holders, models, workers
+from storage.contract import ModelStatus, WorkerStatus
+from storage.database import Database
+from storage.errors import ModelNotFound
+from tests.storage.examples import CARD, NOW, after, put_worker
+
+
+@pytest.fixture
+def c(database: Database) -> Iterator[Connection]:
+    with database.begin() as connection:
+        yield connection
+
+
+def _status(c: Connection, seconds: float = 1.0) -> ModelStatus:
+    (row,) = models.list_models(c, after(seconds), lease_s=6.0)
+    return row.status
+
+
+def test_a_card_is_kept_whole_and_found_by_its_model(c: Connection) -> None:
+    digest = models.put_card(c, CARD, NOW)
+    assert models.get_card(c, "demo") == CARD
+    (row,) = models.list_models(c, NOW, lease_s=6.0)
+    assert row == models.ModelRow(model="demo", card_digest=digest, status=ModelStatus.OFFLINE, created_at=NOW)
+
+
+def test_a_newer_card_takes_the_place_of_the_older(c: Connection) -> None:
+    first = models.put_card(c, CARD, NOW)
+    assert models.put_card(c, CARD, after(1)) == first
+    longer = msgspec.structs.replace(CARD, context_length=4096)
+    second = models.put_card(c, longer, after(2))
+
+    assert second != first
+    assert models.get_card(c, "demo") == longer
+    (row,) = models.list_models(c, NOW, lease_s=6.0)
+    assert (row.card_digest, row.created_at) == (second, NOW)
+
+
+@pytest.mark.parametrize("model", ["absent", "", "\x00"])
+def test_a_model_that_nobody_served_is_not_found(c: Connection, model: str) -> None:
+    with pytest.raises(ModelNotFound):
+        models.get_card(c, model)
+
+
+def test_a_models_status_is_that_of_its_live_workers(c: Connection) -> None:
+    models.put_card(c, CARD, NOW)
+    put_worker(c, "other", model="other")
+    workers.set_status(c, "other", WorkerStatus.READY, NOW)
+    assert _status(c) is ModelStatus.OFFLINE
+
+    put_worker(c, "w1")
+    assert _status(c) is ModelStatus.LOADING
+    workers.set_status(c, "w1", WorkerStatus.READY, NOW)
+    assert _status(c) is ModelStatus.READY
+    assert _status(c, seconds=7) is ModelStatus.OFFLINE
+    workers.beat(c, "w1", 0, after(5))
+    assert _status(c, seconds=7) is ModelStatus.READY
+
+    workers.set_status(c, "w1", WorkerStatus.DRAINING, after(5))
+    assert _status(c, seconds=7) is ModelStatus.OFFLINE
+    put_worker(c, "w2", now=after(6))
+    assert _status(c, seconds=7) is ModelStatus.LOADING
+    workers.mark_dead(c, "w2")
+    assert _status(c, seconds=7) is ModelStatus.OFFLINE
+
+
+def test_a_beat_moves_the_counter_and_tells_the_load(c: Connection) -> None:
+    put_worker(c, "w1")
+    before = workers.find(c, "w1")
+    assert workers.beat(c, "w1", 3, after(2))
+    worker = workers.find(c, "w1")
+
+    assert before is not None
+    assert worker is not None
+    assert worker.beat > before.beat
+    assert (worker.running, worker.updated_at, worker.started_at) == (3, after(2), NOW)
+    assert (worker.model, worker.slots, worker.device) == ("demo", 8, "cpu")
+
+
+def test_a_worker_that_was_given_up_learns_it_and_may_begin_anew(c: Connection) -> None:
+    put_worker(c, "w1")
+    workers.beat(c, "w1", 0, after(1))
+    before = workers.find(c, "w1")
+    assert workers.mark_dead(c, "w1")
+    assert not workers.mark_dead(c, "w1")
+    assert not workers.beat(c, "w1", 0, after(2))
+    assert not workers.set_status(c, "w1", WorkerStatus.READY, after(2))
+    assert not workers.beat(c, "unknown", 0, after(2))
+
+    put_worker(c, "w1", now=after(3))
+    worker = workers.find(c, "w1")
+    assert worker is not None
+    assert before is not None
+    assert (worker.status, worker.started_at) == (WorkerStatus.LOADING, after(3))
+    # A watcher that saw the old beats must see this one move.
+    assert worker.beat > before.beat
+    assert workers.beat(c, "w1", 0, after(4))
+
+
+def test_workers_are_listed_until_dead_ones_are_forgotten(c: Connection) -> None:
+    for number, worker_id in enumerate(("w1", "w2", "w3")):
+        put_worker(c, worker_id, model="ab"[number % 2], now=after(number))
+    workers.mark_dead(c, "w1")
+    workers.mark_dead(c, "w3")
+
+    assert [worker.id for worker in workers.list_workers(c)] == ["w1", "w2", "w3"]
+    assert [worker.id for worker in workers.list_workers(c, model="a")] == ["w1", "w3"]
+    assert workers.forget_dead(c, after(2)) == 1
+    assert [worker.id for worker in workers.list_workers(c)] == ["w2", "w3"]
+
+
+def test_a_duty_has_one_holder_who_keeps_it_while_it_beats(c: Connection) -> None:
+    assert holders.find(c, "sweeper") is None
+    assert holders.take(c, "sweeper", "w1", None)
+    assert not holders.take(c, "sweeper", "w2", None)
+    seen = holders.find(c, "sweeper")
+    assert seen == holders.Hold(worker_id="w1", beat=1)
+    assert not holders.renew(c, "sweeper", "w2")
+
+    assert holders.renew(c, "sweeper", "w1")
+    assert not holders.take(c, "sweeper", "w2", seen)
+
+
+def test_a_silent_holder_loses_its_duty_to_one_only(c: Connection) -> None:
+    holders.take(c, "sweeper", "w1", None)
+    seen = holders.find(c, "sweeper")
+    assert holders.take(c, "sweeper", "w2", seen)
+    assert not holders.take(c, "sweeper", "w3", seen)
+    assert not holders.renew(c, "sweeper", "w1")
+    assert holders.find(c, "sweeper") == holders.Hold(worker_id="w2", beat=2)

@@ -1,0 +1,185 @@
+"""Tickets: readable by Celery, in order, and never in the way of a process."""
+
+import signal
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+import redis
+from celery.contrib.testing.worker import start_worker
+from kombu import Connection, Consumer, Queue
+
+from storage import queue
+from storage.errors import ShuttingDown
+from storage.queue import TicketPublisher
+from tests.services import running_redis
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def publisher(redis_url: str) -> Iterator[TicketPublisher]:
+    running = TicketPublisher(redis_url)
+    running.start()
+    yield running
+    running.stop()
+
+
+def _consume(redis_url: str, model: str, num_tickets: int) -> list[tuple[object, dict[str, object]]]:
+    """Bodies and headers as a kombu consumer gets them."""
+    received: list[tuple[object, dict[str, object]]] = []
+    with Connection(queue.broker_url(redis_url)) as connection, connection.channel() as channel:
+
+        def take(body: object, message: object) -> None:
+            received.append((body, message.headers))  # type: ignore[attr-defined]  # kombu's callbacks take any message
+            message.ack()  # type: ignore[attr-defined]
+
+        with Consumer(channel, [Queue(queue.queue_of(model))], callbacks=[take], accept=["json"]):
+            while len(received) < num_tickets:
+                connection.drain_events(timeout=5)
+    return received
+
+
+def test_a_ticket_carries_the_job_id_and_nothing_else(redis_url: str, publisher: TicketPublisher) -> None:
+    before = datetime.now(UTC).timestamp()
+    publisher.send("chatcmpl-1", "demo")
+    ((body, headers),) = _consume(redis_url, "demo", 1)
+
+    assert body == [["chatcmpl-1"], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+    assert (headers["task"], headers["id"], headers["root_id"]) == (queue.GENERATE, "chatcmpl-1", "chatcmpl-1")
+    sent_at = headers["sent_at"]
+    assert isinstance(sent_at, float)
+    assert before <= sent_at <= datetime.now(UTC).timestamp()
+
+
+def test_tickets_keep_their_order_and_their_models(redis_client: redis.Redis, publisher: TicketPublisher) -> None:
+    url = f"unix://{redis_client.connection_pool.connection_kwargs['path']}"
+    for number in range(1000):
+        publisher.send(f"job{number}", ("demo", "Qwen/Qwen3-0.6B")[number % 2])
+    wait_until(lambda: queue.queue_length(redis_client, "demo") == 500)
+    wait_until(lambda: queue.queue_length(redis_client, "Qwen/Qwen3-0.6B") == 500)
+
+    bodies = [body for body, _ in _consume(url, "demo", 500)]
+    assert [body[0] for body in bodies] == [[f"job{number}"] for number in range(0, 1000, 2)]  # type: ignore[index]
+
+
+def test_the_oldest_waiting_ticket_tells_its_time(redis_client: redis.Redis, publisher: TicketPublisher) -> None:
+    assert queue.oldest_sent_at(redis_client, "demo") is None
+    before = datetime.now(UTC)
+    publisher.send("a", "demo")
+    middle = datetime.now(UTC)
+    publisher.send("b", "demo")
+    wait_until(lambda: queue.queue_length(redis_client, "demo") == 2)
+
+    oldest = queue.oldest_sent_at(redis_client, "demo")
+    assert oldest is not None
+    assert before <= oldest <= middle
+    redis_client.rpop(queue.queue_of("demo"))
+    newer = queue.oldest_sent_at(redis_client, "demo")
+    assert newer is not None
+    assert newer >= middle
+
+
+def test_names_of_models_make_names_of_queues_that_celery_keeps_whole() -> None:
+    assert queue.queue_of("demo") == "tokenpost.generate.demo"
+    names = [queue.queue_of(model) for model in ("a,b", "a b", "a%2Cb", "ü", "org/name:tag", "\x06\x16")]
+    assert len(set(names)) == len(names)
+    assert not any("," in name or "\x06" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "expected"),
+    [
+        ("redis://host:1/2", "redis://host:1/2"),
+        ("unix:///a/b.sock", "redis+socket:///a/b.sock?virtual_host=0"),
+        ("unix:///a/b.sock?db=3", "redis+socket:///a/b.sock?virtual_host=3"),
+    ],
+)
+def test_kombu_is_told_the_address_in_its_own_spelling(redis_url: str, expected: str) -> None:
+    assert queue.broker_url(redis_url) == expected
+
+
+def test_stop_sends_what_waits(redis_client: redis.Redis, redis_url: str) -> None:
+    publisher = TicketPublisher(redis_url)
+    publisher.start()
+    for number in range(2000):
+        publisher.send(f"job{number}", "demo")
+    publisher.stop()
+
+    assert queue.queue_length(redis_client, "demo") == 2000
+    with pytest.raises(ShuttingDown):
+        publisher.send("late", "demo")
+    publisher.stop()
+
+
+def test_a_dead_broker_costs_nobody_time_and_the_next_ticket_arrives() -> None:
+    with running_redis() as server, redis.Redis.from_url(server.url) as client:
+        publisher = TicketPublisher(server.url)
+        publisher.start()
+        publisher.send("before", "demo")
+        wait_until(lambda: queue.queue_length(client, "demo") == 1)
+        server.kill()
+
+        started = time.monotonic()
+        for number in range(1000):
+            publisher.send(f"lost{number}", "demo")
+        assert time.monotonic() - started < 0.5
+        wait_until(publisher._waiting.empty)
+
+        server.start()
+        publisher.send("after", "demo")
+        wait_until(lambda: queue.queue_length(client, "demo") >= 1)
+        publisher.stop()
+
+
+def test_a_restarted_broker_gets_the_very_next_ticket() -> None:
+    with running_redis() as server, redis.Redis.from_url(server.url) as client:
+        publisher = TicketPublisher(server.url)
+        publisher.start()
+        publisher.send("before", "demo")
+        wait_until(lambda: queue.queue_length(client, "demo") == 1)
+        server.kill()
+        server.start()
+
+        publisher.send("after", "demo")
+        wait_until(lambda: queue.queue_length(client, "demo") == 1)
+        publisher.stop()
+
+
+def test_stop_does_not_wait_for_a_broker_that_hangs() -> None:
+    with running_redis() as server, redis.Redis.from_url(server.url) as client:
+        publisher = TicketPublisher(server.url)
+        publisher.start()
+        publisher.send("before", "demo")
+        wait_until(lambda: queue.queue_length(client, "demo") == 1)
+        server.send_signal(signal.SIGSTOP)
+        publisher.send("after", "demo")
+        started = time.monotonic()
+        publisher.stop(timeout_s=0.2)
+        assert time.monotonic() - started < 1.0
+
+
+def test_celery_runs_what_the_publisher_sent(redis_url: str, publisher: TicketPublisher) -> None:
+    app = queue.create_celery(redis_url)
+    ran: list[str] = []
+
+    @app.task(name=queue.GENERATE)
+    def generate(job_id: str) -> None:
+        ran.append(job_id)
+
+    with start_worker(app, pool="solo", perform_ping_check=False, queues=[queue.queue_of("demo")], loglevel="ERROR"):
+        for number in range(20):
+            publisher.send(f"job{number}", "demo")
+        wait_until(lambda: len(ran) == 20, timeout_s=15)
+
+    assert sorted(ran) == sorted(f"job{number}" for number in range(20))
+
+
+def test_celery_is_set_up_to_leave_recovery_to_us(redis_url: str) -> None:
+    conf = queue.create_celery(redis_url).conf
+    assert conf.task_acks_late
+    assert conf.worker_prefetch_multiplier == 1
+    assert not conf.worker_enable_remote_control
+    assert conf.accept_content == ["json"]
+    assert conf.broker_transport_options["visibility_timeout"] == 24 * 3600
+    assert conf.result_backend is None

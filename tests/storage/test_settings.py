@@ -1,0 +1,67 @@
+"""Settings: from the environment, from files, and refused by name."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from storage.errors import SettingInvalid
+from storage.settings import StorageSettings
+
+DATABASE = "sqlite:////var/lib/x.db"
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATABASE_URL", "REDIS_URL", "PEPPER", "LEASE_S"):
+        monkeypatch.delenv(f"TOKENPOST_{name}", raising=False)
+        monkeypatch.delenv(f"TOKENPOST_{name}_FILE", raising=False)
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENPOST_DATABASE_URL", DATABASE)
+    monkeypatch.setenv("TOKENPOST_REDIS_URL", "unix:///x.sock")
+    monkeypatch.setenv("TOKENPOST_LEASE_S", "2.5")
+    settings = StorageSettings.read()
+    assert (settings.database_url, settings.redis_url, settings.lease_s) == (DATABASE, "unix:///x.sock", 2.5)
+    assert settings.retention_s(True) == 30 * 86400
+    assert settings.retention_s(False) == 600
+
+
+def test_a_secret_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in {"DATABASE_URL": "postgres://u:p@h/d", "PEPPER": "salt"}.items():
+        (tmp_path / name).write_text(f"{value}\n")
+        monkeypatch.setenv(f"TOKENPOST_{name}_FILE", str(tmp_path / name))
+    monkeypatch.setenv("TOKENPOST_REDIS_URL", "redis://h")
+    settings = StorageSettings.read()
+
+    assert settings.database_url == "postgresql+psycopg://u:p@h/d"
+    assert settings.pepper is not None
+    assert settings.pepper.get_secret_value() == "salt"
+    assert "u:p" not in repr(settings)
+    assert "salt" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://x"),
+        ("DATABASE_URL", ""),
+        ("REDIS_URL", "http://x"),
+        ("LEASE_S", "soon"),
+        ("LEASE_S", "-1"),
+        ("PEPPER_FILE", "/no/such/file"),
+    ],
+)
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv("TOKENPOST_DATABASE_URL", DATABASE)
+    monkeypatch.setenv("TOKENPOST_REDIS_URL", "redis://h")
+    monkeypatch.setenv(f"TOKENPOST_{name}", value)
+    with pytest.raises(SettingInvalid, match=f"TOKENPOST_{name}"):
+        StorageSettings.read()
+
+
+def test_settings_do_not_change() -> None:
+    settings = StorageSettings(database_url=DATABASE, redis_url="redis://h")
+    with pytest.raises(ValidationError):
+        settings.lease_s = 1.0  # type: ignore[misc]  # that it is frozen is the point
