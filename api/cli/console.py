@@ -1,8 +1,9 @@
 """What commands say: lines and tables for people, JSON for programs, one clear line for a mistake."""
 
 import json
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
@@ -12,7 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from storage.errors import PlatformError
+from storage.errors import SettingInvalid
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 class _PatientConsole(Console):
@@ -86,20 +89,9 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def run_door(command: Callable[[], None]) -> None:
-    """Run a command; what a user can mend ends it with one line and code 1, without a traceback."""
-    try:
-        command()
-    except PlatformError as error:
-        fail(error.message)
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
 def parse_duration(text: str) -> timedelta:
-    """A span such as `90s`, `15m`, `12h`, `30d`, `2w`; ValueError for anything else."""
-    number, unit = text[:-1], text[-1:]
-    if not number.isascii() or not number.isdigit() or unit not in _UNITS or int(number) == 0:
-        raise ValueError(f"'{text}' is no span of time such as 12h, 30d or 2w")
-    return timedelta(seconds=int(number) * _UNITS[unit])
+    """A span such as `90s`, `15m`, `12h`, `30d`, `2w`; SettingInvalid for anything else."""
+    match = re.fullmatch(r"([1-9][0-9]{0,4})([smhdw])", text)
+    if match is None:
+        raise SettingInvalid(f"'{text}' is no span of time such as 12h, 30d or 2w")
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])

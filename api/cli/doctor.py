@@ -37,13 +37,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     advice: str | None = None
 
 
-def examine(place: Place, models: Sequence[str]) -> list[Finding]:
-    """Every finding about the platform at `place`, in the order in which things depend on each other.
+def examine_ground(place: Place) -> list[Finding]:
+    """The findings about disk, Redis and database."""
+    return [_check_disk(place.home), _check_redis(place), _check_database(place)]
 
-    models: as `--model` takes them; none means the bundled one
-    """
-    findings = [_check_disk(place.home), _check_redis(place), _check_database(place)]
-    return [*findings, *(_check_model(model) for model in models or [""]), _check_device()]
+
+def examine_models(models: Sequence[str]) -> list[Finding]:
+    """One finding for each model, as `--model` takes them; none means the bundled one."""
+    return [_check_model(model) for model in models or [""]]
 
 
 def _check_disk(home: Home) -> Finding:
@@ -135,7 +136,8 @@ def _hub_fact(model_id: str) -> str:
     return "not downloaded yet; its first start does that"
 
 
-def _check_device() -> Finding:
+def examine_device() -> Finding:
+    """What a generation worker here would run on; takes seconds, since another process loads PyTorch."""
     if importlib.util.find_spec("torch") is None:
         advice = "pip install 'tokenpost[torch]' where generation workers run; an API machine needs none"
         return Finding(name="device", is_ok=False, fact="PyTorch is not installed", advice=advice)

@@ -1,15 +1,20 @@
 """Opening the database that a command speaks of, and saying plainly when it is not there yet."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from redis import Redis
+from sqlalchemy import Connection
 
 from api.cli.settings import CliSettings, Place, find_place
 from storage import redis
+from storage.cancellation import Write
 from storage.database import Database, is_current, migrate
 from storage.errors import PlatformError
+
+T = TypeVar("T")
 
 
 class NothingHere(PlatformError):
@@ -63,3 +68,13 @@ def opened_redis(place: Place) -> Iterator[Redis]:
         yield client
     finally:
         client.close()
+
+
+def writing(database: Database) -> Write:
+    """Runs each operation in a transaction of its own."""
+
+    def write(operation: Callable[[Connection], T]) -> T:
+        with database.begin() as connection:
+            return operation(connection)
+
+    return write

@@ -7,11 +7,11 @@ import msgspec
 import typer
 
 from api.cli.console import age, complain, say, say_fields, say_json, say_table, utc_now
-from api.cli.ground import opened, opened_redis, place_of
+from api.cli.ground import opened, opened_redis, place_of, writing
 from api.cli.options import DatabaseOption, HomeOption, JsonOption, RedisOption
 from api.cli.tail import follow
-from storage import jobs, log
-from storage.contract import End, JobStatus
+from storage import cancellation, jobs
+from storage.contract import JobStatus
 from storage.errors import JobConflict, JobNotFound
 from storage.tables import Job
 
@@ -92,19 +92,11 @@ def cancel(
     """Cancel a job that waits or runs."""
     place = place_of(home, database_url, redis_url)
     with opened(place) as database, opened_redis(place) as redis:
-        now = utc_now()
-        with database.begin() as connection:
-            cancelled = jobs.cancel(connection, job_id, now)
+        cancelled = cancellation.cancel(writing(database), redis, job_id, utc_now())
         if cancelled is None:
             with database.connect() as connection:
                 job = _found(jobs.find(connection, job_id), job_id)
             raise JobConflict(f"job {job_id} has already ended: {job.status}")
-        # Row first, then the word to whoever waits for it.
-        if cancelled.worker_id is not None:
-            redis.publish(log.control_channel(cancelled.worker_id), log.encode_cancel(job_id))
-        else:
-            end = End(status=JobStatus.CANCELLED, usage=None, ended_at=int(now.timestamp()))
-            log.append_end(redis, job_id, cancelled.attempt, end)
     if as_json:
         say_json({"id": job_id, "status": JobStatus.CANCELLED, "was": cancelled.was})
     else:

@@ -6,7 +6,7 @@ import typer
 from rich.text import Text
 
 from api.cli.console import age, make_console, say, say_json, say_table, utc_now
-from api.cli.doctor import Finding, examine
+from api.cli.doctor import Finding, examine_device, examine_ground, examine_models
 from api.cli.ground import NothingHere, opened, opened_or_made, place_of
 from api.cli.options import MODEL_HELP, DatabaseOption, HomeOption, JsonOption, RedisOption
 from api.cli.ps import find_running, list_processes
@@ -66,7 +66,8 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Check what the platform needs, and say what to do."""
-    findings = examine(place_of(home, database_url, redis_url), model or [])
+    place = place_of(home, database_url, redis_url)
+    findings = [*examine_ground(place), *examine_models(model or []), examine_device()]
     if as_json:
         say_json({"is_ok": all(finding.is_ok for finding in findings), "findings": findings})
     else:

@@ -8,7 +8,7 @@ import msgspec
 from redis import Redis
 
 from storage import jobs
-from storage.contract import End, EntryKind, LogEntry
+from storage.contract import End, EntryKind, LogEntry, TokenEvent
 from storage.database import Database
 from storage.errors import JobNotFound
 from storage.log import log_key, parse_entries
@@ -21,15 +21,11 @@ _RawEntry = tuple[bytes, dict[bytes, bytes]]
 
 def follow(database: Database, redis: Redis, job_id: str, *, as_json: bool) -> End:
     """How the job ended, after its text (or its entries, one JSON object a line) was written to stdout."""
-    writer = _TextWriter()
+    text = _Text()
     for entry in _entries(database, redis, job_id):
-        if as_json:
-            sys.stdout.write(msgspec.json.encode(entry).decode() + "\n")
-        else:
-            writer.write(entry)
+        sys.stdout.write(msgspec.json.encode(entry).decode() + "\n" if as_json else text.of(entry))
         sys.stdout.flush()
         if entry.end is not None:
-            writer.close()
             return entry.end
     raise AssertionError("a log ends with an END")
 
@@ -73,18 +69,18 @@ def _get(database: Database, job_id: str) -> Job:
     return job
 
 
-class _TextWriter:
-    """Writes the choices' text as it comes; a heading says where another choice goes on."""
+class _Text:
+    """The choices' text as it comes; a heading says where another choice goes on."""
 
     def __init__(self) -> None:
         self._choice = 0
 
-    def write(self, entry: LogEntry) -> None:
-        for event in entry.tokens:
-            if event.choice != self._choice and event.text:
-                self._choice = event.choice
-                sys.stdout.write(f"\n[choice {event.choice}] ")
-            sys.stdout.write(event.text)
+    def of(self, entry: LogEntry) -> str:
+        """What one more entry adds to the screen."""
+        return "".join(map(self._of_event, entry.tokens)) + ("\n" if entry.end is not None else "")
 
-    def close(self) -> None:
-        sys.stdout.write("\n")
+    def _of_event(self, event: TokenEvent) -> str:
+        if event.choice == self._choice or not event.text:
+            return event.text
+        self._choice = event.choice
+        return f"\n[choice {event.choice}] {event.text}"

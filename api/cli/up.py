@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import importlib.util
-import ipaddress
 import os
 import socket
 from importlib.metadata import version
@@ -13,6 +12,7 @@ from api.cli.console import make_console
 from api.cli.platform import Platform
 from api.cli.processes import Serving
 from api.cli.screen import Screen
+from api.settings import is_loopback_name
 from storage import keys
 from storage.database import Database, migrate
 from storage.errors import PlatformError
@@ -67,16 +67,6 @@ def listen(host: str, port: int) -> socket.socket:
         raise AddressUnusable(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _access(serving: Serving) -> tuple[str, bool]:
     """A sentence about the key, and whether one is needed; AddressUnusable when there is none and one is needed."""
     database = Database(serving.place.database_url)
@@ -89,7 +79,7 @@ def _access(serving: Serving) -> tuple[str, bool]:
         return "the one in TOKENPOST_API_KEY", True
     if has_keys:
         return "one that `tokenpost keys create` showed", True
-    if not is_loopback(serving.host):
+    if not is_loopback_name(serving.host):
         raise AddressUnusable(
             f"{serving.host} can be reached by others, so a key is needed: "
             "set TOKENPOST_API_KEY, or run: tokenpost keys create --owner NAME"

@@ -1,0 +1,73 @@
+"""A home with a database in it, and a way to run commands on it."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from api.cli.home import Home
+from api.cli.main import app
+from storage.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:  # Any: the shape is what the test asserts
+        """The answer of a command run with --json."""
+        return json.loads(self.out)
+
+
+Run = Callable[..., Said]
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the person who runs the tests."""
+    for name in os.environ:
+        if name.startswith("TOKENPOST_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def home(tmp_path: Path, sqlite_template: Path) -> Home:
+    """A home with a migrated, empty database."""
+    made = Home(path=tmp_path / "home")
+    made.create()
+    shutil.copyfile(sqlite_template, made.path / "tokenpost.db")
+    return made
+
+
+@pytest.fixture
+def home_database(home: Home) -> Iterator[Database]:
+    """The home's database."""
+    opened = Database(home.database_url)
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def run(home: Home, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `tokenpost ARGUMENTS` in this process, on the home and on a real Redis."""
+    monkeypatch.setenv("TOKENPOST_HOME", str(home.path))
+    monkeypatch.setenv("TOKENPOST_REDIS_URL", redis_url)
+
+    def invoke(*arguments: str) -> Said:
+        result = CliRunner().invoke(app, arguments)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Said(code=result.exit_code, out=result.stdout, err=result.stderr)
+
+    return invoke

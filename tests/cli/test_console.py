@@ -1,0 +1,90 @@
+"""Spans and ages in words, and the first screen's examples."""
+
+import io
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from api.cli.console import age, parse_duration
+from api.cli.home import Home
+from api.cli.model_argument import ModelArgument
+from api.cli.processes import Serving
+from api.cli.screen import Screen
+from api.cli.settings import CliSettings, Place
+from storage.errors import SettingInvalid
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (-3, "0 s"), (59, "59 s"), (60, "1 min"), (7200, "2 h"), (86400 * 30, "30 d")]
+)
+def test_an_age_is_told_in_its_largest_unit(seconds: int, words: str) -> None:
+    assert age(NOW - timedelta(seconds=seconds), NOW) == words
+
+
+@pytest.mark.parametrize(("text", "days"), [("30d", 30), ("2w", 14), ("12h", 0.5), ("1440m", 1), ("86400s", 1)])
+def test_a_span_has_a_number_and_a_unit(text: str, days: float) -> None:
+    assert parse_duration(text) == timedelta(days=days)
+
+
+@pytest.mark.parametrize("text", ["", "30", "d", "-1d", "1.5h", "0d", "3y", "٣d", "9" * 20 + "d"])
+def test_what_is_no_span_is_refused(text: str) -> None:
+    with pytest.raises(SettingInvalid, match="no span of time"):
+        parse_duration(text)
+
+
+def serving(host: str = "127.0.0.1", port: int = 8123) -> Serving:
+    """A platform that serves one model."""
+    home = Home(path=Path("/h"))
+    place = Place(home=home, database_url=home.database_url, redis_url=home.redis_url, is_embedded=True)
+    return Serving(
+        place=place,
+        settings=CliSettings(),
+        models=(ModelArgument(name="demo", source="/m"),),
+        host=host,
+        port=port,
+        replicas=1,
+        device="auto",
+        dtype="auto",
+        is_key_required=False,
+    )
+
+
+def first_screen(*, is_key_needed: bool) -> str:
+    """What a pipe would read."""
+    out = io.StringIO()
+    Screen(Console(file=out, width=40)).ready(serving(), "none", is_key_needed=is_key_needed)
+    return out.getvalue()
+
+
+def test_the_examples_stand_unbroken_at_the_left_margin() -> None:
+    lines = first_screen(is_key_needed=False).splitlines()
+
+    assert [line for line in lines if line.startswith("curl http://127.0.0.1:8123/v1/responses ")]
+    start = lines.index("from openai import OpenAI")
+    compile("\n".join(lines[start : start + 4]), "snippet", "exec")
+    assert lines[start + 3] == "print(response.output_text)"
+
+
+def test_the_examples_carry_the_key_where_one_is_needed() -> None:
+    text = first_screen(is_key_needed=True)
+
+    assert '-H "authorization: Bearer $TOKENPOST_API_KEY"' in text
+    assert 'api_key=os.environ["TOKENPOST_API_KEY"]' in text
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8123/v1"),
+        ("0.0.0.0", "http://127.0.0.1:8123/v1"),
+        ("::", "http://[::1]:8123/v1"),
+        ("::1", "http://[::1]:8123/v1"),
+        ("localhost", "http://localhost:8123/v1"),
+    ],
+)
+def test_the_address_shown_is_one_that_can_be_called(host: str, url: str) -> None:
+    assert serving(host).url == url
