@@ -1,0 +1,97 @@
+"""`/v1/chat/completions`: create, and everything about stored ones."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api import stored
+from api.dependencies import Query, body_of, owner_of, services_of
+from api.protocol.chat import ChatRequest, MetadataUpdate
+from api.protocol.folds import object_of
+from api.protocol.lists import deleted_object, list_object, messages_of, page_of
+from api.replies import json_reply
+from api.routes.legacy import create_job, read_job
+from storage import jobs
+from storage.contract import JobKind
+from storage.errors import JobNotFound
+
+router = APIRouter(tags=["chat"])
+
+
+@router.post("/v1/chat/completions")
+async def create(request: Request) -> Response:
+    """Create a chat completion: blocking, as a stream, or as the `Prefer` header says."""
+    body = await body_of(request)
+    return await create_job(request, ChatRequest.parse(body), len(body))
+
+
+@router.post("/v1/streaming/chat")
+async def create_stream(request: Request) -> Response:
+    """Create a chat completion as a stream."""
+    body = await body_of(request)
+    return await create_job(request, ChatRequest.parse(body), len(body), is_always_stream=True)
+
+
+@router.get("/v1/chat/completions")
+async def list_stored(request: Request) -> Response:
+    """List stored chat completions."""
+    query = Query(request, "model", "metadata", "after", "limit", "order")
+    owner, limit = owner_of(request), query.get_int("limit", default=20, low=1, high=100)
+    metadata = query.get_pairs("metadata")
+    found = await services_of(request).read(
+        lambda connection: jobs.list_chat(
+            connection,
+            owner,
+            model=query.get_text("model"),
+            metadata=metadata or None,
+            after=query.get_text("after"),
+            limit=limit + 1,
+            is_newest_first=query.get_order(default="asc") == "desc",
+        )
+    )
+    objects = [
+        object_of(jobs.header_of(job), jobs.result_of(job), jobs.end_of(job), metadata=job.metadata_)
+        for job in found[:limit]
+    ]
+    return json_reply(list_object(objects, has_more=len(found) > limit))
+
+
+@router.get("/v1/chat/completions/{completion_id}")
+async def retrieve(request: Request, completion_id: str) -> Response:
+    """Read a chat completion as it is now, or replay its stream."""
+    return await read_job(request, completion_id, JobKind.CHAT)
+
+
+@router.post("/v1/chat/completions/{completion_id}")
+async def update(request: Request, completion_id: str) -> Response:
+    """Replace the metadata of a stored chat completion."""
+    services, owner = services_of(request), owner_of(request)
+    metadata = MetadataUpdate.parse(await body_of(request)).metadata
+    job = await stored.get_job(services, completion_id, owner, JobKind.CHAT)
+    if not job.store:
+        raise JobNotFound(f"No stored chat completion with id '{completion_id}'.")
+    await services.writer.call(lambda connection: jobs.update_metadata(connection, job.id, owner, metadata))
+    job = await stored.get_job(services, completion_id, owner, JobKind.CHAT)
+    return json_reply(await stored.object_of_job(services, job), headers={"x-job-id": job.id})
+
+
+@router.delete("/v1/chat/completions/{completion_id}")
+async def delete(request: Request, completion_id: str) -> Response:
+    """Stop and erase a chat completion."""
+    services, owner = services_of(request), owner_of(request)
+    job = await stored.get_job(services, completion_id, owner, JobKind.CHAT)
+    await stored.erase_job(services, job, owner)
+    return json_reply(deleted_object(JobKind.CHAT, job.id))
+
+
+@router.get("/v1/chat/completions/{completion_id}/messages")
+async def list_messages(request: Request, completion_id: str) -> Response:
+    """List the messages that a chat completion was asked with."""
+    query = Query(request, "limit", "order", "after")
+    job = await stored.get_job(services_of(request), completion_id, owner_of(request), JobKind.CHAT)
+    page = page_of(
+        messages_of(jobs.header_of(job)),
+        limit=query.get_int("limit", default=20, low=1, high=100),
+        order=query.get_order(default="asc"),
+        after=query.get_text("after"),
+    )
+    return json_reply(page)

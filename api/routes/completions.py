@@ -1,0 +1,80 @@
+"""`/v1/completions` and its asynchronous and streaming aliases."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api import stored
+from api.dependencies import Query, body_of, owner_of, services_of
+from api.protocol.completion_object import async_object
+from api.protocol.completions import CompletionRequest
+from api.protocol.lists import deleted_object
+from api.replies import json_reply
+from api.routes.legacy import create_job, read_job
+from api.submit import Order, submit
+from storage import jobs
+from storage.contract import JobKind, JobStatus
+from storage.errors import InvalidRequest
+
+router = APIRouter(tags=["completions"])
+
+
+@router.post("/v1/completions")
+async def create(request: Request) -> Response:
+    """Create a completion: blocking, as a stream, or as the `Prefer` header says."""
+    body = await body_of(request)
+    return await create_job(request, CompletionRequest.parse(body), len(body))
+
+
+@router.post("/v1/streaming/completions")
+async def create_stream(request: Request) -> Response:
+    """Create a completion as a stream."""
+    body = await body_of(request)
+    return await create_job(request, CompletionRequest.parse(body), len(body), is_always_stream=True)
+
+
+@router.get("/v1/completions/{completion_id}")
+async def retrieve(request: Request, completion_id: str) -> Response:
+    """Read a completion as it is now, or replay its stream."""
+    return await read_job(request, completion_id, JobKind.COMPLETION)
+
+
+@router.delete("/v1/completions/{completion_id}")
+@router.delete("/v1/async/completions/{completion_id}")
+async def delete(request: Request, completion_id: str) -> Response:
+    """Stop and erase a completion."""
+    services, owner = services_of(request), owner_of(request)
+    job = await stored.get_job(services, completion_id, owner, JobKind.COMPLETION)
+    await stored.erase_job(services, job, owner)
+    return json_reply(deleted_object(JobKind.COMPLETION, job.id))
+
+
+@router.post("/v1/async/completions")
+async def create_async(request: Request) -> Response:
+    """Create a completion as a background job and answer at once."""
+    body = await body_of(request)
+    wanted = CompletionRequest.parse(body)
+    if wanted.stream:
+        raise InvalidRequest("This path answers at once; stream the job from /v1/completions/{id}.", param="stream")
+    order = Order(
+        request=wanted,
+        owner=owner_of(request),
+        size_bytes=len(body),
+        is_background=True,
+        is_listened_to=False,
+        store_default=True,
+    )
+    header = (await submit(services_of(request), order)).header
+    headers = {"location": f"/v1/async/completions/{header.job_id}", "x-job-id": header.job_id}
+    return json_reply(async_object(header), status=202, headers=headers)
+
+
+@router.get("/v1/async/completions/{completion_id}")
+async def retrieve_async(request: Request, completion_id: str) -> Response:
+    """Read a background completion: its state until it is done, then the completion."""
+    Query(request)
+    services = services_of(request)
+    job = await stored.get_job(services, completion_id, owner_of(request), JobKind.COMPLETION)
+    headers = {"x-job-id": job.id}
+    if job.status in (JobStatus.COMPLETED, JobStatus.INCOMPLETE):
+        return json_reply(await stored.object_of_job(services, job), headers=headers)
+    return json_reply(async_object(jobs.header_of(job), jobs.end_of(job)), headers=headers)

@@ -1,0 +1,57 @@
+"""What chat and completions share: the older protocols have no background of their own, only `Prefer`."""
+
+from fastapi import Request
+from starlette.responses import Response
+
+from api import preferences, stored
+from api.dependencies import Query, owner_of, services_of
+from api.protocol.chat import ChatRequest
+from api.protocol.completions import CompletionRequest
+from api.replies import json_reply, outcome_reply, receipt_reply, replay_reply, stream_reply
+from api.submit import Order, submit
+from storage.contract import JobKind
+from storage.errors import InvalidRequest
+
+
+async def create_job(
+    request: Request,
+    wanted: ChatRequest | CompletionRequest,
+    size_bytes: int,
+    *,
+    is_always_stream: bool = False,
+) -> Response:
+    """Submit a chat or completion and answer in the way that was asked for."""
+    services = services_of(request)
+    preference = preferences.parse(request.headers.get("prefer"))
+    if is_always_stream and wanted.stream is False:
+        raise InvalidRequest("This path always streams.", param="stream")
+    is_stream, has_preference = is_always_stream or bool(wanted.stream), preference.wait_s is not None
+    if is_stream and has_preference:
+        raise InvalidRequest("A stream cannot be combined with the 'Prefer' header.", param="stream")
+    order = Order(
+        request=wanted,
+        owner=owner_of(request),
+        size_bytes=size_bytes,
+        is_background=has_preference,
+        is_listened_to=preference.wait_s != 0,
+        store_default=True if has_preference else None,
+    )
+    submitted = await submit(services, order)
+    if is_stream:
+        return stream_reply(services, submitted)
+    if preference.wait_s == 0:
+        return receipt_reply(submitted.header, [], {"preference-applied": preference.applied})
+    return await outcome_reply(services, request, submitted, wait_s=preference.wait_s, applied=preference.applied)
+
+
+async def read_job(request: Request, job_id: str, kind: JobKind) -> Response:
+    """A chat or completion as it is now, or its stream from the start or behind a count of chunks."""
+    services = services_of(request)
+    query = Query(request, "stream", "starting_after")
+    job = await stored.get_job(services, job_id, owner_of(request), kind)
+    if query.get_bool("stream"):
+        after = query.get_int("starting_after", default=0, low=0, high=2**53)
+        return replay_reply(services, job, starting_after=after)
+    if query.get_text("starting_after") is not None:
+        raise InvalidRequest("'starting_after' needs stream=true.", param="starting_after")
+    return json_reply(await stored.object_of_job(services, job), headers={"x-job-id": job.id})

@@ -1,0 +1,111 @@
+"""`/v1/responses`: create, read, replay, cancel, erase."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api import preferences, stored
+from api.dependencies import Query, body_of, owner_of, services_of
+from api.protocol.items import input_items_of
+from api.protocol.lists import deleted_object, page_of
+from api.protocol.prepare import count_input_tokens
+from api.protocol.responses import InputTokensRequest, ResponseRequest
+from api.replies import json_reply, outcome_reply, receipt_reply, replay_reply, stream_reply
+from api.submit import Order, find_previous, receipt_of, submit
+from storage import jobs
+from storage.contract import JobKind
+from storage.errors import InvalidRequest, UnsupportedParameter
+
+router = APIRouter(prefix="/v1/responses", tags=["responses"])
+
+
+@router.post("")
+async def create(request: Request) -> Response:
+    """Create a response: blocking, as a stream, in the background, or as a stream of a background job."""
+    services, body = services_of(request), await body_of(request)
+    wanted = ResponseRequest.parse(body)
+    preference = preferences.parse(request.headers.get("prefer"))
+    is_stream, is_background = wanted.stream or False, wanted.background or preference.wait_s is not None
+    if is_stream and preference.wait_s is not None:
+        raise InvalidRequest("A stream cannot be combined with the 'Prefer' header.", param="stream")
+    order = Order(
+        request=wanted,
+        owner=owner_of(request),
+        size_bytes=len(body),
+        is_background=is_background,
+        is_listened_to=is_stream or not is_background or bool(preference.wait_s),
+        store_default=None,
+    )
+    submitted = await submit(services, order)
+    if is_stream:
+        return stream_reply(services, submitted)
+    if preference.wait_s == 0:
+        return receipt_reply(submitted.header, [], {"preference-applied": preference.applied})
+    if submitted.subscription is None:
+        return json_reply(receipt_of(submitted.header), headers={"x-job-id": submitted.header.job_id})
+    return await outcome_reply(services, request, submitted, wait_s=preference.wait_s, applied=preference.applied)
+
+
+@router.post("/input_tokens")
+async def count_tokens(request: Request) -> Response:
+    """Count the tokens that a request's prompt would have."""
+    services, body = services_of(request), await body_of(request)
+    wanted = InputTokensRequest.parse(body)
+    entry = await services.catalogue.get(wanted.model)
+    previous = await find_previous(services, owner_of(request), wanted)
+    return json_reply(await services.on_thread(lambda: count_input_tokens(wanted, entry.tools, previous=previous)))
+
+
+@router.get("/{response_id}")
+async def retrieve(request: Request, response_id: str) -> Response:
+    """Read a response as it is now, or replay its stream."""
+    services = services_of(request)
+    query = Query(request, "stream", "starting_after", "include", "include_obfuscation")
+    _refuse_extras(query)
+    job = await stored.get_job(services, response_id, owner_of(request), JobKind.RESPONSE)
+    if query.get_bool("stream"):
+        after = query.get_int("starting_after", default=-1, low=-1, high=2**53)
+        return replay_reply(services, job, starting_after=after)
+    if query.get_text("starting_after") is not None:
+        raise InvalidRequest("'starting_after' needs stream=true.", param="starting_after")
+    return json_reply(await stored.object_of_job(services, job), headers={"x-job-id": job.id})
+
+
+@router.delete("/{response_id}")
+async def delete(request: Request, response_id: str) -> Response:
+    """Stop and erase a response."""
+    services, owner = services_of(request), owner_of(request)
+    job = await stored.get_job(services, response_id, owner, JobKind.RESPONSE)
+    await stored.erase_job(services, job, owner)
+    return json_reply(deleted_object(JobKind.RESPONSE, job.id))
+
+
+@router.post("/{response_id}/cancel")
+async def cancel(request: Request, response_id: str) -> Response:
+    """Cancel a background response; a second time changes nothing."""
+    services, owner = services_of(request), owner_of(request)
+    job = await stored.get_job(services, response_id, owner, JobKind.RESPONSE)
+    job = await stored.cancel_response(services, job, owner)
+    return json_reply(await stored.object_of_job(services, job), headers={"x-job-id": job.id})
+
+
+@router.get("/{response_id}/input_items")
+async def list_input_items(request: Request, response_id: str) -> Response:
+    """List what a response was asked with, earlier turns included."""
+    query = Query(request, "limit", "order", "after", "include")
+    _refuse_extras(query)
+    job = await stored.get_job(services_of(request), response_id, owner_of(request), JobKind.RESPONSE)
+    page = page_of(
+        input_items_of(jobs.header_of(job)),
+        limit=query.get_int("limit", default=20, low=1, high=100),
+        order=query.get_order(default="desc"),
+        after=query.get_text("after"),
+    )
+    return json_reply(page)
+
+
+def _refuse_extras(query: Query) -> None:
+    for name, value in query.pairs.items():
+        if name.startswith("include") and name != "include_obfuscation" and value:
+            raise UnsupportedParameter(f"Including '{value[:100]}' is not supported here yet.", param="include")
+    if query.get_bool("include_obfuscation"):
+        raise UnsupportedParameter("Obfuscation is not supported here.", param="include_obfuscation")
