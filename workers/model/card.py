@@ -1,0 +1,45 @@
+"""The model card and the text factory, both from the model's tokenizer."""
+
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from storage.contract import ModelCard
+from storage.errors import ModelUnsupported
+from workers.text.stream import TextFactory, factory_of
+
+
+def fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerFast:
+    """The tokenizer, if the API can have it too. Raises ModelUnsupported for one that only Python code knows."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ModelUnsupported(
+            "The model has no fast tokenizer (tokenizer.json); tokenizers in Python are not supported"
+        )
+    return tokenizer
+
+
+def card_of(tokenizer: PreTrainedTokenizerFast, *, model: str, context_length: int) -> ModelCard:
+    """What the API must know of the model.
+
+    context_length: tokens of prompt and output that this worker runs
+    """
+    template = _chat_template(tokenizer)
+    return ModelCard(
+        model=model,
+        context_length=context_length,
+        tokenizer_json=tokenizer.backend_tokenizer.to_str(),
+        chat_template=template,
+        special_tokens={name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        capabilities={"completion": True, "chat": template is not None, "embedding": False, "fine_tuning": False},
+    )
+
+
+def text_of(tokenizer: PreTrainedTokenizerFast) -> TextFactory:
+    """Text streams of this tokenizer."""
+    return factory_of(tokenizer.backend_tokenizer)
+
+
+def _chat_template(tokenizer: PreTrainedTokenizerFast) -> str | None:
+    """The template for plain chat; a model may bring several by name."""
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    return template if isinstance(template, str) else None

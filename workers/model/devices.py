@@ -1,0 +1,49 @@
+"""On what, and in which numbers, a model runs; and how much memory its cache may take."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from storage.errors import SettingInvalid
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+DtypeName = Literal["auto", "float32", "bfloat16"]
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_GIB = 1 << 30
+_MAX_CPU_BUDGET_BYTES = 4 * _GIB
+# Where Linux tells a container what it may take; elsewhere there is no such file.
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def device_of(name: DeviceName) -> torch.device:
+    """The device asked for; `auto` is a GPU where torch sees one. Raises SettingInvalid for a GPU that is not there."""
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
+        raise SettingInvalid("device is cuda, and torch sees no GPU: use device cpu or auto, or a CUDA build of torch")
+    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
+
+
+def dtype_of(name: DtypeName, device: torch.device) -> torch.dtype:
+    """The number type asked for; `auto` is float32 on a CPU and bfloat16 on a GPU."""
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    return _DTYPES[name]
+
+
+def cache_budget_bytes(device: torch.device) -> int:
+    """Memory for keys and values when nobody set it: half of a GPU's free memory, or a quarter of main memory and
+    at most 4 GiB, because all of it is taken at start.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 2
+    return min(main_memory_bytes() // 4, _MAX_CPU_BUDGET_BYTES)
+
+
+def main_memory_bytes() -> int:
+    """Main memory of this machine, or of this container where it is given less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _CONTAINER_LIMIT.read_text().strip() if _CONTAINER_LIMIT.is_file() else "max"
+    return min(total, int(limit)) if limit.isdigit() else total

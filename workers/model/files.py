@@ -1,0 +1,73 @@
+"""A model's files, read by transformers: safetensors only, no code of the model's own."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from storage.errors import ModelFilesMissing, ModelUnsupported
+from workers.model import checks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFiles:
+    """A model as transformers gives it, with attention of its own."""
+
+    config: PreTrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+
+
+def read(source: str, dtype: torch.dtype, device: torch.device) -> ModelFiles:
+    """Configuration, tokenizer and weights.
+
+    source: a local folder or a Hugging Face id
+
+    Raises ModelFilesMissing and ModelUnsupported.
+    """
+    try:
+        return _read(source, dtype, device)
+    except OSError as error:
+        hint = "give a local folder, or check the name and the network"
+        raise ModelFilesMissing(f"{source} could not be read ({_first_line(error)}): {hint}") from error
+    except (ValueError, ImportError, KeyError, RuntimeError) as error:
+        raise ModelUnsupported(f"transformers cannot load {source} ({_first_line(error)})") from error
+
+
+def _read(source: str, dtype: torch.dtype, device: torch.device) -> ModelFiles:
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    checks.check_config(config)
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    # Typed by hand: transformers' annotation leaves out that loading info makes it a pair.
+    loaded: tuple[PreTrainedModel, dict[str, object]] = AutoModelForCausalLM.from_pretrained(  # type: ignore[assignment]
+        source, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+    )
+    model, info = loaded
+    checks.check_loaded(model, info)
+    model.requires_grad_(False)
+    model.to(device)  # type: ignore[arg-type]  # a decorator of transformers hides torch's signature
+    return ModelFiles(config=config, tokenizer=tokenizer, model=model)
+
+
+def eos_token_ids(files: ModelFiles) -> frozenset[int]:
+    """Ids that end a sequence: the generation configuration's, else the configuration's, else the tokenizer's."""
+    generation: GenerationConfig | None = files.model.generation_config
+    candidates = (
+        None if generation is None else generation.eos_token_id,
+        getattr(files.config.get_text_config(), "eos_token_id", None),
+        files.tokenizer.eos_token_id,
+    )
+    found = next((ids for ids in candidates if ids is not None), ())
+    return frozenset({found} if isinstance(found, int) else found)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

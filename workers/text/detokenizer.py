@@ -1,0 +1,69 @@
+"""Token ids to text, piece by piece, never half a character."""
+
+from collections.abc import Callable, Container
+
+# The sign that decoders write for bytes that are no character, or not yet.
+_REPLACEMENT = "\ufffd"
+# Ids after which a window that still waits for a whole character is looked at for a place to cut it.
+_LONG_WINDOW = 24
+# A character has at most 4 bytes, so 4 tokens settle how what lies before them is read.
+_SETTLED = 4
+
+Decode = Callable[[list[int]], str]
+
+
+class Detokenizer:
+    """Text of a growing list of ids; the pieces together equal the text of the whole list.
+
+    Only a short window of ids is decoded again for each new one: the ids behind the last piece, which decoders need
+    for spaces between words, and those that are not shown yet. So the cost is linear.
+
+    Exact for decoders that join bytes (byte-level BPE), and for those that fall back to byte tokens as long as the
+    bytes are valid UTF-8; such decoders show a run of bytes that is invalid anywhere as invalid everywhere.
+    """
+
+    def __init__(self, decode: Decode, spoken: Container[int]) -> None:
+        self._decode = decode
+        self._spoken = spoken
+        self._window: list[int] = []
+        self._num_behind = 0
+        self._num_shown = 0
+        self._limit = _LONG_WINDOW
+
+    def push(self, token_id: int) -> str:
+        """Text that became certain with this id; ids without text of their own (special ones) give ""."""
+        if token_id not in self._spoken:
+            return ""
+        self._window.append(token_id)
+        text = self._decode(self._window)
+        certain = text.rstrip(_REPLACEMENT)
+        piece = certain[self._num_shown :]
+        if piece and len(certain) == len(text):
+            self._forget(self._num_behind)
+            self._num_behind = len(self._window)
+            self._num_shown = len(self._decode(self._window))
+            return piece
+        self._num_shown += len(piece)
+        return piece + self._shorten(text) if len(self._window) >= self._limit else piece
+
+    def close(self) -> str:
+        """The rest, with replacement signs for characters that were never completed."""
+        return self._decode(self._window)[self._num_shown :] if self._window else ""
+
+    def _shorten(self, text: str) -> str:
+        """Show and forget the settled part of a long window, so that endless invalid bytes cost no more than text."""
+        end = len(self._window) - _SETTLED
+        for num_ids in range(end, end - _SETTLED, -1):
+            head = self._decode(self._window[:num_ids])
+            if head + self._decode(self._window[num_ids:]) == text:
+                piece = head[self._num_shown :]
+                self._forget(num_ids)
+                self._num_behind = max(0, self._num_behind - num_ids)
+                self._num_shown = max(0, self._num_shown - len(head))
+                return piece
+        self._limit = len(self._window) + _LONG_WINDOW
+        return ""
+
+    def _forget(self, num_ids: int) -> None:
+        del self._window[:num_ids]
+        self._limit = _LONG_WINDOW

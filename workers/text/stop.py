@@ -1,0 +1,45 @@
+"""Stop strings: where text ends, and what may not be shown yet because a stop string may have begun in it."""
+
+
+class StopFilter:
+    """Lets text through up to the first stop string.
+
+    A tail that could be the beginning of a stop string is held back until more text decides. How the text is cut
+    into pieces makes no difference to what comes through.
+    """
+
+    def __init__(self, stop: tuple[str, ...]) -> None:
+        self.is_stopped = False
+        self._stop = tuple(string for string in stop if string)
+        self._held = ""
+
+    def push(self, text: str) -> str:
+        """Text that is certainly before any stop string."""
+        if not self._stop or self.is_stopped:
+            return "" if self.is_stopped else text
+        text = self._held + text
+        # The one that is complete first, however the text is cut; of two that end together the longer.
+        ends = [(start + len(string), start) for string in self._stop if (start := text.find(string)) >= 0]
+        if ends:
+            self.is_stopped = True
+            self._held = ""
+            return text[: min(ends)[1]]
+        cut = len(text) - self._num_doubtful(text)
+        self._held = text[cut:]
+        return text[:cut]
+
+    def close(self) -> str:
+        """What was held back, now that nothing follows."""
+        held, self._held = self._held, ""
+        return held
+
+    def _num_doubtful(self, text: str) -> int:
+        """Length of the longest end of `text` with which a stop string begins."""
+        return max(_overlap(text, string) for string in self._stop)
+
+
+def _overlap(text: str, stop: str) -> int:
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0

@@ -1,0 +1,54 @@
+"""The text of one sequence as it grows: detokenizer and stop strings in one."""
+
+from collections.abc import Container
+
+from tokenizers import Tokenizer
+
+from workers.text.detokenizer import Decode, Detokenizer
+from workers.text.stop import StopFilter
+
+
+class TextStream:
+    """Text of one sequence. It depends on the ids alone, so a stream fed with emitted ids goes on where it was."""
+
+    def __init__(self, detokenizer: Detokenizer, stop: StopFilter) -> None:
+        self._detokenizer = detokenizer
+        self._stop = stop
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a stop string was found; nothing follows then."""
+        return self._stop.is_stopped
+
+    def push(self, token_id: int) -> str:
+        """Text that became certain with this id."""
+        return self._stop.push(self._detokenizer.push(token_id))
+
+    def close(self) -> str:
+        """Text that was held back, now that no id follows."""
+        if self.is_stopped:
+            return ""
+        return self._stop.push(self._detokenizer.close()) + self._stop.close()
+
+
+class TextFactory:
+    """Makes the text streams of one model.
+
+    decode: text of ids, special tokens left out
+    spoken: ids that have text of their own
+    """
+
+    def __init__(self, decode: Decode, spoken: Container[int]) -> None:
+        self._decode = decode
+        self._spoken = spoken
+
+    def open(self, stop: tuple[str, ...]) -> TextStream:
+        """A fresh stream that ends at any of the stop strings."""
+        return TextStream(Detokenizer(self._decode, self._spoken), StopFilter(stop))
+
+
+def factory_of(tokenizer: Tokenizer) -> TextFactory:
+    """Text streams as the tokenizer decodes: without special tokens, and without ids it does not know."""
+    special = {token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    spoken = frozenset(tokenizer.get_vocab(with_added_tokens=True).values()) - special
+    return TextFactory(tokenizer.decode, spoken)
