@@ -126,6 +126,8 @@ class LogWriter:
 
         Raises redis.RedisError, after which some or all rows may be in.
         """
+        if not batch:
+            return []
         self._batch_no += 1
         rows = [(job_id, attempt, seq, kind, data.decode()) for job_id, attempt, seq, kind, data in batch]
         blob = _batch_encoder.encode((self._source, self._batch_no, rows))

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, exists, literal_colum
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.contract import Failure, JobStatus, WorkerStatus
-from storage.jobs import IS_RUNNING, JobState, ending, states_of_rows
+from storage.jobs import ENDING, IS_RUNNING, JobState, states_of_rows
 from storage.tables import Job, Worker, table_of
 
 _job = table_of(Job)
@@ -58,7 +58,7 @@ def requeue_of_dead_workers(
     failing = (
         update(_job)
         .where(_job.c.id.in_(lost), IS_RUNNING, is_last)
-        .values(once_more | ending(now) | {"status": JobStatus.FAILED, "failure": msgspec.to_builtins(WORKER_LOST)})
+        .values(once_more | ENDING | {"status": JobStatus.FAILED, "failure": msgspec.to_builtins(WORKER_LOST)})
         .returning(_job.c.id, _job.c.attempt, _job.c.status, _job.c.worker_id)
     )
     requeueing = (
@@ -67,7 +67,7 @@ def requeue_of_dead_workers(
         .values(once_more | {"status": JobStatus.QUEUED, "worker_id": None, "sent_at": now})
         .returning(_job.c.id, _job.c.model)
     )
-    failed = states_of_rows(c.execute(failing).all())
+    failed = states_of_rows(c.execute(failing, {"moment": now}).all())
     return Recovered(tickets=_tickets(c.execute(requeueing).all()), failed=failed)
 
 

@@ -103,6 +103,11 @@ def test_a_batch_may_be_sent_twice(redis_client: redis.Redis, channel: PubSub) -
     assert _published(channel, 2) == [_texts(batch), _texts([_tokens("a", 1, 2, 'ü"\\')])]
 
 
+def test_an_empty_batch_is_nothing(redis_client: redis.Redis, channel: PubSub) -> None:
+    assert LogWriter(redis_client, "w1").append([]) == []
+    assert _published(channel, 0) == []
+
+
 def test_an_older_attempt_is_fenced_and_its_neighbours_are_not(redis_client: redis.Redis, channel: PubSub) -> None:
     old, new = LogWriter(redis_client, "old"), LogWriter(redis_client, "new")
     old.append([_start("a", 1), _tokens("a", 1, 1)])

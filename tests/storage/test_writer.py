@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -155,6 +156,42 @@ def test_a_lost_connection_fails_what_it_held_and_the_writer_goes_on(postgres_ur
     writer.insert(Holder, _values("b")).result(5)
     assert _names(database) == ["b"]
     writer.stop()
+    database.dispose()
+
+
+def test_two_processes_that_lock_rows_in_opposite_order_both_succeed(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    writers = [Writer(database) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for name in "ab":
+        writers[0].insert(Holder, _values(name)).result(5)
+    both_hold_one = threading.Barrier(2)
+
+    def touch(name: str, *, waits: bool = False) -> Callable[[Connection], None]:
+        runs: list[str] = []
+
+        def operation(c: Connection) -> None:
+            c.execute(_holder.update().where(_holder.c.name == name).values(beat=_holder.c.beat + 1))
+            runs.append(name)
+            if waits and len(runs) == 1:
+                both_hold_one.wait(5)
+
+        return operation
+
+    gates = [_Gate(writer) for writer in writers]
+    futures = []
+    for writer, (first, second) in zip(writers, [("a", "b"), ("b", "a")], strict=True):
+        futures += [writer.submit(touch(first, waits=True)), writer.submit(touch(second))]
+    for gate in gates:
+        gate.open()
+    for future in futures:
+        assert future.result(10) is None
+
+    with database.connect() as c:
+        assert c.execute(select(_holder.c.beat)).scalars().all() == [2, 2]
+    for writer in writers:
+        writer.stop()
     database.dispose()
 
 
