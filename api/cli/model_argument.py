@@ -61,6 +61,8 @@ def _parse(argument: str) -> ModelArgument:
         name, source = "", argument
     elif not _NAME.fullmatch(name):
         raise ModelArgumentInvalid(f"'{name}' cannot name a model: letters, digits and . _ - : / only")
+    if source == BUNDLED_NAME:
+        return ModelArgument(name=name or BUNDLED_NAME, source=bundled_model().source)
     path = Path(source).expanduser()
     if path.exists() or _looks_like_a_path(source):
         folder = _checked(path.absolute())

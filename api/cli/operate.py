@@ -1,5 +1,7 @@
 """The commands that look after a platform: `ps`, `doctor` and `db`."""
 
+import socket
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -9,7 +11,7 @@ from api.cli.console import age, make_console, say, say_json, say_table, utc_now
 from api.cli.doctor import Finding, examine_device, examine_ground, examine_models
 from api.cli.ground import NothingHere, opened, opened_or_made, place_of
 from api.cli.options import MODEL_HELP, DatabaseOption, HomeOption, JsonOption, RedisOption
-from api.cli.ps import find_running, list_processes
+from api.cli.ps import ProcessView, find_running, list_processes
 from api.cli.settings import CliSettings, Place
 from storage import workers
 from storage.contract import WorkerStatus
@@ -34,7 +36,14 @@ def upgrade(home: HomeOption = None, database_url: DatabaseOption = None, as_jso
         say("The database is up to date.")
 
 
-def ps(home: HomeOption = None, database_url: DatabaseOption = None, as_json: JsonOption = False) -> None:
+def ps(
+    home: HomeOption = None,
+    database_url: DatabaseOption = None,
+    is_here: Annotated[
+        bool, typer.Option("--here", help="Only this machine's processes; exit code 1 where none runs.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """List the processes and what they do."""
     place, now = place_of(home, database_url), utc_now()
     rows = _list_workers(place)
@@ -45,15 +54,24 @@ def ps(home: HomeOption = None, database_url: DatabaseOption = None, as_json: Js
         if row.status is not WorkerStatus.DEAD and (now - row.updated_at).total_seconds() < lease_s
     }
     views = list_processes(find_running(place), rows, alive)
+    if is_here:
+        views = [view for view in views if view.host in (None, socket.gethostname())]
     if as_json:
         say_json(views)
-        return
+    else:
+        _say_processes(views, empty=f"Nothing runs on {place.home.path}.")
+    if is_here and not views:
+        raise typer.Exit(1)
+
+
+def _say_processes(views: Sequence[ProcessView], *, empty: str) -> None:
+    now = utc_now()
     lines = [
         (view.role, view.model, view.pid, view.state, age(view.since, now), view.running, view.restarts, view.host)
         for view in views
     ]
     columns = ("ROLE", "MODEL", "PID", "STATE", "SINCE", "JOBS", "RESTARTS", "HOST")
-    say_table(columns, lines, empty=f"Nothing runs on {place.home.path}.")
+    say_table(columns, lines, empty=empty)
 
 
 def doctor(
@@ -63,11 +81,16 @@ def doctor(
     home: HomeOption = None,
     redis_url: RedisOption = None,
     database_url: DatabaseOption = None,
+    is_ground_only: Annotated[
+        bool, typer.Option("--ground", help="Check disk, Redis and database alone: for machines without models.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check what the platform needs, and say what to do."""
     place = place_of(home, database_url, redis_url)
-    findings = [*examine_ground(place), *examine_models(model or []), examine_device()]
+    findings = examine_ground(place)
+    if not is_ground_only:
+        findings += [*examine_models(model or []), examine_device()]
     if as_json:
         say_json({"is_ok": all(finding.is_ok for finding in findings), "findings": findings})
     else:

@@ -39,6 +39,11 @@ class Serving:
         return f"http://{host}:{self.port}/v1"
 
 
+def api_command(listener: int | None = None) -> tuple[str, ...]:
+    """The API, on an inherited listening socket or on the address of its settings."""
+    return (sys.executable, "-m", "api.cli.server", *([] if listener is None else [str(listener)]))
+
+
 def cpu_worker_command(name: str) -> tuple[str, ...]:
     """Celery with the maintenance queue and the sweeper."""
     return (*_celery("workers.cpu", name), "-P", "threads", "-c", "2")
@@ -60,14 +65,29 @@ def generation_environment(model: ModelArgument, *, device: str, dtype: str) -> 
     }
 
 
-def place_environment(place: Place, settings: CliSettings) -> dict[str, str]:
-    """The variables by which every process finds the ground, and the API its pepper."""
-    pepper = {} if settings.pepper is not None else {"TOKENPOST_PEPPER_FILE": str(place.home.ensure_pepper())}
-    return pepper | {
+def place_environment(place: Place) -> dict[str, str]:
+    """The variables by which every process finds the ground."""
+    return {
         "TOKENPOST_HOME": str(place.home.path),
         "TOKENPOST_DATABASE_URL": place.database_url,
         "TOKENPOST_REDIS_URL": place.redis_url,
     }
+
+
+def api_environment(
+    place: Place, settings: CliSettings, *, host: str, port: int, is_key_required: bool
+) -> dict[str, str]:
+    """The variables by which the API finds the ground, its address and its pepper."""
+    pepper = {} if settings.pepper is not None else {"TOKENPOST_PEPPER_FILE": str(place.home.ensure_pepper())}
+    return (
+        place_environment(place)
+        | pepper
+        | {
+            "TOKENPOST_HOST": host,
+            "TOKENPOST_PORT": str(port),
+            "TOKENPOST_API_KEY_REQUIRED": str(is_key_required).lower(),
+        }
+    )
 
 
 def redis_spec(program: RedisProgram, serving: Serving, *, lock: int) -> ChildSpec:
@@ -87,15 +107,17 @@ def redis_spec(program: RedisProgram, serving: Serving, *, lock: int) -> ChildSp
 
 def api_spec(serving: Serving, listener: int) -> ChildSpec:
     """The API on a socket that the supervisor holds, so that a restart refuses no connection."""
-    variables = {
-        "TOKENPOST_HOST": serving.host,
-        "TOKENPOST_PORT": str(serving.port),
-        "TOKENPOST_API_KEY_REQUIRED": str(serving.is_key_required).lower(),
-    }
+    variables = api_environment(
+        serving.place,
+        serving.settings,
+        host=serving.host,
+        port=serving.port,
+        is_key_required=serving.is_key_required,
+    )
     return ChildSpec(
         name="api",
         role=Role.API,
-        command=(sys.executable, "-m", "api.cli.main", "serve", "--fd", str(listener)),
+        command=api_command(listener),
         environment=_environment(serving, variables),
         folder=serving.place.home.path,
         log=serving.place.home.log_file("api"),
@@ -136,5 +158,5 @@ def _celery(app: str, name: str) -> tuple[str, ...]:
 
 
 def _environment(serving: Serving, variables: Mapping[str, str]) -> dict[str, str]:
-    ground = place_environment(serving.place, serving.settings)
+    ground = place_environment(serving.place)
     return inherited_environment() | ground | dict(variables) | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}

@@ -1,12 +1,13 @@
 """The commands that run something: `up` everything, `serve` the API alone, `worker` one worker alone."""
 
 import os
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from api.cli.ground import place_of
-from api.cli.model_argument import ModelArgument, parse_models
+from api.cli.ground import opened, place_of
+from api.cli.listener import key_sentence
+from api.cli.model_argument import parse_models
 from api.cli.options import (
     MODEL_HELP,
     DatabaseOption,
@@ -22,13 +23,14 @@ from api.cli.options import (
 )
 from api.cli.processes import (
     Serving,
+    api_command,
+    api_environment,
     cpu_worker_command,
     generation_environment,
     generation_worker_command,
     place_environment,
 )
-from api.cli.serve import serve_api
-from api.cli.settings import CliSettings, inherited_environment
+from api.cli.settings import CliSettings, Place, inherited_environment
 from api.cli.up import bring_up
 
 # A command has as many arguments as it has options; no type would be missing less.
@@ -79,17 +81,14 @@ def serve(
     redis_url: RedisOption = None,
     database_url: DatabaseOption = None,
     is_key_required: KeyRequiredOption = False,
-    listener: Annotated[int | None, typer.Option("--fd", hidden=True, help="An inherited listening socket.")] = None,
 ) -> None:
     """Run the API alone, for several machines."""
     place = place_of(home, database_url, redis_url)
     settings = CliSettings.read()
-    variables = place_environment(place, settings) | {
-        "TOKENPOST_HOST": host,
-        "TOKENPOST_PORT": str(port),
-        "TOKENPOST_API_KEY_REQUIRED": str(is_key_required).lower(),
-    }
-    serve_api(variables, host=host, port=port, listener=listener, drain_grace_s=settings.drain_grace_s)
+    with opened(place) as database:
+        key_sentence(settings, database, host=host, is_key_required=is_key_required)
+    environment = api_environment(place, settings, host=host, port=port, is_key_required=is_key_required)
+    _become(place, api_command(), environment)
 
 
 def worker(
@@ -108,17 +107,17 @@ def worker(
 ) -> None:
     """Run one worker alone, for several machines."""
     place = place_of(home, database_url, redis_url)
-    environment = inherited_environment() | place_environment(place, CliSettings.read())
     if is_cpu:
-        command = cpu_worker_command("cpu-worker")
-    else:
-        served = _served(model)
-        command = generation_worker_command(f"worker-{served.name}")
-        environment |= generation_environment(served, device=device, dtype=dtype)
-    # Celery looks for modules where it stands; the user's folder may hold others of the same names.
+        _become(place, cpu_worker_command("cpu-worker"), place_environment(place))
+    served = parse_models([model] if model else [])[0]
+    environment = place_environment(place) | generation_environment(served, device=device, dtype=dtype)
+    _become(place, generation_worker_command(f"worker-{served.name}"), environment)
+
+
+def _become(place: Place, command: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
+    """Turn this process into the command, in the home: programs look for modules where they stand, and the user's
+    folder may hold others of the same names.
+    """
+    place.home.create()
     os.chdir(place.home.path)
-    os.execve(command[0], command, environment)
-
-
-def _served(model: str | None) -> ModelArgument:
-    return parse_models([model] if model else [])[0]
+    os.execve(command[0], command, inherited_environment() | environment)

@@ -1,7 +1,6 @@
 """Settings of the command line, and where the platform that a command speaks of lies."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,8 +89,3 @@ def read_pepper(settings: CliSettings, home: Home) -> bytes:
 def inherited_environment() -> dict[str, str]:
     """This process' environment for a child, without what is said to each generation worker apart."""
     return {name: value for name, value in os.environ.items() if name not in _PER_WORKER}
-
-
-def export(variables: Mapping[str, str]) -> None:
-    """Say settings to the rooms that this very process is about to open; their Settings read the environment."""
-    os.environ.update(variables)

@@ -1,0 +1,79 @@
+"""The API's door: `python -m api.cli.server [FD]`, settings from TOKENPOST_*; FD is an inherited listening socket."""
+
+import asyncio
+import socket
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import Field
+
+from api.app import begin_shutdown, create_app
+from api.cli.listener import listen
+from storage import logs
+from storage.errors import PlatformError
+from storage.logs import LogSettings
+from storage.settings import PlatformSettings
+
+# A proxy in front holds its connections longer than uvicorn's own 5 s, and must not find one closed.
+_KEEP_ALIVE_S = 75
+# Streams that are told to end need a moment to say so.
+_PARTING_S = 3
+
+
+class ServerSettings(PlatformSettings):
+    """Where the API listens and how long it drains.
+
+    drain_grace_s: after SIGTERM open streams may go on so long; then they end with an error that can be retried
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+    drain_grace_s: float = Field(default=20.0, ge=0)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that lets streams end before it goes, and tells those that do not."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_grace_s: float) -> None:
+        super().__init__(config)
+        self._app = app
+        self._drain_grace_s = drain_grace_s
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, with the streams' grace cut short at its end."""
+        cut = asyncio.get_running_loop().call_later(self._drain_grace_s, begin_shutdown, self._app)
+        await super().shutdown(sockets)
+        cut.cancel()
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until SIGTERM or Ctrl-C; PlatformError for a wrong setting."""
+    settings = ServerSettings.read()
+    logs.configure(LogSettings.read())
+    app = create_app()
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        # httptools takes one header of 64 MB and blocks on it; h11 refuses.
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=round(settings.drain_grace_s) + _PARTING_S,
+    )
+    with socket.socket(fileno=int(arguments[0])) if arguments else listen(settings.host, settings.port) as sock:
+        _Server(config, app, settings.drain_grace_s).run(sockets=[sock])
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:
+        # uvicorn has ended in order, and raises the signal again for whoever else listens: nobody does.
+        sys.exit(0)
+    except PlatformError as error:
+        sys.exit(f"tokenpost: {error.message}")

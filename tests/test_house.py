@@ -1,0 +1,131 @@
+"""The shape of the house: rooms in this tree, walls that hold, sizes, and files that agree with each other."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("api", "workers", "storage")
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+FILES = sorted(path for folder in (*ROOMS, "tests", "bench") for path in (ROOT / folder).rglob("*.py"))
+MODULES = [path for path in FILES if path.relative_to(ROOT).parts[0] in ROOMS]
+# Alembic writes these: one long function each.
+WRITTEN_BY_PROGRAMS = ROOT / "storage" / "migrations" / "versions"
+
+
+# Asked of another process: doors such as workers.gpu must not be imported into the tests.
+_ALL_SETTINGS = """
+import importlib, sys
+from pydantic_settings import BaseSettings
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+def walk(kind):
+    yield kind
+    for child in kind.__subclasses__():
+        yield from walk(child)
+for kind in walk(BaseSettings):
+    for name in kind.model_fields:
+        print((kind.model_config.get("env_prefix") or "") + name)
+"""
+
+
+def name_of(path: Path) -> str:
+    """A file's name in test ids."""
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_rooms_lie_in_this_tree(room: str) -> None:
+    spec = find_spec(room)
+
+    assert spec is not None
+    assert spec.origin == str(ROOT / room / "__init__.py")
+
+
+@pytest.mark.parametrize("module", ["api.app", "api.cli.main", "workers.cpu", "storage.jobs"])
+def test_no_torch_is_loaded_where_none_is_needed(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    environment = {"TOKENPOST_DATABASE_URL": "sqlite:////nowhere.db", "TOKENPOST_REDIS_URL": "unix:///nowhere.sock"}
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, cwd=ROOT
+    ).stdout.split()
+
+    assert not {"torch", "transformers"} & set(loaded)
+    assert ("workers" in loaded) == module.startswith("workers")
+
+
+def test_no_file_is_too_long() -> None:
+    lengths = {name_of(path): len(path.read_text().splitlines()) for path in FILES}
+
+    assert {name: length for name, length in lengths.items() if length > MAX_FILE_LINES} == {}
+
+
+def test_no_function_is_too_long() -> None:
+    too_long = {}
+    for path in MODULES:
+        if path.is_relative_to(WRITTEN_BY_PROGRAMS):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
+                length = node.end_lineno - node.lineno + 1
+                if length > MAX_FUNCTION_LINES:
+                    too_long[f"{name_of(path)}:{node.name}"] = length
+
+    assert too_long == {}
+
+
+def test_a_package_file_holds_one_docstring_and_no_code() -> None:
+    for path in MODULES:
+        if path.name == "__init__.py":
+            body = ast.parse(path.read_text()).body
+            assert [type(node) for node in body] == [ast.Expr], name_of(path)
+
+
+def test_no_room_has_a_corner_for_everything() -> None:
+    names = {part for path in MODULES for part in path.relative_to(ROOT).with_suffix("").parts}
+
+    assert not names & {"utils", "util", "common", "helpers", "helper", "base", "misc"}
+
+
+def test_every_dependency_is_pinned_to_one_public_version() -> None:
+    pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins), "no addresses, no local versions"
+    pinned = {re.sub(r"[-_.]+", "-", pin.partition("==")[0]).lower() for pin in pins}
+    names = {re.sub(r"[-_.]+", "-", re.split(r"[\[><=;\s]", one)[0]).lower() for one in wanted}
+    assert names - pinned == set()
+
+
+def test_every_setting_is_told_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    rooms = "storage.settings", "api.settings", "api.cli.settings", "workers.settings"
+    asked = subprocess.run(
+        [sys.executable, "-c", _ALL_SETTINGS, *rooms], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+
+    names = {name.upper() for name in asked.stdout.split()}
+    assert len(names) > 20
+    assert {name for name in names if f"`{name}`" not in readme} == set()
+
+
+def test_nothing_tells_of_the_machine_it_was_written_on() -> None:
+    texts = [
+        *FILES,
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "examples").rglob("*"),
+        ROOT / "Makefile",
+        ROOT / "README.md",
+    ]
+    private = re.compile(r"/(?:work|opt/wheels)\b")
+
+    assert [name_of(path) for path in texts if path.is_file() and private.search(path.read_text())] == []
