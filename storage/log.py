@@ -149,7 +149,7 @@ def append_end(redis: Redis, job_id: str, attempt: int, end: End, *, ttl_ended_s
 
 def read_log(redis: Redis, job_id: str, after: EntryId | None = None) -> list[LogEntry]:
     """The entries of a job's log behind `after`, in order; empty when there is no log (any more)."""
-    return parse_entries(redis.xrange(log_key(job_id), min=range_start(after)) or [])
+    return parse_entries(redis.xrange(log_key(job_id), min=range_start(after)))
 
 
 def range_start(after: EntryId | None) -> str:
@@ -157,13 +157,13 @@ def range_start(after: EntryId | None) -> str:
     return "-" if after is None else f"({after[0]}-{after[1]}"
 
 
-def parse_entries(raw: Iterable[Any]) -> list[LogEntry]:
+def parse_entries(raw: Iterable[Any] | None) -> list[LogEntry]:
     """The entries that XRANGE replied.
 
     raw: (id, fields) with bytes throughout; Any, because redis-py's types tell replies in text and bytes not apart
     """
     entries = []
-    for entry_id, fields in raw:
+    for entry_id, fields in raw or ():
         attempt, _, seq = entry_id.partition(b"-")
         entries.append(decode_entry(int(attempt), int(seq), int(fields[b"k"]), fields[b"d"]))
     return entries

@@ -215,4 +215,4 @@ async def test_the_log_is_read_on_an_event_loop_with_the_same_parser(redis_clien
     client = connect_async(f"unix://{redis_client.connection_pool.connection_kwargs['path']}")
     raw = await client.xrange(log.log_key("a"), min=log.range_start((1, 0)))
     await client.aclose()
-    assert log.parse_entries(raw or []) == log.read_log(redis_client, "a", (1, 0))
+    assert log.parse_entries(raw) == log.read_log(redis_client, "a", (1, 0))
