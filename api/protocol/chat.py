@@ -15,6 +15,7 @@ from api.protocol.wire import (
     Name,
     NumChoices,
     Refused,
+    SafetyIdentifier,
     Seed,
     ServiceTier,
     Stop,
@@ -64,13 +65,13 @@ class ChatRequest(WireRequest):
     """The body of `POST /v1/chat/completions`."""
 
     model: Name
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)]
     max_completion_tokens: MaxTokens | None = None
     max_tokens: MaxTokens | None = None
     metadata: Metadata | None = None
     n: NumChoices | None = None
     prompt_cache_key: Label | None = None
-    safety_identifier: Label | None = None
+    safety_identifier: SafetyIdentifier | None = None
     seed: Seed | None = None
     service_tier: ServiceTier = None
     stop: Stop | None = None

@@ -1,19 +1,18 @@
 """The chunk streams of chat and completions: pure folds over a job's log.
 
-Each choice opens with its first token event (chat: the role; completions: the echoed prompt), goes on with its text
-and closes with its finish reason; then comes the chunk of usage when it was asked for. Choices interleave as the log
-has them.
+With the first tokens of any choice all choices open in order (chat: the role; completions: the echoed prompt): the
+openai SDK's accumulator fails when choice 1 is heard of before choice 0. Then the texts interleave as the log has them,
+each choice closes with its finish reason, and the chunk of usage comes last when it was asked for.
 """
 
 from collections.abc import Iterator
-from typing import cast
 
 from api.protocol.chat_object import SERVICE_TIER, SYSTEM_FINGERPRINT, completion_usage, num_chat_choices, wants_usage
 from api.protocol.completion_object import echo_of, num_completion_choices
 from api.protocol.envelope import outcome_error
 from api.protocol.frames import frame, json_line
 from api.protocol.outcome import Outcome
-from storage.contract import End, EntryKind, JobHeader, LogEntry, TokenEvent
+from storage.contract import End, EntryKind, JobHeader, LogEntry
 
 # Stands in a prepared chunk where a choice's text goes; JSON cannot hold it unescaped otherwise.
 _HOLE = "\x00hole"
@@ -27,9 +26,8 @@ class ChunkFold:
         self._header = header
         self._wants_usage = wants_usage(header)
         self._outcome = Outcome(total_choices)
-        self._closed = [False] * total_choices
-        # Head and tail of a text chunk, for each choice that was opened.
-        self._around: list[tuple[bytes, bytes] | None] = [None] * total_choices
+        # Head and tail of each choice's text chunks; empty until the choices are open.
+        self._around: list[tuple[bytes, bytes]] = []
 
     @property
     def is_ended(self) -> bool:
@@ -43,40 +41,31 @@ class ChunkFold:
     def feed(self, entry: LogEntry) -> list[bytes]:
         """The frames that `entry` adds; a START adds none."""
         if entry.kind is EntryKind.TOKENS:
-            frames: list[bytes] = []
-            for event in entry.tokens:
-                around = self._around[event.choice]
-                if around is not None and event.finish is None:
-                    if event.text:
-                        frames.append(b"%b%b%b" % (around[0], json_line(event.text), around[1]))
-                else:
-                    frames.extend(self._step(event))
-            return frames
+            return self._texts(entry)
         if entry.end is None or self.is_ended:
             return []
         self._outcome.end = entry.end
         return list(self._close(entry.end))
 
-    def _step(self, event: TokenEvent) -> Iterator[bytes]:
-        """A choice's first event, or its last."""
-        self._outcome.add_event(event)
-        if self._around[event.choice] is None:
-            yield from self._open_choice(event.choice)
-        if event.text:
-            head, tail = cast(tuple[bytes, bytes], self._around[event.choice])
-            yield b"%b%b%b" % (head, json_line(event.text), tail)
-        if event.finish is not None:
-            yield self._close_choice(event.choice)
+    def _texts(self, entry: LogEntry) -> list[bytes]:
+        frames = [] if self._around else self._open_choices()
+        for event in entry.tokens:
+            if event.text:
+                head, tail = self._around[event.choice]
+                frames.append(b"%b%b%b" % (head, json_line(event.text), tail))
+            if event.finish is not None:
+                self._outcome.choices[event.choice].finish = event.finish
+                frames.append(self._last_chunk(event.choice))
+        return frames
 
-    def _open_choice(self, choice: int) -> Iterator[bytes]:
-        head, _, tail = frame(self._chunk([self.text_choice(choice, _HOLE)])).partition(_HOLE_JSON)
-        self._around[choice] = (head, tail)
-        first = self.first_choice(choice)
-        if first is not None:
-            yield frame(self._chunk([first]))
+    def _open_choices(self) -> list[bytes]:
+        choices = range(len(self._outcome.choices))
+        holes = (frame(self._chunk([self.text_choice(choice, _HOLE)])) for choice in choices)
+        self._around = [(head, tail) for head, _, tail in (hole.partition(_HOLE_JSON) for hole in holes)]
+        firsts = (self.first_choice(choice) for choice in choices)
+        return [frame(self._chunk([first])) for first in firsts if first is not None]
 
-    def _close_choice(self, choice: int) -> bytes:
-        self._closed[choice] = True
+    def _last_chunk(self, choice: int) -> bytes:
         word = self._outcome.finish_word(self._outcome.choices[choice])
         return frame(self._chunk([self.last_choice(choice, word)]))
 
@@ -85,11 +74,11 @@ class ChunkFold:
         if error is not None:
             yield frame(error)
             return
-        for choice, is_closed in enumerate(self._closed):
-            if not is_closed:
-                if self._around[choice] is None:
-                    yield from self._open_choice(choice)
-                yield self._close_choice(choice)
+        if not self._around:
+            yield from self._open_choices()
+        for index, choice in enumerate(self._outcome.choices):
+            if choice.finish is None:
+                yield self._last_chunk(index)
         if self._wants_usage:
             yield frame(self._chunk([], None if end.usage is None else completion_usage(end.usage)))
 

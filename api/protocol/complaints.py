@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 from storage.errors import InvalidRequest, UnsupportedParameter
 
 UNSUPPORTED = "unsupported_parameter"
+UNKNOWN = "unknown_parameter"
 # Tags of unions begin with this mark: pydantic writes them into an error's path, and no field is called so.
 TAG = "~"
 # The name under which a check of a whole object says which of its fields is at fault.
@@ -34,7 +35,7 @@ def complaint_of(refusal: ValidationError) -> InvalidRequest:
     param = _path_of(found) or None
     if found["type"] == UNSUPPORTED:
         return UnsupportedParameter(f"Unsupported parameter: '{param}' {found['msg']}.", param=param)
-    if found["type"] == "extra_forbidden":
+    if found["type"] in ("extra_forbidden", UNKNOWN):
         return UnsupportedParameter(f"Unknown parameter: '{param}'.", param=param)
     return InvalidRequest(_sentence_of(found, param), param=param)
 

@@ -17,6 +17,7 @@ from api.protocol.wire import (
     Name,
     NumChoices,
     Refused,
+    SafetyIdentifier,
     Seed,
     ServiceTier,
     Stop,
@@ -33,7 +34,7 @@ _TEXT, _TEXTS, _IDS, _LISTS = (TAG + name for name in ("text", "texts", "ids", "
 _PROMPT_SHAPE = "expected a string, an array of strings, an array of token ids or an array of arrays of token ids"
 
 TokenId = Annotated[int, Field(ge=0, le=INT64_MAX)]
-TokenIds = Annotated[list[TokenId], Field(min_length=1)]
+TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 
 
 def _tag_of(prompt: object) -> str | None:
@@ -69,7 +70,7 @@ class CompletionRequest(WireRequest):
     metadata: Metadata | None = None
     n: NumChoices | None = None
     prompt_cache_key: Label | None = None
-    safety_identifier: Label | None = None
+    safety_identifier: SafetyIdentifier | None = None
     seed: Seed | None = None
     service_tier: ServiceTier = None
     stop: Stop | None = None

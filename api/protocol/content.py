@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, LiteralString, Protocol
 
-from pydantic import AfterValidator, Discriminator, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from api.protocol.complaints import TAG, UNSUPPORTED
@@ -57,10 +57,12 @@ class ItemPart(Wire):
 
 
 ChatContent = Annotated[
-    Annotated[str, Tag(_TEXT)] | Annotated[list[ChatPart], Tag(_PARTS)], shape(_TEXT, _PARTS, _PART_SHAPE)
+    Annotated[str, Tag(_TEXT)] | Annotated[list[ChatPart], Field(fail_fast=True), Tag(_PARTS)],
+    shape(_TEXT, _PARTS, _PART_SHAPE),
 ]
 ItemContent = Annotated[
-    Annotated[str, Tag(_TEXT)] | Annotated[list[ItemPart], Tag(_PARTS)], shape(_TEXT, _PARTS, _PART_SHAPE)
+    Annotated[str, Tag(_TEXT)] | Annotated[list[ItemPart], Field(fail_fast=True), Tag(_PARTS)],
+    shape(_TEXT, _PARTS, _PART_SHAPE),
 ]
 
 

@@ -5,7 +5,7 @@ Source: OpenAI specification of 2026-08-21; `seed`, `stop` and `top_k` come thro
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from api.protocol.complaints import TAG
 from api.protocol.content import ItemContent, one_of, shape, text_of
@@ -15,6 +15,7 @@ from api.protocol.wire import (
     Metadata,
     Name,
     Refused,
+    SafetyIdentifier,
     Seed,
     ServiceTier,
     Stop,
@@ -49,7 +50,8 @@ class InputMessage(Wire):
 
 
 Input = Annotated[
-    Annotated[str, Tag(_TEXT)] | Annotated[list[InputMessage], Tag(_ITEMS)], shape(_TEXT, _ITEMS, _INPUT_SHAPE)
+    Annotated[str, Tag(_TEXT)] | Annotated[list[InputMessage], Field(fail_fast=True), Tag(_ITEMS)],
+    shape(_TEXT, _ITEMS, _INPUT_SHAPE),
 ]
 
 
@@ -88,7 +90,7 @@ class ResponseRequest(WireRequest):
     previous_response_id: Name | None = None
     prompt_cache_key: Label | None = None
     reasoning: ReasoningOptions | None = None
-    safety_identifier: Label | None = None
+    safety_identifier: SafetyIdentifier | None = None
     seed: Seed | None = None
     service_tier: ServiceTier = None
     stop: Stop | None = None

@@ -6,21 +6,40 @@ forbids what it does not declare. Every way to be wrong is an `InvalidRequest` t
 
 from typing import Annotated, LiteralString, Self, cast
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    model_validator,
+)
 from pydantic import ValidationError as _Refusal
 from pydantic_core import PydanticCustomError, from_json
 
-from api.protocol.complaints import FIELD, UNSUPPORTED, complaint_of
+from api.protocol.complaints import FIELD, UNKNOWN, UNSUPPORTED, complaint_of
 from storage.errors import InvalidRequest
 
 INT64_MAX = 2**63 - 1
 MAX_CHOICES = 128
+_MAX_PAIRS = 16
 
 
 class Wire(BaseModel):
     """A JSON object of a request: nothing undeclared, no coercion, no infinity."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_crowd_of_names(cls, value: object) -> object:
+        # pydantic writes a finding for every unknown name; a hostile body has a million of them.
+        if isinstance(value, dict) and len(value) > len(cls.model_fields):
+            stranger = next(name for name in value if name not in cls.model_fields)
+            raise PydanticCustomError(UNKNOWN, "is unknown", {FIELD: stranger})
+        return value
 
 
 class WireRequest(Wire):
@@ -83,9 +102,17 @@ def _list_of_one(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _few_pairs(value: object) -> object:
+    # Judged before the pairs are, of which there may be a million.
+    if isinstance(value, dict) and len(value) > _MAX_PAIRS:
+        raise PydanticCustomError("pairs", "expected at most 16 pairs")
+    return value
+
+
 Refused = Annotated[object, only()]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_without_nul)]
 Label = Annotated[str, StringConstraints(max_length=1024)]
+SafetyIdentifier = Annotated[str, StringConstraints(max_length=128)]
 Seed = Annotated[int, Field(ge=-INT64_MAX - 1, le=INT64_MAX)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 TopP = Annotated[float, Field(ge=0, le=1)]
@@ -96,7 +123,7 @@ _StopString = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 Stop = Annotated[list[_StopString], Field(max_length=4), BeforeValidator(_list_of_one)]
 _MetadataKey = Annotated[str, StringConstraints(max_length=64), AfterValidator(_without_nul)]
 _MetadataValue = Annotated[str, StringConstraints(max_length=512), AfterValidator(_without_nul)]
-Metadata = Annotated[dict[_MetadataKey, _MetadataValue], Field(max_length=16)]
+Metadata = Annotated[dict[_MetadataKey, _MetadataValue], BeforeValidator(_few_pairs)]
 ServiceTier = Annotated[object, only("auto", "default")]
 
 
