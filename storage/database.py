@@ -1,6 +1,7 @@
 """Connections to SQLite or PostgreSQL, set up so that a commit is durable and readers never block the writer."""
 
 import importlib.util
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,31 +11,32 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import ConnectionPoolEntry
 
+from storage import sqlite
 from storage.errors import SettingInvalid, StorageUnavailable
 from storage.settings import normalise_database_url
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number, the same in every process: it names our lock among PostgreSQL's advisory locks.
 _MIGRATION_LOCK = 7_306_911_205
-_TROUBLE = (OperationalError, InterfaceError, PoolTimeout)
-# busy_timeout first: switching a new file to WAL needs a lock that another process may hold just then.
-_SQLITE_PRAGMAS = ("busy_timeout = 8000", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON")
+# sqlite3's own error comes from waiting for the writer's lock, which SQLAlchemy knows nothing of.
+_TROUBLE = (OperationalError, InterfaceError, PoolTimeout, sqlite3.OperationalError)
 
 
 class Database:
     """A pool of connections to one database; safe to share between threads."""
 
-    def __init__(self, url: str) -> None:
-        """Open nothing yet; SettingInvalid for a URL that no installed driver serves."""
-        self._engine = _create_engine(url)
+    def __init__(self, url: str, *, busy_timeout_s: float = 8.0) -> None:
+        """Open nothing yet; SettingInvalid for a URL that no installed driver serves.
+
+        busy_timeout_s: longest wait for other writers of a SQLite file
+        """
+        self._engine = _create_engine(url, busy_timeout_s)
         self.is_sqlite = self._engine.dialect.name == "sqlite"
-        self._writing = self._engine.execution_options(is_writing=True)
+        self._writing = self._engine.execution_options(**{sqlite.IS_WRITING: True})
         # A read needs no transaction: without one PostgreSQL saves two round trips.
         self._reading = self._engine if self.is_sqlite else self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -99,15 +101,14 @@ def translate(error: Exception) -> Exception:
     return StorageUnavailable(f"the database does not answer: {first_line}")
 
 
-def _create_engine(url: str) -> Engine:
+def _create_engine(url: str, busy_timeout_s: float) -> Engine:
     try:
         url = normalise_database_url(url)
     except ValueError as error:
         raise SettingInvalid(f"TOKENPOST_DATABASE_URL: {error}") from error
     if url.startswith("sqlite"):
         engine = create_engine(url, pool_size=8, max_overflow=32, **_JSON)
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+        sqlite.set_up(engine, busy_timeout_s)
         return engine
     if importlib.util.find_spec("psycopg") is None:
         raise SettingInvalid("TOKENPOST_DATABASE_URL names PostgreSQL, which needs: pip install 'tokenpost[postgres]'")
@@ -121,18 +122,3 @@ def _to_json(value: object) -> str:
 
 
 _JSON: dict[str, Callable[..., object]] = {"json_serializer": _to_json, "json_deserializer": msgspec.json.decode}
-
-
-def _set_up_sqlite(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-    # The driver must not begin transactions by itself: it would begin them deferred.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in _SQLITE_PRAGMAS:
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A deferred transaction that turns from reading to writing fails at once where another one wrote.
-    if connection.get_execution_options().get("is_writing"):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -116,6 +116,29 @@ def test_readers_see_only_what_is_committed_and_never_wait(database: Database) -
         assert len(reading.execute(select(holder)).all()) == 1
 
 
+def test_a_writer_waits_for_another_and_gives_up_at_its_deadline(sqlite_url: str) -> None:
+    holder = table_of(Holder)
+    busy, patient, hasty = Database(sqlite_url), Database(sqlite_url), Database(sqlite_url, busy_timeout_s=0.05)
+
+    def insert(database: Database) -> None:
+        with database.begin() as c:
+            c.execute(holder.insert().values(name="later", worker_id="w", beat=1))
+
+    with ThreadPoolExecutor(1) as threads:
+        with busy.begin() as c:
+            c.execute(holder.insert().values(name="first", worker_id="w", beat=1))
+            waiting = threads.submit(insert, patient)
+            with pytest.raises(StorageUnavailable, match="locked"):
+                insert(hasty)
+            assert not waiting.done()
+        waiting.result()
+
+    with hasty.begin() as c:
+        assert len(c.execute(select(holder)).all()) == 2
+    for database in (busy, patient, hasty):
+        database.dispose()
+
+
 def test_times_come_back_as_aware_utc_to_the_microsecond(database: Database) -> None:
     worker = table_of(Worker)
     moment = datetime(2026, 11, 21, 1, 2, 3, 456789, tzinfo=timezone(timedelta(hours=2)))

@@ -1,6 +1,5 @@
 """Every change of a job's status, and what can be asked about jobs."""
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -347,7 +346,3 @@ def test_every_legal_change_has_a_cause_and_ends_are_final() -> None:
         assert (LEGAL[status] == frozenset()) is status.is_terminal
     assert sources_of(JobStatus.COMPLETED) == {JobStatus.IN_PROGRESS}
     assert sources_of(JobStatus.CANCELLED) == {JobStatus.QUEUED, JobStatus.IN_PROGRESS}
-
-
-def test_sqlite_is_new_enough_for_returning() -> None:
-    assert sqlite3.sqlite_version_info >= (3, 35)
