@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -19,14 +20,16 @@ _START_LIMIT_S = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamTimes:
-    """When a stream's token frames came, in seconds after the request was sent."""
+    """What one stream took.
 
-    arrivals_s: tuple[float, ...]
+    first_s:    from the request to the first chunk that holds text, seconds
+    total_s:    to the end of the stream, seconds
+    num_tokens: as the platform's own usage counts them
+    """
 
-    @property
-    def first_s(self) -> float:
-        """Time to the first token."""
-        return self.arrivals_s[0]
+    first_s: float
+    total_s: float
+    num_tokens: int
 
 
 def free_port() -> int:
@@ -66,24 +69,29 @@ def _wait_ready(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 async def stream_completion(port: int, *, model: str, prompt: list[int], max_tokens: int) -> StreamTimes:
-    """One streamed completion over a bare socket; every `data:` line with text counts as a token."""
-    body = json.dumps(
-        {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "stream": True}
-    ).encode()
+    """One streamed greedy completion over a bare socket."""
+    fields = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "stream": True}
+    body = json.dumps(fields | {"stream_options": {"include_usage": True}}).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     started = time.perf_counter()
     writer.write(
         b"POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
         b"connection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
     )
-    arrivals: list[float] = []
+    first_s, answer = 0.0, b""
     try:
         while block := await reader.read(65536):
-            now = time.perf_counter() - started
-            arrivals.extend([now] * block.count(b'"object":"text_completion"'))
+            answer += block
+            if not first_s and b'"text":"' in answer:
+                first_s = time.perf_counter() - started
     finally:
         writer.close()
         await writer.wait_closed()
-    if not arrivals:
-        raise SystemExit("the platform streamed no token")
-    return StreamTimes(arrivals_s=tuple(arrivals))
+    return StreamTimes(first_s=first_s, total_s=time.perf_counter() - started, num_tokens=_num_tokens(answer))
+
+
+def _num_tokens(answer: bytes) -> int:
+    found = re.findall(rb'"completion_tokens":(\d+)', answer)
+    if not found or not answer.rstrip().endswith((b"[DONE]", b"0")):
+        raise SystemExit(f"a stream did not end well: {answer[-300:]!r}")
+    return int(found[-1])
