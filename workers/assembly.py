@@ -23,6 +23,7 @@ def create_worker_app(settings: WorkerSettings, storage: StorageSettings, load: 
         {
             "task_default_queue": queue.queue_of(settings.name),
             "worker_pool": "workers.pool:EnginePool",
+            "worker_consumer": "workers.consumer:PromptConsumer",
             "worker_concurrency": settings.concurrency,
             pool.PROCESS: partial(GenerationProcess, settings, storage, load),
             pool.DRAIN_GRACE_S: settings.drain_grace_s,

@@ -6,11 +6,12 @@ from celery.worker import WorkController
 from storage import queue, redis
 from storage.database import Database
 from storage.errors import SettingInvalid
+from storage.logs import LogSettings
 from storage.queue import TicketPublisher
 from storage.settings import StorageSettings
 from storage.writer import Writer
 from workers import logs
-from workers.settings import LogSettings, SweeperSettings
+from workers.settings import SweeperSettings
 from workers.sweeper import Sweeper, SweeperThread
 
 # The app's configuration key of a Housekeeping.
@@ -58,7 +59,13 @@ class HousekeepingStep(bootsteps.StartStopStep):
 def create_cpu_app(settings: SweeperSettings, storage: StorageSettings) -> Celery:
     """The app for `celery worker`; it starts nothing by itself."""
     app = queue.create_celery(storage.redis_url)
-    app.conf.update({"worker_pool": "threads", HOUSEKEEPING: Housekeeping(settings, storage)})
+    app.conf.update(
+        {
+            "worker_pool": "threads",
+            "worker_consumer": "workers.consumer:PromptConsumer",
+            HOUSEKEEPING: Housekeeping(settings, storage),
+        }
+    )
     app.steps["worker"].add(HousekeepingStep)
     return app
 

@@ -1,13 +1,14 @@
 """Every job on this worker, and its walk: ticket, claim, engine, log, outcome, acknowledgement.
 
     hub        accept a ticket            -> writer
-    writer     claimed                    -> publisher (START, a later attempt's log) -> engine
+    writer     claim                      -> engine (a later attempt: publisher, to read its log, then engine)
     engine     enter; one step's outputs  -> publisher
     publisher  entries into logs          -> writer (outcome), when a job is finished
     writer     committed                  -> publisher (END)
     publisher  END is in the log          -> hub (acknowledge)
 
-Nobody waits for anybody: each arrow is a queue, and a job is touched by one thread at a time.
+Nobody waits for anybody: each arrow is a queue, and a job is touched by one thread at a time. A first attempt
+enters the engine while its claim is still on its way to the disk; what it yields is held until the claim is there.
 """
 
 from collections.abc import Callable, Iterable
@@ -91,7 +92,7 @@ class Dispatcher:
     def running(self) -> dict[str, int]:
         """The attempt of every job that this worker believes to run, by job id."""
         generations = [live.generation for live in list(self._live.values())]
-        return {one.job_id: one.attempt for one in generations if one.phase is Phase.RUNNING}
+        return {one.job_id: one.attempt for one in generations if one.is_claimed and one.phase is Phase.RUNNING}
 
     def knows(self, job_id: str) -> bool:
         """Whether the job is on this worker, in whatever phase."""
@@ -109,8 +110,7 @@ class Dispatcher:
             live.tickets.append(ticket)
             return
         live = self._live[job_id] = _Live(Generation(job_id), [ticket])
-        now = datetime.now(UTC)
-        claim = self._road.writer.submit(partial(_claim, job_id=job_id, worker_id=self._worker_id, now=now))
+        claim = self._road.writer.submit(partial(self._claim, live.generation))
         claim.add_done_callback(partial(self._on_claim, live.generation))
 
     def drain(self) -> None:
@@ -159,23 +159,32 @@ class Dispatcher:
 
     # On the writer's thread.
 
-    def _on_claim(self, generation: Generation, claim: "Future[jobs.Claim | None]") -> None:
-        error = claim.exception()
-        if error is not None:
+    def _claim(self, generation: Generation, connection: Connection) -> jobs.Claim | None:
+        """Claim the job, inside the writer's transaction; run again, it finds the generation begun."""
+        claim = jobs.claim(connection, generation.job_id, self._worker_id, datetime.now(UTC))
+        if claim is not None and claim.attempt == 1 and generation.phase is Phase.CLAIMING:
+            generation.begin(claim.attempt, claim.spec)
+            self._run(generation)
+        return claim
+
+    def _on_claim(self, generation: Generation, done: "Future[jobs.Claim | None]") -> None:
+        error = done.exception()
+        claim = None if error is not None else done.result()
+        is_false_start = generation.phase is Phase.RUNNING and (claim is None or claim.attempt != generation.attempt)
+        if is_false_start:
+            generation.stop = StopReason.UNCLAIMED
+            self._road.engine.put(partial(self._quit, generation))
+        if error is not None or (is_false_start and claim is not None):
             log.warning("claim_failed", job_id=generation.job_id, error=str(error))
             self._road.later(partial(self._end_walk, generation, Left.GIVEN_BACK))
-            return
-        claimed = claim.result()
-        if claimed is None:
+        elif claim is None:
             self._end_walk(generation, None)
-            return
-        generation.begin(claimed.attempt, claimed.spec)
-        start = start_row(generation.job_id, generation.attempt)
-        if generation.attempt > 1:
-            self._road.publisher.put_row_and_read(start, then=partial(self._on_log, generation))
+        elif claim.attempt == 1:
+            self._road.publisher.put(partial(self._on_committed, generation))
         else:
-            self._road.publisher.put_rows(start)
-            self._run(generation)
+            generation.begin(claim.attempt, claim.spec)
+            start = start_row(generation.job_id, generation.attempt)
+            self._road.publisher.put_row_and_read(start, then=partial(self._on_log, generation))
 
     def _on_outcome(self, generation: Generation, retry: Callable[[], None], done: "Future[End | Left]") -> None:
         error = done.exception()
@@ -197,7 +206,17 @@ class Dispatcher:
 
     # On the publisher's thread.
 
+    def _on_committed(self, generation: Generation, batch: Round) -> None:
+        """The claim of a first attempt is on the disk: publish its START and what was held."""
+        generation.is_claimed = True
+        batch.rows += missing_rows(generation.job_id, generation.attempt, generation.entries, None)
+        if generation.stop is not None:
+            self._on_quit(generation, batch)
+        self._finish(generation, batch)
+
     def _on_log(self, generation: Generation, entries: list[LogEntry]) -> None:
+        """A later attempt goes on behind what its log has."""
+        generation.is_claimed = True
         generation.resume(entries)
         if generation.is_finished:
             # The worker before this one died between its last token and its commit.
@@ -230,8 +249,13 @@ class Dispatcher:
     def _write_down(self, generation: Generation, events: list[TokenEvent], batch: Round) -> None:
         if events:
             generation.take(events)
+        if events and generation.is_claimed:
             batch.rows.append(tokens_row(generation.job_id, generation.attempt, generation.seq, events))
-        if generation.is_finished:
+        self._finish(generation, batch)
+
+    def _finish(self, generation: Generation, batch: Round) -> None:
+        """Commit a finished generation's outcome, once its last entries are in the log."""
+        if generation.phase is Phase.RUNNING and generation.is_claimed and generation.is_finished:
             self._close(generation)
             batch.after.append(partial(self._submit, generation, outcome.finish))
 
@@ -242,7 +266,11 @@ class Dispatcher:
 
     def _on_quit(self, generation: Generation, batch: Round) -> None:
         """A stopped generation yields nothing more; entries put before this are in the round or in the log."""
-        if generation.phase is Phase.RUNNING:
+        if generation.phase is not Phase.RUNNING:
+            return
+        if generation.stop is StopReason.UNCLAIMED:
+            self._close(generation)
+        elif generation.is_claimed:
             self._close(generation)
             batch.after.append(partial(self._submit, generation, outcome.leave))
 
@@ -273,7 +301,7 @@ class Dispatcher:
 
     def missing(self) -> list[Row]:
         """What the logs of live jobs lack of what was generated here."""
-        live = [one.generation for one in list(self._live.values()) if one.generation.phase is not Phase.CLAIMING]
+        live = [one.generation for one in list(self._live.values()) if one.generation.is_claimed]
         last_by_job = self._road.last_ids([generation.job_id for generation in live])
         rows: list[Row] = []
         for generation in live:
@@ -313,10 +341,6 @@ class Dispatcher:
 
 
 Operation = Callable[[Connection, Generation, datetime], End | Left]
-
-
-def _claim(connection: Connection, *, job_id: str, worker_id: str, now: datetime) -> "jobs.Claim | None":
-    return jobs.claim(connection, job_id, worker_id, now)
 
 
 def _leave(connection: Connection, *, generation: Generation, now: datetime) -> End | Left:

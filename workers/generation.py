@@ -35,22 +35,37 @@ class StopReason(StrEnum):
     CANCELLED = "cancelled"  # its row says so
     STOLEN = "stolen"  # the row or the log belongs to another attempt
     GIVEN_BACK = "given_back"  # this worker drains
+    UNCLAIMED = "unclaimed"  # it began while its claim was being committed, and the claim failed
 
 
 class Generation:
     """A job on this worker, from its ticket to its outcome.
 
-    One thread owns it at a time and hands it on through a queue: hub, writer, publisher, engine, publisher,
-    writer, publisher, hub. Only `stop` is written from outside; it is read where the engine takes sequences in
-    and where their outputs are published.
+    One thread owns it at a time and hands it on through a queue: hub, writer, engine, publisher, writer, publisher,
+    hub. Only `stop` is written from outside; it is read where the engine takes sequences in and where their
+    outputs are published.
+
+    is_claimed: whether its claim is committed; entries are published from then on
     """
 
-    __slots__ = ("_finish_by_choice", "attempt", "entries", "failure", "job_id", "num_resumed", "phase", "spec", "stop")
+    __slots__ = (
+        "_finish_by_choice",
+        "attempt",
+        "entries",
+        "failure",
+        "is_claimed",
+        "job_id",
+        "num_resumed",
+        "phase",
+        "spec",
+        "stop",
+    )
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         self.phase = Phase.CLAIMING
         self.stop: StopReason | None = None
+        self.is_claimed = False
         self.attempt = 0
         self.spec: JobSpec
         self.entries: list[tuple[TokenEvent, ...]] = []
@@ -62,7 +77,6 @@ class Generation:
         """Take over the claimed attempt."""
         self.attempt = attempt
         self.spec = spec
-        self.phase = Phase.RUNNING
 
     def resume(self, log: Iterable[LogEntry]) -> None:
         """Go on after what earlier attempts put into the log.

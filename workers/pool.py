@@ -19,6 +19,7 @@ from kombu.asynchronous import Hub
 
 from storage.errors import PlatformError
 from workers.dispatch import Ticket
+from workers.hub import HubInbox
 
 # The app's configuration key of a ProcessFactory.
 PROCESS = "tokenpost_process"
@@ -58,10 +59,11 @@ class EnginePool(BasePool):
     def __init__(self, *args: Any, **options: Any) -> None:  # Any: Celery's own signature
         super().__init__(*args, **options)
         self._hub: Hub | None = None
+        self._inbox = HubInbox()
         self._num_signals = 0
         self._is_stopping = False
         make: ProcessFactory = self.app.conf[PROCESS]
-        self._process = make(self._on_hub, self._end_worker)
+        self._process = make(self._inbox.put, self._end_worker)
 
     # Called by Celery, on the main thread.
 
@@ -82,8 +84,9 @@ class EnginePool(BasePool):
             raise WorkerShutdown(EX_FAILURE) from error
 
     def register_with_event_loop(self, loop: Hub) -> None:
-        """Remember the hub; Celery calls this at every (re)connect, before it consumes."""
+        """Tie ourselves to the hub; Celery calls this at every (re)connect, before it consumes."""
         self._hub = loop
+        self._inbox.attach(loop)
 
     def on_apply(self, *args: Any, **options: Any) -> None:  # Any: Celery's own signature
         """Hand on a ticket: args are (target, (task, id, request, ...), kwargs), see celery.worker.request."""
@@ -117,14 +120,10 @@ class EnginePool(BasePool):
 
     # Parts.
 
-    def _on_hub(self, call: Call) -> None:
-        if self._hub is not None:
-            self._hub.call_soon(call)
-
     def _end_worker(self) -> None:
         """What a signal handler of Celery does; from any thread."""
         state.should_stop = EX_FAILURE  # type: ignore[assignment]  # the stub knows only its first value
-        self._on_hub(_nothing)
+        self._inbox.put(_nothing)
 
     def _on_signal(self, **_: object) -> None:
         self._num_signals += 1

@@ -9,22 +9,19 @@ from storage import ids
 from storage.settings import PlatformSettings
 
 
-class LogSettings(PlatformSettings):
-    """How a worker process writes its own log: one JSON object a line, or lines for people."""
-
-    log_format: Literal["json", "console"] = "console"
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-
-
 class WorkerSettings(PlatformSettings):
     """What one generation worker runs, and how.
 
-    model:         Hugging Face id or local folder
-    served_name:   the id under which callers ask for it; empty means the model's or folder's own
-    worker_id:     a fresh one for each process; made here when nobody gives one
-    max_running:   sequences that the engine steps together
-    lookahead:     tickets taken beyond that, so that a freed place is filled without a wait
-    drain_grace_s: how long running jobs may finish after SIGTERM before they are given back
+    model:            Hugging Face id or local folder
+    served_name:      the id under which callers ask for it; empty means the model's or folder's own
+    worker_id:        a fresh one for each process; made here when nobody gives one
+    max_running:      sequences that the engine steps together
+    lookahead:        tickets taken beyond that, so that a freed place is filled without a wait
+    max_len:          tokens of one sequence, prompt and output; the model's context where that is less
+    max_batch_tokens: tokens computed in one step
+    kv_budget_mb:     memory of the KV cache in MiB; none lets the engine choose
+    num_threads:      threads that compute; none leaves it to torch
+    drain_grace_s:    how long running jobs may finish after SIGTERM before they are given back
     """
 
     model: str
@@ -34,6 +31,10 @@ class WorkerSettings(PlatformSettings):
     worker_id: str = Field(default_factory=lambda: ids.new_id("wrk_"), min_length=1)
     max_running: int = Field(default=32, ge=1, le=4096)
     lookahead: int = Field(default=4, ge=1, le=1024)
+    max_len: int = Field(default=4096, ge=2)
+    max_batch_tokens: int = Field(default=512, ge=1)
+    kv_budget_mb: int | None = Field(default=None, ge=1)
+    num_threads: int | None = Field(default=None, ge=1)
     drain_grace_s: float = Field(default=20.0, ge=0)
 
     @property

@@ -1,0 +1,105 @@
+"""Celery workers with the fake model as processes of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from storage import ids, workers
+from storage.contract import WorkerStatus
+from storage.queue import TicketPublisher
+from tests.waiting import wait_until
+from tests.workers.harness import MODEL, Ground
+
+REPOSITORY = Path(__file__).parents[2]
+COMMAND = ["-m", "celery", "-A", "tests.workers.door", "-q", "worker", "-P", "custom", "-n", "test@here"]
+FLAGS = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+START_S = 30.0
+
+
+class Child:
+    """One worker process; `log` is what it wrote so far."""
+
+    def __init__(self, ground: Ground, log: Path, **settings: object) -> None:
+        self.worker_id = ids.new_id("wrk_")
+        self._ground = ground
+        self._log = log
+        environment = {
+            "CELERY_CUSTOM_WORKER_POOL": "workers.pool:EnginePool",
+            "TOKENPOST_DATABASE_URL": ground.settings.database_url,
+            "TOKENPOST_REDIS_URL": ground.settings.redis_url,
+            "TOKENPOST_LEASE_S": str(ground.settings.lease_s),
+            "TOKENPOST_MODEL": MODEL,
+            "TOKENPOST_WORKER_ID": self.worker_id,
+        }
+        environment |= {f"TOKENPOST_{name.upper()}": str(value) for name, value in settings.items()}
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, *COMMAND, *FLAGS],
+                cwd=REPOSITORY,
+                env=os.environ | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    @property
+    def log(self) -> str:
+        """What it wrote so far."""
+        return self._log.read_text()
+
+    def status(self) -> WorkerStatus | None:
+        """What its row says."""
+        with self._ground.database.connect() as connection:
+            row = workers.find(connection, self.worker_id)
+        return None if row is None else row.status
+
+    def wait_until_ready(self) -> None:
+        """Return when it takes tickets, or nearly so."""
+        wait_until(lambda: self.status() is WorkerStatus.READY or self.process.poll() is not None, START_S)
+        assert self.process.poll() is None, self.log
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout_s: float) -> int:
+        """Its exit status."""
+        return self.process.wait(timeout_s)
+
+
+@contextmanager
+def started(ground: Ground, folder: Path, **settings: object) -> Iterator[Child]:
+    """A worker that is ready; gone at the end. `settings` are TOKENPOST_* by their lower-case names."""
+    with starting(ground, folder, **settings) as child:
+        child.wait_until_ready()
+        yield child
+
+
+@contextmanager
+def starting(ground: Ground, folder: Path, **settings: object) -> Iterator[Child]:
+    """A worker that may not be ready yet."""
+    child = Child(ground, folder / "worker.log", **settings)
+    try:
+        yield child
+    finally:
+        child.kill()
+
+
+@contextmanager
+def tickets_to(ground: Ground) -> Iterator[TicketPublisher]:
+    """A running publisher of tickets."""
+    publisher = TicketPublisher(ground.settings.redis_url)
+    publisher.start()
+    try:
+        yield publisher
+    finally:
+        publisher.stop()

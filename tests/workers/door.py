@@ -1,0 +1,31 @@
+"""A generation worker's door with the fake model: `celery -A tests.workers.door worker`."""
+
+from pydantic import Field
+
+from storage.logs import LogSettings
+from storage.settings import PlatformSettings, StorageSettings
+from tests.fakes import FakeRunner
+from tests.workers import harness
+from workers import logs
+from workers.assembly import create_worker_app
+from workers.engine_thread import Loaded
+from workers.settings import WorkerSettings
+
+
+class FakeSettings(PlatformSettings):
+    """step_s: how long a step of the fake model takes; is_broken: whether it cannot be loaded."""
+
+    fake_step_s: float = Field(default=0.0, ge=0)
+    fake_is_broken: bool = False
+
+
+def load() -> Loaded:
+    """The fake model, or a failure."""
+    settings = FakeSettings.read()
+    if settings.fake_is_broken:
+        raise RuntimeError("no such weights")
+    return harness.load(FakeRunner(settings.fake_step_s))
+
+
+logs.configure(LogSettings.read())
+app = create_worker_app(WorkerSettings.read(), StorageSettings.read(), load)

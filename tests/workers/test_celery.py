@@ -1,0 +1,174 @@
+"""Workers as real Celery processes: tickets, signals, sudden death."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from storage import ids, jobs
+from storage.contract import JobStatus, WorkerStatus
+from storage.queue import TicketPublisher, queue_length
+from storage.writer import Writer
+from tests.fakes import foretold, spec
+from tests.services import running_redis
+from tests.waiting import wait_until
+from tests.workers.children import started, starting, tickets_to
+from tests.workers.harness import MODEL, Ground, assert_whole, text_of, tokens_of
+from workers.settings import SweeperSettings
+from workers.sweeper import Sweeper, SweeperThread
+
+
+@pytest.fixture
+def tickets(ground: Ground) -> Iterator[TicketPublisher]:
+    with tickets_to(ground) as publisher:
+        yield publisher
+
+
+@contextmanager
+def sweeping(ground: Ground, tickets: TicketPublisher) -> Iterator[None]:
+    """The sweeper at work, quicker than in real life."""
+    settings = SweeperSettings(worker_id=ids.new_id("cpu_"), sweep_interval_s=0.1, ticket_slack_s=0.3)
+    writer = Writer(ground.database)
+    writer.start()
+    sweeper = Sweeper(settings, ground.settings, ground.database, writer, ground.redis, tickets)
+    thread = SweeperThread(sweeper.sweep, settings.sweep_interval_s)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.stop(5.0)
+        writer.stop()
+
+
+def _is_answered(ground: Ground) -> bool:
+    return not ground.redis.hlen("unacked") and not queue_length(ground.redis, MODEL)
+
+
+def _wait_for_all(ground: Ground, job_ids: list[str], timeout_s: float = 20.0) -> None:
+    for job_id in job_ids:
+        ground.wait_for_status(job_id, JobStatus.COMPLETED, timeout_s)
+    wait_until(lambda: all(ground.is_closed(job_id) for job_id in job_ids))
+
+
+def test_tickets_become_results_and_are_acknowledged(ground: Ground, tickets: TicketPublisher, tmp_path: Path) -> None:
+    job_ids = [ground.put_job(spec(20, salt=salt)) for salt in range(60)]
+    with started(ground, tmp_path, fake_step_s=0.002) as child:
+        for job_id in [*job_ids, job_ids[0]]:
+            tickets.send(job_id, MODEL)
+
+        _wait_for_all(ground, job_ids)
+
+        wait_until(lambda: _is_answered(ground))
+        for salt, job_id in enumerate(job_ids):
+            assert_whole(ground.log(job_id), jobs.result_of(ground.row(job_id)))
+            assert text_of(ground.log(job_id)) == foretold(20, salt=salt)
+            assert ground.row(job_id).attempt == 1
+        child.terminate()
+        assert child.wait(10.0) == 0, child.log
+        assert child.status() is WorkerStatus.DEAD
+
+
+def test_a_killed_workers_jobs_go_on_elsewhere_without_a_gap(
+    ground: Ground, tickets: TicketPublisher, tmp_path: Path
+) -> None:
+    job_ids = [ground.put_job(spec(120, salt=salt)) for salt in range(20)]
+    with started(ground, tmp_path, fake_step_s=0.01) as first, started(ground, tmp_path, fake_step_s=0.002) as second:
+        for job_id in job_ids:
+            tickets.send(job_id, MODEL)
+        wait_until(lambda: sum(bool(tokens_of(ground.log(job_id))) for job_id in job_ids) == len(job_ids), 10.0)
+
+        with sweeping(ground, tickets):
+            first.kill()
+            _wait_for_all(ground, job_ids)
+
+        resumed = [ground.row(job_id) for job_id in job_ids if ground.row(job_id).attempt == 2]
+        assert resumed
+        assert all((row.worker_id, row.lost_attempts) == (second.worker_id, 1) for row in resumed)
+        for salt, job_id in enumerate(job_ids):
+            assert_whole(ground.log(job_id), jobs.result_of(ground.row(job_id)))
+            assert text_of(ground.log(job_id)) == foretold(120, salt=salt)
+
+
+def test_a_terminated_worker_finishes_what_it_can_and_gives_the_rest_back(
+    ground: Ground, tickets: TicketPublisher, tmp_path: Path
+) -> None:
+    short, long = ground.put_job(spec(40)), ground.put_job(spec(900))
+    with started(ground, tmp_path, fake_step_s=0.01, drain_grace_s=1.5) as child:
+        tickets.send(short, MODEL)
+        tickets.send(long, MODEL)
+        ground.wait_for_tokens(long, 3)
+
+        child.terminate()
+
+        wait_until(lambda: child.status() is WorkerStatus.DRAINING)
+        assert child.wait(10.0) == 0, child.log
+    assert ground.row(short).status is JobStatus.COMPLETED
+    assert (ground.row(long).status, ground.row(long).lost_attempts) == (JobStatus.QUEUED, 0)
+    assert queue_length(ground.redis, MODEL) == 1
+    assert not ground.redis.hlen("unacked")
+    num_entries = len(tokens_of(ground.log(long)))
+    assert num_entries > 40
+
+    with started(ground, tmp_path):
+        _wait_for_all(ground, [long])
+    assert_whole(ground.log(long), jobs.result_of(ground.row(long)))
+    assert text_of(ground.log(long)) == foretold(900)
+
+
+def test_a_second_signal_ends_the_grace_period(ground: Ground, tickets: TicketPublisher, tmp_path: Path) -> None:
+    job_id = ground.put_job(spec(2000))
+    with started(ground, tmp_path, fake_step_s=0.01, drain_grace_s=60) as child:
+        tickets.send(job_id, MODEL)
+        ground.wait_for_tokens(job_id, 3)
+
+        child.terminate()
+        wait_until(lambda: child.status() is WorkerStatus.DRAINING)
+        child.terminate()
+
+        assert child.wait(5.0) == 0, child.log
+    assert ground.row(job_id).status is JobStatus.QUEUED
+
+
+def test_lost_tickets_are_sent_again(ground: Ground, tickets: TicketPublisher, tmp_path: Path) -> None:
+    job_ids = [ground.put_job(spec(5, salt=salt)) for salt in range(40)]
+    for job_id in job_ids:
+        tickets.send(job_id, MODEL)
+    wait_until(lambda: queue_length(ground.redis, MODEL) == len(job_ids))
+    ground.redis.flushall()
+
+    with started(ground, tmp_path), sweeping(ground, tickets):
+        _wait_for_all(ground, job_ids)
+
+    assert {ground.row(job_id).attempt for job_id in job_ids} == {1}
+
+
+def test_a_redis_that_dies_and_comes_back_costs_nothing(sqlite_url: str, tmp_path: Path) -> None:
+    with running_redis(keeps_data=True) as server:
+        ground = Ground(sqlite_url, server.url)
+        job_ids = [ground.put_job(spec(150, salt=salt)) for salt in range(10)]
+        later = ground.put_job(spec(5))
+        with started(ground, tmp_path, fake_step_s=0.01), tickets_to(ground) as tickets, sweeping(ground, tickets):
+            for job_id in job_ids:
+                tickets.send(job_id, MODEL)
+            for job_id in job_ids:
+                ground.wait_for_tokens(job_id, 3)
+
+            server.kill()
+            server.start()
+
+            _wait_for_all(ground, job_ids)
+            tickets.send(later, MODEL)
+            _wait_for_all(ground, [later])
+            wait_until(lambda: not ground.redis.hlen("unacked"))
+        for salt, job_id in enumerate(job_ids):
+            assert_whole(ground.log(job_id), jobs.result_of(ground.row(job_id)))
+            assert text_of(ground.log(job_id)) == foretold(150, salt=salt)
+        ground.close()
+
+
+def test_a_worker_without_its_model_ends_with_a_clear_line(ground: Ground, tmp_path: Path) -> None:
+    with starting(ground, tmp_path, fake_is_broken=True, log_format="json") as child:
+        assert child.wait(30.0) == 1
+        assert "no such weights" in child.log
+        assert child.status() is WorkerStatus.DEAD

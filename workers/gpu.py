@@ -1,0 +1,40 @@
+"""The generation worker's door: `celery -A workers.gpu worker`, settings from TOKENPOST_*."""
+
+from functools import partial
+
+from storage.errors import SettingInvalid
+from storage.logs import LogSettings
+from storage.settings import StorageSettings
+from workers import logs
+from workers.assembly import create_worker_app
+from workers.engine.engine import Engine
+from workers.engine_thread import Loaded
+from workers.model import load as model
+from workers.model.limits import LoadLimits
+from workers.settings import WorkerSettings
+
+_MIB = 1 << 20
+
+
+def load(settings: WorkerSettings) -> Loaded:
+    """The engine of the model that the settings name."""
+    limits = LoadLimits(
+        max_running=settings.max_running,
+        max_len=settings.max_len,
+        max_batch_tokens=settings.max_batch_tokens,
+        kv_budget_bytes=None if settings.kv_budget_mb is None else settings.kv_budget_mb * _MIB,
+        num_threads=settings.num_threads,
+    )
+    loaded = model.load(
+        settings.model, device=settings.device, dtype=settings.dtype, limits=limits, served_name=settings.name
+    )
+    engine = Engine(loaded.runner, loaded.text, loaded.limits)
+    return Loaded(engine=engine, card=loaded.card, device=loaded.device, dtype=loaded.dtype)
+
+
+try:
+    logs.configure(LogSettings.read())
+    _settings = WorkerSettings.read()
+    app = create_worker_app(_settings, StorageSettings.read(), partial(load, _settings))
+except SettingInvalid as error:
+    raise SystemExit(error.message) from error
