@@ -54,12 +54,16 @@ class Engine:
         Raises ContextLengthExceeded and InvalidRequest for what can never run.
         """
         self._check(request)
-        text = self._text.open(request.sampling.stop)
-        sequence = Sequence(request, text, arrival=next(self._arrivals), eos_token_ids=self.limits.eos_token_ids)
+        sequence = Sequence(
+            request,
+            self._text.open(request.sampling.stop),
+            arrival=next(self._arrivals),
+            eos_token_ids=self.limits.eos_token_ids,
+        )
         for token_id in request.emitted:
             sequence.accept(token_id)
             if sequence.finish is not None:
-                self._ready.append(_last_output(sequence, (), ""))
+                self._ready.append(_output(sequence, (), sequence.close()))
                 return
         self._sequence_by_id[sequence.sequence_id] = sequence
         self._scheduler.add(sequence)
@@ -109,13 +113,14 @@ class Engine:
             return self._fail(sequence, "numerical_error", "The model's output was not finite")
         try:
             text = sequence.accept(token_id)
+            if sequence.finish is not None:
+                text += sequence.close()
         except Exception:
             log.exception("text_fault", sequence_id=sequence.sequence_id)
             return self._fail(sequence, "engine_fault", "The engine could not turn the output into text")
-        if sequence.finish is None:
-            return SequenceOutput(sequence_id=sequence.sequence_id, token_ids=(token_id,), text=text)
-        self._remove(sequence)
-        return _last_output(sequence, (token_id,), text)
+        if sequence.finish is not None:
+            self._remove(sequence)
+        return _output(sequence, (token_id,), text)
 
     def _recover(self, chunks: list[Chunk]) -> list[SequenceOutput]:
         """Rebuild the cache after a failed step and put its sequences on trial; a sequence that was on trial fails."""
@@ -153,6 +158,5 @@ class Engine:
             raise InvalidRequest(f"Token ids must be at least 0 and below {self.limits.vocab_size}")
 
 
-def _last_output(sequence: Sequence, token_ids: tuple[int, ...], text: str) -> SequenceOutput:
-    text += sequence.close()
+def _output(sequence: Sequence, token_ids: tuple[int, ...], text: str) -> SequenceOutput:
     return SequenceOutput(sequence_id=sequence.sequence_id, token_ids=token_ids, text=text, finish=sequence.finish)

@@ -3,16 +3,24 @@
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from storage.contract import ModelCard
-from storage.errors import ModelUnsupported
+from storage.errors import ModelFilesMissing, ModelUnsupported
 from workers.text.stream import TextFactory, factory_of
+
+# Without files, transformers makes an empty tokenizer of the model's kind, with a few special tokens at most.
+_MIN_VOCABULARY = 16
 
 
 def fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerFast:
-    """The tokenizer, if the API can have it too. Raises ModelUnsupported for one that only Python code knows."""
+    """The tokenizer, if the API can have it too.
+
+    Raises ModelFilesMissing where its files are absent, ModelUnsupported for one that only Python code knows.
+    """
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ModelUnsupported(
             "The model has no fast tokenizer (tokenizer.json); tokenizers in Python are not supported"
         )
+    if tokenizer.backend_tokenizer.get_vocab_size(with_added_tokens=False) < _MIN_VOCABULARY:
+        raise ModelFilesMissing("The model's tokenizer files are missing (tokenizer.json)")
     return tokenizer
 
 

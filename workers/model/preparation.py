@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from storage.contract import SamplingParams
+from storage.errors import ModelUnsupported
 from workers.engine.memory import CachePlan, plan_cache
 from workers.engine.runner import Chunk
 from workers.model import attention, checks, devices, linears, norms
@@ -38,7 +39,10 @@ def prepare(model: PreTrainedModel, limits: LoadLimits) -> Prepared:
     Raises ModelUnsupported for what rows cannot serve, SettingInvalid when the budget does not hold one sequence.
     """
     trial = torch.arange(_TRIAL_ENDS[-1], device=model.device) * 7919 % model.config.get_text_config().vocab_size
-    expected = _plain_logits(model, trial)
+    try:
+        expected = _plain_logits(model, trial)
+    except Exception as error:
+        raise ModelUnsupported(f"The model does not run in transformers itself: {error}") from error
     layers = attention_layers(model)
     checks.check_windows(model.config, layers)
     plan = _plan(model, layers, limits)

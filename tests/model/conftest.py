@@ -1,0 +1,61 @@
+"""Tiny models that the tests of this room share, loaded once."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from storage.contract import SamplingParams
+from tests.model.tiny import make_tiny
+from workers.engine.sequence import SequenceRequest
+from workers.model.limits import LoadLimits
+from workers.model.load import LoadedModel, load
+
+LIMITS = LoadLimits(max_running=6, max_len=128, max_batch_tokens=64)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny models are slower on several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen3-shaped model's folder."""
+    return make_tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> LoadedModel:
+    """That model, loaded in float32."""
+    return load(str(tiny_folder), device="cpu", limits=LIMITS)
+
+
+def prompt(salt: int, num_tokens: int) -> tuple[int, ...]:
+    """A prompt of ordinary tokens."""
+    numbers = random.Random(salt)
+    return tuple(numbers.randrange(4, 390) for _ in range(num_tokens))
+
+
+def greedy(salt: int, num_prompt: int = 10, max_tokens: int = 16) -> SequenceRequest:
+    """A request that takes the likeliest token."""
+    sampling = SamplingParams(max_tokens=max_tokens, temperature=0.0)
+    return SequenceRequest(sequence_id=f"g{salt}", prompt=prompt(salt, num_prompt), sampling=sampling)
+
+
+def seeded(salt: int, num_prompt: int = 10, max_tokens: int = 16) -> SequenceRequest:
+    """A request that draws, with filters that depend on the salt."""
+    sampling = SamplingParams(
+        max_tokens=max_tokens,
+        temperature=(0.7, 1.0, 1.5)[salt % 3],
+        top_p=(1.0, 0.9, 0.6)[salt // 2 % 3],
+        top_k=(0, 20)[salt % 2],
+        seed=1000 + salt,
+    )
+    return SequenceRequest(sequence_id=f"s{salt}", prompt=prompt(salt, num_prompt), sampling=sampling)

@@ -1,0 +1,106 @@
+import json
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from storage.errors import ModelFilesMissing, ModelUnsupported, SettingInvalid
+from tests.model.conftest import LIMITS
+from tests.model.tiny import CONTEXT_LENGTH, END_OF_TURN, make_tiny
+from workers.model.limits import LoadLimits
+from workers.model.load import LoadedModel, load
+
+
+def test_the_card_tells_the_api_all_it_needs(tiny: LoadedModel, tiny_folder: Path) -> None:
+    card = tiny.card
+
+    assert card.model == str(tiny_folder)
+    assert card.context_length == CONTEXT_LENGTH == tiny.limits.max_len
+    assert card.chat_template is not None
+    assert card.special_tokens["eos_token"] == "<|im_end|>"
+    assert card.capabilities == {"completion": True, "chat": True, "embedding": False, "fine_tuning": False}
+    text = "Grüße, 你好 🙂"
+    tokenizer = Tokenizer.from_str(card.tokenizer_json)
+    assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_the_description_tells_what_was_planned(tiny: LoadedModel) -> None:
+    assert "Qwen3ForCausalLM" in tiny.description
+    assert "float32 on cpu" in tiny.description
+    assert f"6 sequences x {CONTEXT_LENGTH} tokens" in tiny.description
+    assert tiny.limits.eos_token_ids == {END_OF_TURN}
+
+
+def test_a_served_name_and_a_budget_are_kept(tiny_folder: Path) -> None:
+    # Three layers, two heads of 16, keys and values of 4 bytes: 768 bytes a token.
+    limits = LoadLimits(max_running=50, max_len=100, kv_budget_bytes=7 * 100 * 768 + 5)
+    loaded = load(str(tiny_folder), device="cpu", limits=limits, served_name="mine")
+
+    assert loaded.card.model == "mine"
+    assert (loaded.limits.num_rows, loaded.limits.max_len) == (7, 100)
+
+
+def test_a_budget_that_holds_no_sequence_is_refused(tiny_folder: Path) -> None:
+    with pytest.raises(SettingInvalid, match="kv_budget_bytes"):
+        load(str(tiny_folder), device="cpu", limits=LoadLimits(kv_budget_bytes=1000))
+
+
+def test_a_model_whose_positions_stretch_with_length_keeps_to_its_first_length(tmp_path: Path) -> None:
+    rope = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0, "original_max_position_embeddings": 32}
+    folder = make_tiny(tmp_path / "model", "llama", rope_parameters=rope)
+
+    assert load(str(folder), device="cpu", limits=LIMITS).limits.max_len == 32
+
+
+def test_folders_that_hold_no_model_are_refused_with_a_hint(tmp_path: Path, tiny_folder: Path) -> None:
+    with pytest.raises(ModelFilesMissing, match="There is no folder"):
+        load(str(tmp_path / "nothing"))
+    with pytest.raises(ModelFilesMissing, match=r"config\.json"):
+        load(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelFilesMissing, match="safetensors"):
+        load(str(tmp_path))
+    with pytest.raises(ModelUnsupported, match="is a file"):
+        load(str(tiny_folder / "model.safetensors"))
+
+
+def changed(folder: Path, **config: object) -> Path:
+    """The model with another configuration."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    return folder
+
+
+def test_unknown_architectures_and_code_of_the_models_own_are_refused(tmp_path: Path) -> None:
+    folder = changed(make_tiny(tmp_path / "a"), model_type="mystery", auto_map={"AutoConfig": "mine.Config"})
+
+    with pytest.raises(ModelUnsupported, match="transformers cannot load"):
+        load(str(folder), device="cpu")
+
+
+def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+    folder = changed(make_tiny(tmp_path / "a"), quantization_config={"quant_method": "gptq", "bits": 4})
+
+    with pytest.raises(ModelUnsupported, match="Quantised"):
+        load(str(folder), device="cpu")
+
+
+def test_incomplete_weights_are_refused(tmp_path: Path) -> None:
+    folder = changed(make_tiny(tmp_path / "a"), num_hidden_layers=4, layer_types=["full_attention"] * 4)
+
+    with pytest.raises(ModelFilesMissing, match="weights are missing"):
+        load(str(folder), device="cpu")
+
+
+def test_a_model_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    folder = make_tiny(tmp_path / "a")
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+
+    with pytest.raises((ModelFilesMissing, ModelUnsupported), match="tokenizer"):
+        load(str(folder), device="cpu")
+
+
+def test_a_gpu_that_is_not_there_is_refused(tiny_folder: Path) -> None:
+    with pytest.raises(SettingInvalid, match="no GPU"):
+        load(str(tiny_folder), device="cuda")
