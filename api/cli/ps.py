@@ -56,18 +56,24 @@ def _supervisor(state: PlatformState) -> ProcessView:
 
 
 def _supervised(process: ProcessState, row: Worker | None) -> ProcessView:
-    has_word = row is not None and process.state == "running" and row.status is not WorkerStatus.DEAD
     return ProcessView(
         role=process.role,
         name=process.name,
         pid=process.pid,
-        state=row.status if row is not None and has_word else process.state,
+        state=_state(process, row),
         since=datetime.fromtimestamp(process.since, UTC),
         running=row.running if row is not None else None,
         model=process.model,
         restarts=process.restarts,
         log=process.log,
     )
+
+
+def _state(process: ProcessState, row: Worker | None) -> str:
+    """A generation worker's own word while its process runs; until its first one it is loading."""
+    if process.model is None or process.state != "running":
+        return process.state
+    return WorkerStatus.LOADING if row is None else row.status
 
 
 def _foreign(worker: Worker) -> ProcessView:

@@ -69,7 +69,7 @@ class Screen:
         self._example("Try it:", _curl(serving.url, model, is_key_needed=is_key_needed))
         python = _snippet(serving.url, model, is_key_needed=is_key_needed)
         self._example("Or in Python, after pip install openai:", python)
-        self._print(Text("Ctrl-C stops everything.", style="dim"))
+        self._print(Text("\nCtrl-C stops everything.", style="dim"))
 
     @property
     def _is_unicode(self) -> bool:
@@ -78,7 +78,7 @@ class Screen:
     def _example(self, heading: str, code: str) -> None:
         self._print(Text("\n" + heading, style="dim"))
         # At the left margin: a Python prompt refuses an indented line.
-        self._print(Text("\n" + code + "\n"))
+        self._print(Text("\n" + code))
 
     def _print(self, text: Text) -> None:
         # A terminal that was closed must not keep the platform from stopping in order.

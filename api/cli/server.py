@@ -4,6 +4,7 @@ import asyncio
 import socket
 import sys
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from pydantic import Field
@@ -52,6 +53,7 @@ def main(arguments: list[str]) -> None:
     settings = ServerSettings.read()
     logs.configure(LogSettings.read())
     app = create_app()
+    structlog.get_logger().info("api_starting", host=settings.host, port=settings.port)
     config = uvicorn.Config(
         app,
         loop="uvloop",

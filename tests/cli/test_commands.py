@@ -231,7 +231,13 @@ def test_ps_joins_what_the_supervisor_and_the_workers_say(run: Run, home: Home, 
     processes = [
         ProcessState(role="api", name="api", pid=11, state="waiting", since=time.time()),
         ProcessState(
-            role="generation worker", name="worker-demo", pid=12, state="running", since=time.time(), worker_id="mine"
+            role="generation worker",
+            name="worker-demo",
+            pid=12,
+            state="running",
+            since=time.time(),
+            worker_id="mine",
+            model="demo",
         ),
     ]
     state = PlatformState(
