@@ -15,8 +15,6 @@ from storage.writer import Writer
 from workers.generation import usage_of
 from workers.mending import end_row, start_row, tokens_row
 
-# Whoever ended a job has this long to say so in its log before somebody else does.
-SETTLING_TIME = timedelta(seconds=5)
 # How far back the first look goes.
 LOOK_BACK = timedelta(minutes=10)
 PATIENCE_S = 10.0
@@ -27,7 +25,11 @@ log = structlog.get_logger()
 class Mender:
     """Looks once at the log of every ended job, a few seconds after its end."""
 
-    def __init__(self, storage: StorageSettings, database: Database, writer: Writer, connection: Redis) -> None:
+    def __init__(
+        self, storage: StorageSettings, database: Database, writer: Writer, connection: Redis, *, settling_s: float
+    ) -> None:
+        """settling_s: how long whoever ended a job has to say so in its log before somebody else does."""
+        self._settling_time = timedelta(seconds=settling_s)
         self._database = database
         self._writer = writer
         self._redis = connection
@@ -39,7 +41,7 @@ class Mender:
 
     def mend_ended(self) -> None:
         """Complete the logs of jobs that ended since the last look."""
-        before = datetime.now(UTC) - SETTLING_TIME
+        before = datetime.now(UTC) - self._settling_time
         with self._database.connect() as connection:
             ended = recovery.list_ended(connection, self._looked_until, before, retentions_s=self._retentions_s)
         for job_id in list_unended(self._redis, ended.job_ids):

@@ -61,7 +61,7 @@ class Sweeper:
         self._writer = writer
         self._redis = connection
         self._tickets = tickets
-        self._mender = Mender(storage, database, writer, connection)
+        self._mender = Mender(storage, database, writer, connection, settling_s=settings.settling_s)
         self._workers: dict[str, Observation] = {}
         self._holder: dict[str, Observation] = {}
         self._num_sweeps = 0

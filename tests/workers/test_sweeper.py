@@ -1,0 +1,252 @@
+"""What the sweeper finds and puts right."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+from sqlalchemy import update
+
+from storage import ids, jobs, workers
+from storage.contract import End, FinishReason, JobStatus, Result, TokenEvent, Usage
+from storage.log import LogWriter
+from storage.queue import TicketPublisher, queue_length
+from storage.tables import Job, table_of
+from storage.workers import NewWorker
+from storage.writer import Writer
+from tests.fakes import FakeQueue, spec
+from tests.waiting import wait_until
+from tests.workers.harness import MODEL, Ground, assert_whole, text_of
+from workers.mending import end_row, start_row, tokens_row
+from workers.settings import SweeperSettings
+from workers.sweeper import Sweeper
+
+ENTRIES = (
+    (TokenEvent(choice=0, token_ids=(20,), text=" a"),),
+    (TokenEvent(choice=0, token_ids=(21,), text=" b"),),
+    (TokenEvent(choice=0, token_ids=(0,), text="", finish=FinishReason.STOP),),
+)
+USAGE = Usage(prompt_tokens=4, completion_tokens=3)
+
+Make = Callable[[], Sweeper]
+
+
+@pytest.fixture
+def tickets() -> FakeQueue:
+    return FakeQueue()
+
+
+@pytest.fixture
+def make(ground: Ground, tickets: FakeQueue) -> Iterator[Make]:
+    """Makes sweepers, each as a process of its own would."""
+    writer = Writer(ground.database)
+    writer.start()
+
+    def sweeper() -> Sweeper:
+        settings = SweeperSettings(worker_id=ids.new_id("cpu_"), ticket_slack_s=60, settling_s=0.0)
+        return Sweeper(settings, ground.settings, ground.database, writer, ground.redis, tickets)
+
+    yield sweeper
+    writer.stop()
+
+
+@pytest.fixture
+def sweeper(make: Make) -> Sweeper:
+    return make()
+
+
+def _register(ground: Ground, worker_id: str) -> None:
+    new = NewWorker(worker_id=worker_id, model=MODEL, pid=1, host="h", device="cpu", dtype="float32", slots=1)
+    with ground.database.begin() as connection:
+        workers.register(connection, new, datetime.now(UTC))
+
+
+def _mark_dead(ground: Ground, worker_id: str) -> None:
+    with ground.database.begin() as connection:
+        workers.mark_dead(connection, worker_id)
+
+
+def _change(ground: Ground, job_id: str, **values: object) -> None:
+    table = table_of(Job)
+    with ground.database.begin() as connection:
+        connection.execute(update(table).where(table.c.id == job_id).values(**values))
+
+
+def _lose_ticket(ground: Ground, job_id: str) -> None:
+    """The job was sent an hour ago, and no such ticket waits."""
+    _change(ground, job_id, sent_at=datetime.now(UTC) - timedelta(hours=1))
+
+
+def _append(ground: Ground, job_id: str, attempt: int, num_entries: int, *, first: int = 1) -> None:
+    rows = [tokens_row(job_id, attempt, seq, ENTRIES[seq - 1]) for seq in range(first, num_entries + 1)]
+    LogWriter(ground.redis, "w").append([start_row(job_id, attempt), *rows])
+
+
+def _complete(ground: Ground, job_id: str) -> None:
+    outcome = partial(jobs.complete, status=JobStatus.COMPLETED, result=Result(entries=ENTRIES), usage=USAGE)
+    with ground.database.begin() as connection:
+        assert outcome(connection, job_id, 1, now=datetime.now(UTC))
+
+
+def test_jobs_of_a_worker_marked_dead_are_queued_and_sent_at_once(
+    ground: Ground, sweeper: Sweeper, tickets: FakeQueue
+) -> None:
+    job_id = ground.put_job(spec(3))
+    _register(ground, "somebody")
+    ground.claim(job_id)
+    sweeper.sweep()
+    assert ground.row(job_id).status is JobStatus.IN_PROGRESS
+
+    _mark_dead(ground, "somebody")
+    sweeper.sweep()
+
+    row = ground.row(job_id)
+    assert (row.status, row.lost_attempts) == (JobStatus.QUEUED, 1)
+    assert tickets.sent == [(job_id, MODEL)]
+
+
+def test_jobs_of_a_worker_that_fell_silent_follow_after_its_lease(
+    ground: Ground, sweeper: Sweeper, tickets: FakeQueue
+) -> None:
+    job_id = ground.put_job(spec(3))
+    _register(ground, "somebody")
+    ground.claim(job_id)
+
+    def recovered() -> bool:
+        sweeper.sweep()
+        return bool(tickets.sent)
+
+    wait_until(recovered, 5.0)
+    assert ground.row(job_id).status is JobStatus.QUEUED
+    with ground.database.connect() as connection:
+        worker = workers.find(connection, "somebody")
+    assert worker is not None
+    assert worker.status == "dead"
+
+
+def test_a_job_that_loses_every_worker_fails_and_keeps_what_it_said(
+    ground: Ground, sweeper: Sweeper, tickets: FakeQueue
+) -> None:
+    job_id = ground.put_job(spec(3))
+    _change(ground, job_id, lost_attempts=2)
+    _append(ground, job_id, ground.claim(job_id), 2)
+
+    sweeper.sweep()
+
+    row, log = ground.row(job_id), ground.log(job_id)
+    assert row.status is JobStatus.FAILED
+    assert (row.failure or {})["code"] == "worker_lost"
+    assert text_of(log) == " a b"
+    assert log[-1].end == jobs.end_of(row)
+    assert (row.prompt_tokens, row.completion_tokens) == (4, 2)
+    assert jobs.result_of(row).entries == ENTRIES[:2]
+    assert tickets.sent == []
+
+
+def test_a_queued_job_without_a_ticket_is_sent_again(ground: Ground, sweeper: Sweeper, tickets: FakeQueue) -> None:
+    job_id = ground.put_job(spec(3))
+    _lose_ticket(ground, job_id)
+
+    sweeper.sweep()
+
+    assert tickets.sent == [(job_id, MODEL)]
+
+
+def test_a_queued_job_that_waits_in_line_is_left_alone(ground: Ground, sweeper: Sweeper, tickets: FakeQueue) -> None:
+    waiting, fresh = ground.put_job(spec(3)), ground.put_job(spec(3))
+    publisher = TicketPublisher(ground.settings.redis_url)
+    publisher.start()
+    publisher.send(waiting, MODEL)
+    publisher.stop()
+    assert queue_length(ground.redis, MODEL) == 1
+    lost = ground.put_job(spec(3))
+    _lose_ticket(ground, lost)
+
+    sweeper.sweep()
+
+    assert tickets.sent == [(lost, MODEL)]
+    assert {ground.row(job_id).status for job_id in (waiting, fresh)} == {JobStatus.QUEUED}
+
+
+def test_a_job_whose_time_is_over_goes_with_its_log(ground: Ground, sweeper: Sweeper) -> None:
+    gone, kept = ground.put_job(spec(3), retention_s=0), ground.put_job(spec(3))
+    for job_id in (gone, kept):
+        _append(ground, job_id, ground.claim(job_id), 3)
+        _complete(ground, job_id)
+
+    def erased() -> bool:
+        sweeper.sweep()
+        with ground.database.connect() as connection:
+            return jobs.find(connection, gone) is None
+
+    wait_until(erased)
+    assert ground.log(gone) == []
+    assert ground.row(kept).status is JobStatus.COMPLETED
+
+
+@pytest.mark.parametrize("num_entries", [0, 2, 3])
+def test_a_committed_job_whose_log_stops_short_gets_the_rest(
+    ground: Ground, sweeper: Sweeper, num_entries: int
+) -> None:
+    job_id = ground.put_job(spec(3))
+    _append(ground, job_id, ground.claim(job_id), num_entries)
+    _complete(ground, job_id)
+
+    sweeper.sweep()
+    sweeper.sweep()
+
+    assert_whole(ground.log(job_id), Result(entries=ENTRIES))
+    assert ground.log(job_id)[-1].end == jobs.end_of(ground.row(job_id))
+
+
+def test_a_log_that_is_whole_is_left_alone(ground: Ground, sweeper: Sweeper) -> None:
+    job_id = ground.put_job(spec(3))
+    _append(ground, job_id, ground.claim(job_id), 3)
+    _complete(ground, job_id)
+    end = jobs.end_of(ground.row(job_id))
+    assert end is not None
+    LogWriter(ground.redis, "w").append([end_row(job_id, 1, 3, end)])
+    before = ground.log(job_id)
+
+    sweeper.sweep()
+
+    assert ground.log(job_id) == before
+
+
+def test_a_cancelled_job_of_a_worker_that_died_is_settled_from_its_log(ground: Ground, sweeper: Sweeper) -> None:
+    job_id = ground.put_job(spec(3))
+    _append(ground, job_id, ground.claim(job_id), 2)
+    ground.cancel(job_id)
+
+    sweeper.sweep()
+
+    row, log = ground.row(job_id), ground.log(job_id)
+    assert (row.status, row.attempt, row.completion_tokens) == (JobStatus.CANCELLED, 2, 2)
+    assert jobs.result_of(row).entries == ENTRIES[:2]
+    end = log[-1].end
+    assert end == jobs.end_of(row)
+    assert isinstance(end, End)
+    # The worker comes back: nobody hears it.
+    late = LogWriter(ground.redis, "w").append([tokens_row(job_id, 1, 3, ENTRIES[2])])
+    assert late == [job_id]
+
+
+def test_one_sweeper_works_and_another_takes_over_after_its_lease(
+    ground: Ground, make: Make, tickets: FakeQueue
+) -> None:
+    first, second = make(), make()
+    first.sweep()
+    job_id = ground.put_job(spec(3))
+    _lose_ticket(ground, job_id)
+
+    second.sweep()
+    assert tickets.sent == []
+
+    def taken_over() -> bool:
+        second.sweep()
+        return bool(tickets.sent)
+
+    wait_until(taken_over, 5.0)
+    assert tickets.sent == [(job_id, MODEL)]
+    first.sweep()
+    assert tickets.sent == [(job_id, MODEL)]
