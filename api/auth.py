@@ -1,88 +1,157 @@
-"""Who calls: API keys, and the keyless mode of a platform that only its own machine can reach."""
+"""Who calls: the owner behind an API key, from a copy of the keys that is a second old at most."""
 
-from dataclasses import dataclass
+import time
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
+import msgspec
+import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+from starlette.types import Scope
 
-from api.refresh import Snapshot
+from api.headers import header_of
+from api.reading import Reader
+from api.refresh import Refresher
 from api.settings import ApiSettings, is_loopback_name
 from storage import keys
-from storage.database import Database
 from storage.errors import HostNotAllowed, InvalidApiKey, SettingInvalid
-from storage.keys import digest_of, is_valid
-from storage.tables import Key
+from storage.writer import Writer
 
+# Whose jobs are made while no key is needed.
 LOCAL_OWNER = "local"
 FIRST_KEY_OWNER = "admin"
+# `last_used_at` is for people; a row is not written more often than this for one key.
+_TOUCH_EVERY_S = 60.0
+
+log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRing:
-    """All keys as they were a moment ago; `is_open` while none was ever made."""
+class _KnownKey(msgspec.Struct, frozen=True, kw_only=True):
+    key_id: str
+    owner: str
+    is_revoked: bool
+    expires_at: float | None
 
-    key_by_digest: dict[str, Key]
-    is_open: bool
 
+class Keyring:
+    """The keys of all owners, and whether one is needed."""
 
-class Gate:
-    """Decides whose a request is."""
-
-    def __init__(self, settings: ApiSettings, database: Database) -> None:
-        self._settings = settings
-        self._database = database
-        self._ring = Snapshot(self._read, every_s=settings.refresh_s)
+    def __init__(self, settings: ApiSettings, reads: Reader, writer: Writer) -> None:
+        self._reads = reads
+        self._writer = writer
+        self._first_key = settings.api_key
+        self._pepper = None if settings.pepper is None else settings.pepper.get_secret_value().encode()
+        self._host = settings.host
+        self._may_be_open = settings.is_loopback and not settings.api_key_required
+        self._is_reachable = not settings.is_loopback
+        self._known: dict[str, _KnownKey] = {}
+        self._touched_at: dict[str, float] = {}
+        self._refresher = Refresher("keys", self._load, every_s=settings.refresh_s)
 
     async def start(self) -> None:
-        """Read the keys; SettingInvalid when the API would be open to other machines."""
-        ring = await self._ring.renew()
-        if ring.is_open and not self._settings.is_loopback:
+        """Return when the keys are known; SettingInvalid where others can reach us and no key is there."""
+        if self._first_key is not None:
+            await self._put_first_key(self._first_key.get_secret_value())
+        await self._refresher.start()
+        if self._is_reachable and not self._known:
             raise SettingInvalid(
-                f"TOKENPOST_API_KEY: is missing; listening on {self._settings.host} needs a key "
-                "(set it, or make one with `tokenpost keys create --owner NAME`)"
+                f"TOKENPOST_API_KEY: {self._host} can be reached from other machines, so a key is needed; "
+                "set this variable, or run: tokenpost keys create --owner NAME"
             )
-        await self._ring.start()
 
     async def stop(self) -> None:
         """Read keys no more."""
-        await self._ring.stop()
+        await self._refresher.stop()
 
-    async def owner_of(self, authorization: str | None, host: str | None) -> str:
-        """The owner that a request speaks for; InvalidApiKey or HostNotAllowed for one that may not speak."""
-        ring = self._ring.value
-        if ring.is_open and not self._settings.api_key_required and self._settings.is_loopback:
-            return _local_owner(host)
-        scheme, _, secret = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not secret.strip():
-            raise InvalidApiKey("You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'.")
-        digest = digest_of(secret.strip(), self._settings.pepper_bytes())
-        key = ring.key_by_digest.get(digest) or (await self._ring.renew()).key_by_digest.get(digest)
-        if key is None or not is_valid(key, datetime.now(UTC)):
-            raise InvalidApiKey("Incorrect API key provided. It is unknown, revoked or expired.")
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody on this machine is let in as the local owner: no key exists, and none is demanded."""
+        return self._may_be_open and not self._known
+
+    def guard(self, scope: Scope) -> None:
+        """Raise HostNotAllowed for a page of another site that speaks to an open API through its visitor's browser.
+
+        DNS rebinding shows in Host, a plain cross-site request in Origin.
+        """
+        if not self.is_open:
+            return
+        host = header_of(scope, b"host")
+        if not is_loopback_name(_name_in(b"" if host is None else host)):
+            raise HostNotAllowed("Without API keys this server answers only to loopback names such as localhost.")
+        origin = header_of(scope, b"origin")
+        if origin is not None and not is_loopback_name(_name_in(origin.partition(b"//")[2])):
+            raise HostNotAllowed("Without API keys this server does not answer to pages of other sites.")
+
+    async def owner_of(self, scope: Scope) -> str:
+        """The caller's name; raises InvalidApiKey."""
+        if self.is_open:
+            return LOCAL_OWNER
+        plaintext = _bearer_of(header_of(scope, b"authorization"))
+        if not plaintext:
+            raise InvalidApiKey("You didn't provide an API key. Send it as: Authorization: Bearer YOUR_KEY")
+        digest = keys.digest_of(plaintext, self._pepper_or_refuse())
+        if digest not in self._known:
+            await self._refresher.renew()
+        key = self._known.get(digest)
+        now = time.time()
+        if key is None or key.is_revoked or (key.expires_at is not None and now >= key.expires_at):
+            raise InvalidApiKey("Incorrect API key provided: it is unknown, revoked or expired.")
+        self._note_use(key.key_id, now)
         return key.owner
 
-    def _read(self) -> KeyRing:
-        with self._database.connect() as connection:
-            found = keys.list_keys(connection)
-        return KeyRing(key_by_digest={key.digest: key for key in found}, is_open=not found)
+    def _pepper_or_refuse(self) -> bytes:
+        if self._pepper is None:
+            raise InvalidApiKey("No API key can be checked: the server has no TOKENPOST_PEPPER.")
+        return self._pepper
+
+    def _note_use(self, key_id: str, now: float) -> None:
+        if now - self._touched_at.get(key_id, 0.0) < _TOUCH_EVERY_S:
+            return
+        self._touched_at[key_id] = now
+        moment = datetime.fromtimestamp(now, UTC)
+        self._writer.submit(lambda connection: keys.touch(connection, key_id, moment))
+
+    async def _load(self) -> None:
+        self._known = await self._reads.ask(_known_keys)
+
+    async def _put_first_key(self, plaintext: str) -> None:
+        """Make TOKENPOST_API_KEY a row, unless it is one; revoked once, it stays so."""
+        if self._pepper is None:
+            raise SettingInvalid("TOKENPOST_PEPPER: must be set where API keys are used")
+        pepper = self._pepper
+
+        def put(connection: Connection) -> None:
+            if keys.find_by_digest(connection, keys.digest_of(plaintext, pepper)) is None:
+                now = datetime.now(UTC)
+                keys.create(connection, FIRST_KEY_OWNER, pepper=pepper, now=now, plaintext=plaintext)
+
+        try:
+            await self._writer.call(put)
+        except IntegrityError:
+            log.info("first_key_known")  # another API process that starts at this moment was faster
 
 
-def ensure_first_key(connection: Connection, settings: ApiSettings) -> None:
-    """Make the key of the settings valid, if there is one and it is not known yet."""
-    if settings.api_key is None:
-        return
-    plaintext, pepper = settings.api_key.get_secret_value(), settings.pepper_bytes()
-    if keys.find_by_digest(connection, digest_of(plaintext, pepper)) is None:
-        keys.create(connection, FIRST_KEY_OWNER, pepper=pepper, now=datetime.now(UTC), plaintext=plaintext)
-
-
-def _local_owner(host: str | None) -> str:
-    # A web page that rebinds its own name to 127.0.0.1 shows that name here.
-    name = (host or "").strip()
-    name = name.rpartition(":")[0] if not name.endswith("]") and ":" in name else name
-    if not is_loopback_name(name):
-        raise HostNotAllowed(
-            "While no API key exists, only loopback names are accepted as Host. "
-            "Create a key (`tokenpost keys create --owner NAME`) to use other names."
+def _known_keys(connection: Connection) -> dict[str, _KnownKey]:
+    return {
+        key.digest: _KnownKey(
+            key_id=key.id,
+            owner=key.owner,
+            is_revoked=key.revoked_at is not None,
+            expires_at=None if key.expires_at is None else key.expires_at.timestamp(),
         )
-    return LOCAL_OWNER
+        for key in keys.list_keys(connection)
+    }
+
+
+def _bearer_of(header: bytes | None) -> str:
+    scheme, _, value = (header or b"").partition(b" ")
+    return value.strip().decode("latin-1") if scheme.lower() == b"bearer" else ""
+
+
+def _name_in(authority: bytes) -> str:
+    """The host of `host[:port]`, without brackets; empty for what is none."""
+    try:
+        return urlsplit(b"//" + authority).hostname.decode("ascii")  # type: ignore[union-attr]
+    except (ValueError, AttributeError):
+        return ""

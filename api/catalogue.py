@@ -1,94 +1,135 @@
-"""Which models there are, whether they run, and the tools to write prompts for them."""
+"""The models that can be asked for, from a copy that is a second old at most, and their prompt tools."""
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import msgspec
+from sqlalchemy import Connection
 
 from api.protocol.prompt import PromptTools
-from api.refresh import Snapshot
-from api.settings import ApiSettings
-from storage import models
-from storage.contract import ModelCard, ModelStatus
-from storage.database import Database
+from api.reading import Reader
+from api.refresh import Refresher
+from storage import models, workers
+from storage.contract import ModelCard, ModelStatus, WorkerStatus
 from storage.errors import ModelNotFound, ModelUnavailable
 
+T = TypeVar("T")
+# Tokenizing lets other threads run; more of it than processors would only make everybody wait.
+_NUM_THREADS = 4
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CatalogueEntry:
-    """A model as callers see it, with what is needed to write its prompts."""
+
+class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a model at every moment; its tokenizer is only loaded when it is needed."""
 
     model: str
     card_digest: str
-    card: ModelCard
-    tools: PromptTools
     status: ModelStatus
-    created_at: int
+    created_at: datetime
+    context_length: int
+    capabilities: dict[str, bool]
 
 
-Entries = dict[str, CatalogueEntry]
+class _Look(msgspec.Struct, frozen=True):
+    """One look at the rows: known models, and names that a worker is loading for the first time."""
+
+    rows: list[models.ModelRow]
+    loading: frozenset[str]
 
 
 class Catalogue:
-    """The models as they were a moment ago."""
+    """All models by name."""
 
-    def __init__(self, settings: ApiSettings, database: Database) -> None:
-        self._lease_s = settings.lease_s
-        self._database = database
-        self._known: Entries = {}
-        self._entries = Snapshot(self._read, every_s=settings.refresh_s)
+    def __init__(self, reads: Reader, *, lease_s: float, refresh_s: float) -> None:
+        self._reads = reads
+        self._lease_s = lease_s
+        self._entries: dict[str, ModelEntry] = {}
+        self._loading: frozenset[str] = frozenset()
+        self._tools: dict[str, PromptTools] = {}
+        self._building: dict[str, asyncio.Lock] = {}
+        self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="prompts")
+        self._refresher = Refresher("models", self._load, every_s=refresh_s)
 
     async def start(self) -> None:
-        """Read the models, then again on a beat."""
-        await self._entries.start()
+        """Return when the models are known."""
+        await self._refresher.start()
 
     async def stop(self) -> None:
-        """Read models no more."""
-        await self._entries.stop()
+        """Look no more."""
+        await self._refresher.stop()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     @property
-    def entries(self) -> Entries:
-        """All models by name."""
-        return self._entries.value
+    def entries(self) -> list[ModelEntry]:
+        """All models, by name."""
+        return list(self._entries.values())
 
-    async def get(self, model: str) -> CatalogueEntry:
-        """The model's entry; ModelNotFound when no worker ever served it."""
-        entry = self.entries.get(model) or (await self._entries.renew()).get(model)
-        if entry is None:
-            raise ModelNotFound(f"The model '{model[:100]}' does not exist.", param="model")
-        return entry
+    @property
+    def is_ready(self) -> bool:
+        """Whether a generation worker of any model takes jobs now."""
+        return any(entry.status is ModelStatus.READY for entry in self._entries.values())
 
-    async def require_alive(self, entry: CatalogueEntry) -> None:
-        """Raise ModelUnavailable when no worker of the model lives."""
-        if entry.status is ModelStatus.OFFLINE:
-            entry = await self.renewed(entry)
-        if entry.status is ModelStatus.OFFLINE:
-            raise ModelUnavailable(
-                f"No worker of the model '{entry.model}' is alive at the moment. "
-                "Try again soon, or submit the job in the background.",
-                param="model",
-            )
+    async def get(self, model: str) -> ModelEntry:
+        """The model; ModelNotFound, or ModelUnavailable while its first worker still loads it."""
+        if model not in self._entries:
+            await self._refresher.renew()
+        entry = self._entries.get(model)
+        if entry is not None:
+            return entry
+        if model in self._loading:
+            raise ModelUnavailable(f"The model '{model}' is still being loaded. Please try again in a while.")
+        raise ModelNotFound(f"The model '{model}' does not exist or you do not have access to it.", param="model")
 
-    async def renewed(self, entry: CatalogueEntry) -> CatalogueEntry:
-        """The same model as it is now."""
-        return (await self._entries.renew()).get(entry.model, entry)
+    async def tools_of(self, entry: ModelEntry) -> PromptTools:
+        """The model's tokenizer and template, built once for each card."""
+        tools = self._tools.get(entry.card_digest)
+        if tools is not None:
+            return tools
+        async with self._building.setdefault(entry.card_digest, asyncio.Lock()):
+            if entry.card_digest not in self._tools:
+                card = await self._reads.ask(lambda connection: models.get_card(connection, entry.model))
+                self._tools[entry.card_digest] = await self.in_thread(lambda: PromptTools(card))
+        return self._tools[entry.card_digest]
 
-    def _read(self) -> Entries:
-        with self._database.connect() as connection:
-            rows = models.list_models(connection, datetime.now(UTC), self._lease_s)
-            entries: Entries = {}
-            for row in rows:
-                known = self._known.get(row.model)
-                if known is None or known.card_digest != row.card_digest:
-                    card = models.get_card(connection, row.model)
-                    tools = PromptTools(card)
-                else:
-                    card, tools = known.card, known.tools
-                entries[row.model] = CatalogueEntry(
-                    model=row.model,
-                    card_digest=row.card_digest,
-                    card=card,
-                    tools=tools,
-                    status=row.status,
-                    created_at=int(row.created_at.timestamp()),
-                )
-        self._known = entries
-        return entries
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """What `work` returns; for prompts too big to be read on the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def _load(self) -> None:
+        now = datetime.now(UTC)
+        look = await self._reads.ask(lambda connection: _look(connection, now, self._lease_s))
+        self._entries = {row.model: await self._entry_of(row) for row in look.rows}
+        self._loading = look.loading
+        digests = {entry.card_digest for entry in self._entries.values()}
+        self._tools = {digest: tools for digest, tools in self._tools.items() if digest in digests}
+        self._building = {digest: lock for digest, lock in self._building.items() if digest in digests}
+        for entry in self.entries:
+            if entry.status is not ModelStatus.OFFLINE:
+                await self.tools_of(entry)
+
+    async def _entry_of(self, row: models.ModelRow) -> ModelEntry:
+        known = self._entries.get(row.model)
+        if known is not None and known.card_digest == row.card_digest:
+            return msgspec.structs.replace(known, status=row.status)
+        card: ModelCard = await self._reads.ask(lambda connection: models.get_card(connection, row.model))
+        return ModelEntry(
+            model=row.model,
+            card_digest=row.card_digest,
+            status=row.status,
+            created_at=row.created_at,
+            context_length=card.context_length,
+            capabilities=card.capabilities,
+        )
+
+
+def _look(connection: Connection, now: datetime, lease_s: float) -> _Look:
+    rows = models.list_models(connection, now, lease_s)
+    alive_since = now - timedelta(seconds=lease_s)
+    beginners = {
+        worker.model
+        for worker in workers.list_workers(connection)
+        if worker.status is WorkerStatus.LOADING and worker.updated_at > alive_since
+    }
+    return _Look(rows, frozenset(beginners - {row.model for row in rows}))

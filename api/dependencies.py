@@ -1,60 +1,77 @@
 """What routes take from a request: the services, the owner, the body, the query."""
 
-from collections.abc import Mapping
+from typing import Literal
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
+from api.headers import header_of
 from api.services import Services
 from storage.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, UnsupportedParameter
 
-_JSON_TYPES = ("application/json", "text/json")
+# Of a body that is too large, so much is read and thrown away: a client that is cut off while it writes may never
+# see why.
+_MAX_DISCARDED_BYTES = 64_000_000
 
 
 def services_of(request: Request) -> Services:
     """The services of the process that answers."""
-    services = request.app.state.services
+    services = request.scope["app"].state.services
     assert isinstance(services, Services)
     return services
 
 
 def owner_of(request: Request) -> str:
-    """Whose request it is, as the gate found."""
-    owner = request.state.owner
+    """Whose request it is."""
+    owner = request.scope["state"]["owner"]
     assert isinstance(owner, str)
     return owner
 
 
 async def body_of(request: Request) -> bytes:
-    """The whole body; BodyTooLarge as soon as it is longer than the limit."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type and media_type not in _JSON_TYPES and not media_type.endswith("+json"):
-        raise UnsupportedMediaType(f"Send the body as application/json, not as '{media_type[:100]}'.")
+    """The whole body; raises UnsupportedMediaType or BodyTooLarge."""
+    _refuse_other_formats(request)
     limit = services_of(request).settings.max_body_bytes
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and (len(length) > 15 or int(length) > limit):
-        raise _too_large(limit)
-    pieces, size_bytes = [], 0
-    async for piece in request.stream():
+    pieces: list[bytes] = []
+    size_bytes = 0
+    has_more = True
+    while has_more and size_bytes <= max(limit, _MAX_DISCARDED_BYTES):
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        piece, has_more = message.get("body", b""), message.get("more_body", False)
         size_bytes += len(piece)
-        if size_bytes > limit:
-            raise _too_large(limit)
-        pieces.append(piece)
-    return b"".join(pieces)
+        if size_bytes <= limit:
+            pieces.append(piece)
+    if size_bytes > limit:
+        raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The request body is larger than {limit} bytes.")
+def _refuse_other_formats(request: Request) -> None:
+    media_type = (header_of(request.scope, b"content-type") or b"").partition(b";")[0].strip().lower()
+    if media_type and media_type != b"application/json" and not media_type.endswith(b"+json"):
+        shown = media_type[:100].decode("latin-1")
+        raise UnsupportedMediaType(f"Send the body as 'content-type: application/json', not as '{shown}'.")
+    encoding = (header_of(request.scope, b"content-encoding") or b"identity").strip().lower()
+    if encoding != b"identity":
+        raise UnsupportedMediaType("Compressed request bodies are not supported here yet.")
 
 
 class Query:
-    """A request's query parameters, each of which a route must know."""
+    """A request's query parameters, each of which a route must know and none of which is given twice."""
 
     def __init__(self, request: Request, *known: str) -> None:
-        """Raises UnsupportedParameter for a name that is not among `known`."""
-        self.pairs: Mapping[str, str] = request.query_params
-        for name in self.pairs:
+        """Raises UnsupportedParameter for a name that is not among `known`; `x[]` and `x[key]` count as `x`."""
+        self.pairs: dict[str, str] = {}
+        if not request.scope["query_string"]:
+            return
+        for name, value in request.query_params.multi_items():
+            shown = name[:100]
             if name.partition("[")[0] not in known:
-                raise UnsupportedParameter(f"Unknown query parameter: '{name[:100]}'.", param=name[:100])
+                raise UnsupportedParameter(f"Unknown query parameter: '{shown}'.", param=shown)
+            if name in self.pairs and not name.endswith("[]"):
+                raise InvalidRequest(f"Query parameter '{shown}' is given twice.", param=shown)
+            self.pairs[name] = value
 
     def get_text(self, name: str) -> str | None:
         """The parameter as it is."""
@@ -77,12 +94,15 @@ class Query:
             raise InvalidRequest(f"Invalid '{name}': it must be a whole number from {low} to {high}.", param=name)
         return int(value)
 
-    def get_order(self, *, default: str) -> str:
-        """`asc` or `desc`."""
-        order = self.pairs.get("order", default)
-        if order not in ("asc", "desc"):
-            raise InvalidRequest("Invalid 'order': it must be asc or desc.", param="order")
-        return order
+    def get_order(self, *, default: Literal["asc", "desc"]) -> Literal["asc", "desc"]:
+        """In which order of age a list comes."""
+        match self.pairs.get("order", default):
+            case "asc":
+                return "asc"
+            case "desc":
+                return "desc"
+            case _:
+                raise InvalidRequest("Invalid 'order': it must be asc or desc.", param="order")
 
     def get_pairs(self, name: str) -> dict[str, str]:
         """The values of `name[key]=value` by key."""
@@ -94,3 +114,8 @@ class Query:
                     raise InvalidRequest(f"Invalid '{name}': write it as {name}[key]=value.", param=name)
                 found[key.removesuffix("]")] = value
         return found
+
+
+def no_query(request: Request) -> None:
+    """Raise UnsupportedParameter for any query parameter."""
+    Query(request)

@@ -1,100 +1,178 @@
-"""What errors look like on the wire: one table of HTTP statuses, one envelope."""
+"""The one table from errors to HTTP: status, OpenAI's error type, headers. No route builds an error response."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import msgspec
 import structlog
-from redis.exceptions import RedisError
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
 from api.protocol.envelope import INVALID_REQUEST, SERVER_ERROR, error_body
-from storage import errors
+from storage.contract import Failure
+from storage.errors import (
+    BodyTooLarge,
+    GenerationFailed,
+    HostNotAllowed,
+    InvalidApiKey,
+    InvalidRequest,
+    JobConflict,
+    JobNotFound,
+    ModelNotFound,
+    ModelUnavailable,
+    PlatformError,
+    ShuttingDown,
+    StorageUnavailable,
+    UnsupportedMediaType,
+)
 
-_STATUSES: dict[type[errors.PlatformError], int] = {
-    errors.InvalidRequest: 400,
-    errors.HostNotAllowed: 403,
-    errors.InvalidApiKey: 401,
-    errors.JobNotFound: 404,
-    errors.ModelNotFound: 404,
-    errors.JobConflict: 409,
-    errors.BodyTooLarge: 413,
-    errors.UnsupportedMediaType: 415,
-    errors.GenerationFailed: 500,
-    errors.ModelUnavailable: 503,
-    errors.StorageUnavailable: 503,
-    errors.ShuttingDown: 503,
-}
-# Seconds after which a refused caller may find things better.
-_RETRY_AFTER_S: dict[type[errors.PlatformError], int] = {
-    errors.ModelUnavailable: 2,
-    errors.StorageUnavailable: 1,
-    errors.ShuttingDown: 1,
-}
-_WORDS = {
-    404: ("Invalid URL ({method} {path})", "not_found"),
-    405: ("Not allowed to {method} on {path}.", "method_not_allowed"),
-}
+# The header that names the job behind an answer.
+JOB_ID = "x-job-id"
 
 log = structlog.get_logger()
 
 
-def status_of(error: errors.PlatformError) -> int:
-    """The HTTP status of an error: its own, or its nearest ancestor's."""
-    for kind in type(error).__mro__:
-        if kind in _STATUSES:
-            return _STATUSES[kind]
-    return 500
+class PathNotFound(PlatformError):
+    """No route has this path."""
+
+    code = "unknown_url"
 
 
-def error_response(error: errors.PlatformError, headers: Mapping[str, str] | None = None) -> Response:
-    """The envelope of an error that was raised on purpose."""
-    status = status_of(error)
-    kind = INVALID_REQUEST if status < 500 else SERVER_ERROR
-    sent = dict(headers or {})
-    retry_after_s = next((_RETRY_AFTER_S[kind] for kind in type(error).__mro__ if kind in _RETRY_AFTER_S), None)
-    if retry_after_s is not None:
-        sent |= {"retry-after": str(retry_after_s), "retry-after-ms": str(retry_after_s * 1000)}
-    if not error.retryable and status in (409, 500):
-        # The SDK retries these statuses unless it is told that nothing would change.
-        sent["x-should-retry"] = "false"
-    return envelope(status, error_body(error.message, kind, error.param, error.code), sent)
+class MethodNotAllowed(PlatformError):
+    """The path is known, the method is not."""
+
+    code = "method_not_allowed"
 
 
-def envelope(status: int, body: dict[str, object], headers: Mapping[str, str] | None = None) -> Response:
-    """An error envelope as a response."""
-    return Response(msgspec.json.encode(body), status, headers, media_type="application/json")
+class JobCancelled(PlatformError):
+    """Somebody cancelled the job whose outcome a call waited for."""
+
+    code = "cancelled"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__("The job was cancelled.")
+        self.job_id = job_id
 
 
-async def on_platform_error(_: Request, error: Exception) -> Response:
-    """Answer an error that a route raised on purpose."""
-    assert isinstance(error, errors.PlatformError)
-    return error_response(error)
+class JobFailed(GenerationFailed):
+    """The job whose outcome a call waited for has failed; `failure` is the job's own."""
+
+    def __init__(self, job_id: str, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.job_id = job_id
+        self.failure = failure
 
 
-async def on_redis_error(_: Request, error: Exception) -> Response:
-    """Answer that Redis is away."""
-    log.warning("redis_away", error=str(error))
-    return error_response(errors.StorageUnavailable("Redis does not answer; try again."))
+class Answer(msgspec.Struct, frozen=True):
+    """How an error is told: its status, its type in OpenAI's words, the seconds after which to try again."""
+
+    status: int
+    type: str = INVALID_REQUEST
+    retry_after_s: float | None = None
 
 
-async def on_http_error(request: Request, error: Exception) -> Response:
-    """Answer what the router refused."""
-    assert isinstance(error, HTTPException)
-    words, code = _WORDS.get(error.status_code, (str(error.detail), "invalid_request"))
-    message = words.format(method=request.method, path=request.url.path)
-    body = error_body(message, INVALID_REQUEST, None, code)
-    return envelope(error.status_code, body, error.headers)
-
-
-def unexpected_error() -> Response:
-    """The envelope of a bug; the log has its traceback."""
-    return envelope(500, error_body("The server had an error. Try again.", SERVER_ERROR, None, "server_error"))
-
-
-HANDLERS = {
-    errors.PlatformError: on_platform_error,
-    RedisError: on_redis_error,
-    HTTPException: on_http_error,
+# The nearest ancestor of an error's class decides.
+_TABLE: dict[type[PlatformError], Answer] = {
+    InvalidRequest: Answer(400),
+    InvalidApiKey: Answer(401),
+    HostNotAllowed: Answer(403),
+    JobNotFound: Answer(404),
+    ModelNotFound: Answer(404),
+    PathNotFound: Answer(404),
+    MethodNotAllowed: Answer(405),
+    JobConflict: Answer(409),
+    JobCancelled: Answer(409),
+    BodyTooLarge: Answer(413),
+    UnsupportedMediaType: Answer(415),
+    GenerationFailed: Answer(500, SERVER_ERROR),
+    # A worker that died is back, or declared dead, within about a lease.
+    ModelUnavailable: Answer(503, SERVER_ERROR, retry_after_s=5),
+    StorageUnavailable: Answer(503, SERVER_ERROR, retry_after_s=1),
+    ShuttingDown: Answer(503, SERVER_ERROR, retry_after_s=1),
 }
+_UNEXPECTED = Answer(500, SERVER_ERROR)
+
+
+class Unexpected(PlatformError):
+    """An error that nobody foresaw; what it says is in the log, not in the answer."""
+
+    code = SERVER_ERROR
+    MESSAGE: ClassVar[str] = "The server had an error while processing your request. Sorry about that!"
+
+    def __init__(self) -> None:
+        super().__init__(self.MESSAGE)
+
+
+def answer_of(error: PlatformError) -> Answer:
+    """How the error is told; what the table does not know is a server error."""
+    for ancestor in type(error).__mro__:
+        if ancestor in _TABLE:
+            return _TABLE[ancestor]
+    return _UNEXPECTED
+
+
+def envelope_of(error: PlatformError) -> dict[str, object]:
+    """The error body that every path and every stream speaks."""
+    code = error.failure.code if isinstance(error, JobFailed) else error.code
+    return error_body(error.message, answer_of(error).type, error.param, code)
+
+
+def error_response(error: PlatformError, headers: Mapping[str, str] | None = None) -> Response:
+    """The whole answer to a request that met `error`."""
+    answer = answer_of(error)
+    return Response(
+        msgspec.json.encode(envelope_of(error)),
+        answer.status,
+        {**_headers_of(error, answer), **(headers or {})},
+        "application/json",
+    )
+
+
+def _headers_of(error: PlatformError, answer: Answer) -> dict[str, str]:
+    headers = {}
+    if answer.retry_after_s is not None:
+        headers["retry-after"] = f"{answer.retry_after_s:.0f}"
+        headers["retry-after-ms"] = f"{answer.retry_after_s * 1000:.0f}"
+    elif answer.status in (409, 500):
+        # SDKs try these again by themselves: in vain, or with a second job that costs as much as the first.
+        headers["x-should-retry"] = "false"
+    if answer.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if isinstance(error, JobFailed | JobCancelled):
+        headers[JOB_ID] = error.job_id
+    return headers
+
+
+def install(app: FastAPI) -> None:
+    """Make every error that the framework or a route raises speak the envelope."""
+
+    @app.exception_handler(PlatformError)
+    async def _of_platform(request: Request, error: PlatformError) -> Response:
+        if answer_of(error).status >= 500:
+            log.warning("request_failed", code=error.code, error=error.message, path=request.url.path)
+        return error_response(error)
+
+    @app.exception_handler(HTTPException)
+    async def _of_http(request: Request, error: HTTPException) -> Response:
+        return error_response(_translated(request, error), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def _of_validation(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        param = ".".join(str(step) for step in first["loc"][1:])
+        return error_response(InvalidRequest(f"Invalid '{param}': {first['msg']}.", param=param))
+
+
+def _translated(request: Request, error: HTTPException) -> PlatformError:
+    where = f"{request.method} {request.url.path}"
+    match error.status_code:
+        case 404:
+            return PathNotFound(f"Unknown request URL: {where}. Please check the URL for typos.")
+        case 405:
+            return MethodNotAllowed(f"Not allowed: {where}. Please use another method.")
+        case status if status < 500:
+            return InvalidRequest(str(error.detail))
+        case _:
+            return Unexpected()

@@ -1,78 +1,90 @@
-"""What surrounds every route: request id, timing, the gate, and an answer even to a bug."""
+"""What frames every request, whatever route answers it: its id, its time, its owner, and an answer even to a bug.
+
+Plain ASGI: Starlette's own base class for middleware costs as much as a whole accepted job.
+"""
 
 import re
 import time
-from collections.abc import Mapping
 
 import structlog
 from redis.exceptions import RedisError
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.auth import Gate
-from api.errors import error_response, unexpected_error
-from storage.errors import PlatformError
+from api.errors import Unexpected, error_response
+from api.headers import header_of
+from api.services import Services
+from storage.errors import PlatformError, StorageUnavailable
 from storage.ids import new_id
 
-# A client's own request id is kept when it can stand in a log line and a header.
-_GOOD_ID = re.compile(r"[A-Za-z0-9_.:/+=-]{1,128}")
+# A client's own id is kept when it can stand in a log line and in a header.
+_GOOD_ID = re.compile(rb"[A-Za-z0-9_.:/+=-]{1,128}")
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
 log = structlog.get_logger()
 
 
-class Surround:
+class RequestFrame:
     """The outermost layer of the application."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, whatever happens below."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, request_id, has_begun = time.perf_counter(), _request_id_of(Headers(scope=scope)), False
-
-        async def send_marked(message: Message) -> None:
-            nonlocal has_begun
-            if message["type"] == "http.response.start":
-                has_begun = True
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
-                headers["openai-processing-ms"] = str(round((time.perf_counter() - started) * 1000))
-            await send(message)
-
-        scope.setdefault("state", {})["request_id"] = request_id
+        framed = _Framed(send, header_of(scope, b"x-request-id") or header_of(scope, b"x-client-request-id"))
         try:
-            await self._pass_gate(scope, receive, send_marked)
+            await _find_owner(scope)
+            await self._app(scope, receive, framed.send)
         except ClientDisconnect:
-            pass
-        except Exception as error:
-            if has_begun:
-                raise
-            await _answer_for(error, request_id)(scope, receive, send_marked)
-
-    async def _pass_gate(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] not in _OPEN_PATHS:
-            headers = Headers(scope=scope)
-            gate = scope["app"].state.services.gate
-            assert isinstance(gate, Gate)
-            scope["state"]["owner"] = await gate.owner_of(headers.get("authorization"), headers.get("host"))
-        await self._app(scope, receive, send)
+            return
+        except Exception as error:  # the door of all requests: an unforeseen error gets a record and an answer
+            answer = _answer_of(error)
+            if isinstance(answer, Unexpected):
+                log.exception("request_broken", request_id=framed.request_id.decode(), path=scope["path"])
+            # A response that has begun cannot become another one; the server then closes the connection.
+            if not framed.is_started:
+                await error_response(answer)(scope, receive, framed.send)
 
 
-def _request_id_of(headers: Mapping[str, str]) -> str:
-    given = headers.get("x-request-id") or headers.get("x-client-request-id") or ""
-    return given if _GOOD_ID.fullmatch(given) else new_id("req_")
+class _Framed:
+    """One request's way out."""
+
+    __slots__ = ("_began", "_send", "is_started", "request_id")
+
+    def __init__(self, send: Send, wished: bytes | None) -> None:
+        self._send = send
+        self._began = time.perf_counter()
+        self.is_started = False
+        is_good = wished is not None and _GOOD_ID.fullmatch(wished)
+        self.request_id = wished if wished is not None and is_good else new_id("req_").encode()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.is_started = True
+            took_ms = int((time.perf_counter() - self._began) * 1000)
+            message["headers"] = [
+                *message["headers"],
+                (b"x-request-id", self.request_id),
+                (b"openai-processing-ms", b"%d" % took_ms),
+            ]
+        await self._send(message)
 
 
-def _answer_for(error: Exception, request_id: str) -> ASGIApp:
+async def _find_owner(scope: Scope) -> None:
+    """Put the caller's name where routes find it; raises InvalidApiKey or HostNotAllowed."""
+    services = scope["app"].state.services
+    assert isinstance(services, Services)
+    services.keyring.guard(scope)
+    if scope["path"] not in _OPEN_PATHS:
+        scope.setdefault("state", {})["owner"] = await services.keyring.owner_of(scope)
+
+
+def _answer_of(error: Exception) -> PlatformError:
     if isinstance(error, PlatformError):
-        return error_response(error)
+        return error
     if isinstance(error, RedisError):
-        log.warning("redis_away", error=str(error), request_id=request_id)
-    else:
-        log.error("request_failed", request_id=request_id, exc_info=error)
-    return unexpected_error()
+        return StorageUnavailable(f"Redis does not answer: {error}")
+    return Unexpected()

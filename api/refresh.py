@@ -1,55 +1,81 @@
-"""A snapshot of rows that many requests look at, read anew on a beat and never inside a request."""
+"""A copy of slow truth that is read anew every second, and at once when somebody misses something in it."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable
 
 import structlog
-from anyio import to_thread
 
-from storage.errors import StorageUnavailable
+from storage.errors import ShuttingDown, StorageUnavailable
 
-T = TypeVar("T")
+# Whoever asks for what does not exist makes us read no more often than this.
+_PAUSE_S = 0.05
+
 log = structlog.get_logger()
 
 
-class Snapshot(Generic[T]):
-    """The newest value of `read`, which blocks and so runs on a thread."""
+class Refresher:
+    """Calls `load` for ever; while the database is away the last copy stays."""
 
-    def __init__(self, read: Callable[[], T], *, every_s: float) -> None:
-        self._read = read
+    def __init__(self, name: str, load: Callable[[], Awaitable[None]], *, every_s: float) -> None:
+        self._name = name
+        self._load = load
         self._every_s = every_s
-        self._value: T
+        self._is_wanted = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
-        self._reading: asyncio.Task[T] | None = None
-
-    @property
-    def value(self) -> T:
-        """What was read last; valid once `start` returned."""
-        return self._value
 
     async def start(self) -> None:
-        """Read for the first time, then on a beat; raises what the first reading raises."""
-        await self.renew()
-        self._task = asyncio.create_task(self._beat(), name="snapshot")
+        """Return with the first copy made; raises what making it raises."""
+        await self._load()
+        self._task = asyncio.create_task(self._run(), name=f"refresh-{self._name}")
 
     async def stop(self) -> None:
-        """Read no more."""
+        """Refresh no more."""
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._settle(self._take(), ShuttingDown("this process is going down"))
 
-    async def renew(self) -> T:
-        """The value as it is now; calls that overlap share one reading."""
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(to_thread.run_sync(self._read), name="snapshot-reading")
-        self._value = await asyncio.shield(self._reading)
-        return self._value
+    async def renew(self) -> None:
+        """Return when a refresh that began after this call is done; raises StorageUnavailable when it failed."""
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        self._is_wanted.set()
+        await waiting
 
-    async def _beat(self) -> None:
+    async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._every_s)
             try:
-                await self.renew()
-            except StorageUnavailable as error:
-                log.warning("snapshot_is_old", error=error.message)
+                async with asyncio.timeout(self._every_s):
+                    await self._is_wanted.wait()
+            except TimeoutError:
+                pass  # nobody missed anything: the ordinary refresh
+            self._is_wanted.clear()
+            await self._refresh()
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _refresh(self) -> None:
+        waiting = self._take()
+        try:
+            await self._load()
+        except StorageUnavailable as error:
+            log.warning("refresh_failed", what=self._name, error=error.message)
+            self._settle(waiting, error)
+        except Exception as error:  # the task's door: it must live, and whoever waits must learn of it
+            log.exception("refresh_broken", what=self._name)
+            self._settle(waiting, error)
+        else:
+            self._settle(waiting, None)
+
+    def _take(self) -> list[asyncio.Future[None]]:
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def _settle(self, waiting: list[asyncio.Future[None]], error: Exception | None) -> None:
+        for future in waiting:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)

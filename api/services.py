@@ -1,112 +1,103 @@
-"""What a process of the API holds while it runs, and hands down to its routes."""
+"""Everything that an API process keeps open, started and stopped in order."""
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
-import redis
-import redis.asyncio
-import structlog
-from anyio import CapacityLimiter, to_thread
-from redis.exceptions import RedisError
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 from sqlalchemy import Connection
 
-from api.auth import Gate
+from api.auth import Keyring
 from api.catalogue import Catalogue
-from api.protocol.outcome import entries_of
+from api.catch_up import CatchUp
+from api.log_reader import LogReader
+from api.reading import Reader, prompt
 from api.relay import Relay
 from api.settings import ApiSettings
-from storage import cancellation, jobs
-from storage.contract import JobStatus, LogEntry
-from storage.database import Database
-from storage.errors import PlatformError
+from storage.database import Database, is_current
+from storage.errors import SettingInvalid, StorageUnavailable
 from storage.queue import TicketPublisher
-from storage.tables import Job
+from storage.redis import connect, connect_async
 from storage.writer import Writer
 
 T = TypeVar("T")
-# Threads that may wait for the database or Redis at once; more requests wait for their turn.
-_MAX_READS = 16
-# A cancelled job's worker stores what it had; a worker that does not is dead, and then the row is all there is.
-_SETTLE_S = 10
-
-log = structlog.get_logger()
+# A thread gives the writer so long.
+_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The API's way to everything below it."""
+    """What routes work with.
+
+    redis:      for short commands on the event loop
+    redis_sync: for the scripts of `storage.log`; call it in a thread
+    """
 
     settings: ApiSettings
-    database: Database
     writer: Writer
-    tickets: TicketPublisher
-    redis: redis.Redis
-    async_redis: redis.asyncio.Redis
-    listening_redis: redis.asyncio.Redis
+    reads: Reader
+    redis: AsyncRedis
+    redis_sync: Redis
+    logs: LogReader
     relay: Relay
+    tickets: TicketPublisher
+    keyring: Keyring
     catalogue: Catalogue
-    gate: Gate
-    threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_MAX_READS))
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def on_thread(self, call: Callable[[], T]) -> T:
-        """What a blocking call returns, on one of our threads."""
-        return await to_thread.run_sync(call, limiter=self.threads)
-
-    async def read(self, operation: Callable[[Connection], T]) -> T:
-        """What a query returns, on one of our threads."""
-        return await self.on_thread(lambda: _read(self.database, operation))
-
-    async def cancel(self, job_id: str) -> jobs.Cancelled | None:
-        """Cancel a job; what it was, None when it had ended before."""
-        now = datetime.now(UTC)
-        return await self.on_thread(
-            lambda: cancellation.cancel(
-                lambda operation: self.writer.submit(operation).result(), self.redis, job_id, now
-            )
-        )
-
-    def cancel_soon(self, job_id: str) -> None:
-        """Cancel a job whose caller has left; nobody waits for it."""
-        self.spawn(self._cancel_quietly(job_id))
-
-    def spawn(self, coroutine: Coroutine[None, None, None]) -> None:
-        """Run something that outlives its request."""
-        task = asyncio.create_task(coroutine)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def finish_tasks(self) -> None:
-        """Wait for what was spawned."""
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-
-    async def _cancel_quietly(self, job_id: str) -> None:
+    def write(self, operation: Callable[[Connection], T]) -> T:
+        """What the operation returned, after its commit; for threads, never on the event loop."""
         try:
-            await self.cancel(job_id)
-        except (PlatformError, RedisError) as error:
-            log.warning("cancel_failed", job_id=job_id, error=str(error))
+            return self.writer.submit(operation).result(_PATIENCE_S)
+        except TimeoutError as error:
+            raise StorageUnavailable("the database did not answer in time") from error
+
+    async def write_promptly(self, operation: Callable[[Connection], T]) -> T:
+        """What the operation returned, after its commit; StorageUnavailable when that takes too long."""
+        async with prompt(self.settings.storage_timeout_s, "the database"):
+            return await self.writer.call(operation)
 
 
-def read_ended(database: Database, job_id: str, now: datetime) -> list[LogEntry] | None:
-    """All entries of a job that has ended, from its row; None while more may come."""
-    job = _read(database, lambda connection: jobs.find(connection, job_id))
-    return None if job is None else ended_entries(job, now)
+@asynccontextmanager
+async def running(settings: ApiSettings) -> AsyncIterator[Services]:
+    """The services, started; PlatformError where a setting or the database does not let them start."""
+    async with AsyncExitStack() as stack:
+        database = Database(settings.database_url)
+        stack.callback(database.dispose)
+        services = _wire(settings, database)
+        stack.callback(services.redis_sync.close)
+        stack.push_async_callback(services.redis.aclose)
+        stack.callback(services.reads.close)
+        if not await services.reads.ask(lambda _: is_current(database)):
+            raise SettingInvalid("TOKENPOST_DATABASE_URL: its tables are of another version; run: tokenpost db upgrade")
+        services.writer.start()
+        stack.callback(services.writer.stop)
+        services.tickets.start()
+        stack.callback(services.tickets.stop)
+        for part in (services.keyring, services.catalogue, services.relay):
+            stack.push_async_callback(part.stop)
+            await part.start()
+        yield services
 
 
-def ended_entries(job: Job, now: datetime) -> list[LogEntry] | None:
-    """All entries of a job that has ended, from its row; None while more may come."""
-    end = jobs.end_of(job)
-    if end is None or job.ended_at is None:
-        return None
-    is_settled = end.status is not JobStatus.CANCELLED or job.result is not None or job.worker_id is None
-    if not is_settled and now - job.ended_at < timedelta(seconds=_SETTLE_S):
-        return None
-    return list(entries_of(jobs.result_of(job), end))
-
-
-def _read(database: Database, operation: Callable[[Connection], T]) -> T:
-    with database.connect() as connection:
-        return operation(connection)
+def _wire(settings: ApiSettings, database: Database) -> Services:
+    timeout_s = settings.storage_timeout_s
+    reads = Reader(database, timeout_s=timeout_s)
+    writer = Writer(database)
+    redis = connect_async(settings.redis_url, socket_timeout_s=timeout_s)
+    logs = LogReader(redis)
+    # The listening connection is silent for as long as nobody generates.
+    listener = connect_async(settings.redis_url, socket_timeout_s=None)
+    return Services(
+        settings=settings,
+        writer=writer,
+        reads=reads,
+        redis=redis,
+        redis_sync=connect(settings.redis_url, socket_timeout_s=timeout_s),
+        logs=logs,
+        relay=Relay(listener, CatchUp(logs, reads), heartbeat_s=settings.heartbeat_s),
+        tickets=TicketPublisher(settings.redis_url),
+        keyring=Keyring(settings, reads, writer),
+        catalogue=Catalogue(reads, lease_s=settings.lease_s, refresh_s=settings.refresh_s),
+    )

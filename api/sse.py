@@ -1,108 +1,97 @@
-"""Server-sent events: ready bytes from a fold to the socket, as few writes as the client's pace allows.
-
-Source of the format: https://html.spec.whatwg.org/multipage/server-sent-events.html
-"""
+"""A job's stream as server-sent events: ready bytes, everything that waits in one write, `[DONE]` last."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.errors import error_response
+from api.disconnect import watched
+from api.errors import JOB_ID, envelope_of
 from api.protocol.folds import Fold
-from api.protocol.frames import DONE, HEARTBEAT
-from api.relay import Subscription
-from storage.errors import PlatformError
+from api.protocol.frames import DONE, HEARTBEAT, frame
+from api.subscription import Subscription
+from storage.errors import PlatformError, ShuttingDown
 
-HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+OnLeave = Callable[[], Awaitable[None]]
 
 
 class EventStream(Response):
-    """A job's stream: its fold over its log, without the first `skip` frames, then `[DONE]`."""
+    """The frames of a fold over a subscription; the client may leave at any moment."""
 
     media_type = "text/event-stream"
 
     def __init__(
         self,
-        subscription: Subscription,
         fold: Fold,
+        subscription: Subscription,
         *,
-        skip: int,
-        heartbeat_s: float,
-        on_leave: Callable[[], None],
+        release: Callable[[Subscription], None],
+        on_leave: OnLeave | None = None,
+        skip: int = 0,
     ) -> None:
-        """on_leave: called when the reader goes before the end"""
-        super().__init__(headers=HEADERS | {"x-job-id": subscription.job_id})
-        del self.headers["content-length"]
-        self._subscription = subscription
+        """release:  called with the subscription when the stream is over
+        on_leave: awaited when the client goes before the end; None where that changes nothing
+        skip:     how many frames the client has already
+        """
+        # Not Response.__init__, which would announce an empty body.
+        self.status_code = 200
+        self.background = None
+        self.init_headers({**_HEADERS, JOB_ID: subscription.job_id})
         self._fold = fold
-        self._skip = skip
-        self._heartbeat_s = heartbeat_s
+        self._subscription = subscription
+        self._release = release
         self._on_leave = on_leave
+        self._skip = skip
+        self._is_over = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream until it ends, or the reader leaves."""
-        pump = asyncio.create_task(self._pump(send))
-        reader = asyncio.create_task(until_disconnect(receive))
         try:
-            await asyncio.wait([pump, reader], return_when=asyncio.FIRST_COMPLETED)
-            has_left = not pump.done()
+            async with watched(receive, self._subscription.close):
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                await self._run(send)
         finally:
-            for task in (pump, reader):
-                task.cancel()
-            outcomes = await asyncio.gather(pump, reader, return_exceptions=True)
-            self._subscription.close()
-        if has_left or isinstance(outcomes[0], OSError):
-            self._on_leave()
-        elif isinstance(outcomes[0], Exception):
-            raise outcomes[0]
+            self._release(self._subscription)
+        if not self._is_over and self._on_leave is not None:
+            await self._on_leave()
 
-    async def _pump(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+    async def _run(self, send: Send) -> None:
         try:
-            await self._relay(send)
+            await self._write(send, self._new(self._fold.open()))
+            while not self._fold.is_ended and not self._subscription.is_closed:
+                await self._step(send)
         except PlatformError as error:
-            # Not an end of the job: whoever reads on gets the rest from the job itself.
-            await send({"type": "http.response.body", "body": _error_frame(error), "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._finish(send, frame(envelope_of(error)) + DONE)
+        except asyncio.CancelledError:
+            # The server goes down, which is not the client leaving: the job runs on, another process can replay it.
+            end = ShuttingDown("This server is going down. The job runs on; ask for its stream again.")
+            await self._finish(send, frame(envelope_of(end)) + DONE)
 
-    async def _relay(self, send: Send) -> None:
-        frames = self._fold.open()
-        while True:
-            frames = self._left_of(frames)
-            if self._fold.is_ended:
-                frames.append(DONE)
-            if frames:
-                await send({"type": "http.response.body", "body": b"".join(frames), "more_body": True})
-            if self._fold.is_ended:
-                return
-            frames = await self._next_frames(send)
+    async def _step(self, send: Send) -> None:
+        entries = await self._subscription.next()
+        feed = self._fold.feed
+        frames = self._new([one for entry in entries for one in feed(entry)])
+        if self._fold.is_ended:
+            await self._finish(send, b"".join(frames) + DONE)
+        elif frames:
+            await self._write(send, frames)
+        elif not entries and not self._subscription.is_closed:
+            await self._write(send, [HEARTBEAT])
 
-    async def _next_frames(self, send: Send) -> list[bytes]:
-        while True:
-            try:
-                async with asyncio.timeout(self._heartbeat_s):
-                    entries = await self._subscription.read()
-            except TimeoutError:
-                await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
-                continue
-            return [frame for entry in entries for frame in self._fold.feed(entry)]
+    def _new(self, frames: list[bytes]) -> list[bytes]:
+        """Those frames that the client does not have."""
+        if self._skip:
+            num_skipped = min(self._skip, len(frames))
+            self._skip -= num_skipped
+            return frames[num_skipped:]
+        return frames
 
-    def _left_of(self, frames: list[bytes]) -> list[bytes]:
-        """`frames` without those that the reader already has."""
-        if not self._skip:
-            return frames
-        num_skipped = min(self._skip, len(frames))
-        self._skip -= num_skipped
-        return frames[num_skipped:]
+    async def _write(self, send: Send, frames: list[bytes]) -> None:
+        if frames:
+            self._subscription.spoken_at = asyncio.get_running_loop().time()
+            await send({"type": "http.response.body", "body": b"".join(frames), "more_body": True})
 
-
-async def until_disconnect(receive: Receive) -> None:
-    """Return when the client is gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def _error_frame(error: PlatformError) -> bytes:
-    return b"data: %b\n\n" % bytes(error_response(error).body)
+    async def _finish(self, send: Send, rest: bytes) -> None:
+        self._is_over = True
+        await send({"type": "http.response.body", "body": rest, "more_body": False})

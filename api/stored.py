@@ -1,80 +1,119 @@
-"""Reading stored jobs: one as its protocol shows it, complete or so far; cancelling and erasing."""
+"""Stored jobs: one as its protocol shows it, complete or so far; its stream again; cancelling and erasing it."""
 
 import asyncio
 from datetime import UTC, datetime
 
-from api.protocol.folds import object_of
-from api.services import Services, ended_entries
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy import Connection
+
+from api.services import Services
+from api.subscription import Subscription
+from api.views import JobView, view
 from storage import cancellation, jobs, log
-from storage.contract import EntryKind, JobKind, JobStatus, LogEntry
-from storage.errors import InvalidRequest, JobNotFound
-from storage.tables import Job
+from storage.contract import End, JobKind, JobStatus, LogEntry, Result
+from storage.errors import InvalidRequest, JobNotFound, PlatformError, StorageUnavailable
+from storage.jobs import Cancelled
 
-# How long a cancel waits for the worker to hand over what it had.
-_SETTLE_WAIT_S = 2.0
+# How long a cancelled response is given to hand over what it had.
+_SETTLE_WAIT_S = 1.0
 
-
-async def get_job(services: Services, job_id: str, owner: str, *kinds: JobKind) -> Job:
-    """The owner's job of one of these kinds; JobNotFound for any other."""
-    job = await services.read(lambda connection: jobs.get(connection, job_id, owner))
-    if job.kind not in kinds:
-        raise JobNotFound(f"No job with id '{job_id}'.")
-    return job
+logger = structlog.get_logger()
 
 
-async def object_of_job(services: Services, job: Job) -> dict[str, object]:
-    """The job as its protocol shows it now: from its row once it has ended, from its log while it runs."""
-    header, metadata = jobs.header_of(job), job.metadata_
-    if job.status.is_terminal:
-        entries = ended_entries(job, datetime.now(UTC))
-        if entries is not None:
-            return object_of(header, entries, metadata=metadata)
-    so_far = await entries_so_far(services, job.id)
-    return object_of(header, so_far, jobs.end_of(job), metadata=metadata)
+async def get_job(services: Services, job_id: str, owner: str, kind: JobKind) -> JobView:
+    """The owner's job of this kind; JobNotFound for any other id."""
+    return await services.reads.ask(lambda connection: view(connection, job_id, owner, kind))
 
 
-async def entries_so_far(services: Services, job_id: str) -> list[LogEntry]:
-    """What a running job's log holds of tokens."""
-    raw = await services.async_redis.xrange(log.log_key(job_id))
-    return [entry for entry in log.parse_entries(raw) if entry.kind is EntryKind.TOKENS]
+async def object_of_job(services: Services, job: JobView) -> dict[str, object]:
+    """The job as its protocol shows it now: from its row once that tells all, else from its log."""
+    return job.object(job.result if job.is_settled and job.result is not None else await _so_far(services, job))
 
 
-async def cancel_response(services: Services, job: Job, owner: str) -> Job:
+async def _so_far(services: Services, job: JobView) -> list[LogEntry] | Result:
+    try:
+        return await services.logs.read(job.header.job_id)
+    except StorageUnavailable as error:
+        # The row is the truth about the job's state; without Redis only its text so far is not to be had.
+        logger.warning("log_unread", job_id=job.header.job_id, error=error.message)
+        return Result()
+
+
+def follow(services: Services, job: JobView) -> Subscription:
+    """All entries of the job, those to come included."""
+    if not job.is_settled:
+        return services.relay.subscribe(job.header.job_id)
+    subscription = Subscription(job.header.job_id)
+    subscription.conclude(job.entries())
+    return subscription
+
+
+async def cancel(services: Services, job_id: str) -> None:
+    """Return when the job is cancelled or had ended; whoever runs it hears of it at once."""
+    now = datetime.now(UTC)
+    try:
+        await asyncio.to_thread(lambda: cancellation.cancel(services.write, services.redis_sync, job_id, now))
+    except RedisError as error:
+        # The row says it; a worker rereads its rows, and the sweeper completes the logs of ended jobs.
+        logger.warning("cancel_untold", job_id=job_id, error=str(error))
+
+
+async def abandon(services: Services, job_id: str) -> None:
+    """Cancel a job whose caller has left; nobody is there to hear of an error."""
+    logger.info("caller_left", job_id=job_id)
+    try:
+        await cancel(services, job_id)
+    except PlatformError as error:
+        logger.warning("cancel_failed", job_id=job_id, error=str(error))
+
+
+async def cancel_response(services: Services, job: JobView, owner: str) -> JobView:
     """The response after its cancellation; one that has ended is left as it is.
 
     Raises InvalidRequest for a response that somebody waits for: its caller ends it by leaving.
     """
-    if job.status.is_terminal:
-        return job
-    if not job.background:
+    if not job.header.background:
         raise InvalidRequest("Only responses created with background=true can be cancelled.", param="response_id")
-    subscription = services.relay.follow(job.id)
+    if job.end is not None:
+        return job
+    subscription = services.relay.subscribe(job.header.job_id)
     try:
-        await services.cancel(job.id)
+        await cancel(services, job.header.job_id)
         async with asyncio.timeout(_SETTLE_WAIT_S):
-            while (await subscription.read())[-1].kind is not EntryKind.END:
-                pass
+            while not subscription.is_ended:
+                await subscription.next()
     except TimeoutError:
-        pass  # The row says cancelled; what came of the job follows when its worker, or the sweeper, is heard.
+        pass  # the row says cancelled; what came of the job follows when its worker, or the sweeper, is heard
     finally:
-        subscription.close()
-    return await get_job(services, job.id, owner, job.kind)
+        services.relay.unsubscribe(subscription)
+    return await get_job(services, job.header.job_id, owner, job.header.kind)
 
 
-async def erase_job(services: Services, job: Job, owner: str) -> None:
-    """Stop the job if it runs, then forget it: row, text and log."""
-    now = datetime.now(UTC)
-    erased = await services.writer.call(lambda connection: jobs.erase(connection, job.id, owner))
+async def erase(services: Services, job_id: str, owner: str, kind: JobKind) -> None:
+    """Return when request, text, log and metadata are gone; a job that runs is stopped. Raises JobNotFound."""
 
-    def forget() -> None:
-        if erased.was is JobStatus.IN_PROGRESS and erased.worker_id is not None:
-            services.redis.publish(log.control_channel(erased.worker_id), log.encode_cancel(job.id))
-        elif erased.was is JobStatus.QUEUED:
-            # Readers of its stream, if there are any, get an end.
-            cancellation.spread(
-                lambda operation: services.writer.submit(operation).result(), services.redis, job.id, erased, now
-            )
-        else:
-            log.delete_logs(services.redis, [job.id])
+    def remove(connection: Connection) -> Cancelled:
+        found = jobs.get(connection, job_id, owner)
+        if found.kind is not kind:
+            raise JobNotFound(f"No {kind.value} with id '{job_id}'.")
+        return jobs.erase(connection, job_id, owner)
 
-    await services.on_thread(forget)
+    erased = await services.write_promptly(remove)
+    try:
+        await asyncio.to_thread(_erase_log, services, job_id, erased)
+    except RedisError as error:
+        logger.warning("log_not_erased", job_id=job_id, error=str(error))
+
+
+def _erase_log(services: Services, job_id: str, erased: Cancelled) -> None:
+    redis = services.redis_sync
+    if erased.was.is_terminal:
+        log.delete_logs(redis, [job_id])
+        return
+    # Ends the streams of those who follow, and shuts out the worker, whose appends would write the log anew.
+    end = End(status=JobStatus.CANCELLED, usage=None, ended_at=int(datetime.now(UTC).timestamp()))
+    log.append_end(redis, job_id, erased.attempt, end)
+    log.seal(redis, job_id)
+    if erased.worker_id is not None:
+        redis.publish(log.control_channel(erased.worker_id), log.encode_cancel(job_id))

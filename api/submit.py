@@ -1,116 +1,112 @@
-"""From a request to a stored and queued job: row first, ticket second, and an ear at its log before both."""
+"""From a request to a stored, queued job: row first, ticket second, and whoever follows it listens before both."""
 
+import asyncio
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import msgspec
-
-from api.catalogue import CatalogueEntry
-from api.protocol.folds import object_of
-from api.protocol.items import PreviousResponse, previous_of
+from api.catalogue import ModelEntry
+from api.protocol.items import PreviousResponse
 from api.protocol.prepare import Prepared, Request, prepare
 from api.protocol.responses import ResponseRequest
-from api.relay import Subscription
+from api.reading import prompt
 from api.services import Services
+from api.subscription import Subscription
+from api.views import previous_turn
 from storage import jobs
-from storage.contract import JobHeader, JobKind, JobStatus
-from storage.errors import JobNotFound, PreviousResponseNotFound
+from storage.contract import JobHeader, ModelStatus
+from storage.errors import ModelUnavailable, StorageUnavailable
 from storage.ids import new_job_id
+from storage.jobs import NewJob
 from storage.tables import Job
 
-# Tokenizing more than this takes longer than the event loop may be kept waiting.
-_INLINE_BYTES = 16_000
+# Up to here, reading a prompt on the event loop costs less than sending it to a thread.
+_SMALL_BODY_BYTES = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """A request as its path understands it.
 
-    size_bytes:    of the body, to know where tokenizing belongs
-    is_background: nobody waits for it, so no worker needs to be alive, and nobody's leaving ends it
+    size_bytes:    of the body, to know where it is to be tokenized
+    is_background: it runs on when nobody waits, and is queued while no worker lives
+    is_followed:   somebody waits for its entries
     store_default: what an absent `store` means; None is the protocol's own
     """
 
     request: Request
     owner: str
     size_bytes: int
-    is_background: bool
-    is_listened_to: bool
+    is_background: bool = False
+    is_followed: bool = True
     store_default: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
-    """A job that is committed and on its way; `subscription` is set for one that is listened to."""
+    """A job that is committed and on its way; `subscription` is set for one that is followed."""
 
     header: JobHeader
     subscription: Subscription | None
 
+    @property
+    def following(self) -> Subscription:
+        """The subscription of a followed job; release it when the job's story is told."""
+        assert self.subscription is not None
+        return self.subscription
+
 
 async def submit(services: Services, order: Order) -> Submitted:
-    """Accept the order; when this returns its row is committed.
-
-    Raises ModelNotFound, ModelUnavailable, InvalidRequest and its kin, StorageUnavailable; then nothing was stored.
-    """
+    """The job, committed and sent; PlatformError when it is refused, and then there is none."""
     entry = await services.catalogue.get(order.request.model)
     if not order.is_background:
-        await services.catalogue.require_alive(entry)
+        await _refuse_if_nobody_works(services, entry)
     prepared = await _prepare(services, order, entry)
-    now = datetime.now(UTC)
-    new = _new_job(prepared, order, now)
-    subscription = services.relay.expect(new.job_id) if order.is_listened_to else None
+    new = _new_job(order, prepared)
+    subscription = services.relay.subscribe(new.job_id, is_new=True) if order.is_followed else None
     try:
-        await services.writer.add(Job, jobs.row_of(new, services.settings.retention_s(new.store)))
+        await _insert(services, new)
+        services.tickets.send(new.job_id, new.model)
     except BaseException:
         if subscription is not None:
-            subscription.close()
+            services.relay.unsubscribe(subscription)
         raise
-    services.tickets.send(new.job_id, new.model)
     return Submitted(header=_header_of(new), subscription=subscription)
 
 
-async def find_previous(services: Services, order_owner: str, request: Request) -> PreviousResponse | None:
-    """The turn that the request continues; PreviousResponseNotFound when it is not there or not over."""
+async def _refuse_if_nobody_works(services: Services, entry: ModelEntry) -> None:
+    if entry.status is ModelStatus.OFFLINE:
+        raise ModelUnavailable(
+            f"No worker of the model '{entry.model}' is alive. Please try again later, or send the request in "
+            "background: then it is queued."
+        )
+    await services.relay.wait_connected(services.settings.storage_timeout_s)
+
+
+async def _prepare(services: Services, order: Order, entry: ModelEntry) -> Prepared:
+    """The request in tokens; big ones are read in a thread."""
+    tools = await services.catalogue.tools_of(entry)
+    previous = await find_previous(services, order.owner, order.request)
+    seed = secrets.randbits(63)
+
+    def work() -> Prepared:
+        return prepare(order.request, tools, previous=previous, seed=seed, store_default=order.store_default)
+
+    if previous is None and order.size_bytes <= _SMALL_BODY_BYTES:
+        return work()
+    return await services.catalogue.in_thread(work)
+
+
+async def find_previous(services: Services, owner: str, request: Request) -> PreviousResponse | None:
+    """The turn that the request continues, if it names one; raises PreviousResponseNotFound."""
     if not isinstance(request, ResponseRequest) or request.previous_response_id is None:
         return None
     previous_id = request.previous_response_id
-    refusal = PreviousResponseNotFound(
-        f"Previous response with id '{previous_id[:100]}' not found.", param="previous_response_id"
-    )
-    try:
-        job = await services.read(lambda connection: jobs.get(connection, previous_id, order_owner))
-    except JobNotFound:
-        raise refusal from None
-    if job.kind is not JobKind.RESPONSE:
-        raise refusal
-    if not job.status.is_terminal:
-        raise PreviousResponseNotFound(
-            f"Previous response '{previous_id}' is still {job.status}; wait for its end.", param="previous_response_id"
-        )
-    header = jobs.header_of(job)
-    return previous_of(header, object_of(header, jobs.result_of(job), jobs.end_of(job)))
+    return await services.reads.ask(lambda connection: previous_turn(connection, previous_id, owner))
 
 
-async def _prepare(services: Services, order: Order, entry: CatalogueEntry) -> Prepared:
-    previous = await find_previous(services, order.owner, order.request)
-
-    def run() -> Prepared:
-        return prepare(
-            order.request,
-            entry.tools,
-            previous=previous,
-            seed=secrets.randbits(63),
-            store_default=order.store_default,
-        )
-
-    if order.size_bytes <= _INLINE_BYTES and previous is None:
-        return run()
-    return await services.on_thread(run)
-
-
-def _new_job(prepared: Prepared, order: Order, now: datetime) -> jobs.NewJob:
-    return jobs.NewJob(
+def _new_job(order: Order, prepared: Prepared) -> NewJob:
+    return NewJob(
         job_id=new_job_id(prepared.kind),
         owner=order.owner,
         kind=prepared.kind,
@@ -121,11 +117,11 @@ def _new_job(prepared: Prepared, order: Order, now: datetime) -> jobs.NewJob:
         context=prepared.context,
         metadata=prepared.metadata,
         spec=prepared.spec,
-        created_at=now,
+        created_at=datetime.now(UTC),
     )
 
 
-def _header_of(new: jobs.NewJob) -> JobHeader:
+def _header_of(new: NewJob) -> JobHeader:
     return JobHeader(
         job_id=new.job_id,
         kind=new.kind,
@@ -134,15 +130,16 @@ def _header_of(new: jobs.NewJob) -> JobHeader:
         request=new.request,
         context=new.context,
         background=new.background,
-        status=JobStatus.QUEUED,
     )
 
 
-def receipt_of(header: JobHeader) -> dict[str, object]:
-    """A response job as it stands right after its submission."""
-    return object_of(header, ())
-
-
-def as_json(value: object) -> bytes:
-    """Ready bytes of a JSON body."""
-    return msgspec.json.encode(value)
+async def _insert(services: Services, new: NewJob) -> None:
+    """Return when the row is committed; where that is not known in time, it is taken back."""
+    row = jobs.row_of(new, services.settings.retention_s(new.store))
+    try:
+        async with prompt(services.settings.storage_timeout_s, "the database"):
+            await services.writer.add(Job, row)
+    except (StorageUnavailable, asyncio.CancelledError):
+        # Behind the insert in the writer's line: if that is committed after all, nobody knows its id.
+        services.writer.submit(lambda connection: jobs.erase(connection, new.job_id, new.owner))
+        raise

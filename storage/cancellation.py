@@ -49,6 +49,8 @@ def _settle(connection: Connection, job_id: str, attempt: int, result: Result) -
     """The usage of a job that an earlier attempt had begun, now stored with its partial result; None without one."""
     job = jobs.find(connection, job_id) if result.entries else None
     if job is None:
+        # An empty result is stored too: a row with one tells the whole job, without its log.
+        jobs.settle_orphan(connection, job_id, attempt, result, None)
         return None
     usage = Usage(
         prompt_tokens=sum(len(prompt) for prompt in jobs.spec_of(job).prompts),

@@ -190,6 +190,16 @@ def list_unended(redis: Redis, job_ids: Sequence[str]) -> list[str]:
     return [job_id for job_id, raw in newest if not raw or int(raw[0][1][b"k"]) != EntryKind.END]
 
 
+def seal(redis: Redis, job_id: str, *, ttl_s: int = 60) -> None:
+    """Empty the log of a job that was erased while it ran; call it after `append_end`.
+
+    A deleted log would be begun anew by a worker that has not heard of it yet; an emptied one still refuses what is
+    older than its END.
+    """
+    redis.xtrim(log_key(job_id), maxlen=0, approximate=False)
+    redis.expire(log_key(job_id), ttl_s)
+
+
 def delete_logs(redis: Redis, job_ids: Sequence[str]) -> None:
     """Erase the logs of these jobs."""
     if job_ids:

@@ -1,18 +1,19 @@
 """`/v1/chat/completions`: create, and everything about stored ones."""
 
 from fastapi import APIRouter, Request
+from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api import stored
-from api.dependencies import Query, body_of, owner_of, services_of
+from api.dependencies import Query, body_of, no_query, owner_of, services_of
+from api.errors import JOB_ID
 from api.protocol.chat import ChatRequest, MetadataUpdate
-from api.protocol.folds import object_of
 from api.protocol.lists import deleted_object, list_object, messages_of, page_of
 from api.replies import json_reply
 from api.routes.legacy import create_job, read_job
+from api.views import view_of
 from storage import jobs
-from storage.contract import JobKind
-from storage.errors import JobNotFound
+from storage.contract import JobKind, Result
 
 router = APIRouter(tags=["chat"])
 
@@ -37,22 +38,22 @@ async def list_stored(request: Request) -> Response:
     query = Query(request, "model", "metadata", "after", "limit", "order")
     owner, limit = owner_of(request), query.get_int("limit", default=20, low=1, high=100)
     metadata = query.get_pairs("metadata")
-    found = await services_of(request).read(
-        lambda connection: jobs.list_chat(
+    model, after, order = query.get_text("model"), query.get_text("after"), query.get_order(default="asc")
+
+    def read(connection: Connection) -> dict[str, object]:
+        found = jobs.list_chat(
             connection,
             owner,
-            model=query.get_text("model"),
-            metadata=metadata or None,
-            after=query.get_text("after"),
+            model=model,
+            metadata=metadata,
+            after=after,
             limit=limit + 1,
-            is_newest_first=query.get_order(default="asc") == "desc",
+            is_newest_first=order == "desc",
         )
-    )
-    objects = [
-        object_of(jobs.header_of(job), jobs.result_of(job), jobs.end_of(job), metadata=job.metadata_)
-        for job in found[:limit]
-    ]
-    return json_reply(list_object(objects, has_more=len(found) > limit))
+        objects = [view.object(view.result or Result()) for view in map(view_of, found[:limit])]
+        return list_object(objects, has_more=len(found) > limit)
+
+    return json_reply(await services_of(request).reads.ask(read))
 
 
 @router.get("/v1/chat/completions/{completion_id}")
@@ -64,23 +65,22 @@ async def retrieve(request: Request, completion_id: str) -> Response:
 @router.post("/v1/chat/completions/{completion_id}")
 async def update(request: Request, completion_id: str) -> Response:
     """Replace the metadata of a stored chat completion."""
+    no_query(request)
     services, owner = services_of(request), owner_of(request)
-    metadata = MetadataUpdate.parse(await body_of(request)).metadata
+    metadata = MetadataUpdate.parse(await body_of(request)).metadata or {}
+    # The owner's, and a chat: raises otherwise.
+    await stored.get_job(services, completion_id, owner, JobKind.CHAT)
+    await services.write_promptly(lambda connection: jobs.update_metadata(connection, completion_id, owner, metadata))
     job = await stored.get_job(services, completion_id, owner, JobKind.CHAT)
-    if not job.store:
-        raise JobNotFound(f"No stored chat completion with id '{completion_id}'.")
-    await services.writer.call(lambda connection: jobs.update_metadata(connection, job.id, owner, metadata))
-    job = await stored.get_job(services, completion_id, owner, JobKind.CHAT)
-    return json_reply(await stored.object_of_job(services, job), headers={"x-job-id": job.id})
+    return json_reply(await stored.object_of_job(services, job), headers={JOB_ID: completion_id})
 
 
 @router.delete("/v1/chat/completions/{completion_id}")
 async def delete(request: Request, completion_id: str) -> Response:
     """Stop and erase a chat completion."""
     services, owner = services_of(request), owner_of(request)
-    job = await stored.get_job(services, completion_id, owner, JobKind.CHAT)
-    await stored.erase_job(services, job, owner)
-    return json_reply(deleted_object(JobKind.CHAT, job.id))
+    await stored.erase(services, completion_id, owner, JobKind.CHAT)
+    return json_reply(deleted_object(JobKind.CHAT, completion_id))
 
 
 @router.get("/v1/chat/completions/{completion_id}/messages")
@@ -89,7 +89,7 @@ async def list_messages(request: Request, completion_id: str) -> Response:
     query = Query(request, "limit", "order", "after")
     job = await stored.get_job(services_of(request), completion_id, owner_of(request), JobKind.CHAT)
     page = page_of(
-        messages_of(jobs.header_of(job)),
+        messages_of(job.header),
         limit=query.get_int("limit", default=20, low=1, high=100),
         order=query.get_order(default="asc"),
         after=query.get_text("after"),

@@ -5,13 +5,13 @@ from starlette.responses import Response
 
 from api import stored
 from api.dependencies import Query, body_of, owner_of, services_of
+from api.errors import JOB_ID
 from api.protocol.completion_object import async_object
 from api.protocol.completions import CompletionRequest
 from api.protocol.lists import deleted_object
 from api.replies import json_reply
 from api.routes.legacy import create_job, read_job
 from api.submit import Order, submit
-from storage import jobs
 from storage.contract import JobKind, JobStatus
 from storage.errors import InvalidRequest
 
@@ -43,9 +43,8 @@ async def retrieve(request: Request, completion_id: str) -> Response:
 async def delete(request: Request, completion_id: str) -> Response:
     """Stop and erase a completion."""
     services, owner = services_of(request), owner_of(request)
-    job = await stored.get_job(services, completion_id, owner, JobKind.COMPLETION)
-    await stored.erase_job(services, job, owner)
-    return json_reply(deleted_object(JobKind.COMPLETION, job.id))
+    await stored.erase(services, completion_id, owner, JobKind.COMPLETION)
+    return json_reply(deleted_object(JobKind.COMPLETION, completion_id))
 
 
 @router.post("/v1/async/completions")
@@ -60,11 +59,11 @@ async def create_async(request: Request) -> Response:
         owner=owner_of(request),
         size_bytes=len(body),
         is_background=True,
-        is_listened_to=False,
+        is_followed=False,
         store_default=True,
     )
     header = (await submit(services_of(request), order)).header
-    headers = {"location": f"/v1/async/completions/{header.job_id}", "x-job-id": header.job_id}
+    headers = {"location": f"/v1/async/completions/{header.job_id}", JOB_ID: header.job_id}
     return json_reply(async_object(header), status=202, headers=headers)
 
 
@@ -74,7 +73,7 @@ async def retrieve_async(request: Request, completion_id: str) -> Response:
     Query(request)
     services = services_of(request)
     job = await stored.get_job(services, completion_id, owner_of(request), JobKind.COMPLETION)
-    headers = {"x-job-id": job.id}
-    if job.status in (JobStatus.COMPLETED, JobStatus.INCOMPLETE):
+    headers = {JOB_ID: completion_id}
+    if job.end is not None and job.end.status in (JobStatus.COMPLETED, JobStatus.INCOMPLETE):
         return json_reply(await stored.object_of_job(services, job), headers=headers)
-    return json_reply(async_object(jobs.header_of(job), jobs.end_of(job)), headers=headers)
+    return json_reply(async_object(job.header, job.end), headers=headers)

@@ -10,13 +10,12 @@ from sqlalchemy import text
 from starlette.responses import Response
 
 from api.dependencies import services_of
+from api.errors import envelope_of
 from api.replies import json_reply
 from api.services import Services
-from storage.contract import ModelStatus
-from storage.errors import PlatformError
+from storage.errors import PlatformError, StorageUnavailable
 
 router = APIRouter(tags=["health"])
-_PATIENCE_S = 2.0
 log = structlog.get_logger()
 
 
@@ -30,32 +29,33 @@ async def healthz() -> Response:
 async def readyz(request: Request) -> Response:
     """Database, Redis and at least one generation worker answer; else 503, and which does not."""
     services = services_of(request)
-    names = ("database", "redis", "worker")
-    results = await asyncio.gather(*(_check(check, services) for check in (_database, _redis, _worker)))
-    body = {"status": "ok" if all(results) else "unavailable", **dict(zip(names, map(_word, results), strict=True))}
-    return json_reply(body, status=200 if all(results) else 503, headers=None if all(results) else {"retry-after": "1"})
+    checks = {"database": _database, "redis": _redis, "worker": _worker}
+    results = await asyncio.gather(*(_passes(name, check, services) for name, check in checks.items()))
+    words = {name: "ok" if passes else "unavailable" for name, passes in zip(checks, results, strict=True)}
+    if all(results):
+        return json_reply({"status": "ok", **words})
+    missing = ", ".join(name for name, word in words.items() if word != "ok")
+    error = StorageUnavailable(f"Not ready: {missing} does not answer.")
+    body = {"status": "unavailable", **words, **envelope_of(error)}
+    return json_reply(body, status=503, headers={"retry-after": "1"})
 
 
-async def _check(check: Callable[[Services], Awaitable[bool]], services: Services) -> bool:
+async def _passes(name: str, check: Callable[[Services], Awaitable[bool]], services: Services) -> bool:
     try:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(services.settings.storage_timeout_s):
             return await check(services)
     except (PlatformError, RedisError, OSError, TimeoutError) as error:
-        log.warning("not_ready", check=check.__name__.strip("_"), error=str(error))
+        log.info("not_ready", check=name, error=str(error))
         return False
 
 
 async def _database(services: Services) -> bool:
-    return await services.read(lambda connection: connection.execute(text("SELECT 1")).scalar() == 1)
+    return await services.reads.ask(lambda connection: connection.execute(text("SELECT 1")).scalar() == 1)
 
 
 async def _redis(services: Services) -> bool:
-    return bool(await services.async_redis.ping())
+    return bool(await services.redis.ping()) and services.relay.is_connected
 
 
 async def _worker(services: Services) -> bool:
-    return any(entry.status is ModelStatus.READY for entry in services.catalogue.entries.values())
-
-
-def _word(is_fine: bool) -> str:
-    return "ok" if is_fine else "unavailable"
+    return services.catalogue.is_ready

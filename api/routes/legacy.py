@@ -4,10 +4,11 @@ from fastapi import Request
 from starlette.responses import Response
 
 from api import preferences, stored
-from api.dependencies import Query, owner_of, services_of
+from api.dependencies import Query, no_query, owner_of, services_of
+from api.errors import JOB_ID
 from api.protocol.chat import ChatRequest
 from api.protocol.completions import CompletionRequest
-from api.replies import json_reply, outcome_reply, receipt_reply, replay_reply, stream_reply
+from api.replies import OutcomeReply, json_reply, receipt_reply, replay_reply, stream_reply
 from api.submit import Order, submit
 from storage.contract import JobKind
 from storage.errors import InvalidRequest
@@ -21,6 +22,7 @@ async def create_job(
     is_always_stream: bool = False,
 ) -> Response:
     """Submit a chat or completion and answer in the way that was asked for."""
+    no_query(request)
     services = services_of(request)
     preference = preferences.parse(request.headers.get("prefer"))
     if is_always_stream and wanted.stream is False:
@@ -33,15 +35,15 @@ async def create_job(
         owner=owner_of(request),
         size_bytes=size_bytes,
         is_background=has_preference,
-        is_listened_to=preference.wait_s != 0,
+        is_followed=preference.wait_s != 0,
         store_default=True if has_preference else None,
     )
     submitted = await submit(services, order)
     if is_stream:
         return stream_reply(services, submitted)
     if preference.wait_s == 0:
-        return receipt_reply(submitted.header, [], {"preference-applied": preference.applied})
-    return await outcome_reply(services, request, submitted, wait_s=preference.wait_s, applied=preference.applied)
+        return receipt_reply(submitted.header, applied=preference.applied)
+    return OutcomeReply(services, submitted, wait_s=preference.wait_s, applied=preference.applied)
 
 
 async def read_job(request: Request, job_id: str, kind: JobKind) -> Response:
@@ -54,4 +56,4 @@ async def read_job(request: Request, job_id: str, kind: JobKind) -> Response:
         return replay_reply(services, job, starting_after=after)
     if query.get_text("starting_after") is not None:
         raise InvalidRequest("'starting_after' needs stream=true.", param="starting_after")
-    return json_reply(await stored.object_of_job(services, job), headers={"x-job-id": job.id})
+    return json_reply(await stored.object_of_job(services, job), headers={JOB_ID: job_id})

@@ -5,13 +5,14 @@ from starlette.responses import Response
 
 from api import preferences, stored
 from api.dependencies import Query, body_of, owner_of, services_of
+from api.errors import JOB_ID
+from api.protocol.folds import object_of
 from api.protocol.items import input_items_of
 from api.protocol.lists import deleted_object, page_of
 from api.protocol.prepare import count_input_tokens
 from api.protocol.responses import InputTokensRequest, ResponseRequest
-from api.replies import json_reply, outcome_reply, receipt_reply, replay_reply, stream_reply
-from api.submit import Order, find_previous, receipt_of, submit
-from storage import jobs
+from api.replies import OutcomeReply, json_reply, receipt_reply, replay_reply, stream_reply
+from api.submit import Order, find_previous, submit
 from storage.contract import JobKind
 from storage.errors import InvalidRequest, UnsupportedParameter
 
@@ -32,17 +33,17 @@ async def create(request: Request) -> Response:
         owner=owner_of(request),
         size_bytes=len(body),
         is_background=is_background,
-        is_listened_to=is_stream or not is_background or bool(preference.wait_s),
+        is_followed=is_stream or not is_background or bool(preference.wait_s),
         store_default=None,
     )
     submitted = await submit(services, order)
     if is_stream:
         return stream_reply(services, submitted)
     if preference.wait_s == 0:
-        return receipt_reply(submitted.header, [], {"preference-applied": preference.applied})
+        return receipt_reply(submitted.header, applied=preference.applied)
     if submitted.subscription is None:
-        return json_reply(receipt_of(submitted.header), headers={"x-job-id": submitted.header.job_id})
-    return await outcome_reply(services, request, submitted, wait_s=preference.wait_s, applied=preference.applied)
+        return json_reply(object_of(submitted.header, ()), headers={JOB_ID: submitted.header.job_id})
+    return OutcomeReply(services, submitted, wait_s=preference.wait_s, applied=preference.applied)
 
 
 @router.post("/input_tokens")
@@ -50,9 +51,10 @@ async def count_tokens(request: Request) -> Response:
     """Count the tokens that a request's prompt would have."""
     services, body = services_of(request), await body_of(request)
     wanted = InputTokensRequest.parse(body)
-    entry = await services.catalogue.get(wanted.model)
+    tools = await services.catalogue.tools_of(await services.catalogue.get(wanted.model))
     previous = await find_previous(services, owner_of(request), wanted)
-    return json_reply(await services.on_thread(lambda: count_input_tokens(wanted, entry.tools, previous=previous)))
+    count = await services.catalogue.in_thread(lambda: count_input_tokens(wanted, tools, previous=previous))
+    return json_reply(count)
 
 
 @router.get("/{response_id}")
@@ -67,16 +69,15 @@ async def retrieve(request: Request, response_id: str) -> Response:
         return replay_reply(services, job, starting_after=after)
     if query.get_text("starting_after") is not None:
         raise InvalidRequest("'starting_after' needs stream=true.", param="starting_after")
-    return json_reply(await stored.object_of_job(services, job), headers={"x-job-id": job.id})
+    return json_reply(await stored.object_of_job(services, job), headers={JOB_ID: response_id})
 
 
 @router.delete("/{response_id}")
 async def delete(request: Request, response_id: str) -> Response:
     """Stop and erase a response."""
     services, owner = services_of(request), owner_of(request)
-    job = await stored.get_job(services, response_id, owner, JobKind.RESPONSE)
-    await stored.erase_job(services, job, owner)
-    return json_reply(deleted_object(JobKind.RESPONSE, job.id))
+    await stored.erase(services, response_id, owner, JobKind.RESPONSE)
+    return json_reply(deleted_object(JobKind.RESPONSE, response_id))
 
 
 @router.post("/{response_id}/cancel")
@@ -85,7 +86,7 @@ async def cancel(request: Request, response_id: str) -> Response:
     services, owner = services_of(request), owner_of(request)
     job = await stored.get_job(services, response_id, owner, JobKind.RESPONSE)
     job = await stored.cancel_response(services, job, owner)
-    return json_reply(await stored.object_of_job(services, job), headers={"x-job-id": job.id})
+    return json_reply(await stored.object_of_job(services, job), headers={JOB_ID: response_id})
 
 
 @router.get("/{response_id}/input_items")
@@ -95,7 +96,7 @@ async def list_input_items(request: Request, response_id: str) -> Response:
     _refuse_extras(query)
     job = await stored.get_job(services_of(request), response_id, owner_of(request), JobKind.RESPONSE)
     page = page_of(
-        input_items_of(jobs.header_of(job)),
+        input_items_of(job.header),
         limit=query.get_int("limit", default=20, low=1, high=100),
         order=query.get_order(default="desc"),
         after=query.get_text("after"),

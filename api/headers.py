@@ -1,0 +1,11 @@
+"""Request headers as the server hands them over: raw, because most requests need two of them."""
+
+from starlette.types import Scope
+
+
+def header_of(scope: Scope, name: bytes) -> bytes | None:
+    """The value of the first header of that name, which is lower case; None when absent."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None

@@ -1,0 +1,155 @@
+"""One reader of one job's log: takes entries from wherever they come and hands them on in order, once each.
+
+No I/O: the relay offers what was published, `catch_up` what the log or the row holds.
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+from storage.contract import EntryKind, LogEntry
+from storage.errors import PlatformError
+from storage.log import EntryId
+
+# A replay hands on so many entries at once, so that other streams get their turn between.
+_MAX_BATCH = 512
+
+
+class Subscription:
+    """A job's entries, from the first one on.
+
+    is_ended:   the END was taken; nothing follows
+    is_filling: somebody reads the log for it; what is published meanwhile waits
+    has_gap:    an entry is missing between what was taken and what came after it
+    touched_at: loop time at which something last came, or was looked for
+    spoken_at:  loop time at which the reader was last given something, if only silence
+    """
+
+    __slots__ = (
+        "_attempt",
+        "_error",
+        "_is_woken",
+        "_last",
+        "_ready",
+        "_seq",
+        "_waiter",
+        "_waiting",
+        "has_gap",
+        "is_closed",
+        "is_ended",
+        "is_filling",
+        "job_id",
+        "spoken_at",
+        "touched_at",
+    )
+
+    def __init__(self, job_id: str, *, now: float = 0.0) -> None:
+        """now: loop time"""
+        self.job_id = job_id
+        self.is_ended = self.is_filling = self.has_gap = self.is_closed = False
+        self.touched_at = self.spoken_at = now
+        self._attempt = 0
+        self._seq = 0
+        self._last: EntryId | None = None
+        self._ready: list[LogEntry] = []
+        self._waiting: list[LogEntry] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_woken = False
+        self._error: PlatformError | None = None
+
+    # --- the reader's side ---
+
+    async def next(self) -> list[LogEntry]:
+        """The entries that came since the last call, waiting for at least one; empty when it was woken for another
+        reason: silence, a deadline, or `close`.
+
+        Raises what `fail` was given.
+        """
+        if not self._ready and not self._is_woken and self._error is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        self._is_woken = False
+        if not self._ready and self._error is not None:
+            raise self._error
+        batch, self._ready = self._ready[:_MAX_BATCH], self._ready[_MAX_BATCH:]
+        if self._ready:
+            await asyncio.sleep(0)  # a turn for the others
+        return batch
+
+    def wake(self) -> None:
+        """Let the reader look around, with or without entries."""
+        self._is_woken = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def close(self) -> None:
+        """The reader has gone, or goes."""
+        self.is_closed = True
+        self.wake()
+
+    def fail(self, error: PlatformError) -> None:
+        """Nothing will come any more; the reader gets what is ready, then the error."""
+        self._error = error
+        self.wake()
+
+    # --- the relay's side ---
+
+    @property
+    def position(self) -> EntryId | None:
+        """The entry behind which the log is to be read; None for all of it."""
+        return None if self.has_gap else self._last
+
+    def offer(self, entry: LogEntry) -> None:
+        """Take an entry that was just published; `has_gap` tells when one before it is missing.
+
+        Behind a gap nothing is taken: it is all in the log.
+        """
+        if self.is_filling:
+            self._waiting.append(entry)
+        elif not self.has_gap:
+            self._take(entry)
+
+    def catch_up(self, entries: Iterable[LogEntry]) -> None:
+        """Take what the log holds behind `position`, in order, up to the first entry that leaves a gap."""
+        self.has_gap = False
+        for entry in entries:
+            if not self._take(entry):
+                return
+
+    def finish_filling(self) -> None:
+        """Take what was published while the log was read."""
+        self.is_filling = False
+        waiting, self._waiting = self._waiting, []
+        if not self.has_gap:
+            self.catch_up(waiting)
+
+    def conclude(self, entries: Iterable[LogEntry]) -> None:
+        """Take the rest of an ended job from its row, whose entries know no attempts."""
+        self._attempt = 0
+        self.has_gap = False
+        for entry in entries:
+            if entry.kind is EntryKind.END or entry.seq > self._seq:
+                self._hand_on(entry)
+
+    def _take(self, entry: LogEntry) -> bool:
+        """Whether the log is still without a gap."""
+        if self.is_ended or entry.attempt < self._attempt:
+            return True
+        if entry.seq > self._seq + 1:
+            self.has_gap = True
+            return False
+        is_known = entry.kind is EntryKind.TOKENS and entry.seq <= self._seq
+        is_known = is_known or (entry.kind is EntryKind.START and entry.attempt == self._attempt)
+        if not is_known:
+            self._hand_on(entry)
+        self._attempt = entry.attempt
+        self._last = max(self._last or (0, 0), (entry.attempt, entry.seq))
+        return True
+
+    def _hand_on(self, entry: LogEntry) -> None:
+        if self.is_ended:
+            return
+        if entry.kind is EntryKind.TOKENS:
+            self._seq = entry.seq
+        self.is_ended = entry.kind is EntryKind.END
+        self._ready.append(entry)
+        self.wake()

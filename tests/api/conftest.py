@@ -1,0 +1,45 @@
+"""A running API with a worker behind it, and clients for it."""
+
+from collections.abc import Iterator
+
+import httpx2
+import openai
+import pytest
+
+from api.settings import ApiSettings
+from tests.api.fake_worker import FakeWorker, working
+from tests.api.server import Server, serving
+
+
+@pytest.fixture
+def worker(database_url: str, redis_url: str) -> Iterator[FakeWorker]:
+    """A worker of the model `demo`."""
+    with working(database_url, redis_url) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str) -> ApiSettings:
+    """Settings of the API under test."""
+    return ApiSettings(database_url=database_url, redis_url=redis_url, pepper="pepper", refresh_s=0.1)
+
+
+@pytest.fixture
+def server(settings: ApiSettings, worker: FakeWorker) -> Iterator[Server]:
+    """A running API, with a worker behind it."""
+    with serving(settings) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    """The unmodified SDK."""
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as sdk:
+        yield sdk
+
+
+@pytest.fixture
+def http(server: Server) -> Iterator[httpx2.Client]:
+    """A bare HTTP client."""
+    with httpx2.Client(base_url=server.url, trust_env=False, timeout=20) as bare:
+        yield bare

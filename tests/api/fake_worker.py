@@ -1,0 +1,209 @@
+"""A generation worker played by threads: takes tickets from the queue, claims, writes logs and rows as the real one."""
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import redis
+
+from storage import jobs, models, workers
+from storage.contract import (
+    End,
+    EntryKind,
+    Failure,
+    FinishReason,
+    JobStatus,
+    ModelCard,
+    Result,
+    TokenEvent,
+    Usage,
+    WorkerStatus,
+)
+from storage.database import Database
+from storage.jobs import Claim
+from storage.log import LogWriter, Row, encode_end, encode_tokens
+from storage.queue import queue_of
+from storage.redis import connect
+from storage.writer import Writer
+from tests.protocol.examples import card
+
+WORKER_ID = "worker-of-tests"
+WORDS = ("Hel", "lo ", "wörld ", "\u2028", "", "agai", "n!")
+TEXT = "".join(WORDS)
+_POLL_S = 0.02
+
+
+class FakeWorker:
+    """Says WORDS to every prompt, one an entry, for every choice.
+
+    words:     what it says
+    failure:   set, every job fails with it after its words
+    pauses_at: set, each job waits before this entry (1 is the first) until `go`, or until it is cancelled
+    """
+
+    def __init__(self, database_url: str, redis_url: str) -> None:
+        self.words: tuple[str, ...] = WORDS
+        self.failure: Failure | None = None
+        self.pauses_at: int | None = None
+        self.go = threading.Event()
+        self.num_claimed = 0
+        self._redis_url = redis_url
+        self._database = Database(database_url)
+        self._writer = Writer(self._database)
+        self._redis = connect(redis_url)
+        self._log = LogWriter(self._redis, WORKER_ID)
+        self._log_lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._threads = ThreadPoolExecutor(32)
+        self._loop = threading.Thread(target=self._run, daemon=True)
+        self._model = ""
+
+    def start(self, model_card: ModelCard | None = None) -> None:
+        """Register and begin to take tickets."""
+        model_card = model_card or card()
+        self._model = model_card.model
+        self._writer.start()
+        new = workers.NewWorker(
+            worker_id=WORKER_ID, model=self._model, pid=1, host="here", device="cpu", dtype="float32", slots=8
+        )
+        now = datetime.now(UTC)
+        self._write(lambda c: workers.register(c, new, now))
+        self._write(lambda c: models.put_card(c, model_card, now))
+        self.beat()
+        self._loop.start()
+
+    def beat(self) -> None:
+        """Say that it lives and is ready."""
+        now = datetime.now(UTC)
+        self._write(lambda c: workers.set_status(c, WORKER_ID, WorkerStatus.READY, now))
+
+    def die(self) -> None:
+        """Be marked dead, and take no more tickets."""
+        self._stopping.set()
+        self._loop.join()
+        self._write(lambda c: workers.mark_dead(c, WORKER_ID))
+
+    def stop(self) -> None:
+        """End everything."""
+        self._stopping.set()
+        self.go.set()
+        if self._loop.is_alive():
+            self._loop.join()
+        self._threads.shutdown()
+        self._writer.stop()
+        self._redis.close()
+        self._database.dispose()
+
+    def _run(self) -> None:
+        tickets = connect(self._redis_url)
+        beats = 0
+        while not self._stopping.is_set():
+            try:
+                found = tickets.brpop([queue_of(self._model)], timeout=0.05)
+            except redis.RedisError:
+                self._stopping.wait(_POLL_S)
+                continue
+            beats += 1
+            if beats % 20 == 0:
+                self.beat()
+            if found is not None:
+                self._threads.submit(self._work, json.loads(found[1])["headers"]["id"])
+        tickets.close()
+
+    def _work(self, job_id: str) -> None:
+        claim = self._write(lambda c: jobs.claim(c, job_id, WORKER_ID, datetime.now(UTC)))
+        if claim is None:
+            return
+        self.num_claimed += 1
+        self._append((job_id, claim.attempt, 0, EntryKind.START, b""))
+        entries: list[tuple[TokenEvent, ...]] = []
+        num_words = min(len(self.words), claim.spec.sampling.max_tokens)
+        for seq in range(1, num_words + 1):
+            if seq == self.pauses_at and not self._may_go_on(job_id):
+                self._settle(job_id, claim, entries)
+                return
+            entries.append(self._events(claim, seq, num_words))
+            self._append((job_id, claim.attempt, seq, EntryKind.TOKENS, encode_tokens(entries[-1])))
+        self._finish(job_id, claim, entries)
+
+    def _events(self, claim: Claim, seq: int, num_words: int) -> tuple[TokenEvent, ...]:
+        is_last = seq == num_words and self.failure is None
+        finish = (FinishReason.STOP if num_words == len(self.words) else FinishReason.LENGTH) if is_last else None
+        return tuple(
+            TokenEvent(choice=choice, token_ids=(seq,), text=self.words[seq - 1], finish=finish)
+            for choice in range(claim.spec.total_choices)
+        )
+
+    def _may_go_on(self, job_id: str) -> bool:
+        """False as soon as the job is not ours any more."""
+        while not self.go.wait(_POLL_S):
+            with self._database.connect() as c:
+                if not any(state.job_id == job_id for state in jobs.list_running_of(c, WORKER_ID)):
+                    return False
+        return True
+
+    def _finish(self, job_id: str, claim: Claim, entries: list[tuple[TokenEvent, ...]]) -> None:
+        result, usage, now, failure = Result(entries=tuple(entries)), _usage(claim, entries), _now(), self.failure
+        is_cut = claim.spec.sampling.max_tokens < len(self.words)
+        status = JobStatus.INCOMPLETE if is_cut else JobStatus.COMPLETED
+        if failure is not None:
+            status = JobStatus.FAILED
+            is_mine = self._write(lambda c: jobs.fail(c, job_id, claim.attempt, failure, result, usage, now))
+        else:
+            is_mine = self._write(
+                lambda c: jobs.complete(c, job_id, claim.attempt, status=status, result=result, usage=usage, now=now)
+            )
+        if is_mine:
+            self._append_end(job_id, claim, len(entries), _end(status, usage, now, failure))
+        else:
+            self._settle(job_id, claim, entries)
+
+    def _settle(self, job_id: str, claim: Claim, entries: list[tuple[TokenEvent, ...]]) -> None:
+        result, usage = Result(entries=tuple(entries)), _usage(claim, entries)
+        if self._write(lambda c: jobs.settle_cancelled(c, job_id, claim.attempt, result, usage)):
+            self._append_end(job_id, claim, len(entries), _end(JobStatus.CANCELLED, usage, _now(), None))
+
+    def _append_end(self, job_id: str, claim: Claim, num_entries: int, end: End) -> None:
+        self._append((job_id, claim.attempt, num_entries + 1, EntryKind.END, encode_end(end)))
+
+    def _write(self, operation):  # type: ignore[no-untyped-def]  # as Writer.submit
+        return self._writer.submit(operation).result(10)
+
+    def _append(self, row: Row) -> None:
+        while True:
+            try:
+                with self._log_lock:
+                    self._log.append([row])
+                    return
+            except redis.RedisError:
+                if self._stopping.wait(0.1):
+                    return
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _end(status: JobStatus, usage: Usage, now: datetime, failure: Failure | None) -> End:
+    return End(status=status, usage=usage, ended_at=int(now.timestamp()), failure=failure)
+
+
+def _usage(claim: Claim, entries: list[tuple[TokenEvent, ...]]) -> Usage:
+    return Usage(
+        prompt_tokens=sum(len(prompt) for prompt in claim.spec.prompts),
+        completion_tokens=sum(len(event.token_ids) for entry in entries for event in entry),
+    )
+
+
+@contextmanager
+def working(database_url: str, redis_url: str) -> Iterator[FakeWorker]:
+    """A registered worker that takes tickets."""
+    worker = FakeWorker(database_url, redis_url)
+    worker.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
