@@ -52,7 +52,15 @@ HostOption = Annotated[
     str, typer.Option("--host", metavar="ADDRESS", envvar="TOKENPOST_HOST", help="Address to listen on.")
 ]
 PortOption = Annotated[
-    int, typer.Option("--port", metavar="N", envvar="TOKENPOST_PORT", min=1, max=65535, help="TCP port to listen on.")
+    int,
+    typer.Option(
+        "--port",
+        metavar="N",
+        envvar="TOKENPOST_PORT",
+        min=0,
+        max=65535,
+        help="TCP port to listen on; 0 takes a free one.",
+    ),
 ]
 KeyRequiredOption = Annotated[
     bool,

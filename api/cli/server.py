@@ -29,7 +29,7 @@ class ServerSettings(PlatformSettings):
     """
 
     host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=1, le=65535)
+    port: int = Field(default=8000, ge=0, le=65535)
     drain_grace_s: float = Field(default=20.0, ge=0)
 
 

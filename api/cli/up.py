@@ -1,6 +1,7 @@
 """`tokenpost up`: the whole platform on this machine."""
 
 import asyncio
+import dataclasses
 import importlib.util
 import os
 from importlib.metadata import version
@@ -31,6 +32,8 @@ def bring_up(serving: Serving) -> None:
     home.create()
     program = redis_server.find_program() if serving.place.is_embedded else None
     with home.lock() as lock, listen(serving.host, serving.port) as listener:
+        # Port 0 asks for any free one.
+        serving = dataclasses.replace(serving, port=listener.getsockname()[1])
         with opened_or_made(serving.place) as database:
             key, is_key_needed = key_sentence(
                 serving.settings, database, host=serving.host, is_key_required=serving.is_key_required

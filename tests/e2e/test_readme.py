@@ -1,0 +1,105 @@
+"""What the README and examples/ say works when it is pasted."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.platform import Platform, bare_environment
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+_WRITTEN_URL = "http://127.0.0.1:8000/v1"
+_LIMIT_S = 120
+
+
+def blocks_of(language: str) -> list[str]:
+    """The README's fenced blocks in a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+PYTHON_BLOCKS = blocks_of("python")
+CURL_BLOCKS = [block for block in blocks_of("sh") if "curl " in block]
+EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.suffix in (".py", ".sh"))
+
+
+def output_of(command: list[str], folder: Path, environment: dict[str, str]) -> str:
+    """What a command printed; it must succeed."""
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_readme_shows_every_way() -> None:
+    assert len(PYTHON_BLOCKS) == 5
+    assert len(CURL_BLOCKS) == 3
+
+
+@pytest.mark.parametrize("number", range(len(PYTHON_BLOCKS)))
+def test_python_of_the_readme_runs(platform: Platform, tmp_path: Path, number: int) -> None:
+    block = PYTHON_BLOCKS[number]
+    assert _WRITTEN_URL in block
+    script = tmp_path / "pasted.py"
+    script.write_text(block.replace(_WRITTEN_URL, platform.base_url))
+
+    out = output_of([sys.executable, "-W", "error", str(script)], tmp_path, bare_environment())
+
+    assert out.strip()
+    assert "None" not in out
+
+
+@pytest.mark.parametrize("number", range(len(CURL_BLOCKS)))
+def test_curl_of_the_readme_runs(platform: Platform, tmp_path: Path, number: int) -> None:
+    block = CURL_BLOCKS[number]
+    assert _WRITTEN_URL in block
+
+    out = output_of(["sh", "-euc", block.replace(_WRITTEN_URL, platform.base_url)], tmp_path, bare_environment())
+
+    assert '"error":{' not in out.replace(" ", "")
+    assert '"demo"' in out
+    assert ("data: [DONE]" in out) == ("stream" in block)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_runs(platform: Platform, tmp_path: Path, example: Path) -> None:
+    command = ["sh", str(example)] if example.suffix == ".sh" else [sys.executable, "-W", "error", str(example)]
+    environment = bare_environment() | {"TOKENPOST_BASE_URL": platform.base_url}
+
+    out = output_of(command, tmp_path, environment)
+
+    assert out.strip()
+    if example.suffix == ".sh":
+        assert out.count("data: [DONE]") == 2
+
+
+def test_what_up_shows_works_when_pasted(platform: Platform, tmp_path: Path) -> None:
+    lines = (platform.home / "screen.txt").read_text().splitlines()
+    [curl] = [line for line in lines if line.startswith("curl ")]
+    start = lines.index("from openai import OpenAI")
+    script = tmp_path / "pasted.py"
+    script.write_text("\n".join(lines[start : start + 4]))
+
+    answer = output_of(["sh", "-c", curl], tmp_path, bare_environment())
+    text = output_of([sys.executable, str(script)], tmp_path, bare_environment())
+
+    assert '"object":"response"' in answer
+    assert text.strip()
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    told = set(re.findall(r"tokenpost ((?:up|serve|worker|ps|doctor|jobs|models|keys|db)(?: [a-z]+)?)", README))
+    groups = {"jobs", "models", "keys", "db"}
+    for words in sorted({tuple(one.split()[: 1 + (one.split()[0] in groups)]) for one in told}):
+        asked = [sys.executable, "-m", "api.cli.main", *words, "--help"]
+        assert subprocess.run(asked, capture_output=True, check=False, env=dict(os.environ)).returncode == 0, words
+
+
+def test_every_example_is_told_in_its_readme() -> None:
+    told = (ROOT / "examples" / "README.md").read_text()
+
+    assert [path.name for path in EXAMPLES if f"`{path.name}`" not in told] == []
