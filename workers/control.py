@@ -1,6 +1,7 @@
 """The control thread: hears which jobs were cancelled. What it misses, the beat finds in the rows."""
 
 import threading
+import time
 from collections.abc import Callable
 
 import structlog
@@ -12,7 +13,8 @@ from storage.log import control_channel, decode_cancel
 
 # How long one read may block; only a stop waits for it.
 READ_S = 1.0
-RETRY_S = 0.5
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 2.0
 
 log = structlog.get_logger()
 
@@ -36,14 +38,18 @@ class ControlListener:
         self._stopping.set()
 
     def _run(self) -> None:
+        pause_s = FIRST_PAUSE_S
         while not self._stopping.is_set():
+            started = time.monotonic()
             try:
                 self._listen()
             except RedisError as error:
                 if self._stopping.is_set():
                     return
-                log.warning("control_lost", error=str(error), retry_in_s=RETRY_S)
-                self._stopping.wait(RETRY_S)
+                pause_s = FIRST_PAUSE_S if time.monotonic() - started > LONGEST_PAUSE_S else pause_s
+                log.warning("control_lost", error=str(error), retry_in_s=pause_s)
+                self._stopping.wait(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _pubsub(self) -> PubSub:
         pubsub: PubSub = self._redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # redis-py

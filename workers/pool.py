@@ -133,6 +133,8 @@ class EnginePool(BasePool):
         hub = self._hub
         if hub is None:
             return
+        # A connection that broke before the signal came took the inbox out of the hub.
+        self._inbox.attach(hub)
         deadline = time.monotonic() + timeout_s
         look_up = hub.call_repeatedly(LOOK_UP_S, _nothing)
         while self._process.num_live and not until() and time.monotonic() < deadline:

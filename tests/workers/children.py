@@ -15,15 +15,15 @@ from tests.waiting import wait_until
 from tests.workers.harness import MODEL, Ground
 
 REPOSITORY = Path(__file__).parents[2]
-COMMAND = ["-m", "celery", "-A", "tests.workers.door", "-q", "worker", "-P", "custom", "-n", "test@here"]
-FLAGS = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+DOOR = "tests.workers.door"
+FLAGS = ["-n", "test@here", "--without-gossip", "--without-mingle", "--without-heartbeat"]
 START_S = 30.0
 
 
 class Child:
     """One worker process; `log` is what it wrote so far."""
 
-    def __init__(self, ground: Ground, log: Path, **settings: object) -> None:
+    def __init__(self, ground: Ground, log: Path, *, app: str = DOOR, pool: str = "custom", **settings: object) -> None:
         self.worker_id = ids.new_id("wrk_")
         self._ground = ground
         self._log = log
@@ -38,7 +38,7 @@ class Child:
         environment |= {f"TOKENPOST_{name.upper()}": str(value) for name, value in settings.items()}
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, *COMMAND, *FLAGS],
+                [sys.executable, "-m", "celery", "-q", "-A", app, "worker", "-P", pool, *FLAGS],
                 cwd=REPOSITORY,
                 env=os.environ | environment,
                 stdin=subprocess.DEVNULL,
@@ -85,9 +85,11 @@ def started(ground: Ground, folder: Path, **settings: object) -> Iterator[Child]
 
 
 @contextmanager
-def starting(ground: Ground, folder: Path, **settings: object) -> Iterator[Child]:
+def starting(
+    ground: Ground, folder: Path, *, app: str = DOOR, pool: str = "custom", **settings: object
+) -> Iterator[Child]:
     """A worker that may not be ready yet."""
-    child = Child(ground, folder / "worker.log", **settings)
+    child = Child(ground, folder / "worker.log", app=app, pool=pool, **settings)
     try:
         yield child
     finally:

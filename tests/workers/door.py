@@ -1,5 +1,7 @@
 """A generation worker's door with the fake model: `celery -A tests.workers.door worker`."""
 
+import time
+
 from pydantic import Field
 
 from storage.logs import LogSettings
@@ -13,15 +15,17 @@ from workers.settings import WorkerSettings
 
 
 class FakeSettings(PlatformSettings):
-    """step_s: how long a step of the fake model takes; is_broken: whether it cannot be loaded."""
+    """step_s, load_s: how long the fake model computes and loads; is_broken: whether it cannot be loaded."""
 
     fake_step_s: float = Field(default=0.0, ge=0)
+    fake_load_s: float = Field(default=0.0, ge=0)
     fake_is_broken: bool = False
 
 
 def load() -> Loaded:
     """The fake model, or a failure."""
     settings = FakeSettings.read()
+    time.sleep(settings.fake_load_s)
     if settings.fake_is_broken:
         raise RuntimeError("no such weights")
     return harness.load(FakeRunner(settings.fake_step_s))

@@ -93,7 +93,7 @@ def test_a_killed_workers_jobs_go_on_elsewhere_without_a_gap(
 def test_a_terminated_worker_finishes_what_it_can_and_gives_the_rest_back(
     ground: Ground, tickets: TicketPublisher, tmp_path: Path
 ) -> None:
-    short, long = ground.put_job(spec(40)), ground.put_job(spec(900))
+    short, long, late = ground.put_job(spec(40)), ground.put_job(spec(900)), ground.put_job(spec(3))
     with started(ground, tmp_path, fake_step_s=0.01, drain_grace_s=1.5) as child:
         tickets.send(short, MODEL)
         tickets.send(long, MODEL)
@@ -102,16 +102,18 @@ def test_a_terminated_worker_finishes_what_it_can_and_gives_the_rest_back(
         child.terminate()
 
         wait_until(lambda: child.status() is WorkerStatus.DRAINING)
+        tickets.send(late, MODEL)
         assert child.wait(10.0) == 0, child.log
+    assert ground.row(late).attempt == 0
     assert ground.row(short).status is JobStatus.COMPLETED
     assert (ground.row(long).status, ground.row(long).lost_attempts) == (JobStatus.QUEUED, 0)
-    assert queue_length(ground.redis, MODEL) == 1
+    assert queue_length(ground.redis, MODEL) == 2
     assert not ground.redis.hlen("unacked")
     num_entries = len(tokens_of(ground.log(long)))
     assert num_entries > 40
 
     with started(ground, tmp_path):
-        _wait_for_all(ground, [long])
+        _wait_for_all(ground, [long, late])
     assert_whole(ground.log(long), jobs.result_of(ground.row(long)))
     assert text_of(ground.log(long)) == foretold(900)
 
@@ -172,3 +174,40 @@ def test_a_worker_without_its_model_ends_with_a_clear_line(ground: Ground, tmp_p
         assert child.wait(30.0) == 1
         assert "no such weights" in child.log
         assert child.status() is WorkerStatus.DEAD
+
+
+def test_a_signal_ends_a_worker_that_still_loads(ground: Ground, tmp_path: Path) -> None:
+    with starting(ground, tmp_path, fake_load_s=60) as child:
+        wait_until(lambda: child.status() is WorkerStatus.LOADING, 30.0)
+
+        child.terminate()
+
+        assert child.wait(10.0) == 0
+        assert child.status() is WorkerStatus.DEAD
+
+
+def test_a_worker_that_ends_while_redis_is_away_still_gives_its_jobs_back(sqlite_url: str, tmp_path: Path) -> None:
+    with running_redis() as server:
+        ground = Ground(sqlite_url, server.url)
+        job_id = ground.put_job(spec(1500))
+        with started(ground, tmp_path, fake_step_s=0.01, drain_grace_s=0.1) as child, tickets_to(ground) as tickets:
+            tickets.send(job_id, MODEL)
+            ground.wait_for_tokens(job_id, 3)
+            server.kill()
+
+            child.terminate()
+
+            assert child.wait(20.0) == 0, child.log
+        assert (ground.row(job_id).status, ground.row(job_id).lost_attempts) == (JobStatus.QUEUED, 0)
+        ground.close()
+
+
+def test_the_cpu_worker_sweeps(ground: Ground, tmp_path: Path) -> None:
+    job_id = ground.put_job(spec(3))
+    with starting(ground, tmp_path, app="workers.cpu", pool="threads", ticket_slack_s=0.2) as child:
+        wait_until(lambda: queue_length(ground.redis, MODEL) == 1, 30.0)
+
+        child.terminate()
+
+        assert child.wait(10.0) == 0, child.log
+    assert ground.row(job_id).attempt == 0
