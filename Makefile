@@ -12,7 +12,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	done; echo python3)
 ARGS ?=
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip
+# On a terminal pip shows its progress (torch can be 3 GB); elsewhere it only tells errors.
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(shell test -t 2 || echo -qq) -c constraints.txt
 # What is installed depends on these two alone; both are older than the stamps of an environment that is up to date.
 PINS := pyproject.toml constraints.txt
 
@@ -55,10 +56,10 @@ $(BIN)/python:
 
 $(VENV)/.installed: $(PINS) | $(BIN)/python
 	@echo "Installing Tokenpost into $(VENV); the first time this takes some minutes ..."
-	@$(PIP) install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch]'
+	@$(PIP_INSTALL) -e '.[torch]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	@echo "Installing what the checks and tests need ..."
-	@$(PIP) install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,postgres,test]'
+	@$(PIP_INSTALL) -e '.[torch,postgres,test]'
 	@touch $@
