@@ -60,7 +60,8 @@ class GenerationProcess:
         self._is_broken = False
         self._orphans: set[tuple[str, int]] = set()
         self._redis = redis.connect(storage.redis_url)
-        self._writer = Writer(Database(storage.database_url))
+        self._database = Database(storage.database_url)
+        self._writer = Writer(self._database)
         self._engine = EngineThread(load, self._on_fatal)
         self._publisher = Publisher(
             _log_writer(self._redis, settings, storage), partial(read_log, self._redis), self._on_fatal
@@ -162,6 +163,7 @@ class GenerationProcess:
             self._try(partial(done.result, PARTING_S))
         self._try(self._registry.dead)
         self._writer.stop()
+        self._database.dispose()
 
     @staticmethod
     def _try(call: Callable[[], object]) -> None:

@@ -8,9 +8,9 @@ from tests.workers.harness import Bench, Ground, running
 
 
 @pytest.fixture
-def ground(sqlite_url: str, redis_url: str) -> Iterator[Ground]:
-    """A fresh SQLite database and the empty Redis."""
-    opened = Ground(sqlite_url, redis_url)
+def ground(database_url: str, redis_url: str) -> Iterator[Ground]:
+    """A fresh database of each kind, and the empty Redis."""
+    opened = Ground(database_url, redis_url)
     yield opened
     opened.close()
 

@@ -20,6 +20,14 @@ from workers.sweeper import Sweeper, SweeperThread
 
 
 @pytest.fixture
+def ground(sqlite_url: str, redis_url: str) -> Iterator[Ground]:
+    """SQLite only: what processes do does not depend on the database, and they take their time."""
+    opened = Ground(sqlite_url, redis_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
 def tickets(ground: Ground) -> Iterator[TicketPublisher]:
     with tickets_to(ground) as publisher:
         yield publisher
