@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import msgspec
@@ -76,11 +77,10 @@ class Keyring:
         """
         if not self.is_open:
             return
-        host = header_of(scope, b"host")
-        if not is_loopback_name(_name_in(b"" if host is None else host)):
+        if not _is_loopback(header_of(scope, b"host") or b""):
             raise HostNotAllowed("Without API keys this server answers only to loopback names such as localhost.")
         origin = header_of(scope, b"origin")
-        if origin is not None and not is_loopback_name(_name_in(origin.partition(b"//")[2])):
+        if origin is not None and not _is_loopback(origin.partition(b"//")[2]):
             raise HostNotAllowed("Without API keys this server does not answer to pages of other sites.")
 
     async def owner_of(self, scope: Scope) -> str:
@@ -149,9 +149,11 @@ def _bearer_of(header: bytes | None) -> str:
     return value.strip().decode("latin-1") if scheme.lower() == b"bearer" else ""
 
 
-def _name_in(authority: bytes) -> str:
-    """The host of `host[:port]`, without brackets; empty for what is none."""
+@lru_cache(maxsize=256)
+def _is_loopback(authority: bytes) -> bool:
+    """Whether the host of `host[:port]` can only mean this machine; False for what is no host."""
     try:
-        return urlsplit(b"//" + authority).hostname.decode("ascii")  # type: ignore[union-attr]
-    except (ValueError, AttributeError):
-        return ""
+        name = urlsplit(b"//" + authority).hostname
+        return name is not None and is_loopback_name(name.decode("ascii"))
+    except ValueError:
+        return False

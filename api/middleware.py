@@ -3,7 +3,9 @@
 Plain ASGI: Starlette's own base class for middleware costs as much as a whole accepted job.
 """
 
+import itertools
 import re
+import secrets
 import time
 
 import structlog
@@ -15,7 +17,6 @@ from api.errors import Unexpected, error_response
 from api.headers import header_of
 from api.services import Services
 from storage.errors import PlatformError, StorageUnavailable
-from storage.ids import new_id
 
 # A client's own id is kept when it can stand in a log line and in a header.
 _GOOD_ID = re.compile(rb"[A-Za-z0-9_.:/+=-]{1,128}")
@@ -29,12 +30,15 @@ class RequestFrame:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        # Ids are for finding a request in a log, not secret: a count behind this process's own random prefix.
+        self._id_head = "req_" + secrets.token_hex(8)
+        self._counter = itertools.count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        framed = _Framed(send, header_of(scope, b"x-request-id") or header_of(scope, b"x-client-request-id"))
+        framed = _Framed(send, self._request_id_of(scope))
         try:
             await _find_owner(scope)
             await self._app(scope, receive, framed.send)
@@ -48,18 +52,23 @@ class RequestFrame:
             if not framed.is_started:
                 await error_response(answer)(scope, receive, framed.send)
 
+    def _request_id_of(self, scope: Scope) -> bytes:
+        wished = header_of(scope, b"x-request-id") or header_of(scope, b"x-client-request-id")
+        if wished is not None and _GOOD_ID.fullmatch(wished):
+            return wished
+        return f"{self._id_head}{next(self._counter):012x}".encode()
+
 
 class _Framed:
     """One request's way out."""
 
     __slots__ = ("_began", "_send", "is_started", "request_id")
 
-    def __init__(self, send: Send, wished: bytes | None) -> None:
+    def __init__(self, send: Send, request_id: bytes) -> None:
         self._send = send
         self._began = time.perf_counter()
         self.is_started = False
-        is_good = wished is not None and _GOOD_ID.fullmatch(wished)
-        self.request_id = wished if wished is not None and is_good else new_id("req_").encode()
+        self.request_id = request_id
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

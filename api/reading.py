@@ -1,9 +1,9 @@
 """Questions to the database, asked in threads so that the event loop never waits."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -27,7 +27,7 @@ class Reader:
     async def ask(self, question: Callable[[Connection], T]) -> T:
         """What `question` returns of a connection for reading; it runs in a thread, decoding included."""
         loop = asyncio.get_running_loop()
-        async with prompt(self._timeout_s, "the database"):
+        async with Prompt(self._timeout_s, "the database"):
             return await loop.run_in_executor(self._threads, self._answer, question)
 
     def _answer(self, question: Callable[[Connection], T]) -> T:
@@ -39,11 +39,27 @@ class Reader:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-@asynccontextmanager
-async def prompt(timeout_s: float, who: str) -> AsyncIterator[None]:
-    """The block, given up with StorageUnavailable when `who` takes too long."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except TimeoutError as error:
-        raise StorageUnavailable(f"{who} did not answer within {timeout_s:g} s") from error
+class Prompt:
+    """A block that is given up with StorageUnavailable when it takes too long.
+
+    Not made by `asynccontextmanager`, which costs as much as the timer itself: each accepted job passes here.
+    """
+
+    __slots__ = ("_timeout", "_timeout_s", "_who")
+
+    def __init__(self, timeout_s: float, who: str) -> None:
+        """who: whose answer is awaited"""
+        self._timeout_s = timeout_s
+        self._who = who
+        self._timeout = asyncio.timeout(timeout_s)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError as late:
+            raise StorageUnavailable(f"{self._who} did not answer within {self._timeout_s:g} s") from late

@@ -13,7 +13,7 @@ from api.auth import Keyring
 from api.catalogue import Catalogue
 from api.catch_up import CatchUp
 from api.log_reader import LogReader
-from api.reading import Reader, prompt
+from api.reading import Prompt, Reader
 from api.relay import Relay
 from api.settings import ApiSettings
 from storage.database import Database, is_current
@@ -55,7 +55,7 @@ class Services:
 
     async def write_promptly(self, operation: Callable[[Connection], T]) -> T:
         """What the operation returned, after its commit; StorageUnavailable when that takes too long."""
-        async with prompt(self.settings.storage_timeout_s, "the database"):
+        async with Prompt(self.settings.storage_timeout_s, "the database"):
             return await self.writer.call(operation)
 
 

@@ -1,7 +1,7 @@
 """From a request to a stored, queued job: row first, ticket second, and whoever follows it listens before both."""
 
 import asyncio
-import secrets
+import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ from api.catalogue import ModelEntry
 from api.protocol.items import PreviousResponse
 from api.protocol.prepare import Prepared, Request, prepare
 from api.protocol.responses import ResponseRequest
-from api.reading import prompt
+from api.reading import Prompt
 from api.services import Services
 from api.subscription import Subscription
 from api.views import previous_turn
@@ -87,7 +87,8 @@ async def _prepare(services: Services, order: Order, entry: ModelEntry) -> Prepa
     """The request in tokens; big ones are read in a thread."""
     tools = await services.catalogue.tools_of(entry)
     previous = await find_previous(services, order.owner, order.request)
-    seed = secrets.randbits(63)
+    # A seed is told to nobody and need not be secret; the operating system's randomness costs a system call.
+    seed = random.getrandbits(63)
 
     def work() -> Prepared:
         return prepare(order.request, tools, previous=previous, seed=seed, store_default=order.store_default)
@@ -137,7 +138,7 @@ async def _insert(services: Services, new: NewJob) -> None:
     """Return when the row is committed; where that is not known in time, it is taken back."""
     row = jobs.row_of(new, services.settings.retention_s(new.store))
     try:
-        async with prompt(services.settings.storage_timeout_s, "the database"):
+        async with Prompt(services.settings.storage_timeout_s, "the database"):
             await services.writer.add(Job, row)
     except (StorageUnavailable, asyncio.CancelledError):
         # Behind the insert in the writer's line: if that is committed after all, nobody knows its id.

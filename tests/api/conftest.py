@@ -12,6 +12,12 @@ from tests.api.server import Server, serving
 
 
 @pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """SQLite is enough where it is not the database that is tested."""
+    return sqlite_url
+
+
+@pytest.fixture
 def worker(database_url: str, redis_url: str) -> Iterator[FakeWorker]:
     """A worker of the model `demo`."""
     with working(database_url, redis_url) as running:

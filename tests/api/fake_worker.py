@@ -41,6 +41,7 @@ class FakeWorker:
 
     words:     what it says
     failure:   set, every job fails with it after its words
+    is_silent_at_the_end: it commits, and dies before it writes the END
     pauses_at: set, each job waits before this entry (1 is the first) until `go`, or until it is cancelled
     """
 
@@ -48,6 +49,7 @@ class FakeWorker:
         self.words: tuple[str, ...] = WORDS
         self.failure: Failure | None = None
         self.pauses_at: int | None = None
+        self.is_silent_at_the_end = False
         self.go = threading.Event()
         self.num_claimed = 0
         self._redis_url = redis_url
@@ -156,6 +158,8 @@ class FakeWorker:
             is_mine = self._write(
                 lambda c: jobs.complete(c, job_id, claim.attempt, status=status, result=result, usage=usage, now=now)
             )
+        if self.is_silent_at_the_end:
+            return
         if is_mine:
             self._append_end(job_id, claim, len(entries), _end(status, usage, now, failure))
         else:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from api.app import create_app
+from api.app import begin_shutdown, create_app
 from api.settings import ApiSettings
 from tests.waiting import wait_until
 
@@ -19,7 +19,15 @@ class Server:
     def __init__(self, settings: ApiSettings) -> None:
         self.app: FastAPI = create_app(settings)
         config = uvicorn.Config(
-            self.app, port=0, loop="uvloop", http="h11", ws="none", lifespan="on", log_config=None, access_log=False
+            self.app,
+            port=0,
+            loop="uvloop",
+            http="h11",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=3,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -40,7 +48,7 @@ class Server:
 
     def stop(self) -> None:
         """End it, open streams at once."""
-        self._server.force_exit = True
+        self.call(begin_shutdown, self.app)
         self._server.should_exit = True
         self._thread.join(20)
         assert not self._thread.is_alive()
