@@ -19,11 +19,15 @@ from workers.model import checks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFiles:
-    """A model as transformers gives it, with attention of its own."""
+    """A model as transformers gives it, with attention of its own.
+
+    num_parameters: counted now; layers that are laid out anew later no longer hold any
+    """
 
     config: PreTrainedConfig
     tokenizer: PreTrainedTokenizerBase
     model: PreTrainedModel
+    num_parameters: int
 
 
 def read(source: str, dtype: torch.dtype, device: torch.device) -> ModelFiles:
@@ -54,7 +58,12 @@ def _read(source: str, dtype: torch.dtype, device: torch.device) -> ModelFiles:
     checks.check_loaded(model, info)
     model.requires_grad_(False)
     model.to(device)  # type: ignore[arg-type]  # a decorator of transformers hides torch's signature
-    return ModelFiles(config=config, tokenizer=tokenizer, model=model)
+    return ModelFiles(
+        config=config,
+        tokenizer=tokenizer,
+        model=model,
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+    )
 
 
 def eos_token_ids(files: ModelFiles) -> frozenset[int]:

@@ -92,9 +92,8 @@ def _engine_limits(loaded: files.ModelFiles, prepared: Prepared, limits: LoadLim
 
 def _describe(name: str, loaded: files.ModelFiles, prepared: Prepared, took_s: float) -> str:
     plan, model = prepared.plan, loaded.model
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
     return (
-        f"{name}: {type(model).__name__}, {num_parameters / 1e6:.1f}M parameters, {_name_of(loaded)} on "
+        f"{name}: {type(model).__name__}, {loaded.num_parameters / 1e6:.1f}M parameters, {_name_of(loaded)} on "
         f"{model.device.type} ({torch.get_num_threads()} threads, {prepared.num_packed} packed layers); "
         f"cache of {plan.num_rows} sequences x {plan.max_len} tokens, {plan.size_bytes / _MIB:.0f} MiB; "
         f"loaded in {took_s:.1f} s"
