@@ -1,10 +1,12 @@
 """What `--model` may say: `[name=]ID_OR_PATH`, judged before anything starts."""
 
 import importlib.util
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from storage.errors import PlatformError
 
@@ -90,4 +92,26 @@ def _checked(folder: Path) -> Path:
     for pattern in ("config.json", "tokenizer.json", "*.safetensors"):
         if not any(folder.glob(pattern)):
             raise ModelArgumentInvalid(f"{folder} is no model folder: it holds no {pattern}")
+    for file in sorted(folder.glob("*.safetensors")):
+        if not _is_whole(file):
+            raise ModelArgumentInvalid(f"{file} is no whole safetensors file; fetch it again (a Git LFS pointer?)")
     return folder
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a safetensors file is as long as its header says.
+
+    Source: https://huggingface.co/docs/safetensors (8 bytes of header length, JSON header, data)
+    """
+    with file.open("rb") as opened:
+        header_bytes = int.from_bytes(opened.read(8), "little")
+        if not 2 <= header_bytes < file.stat().st_size:
+            return False
+        try:
+            header: dict[str, dict[str, Any]] = json.loads(
+                opened.read(header_bytes)
+            )  # Any: free metadata beside tensors
+        except ValueError:
+            return False
+    end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+    return file.stat().st_size == 8 + header_bytes + end

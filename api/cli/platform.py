@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import time
@@ -29,6 +30,8 @@ _LOOK_EVERY_S = 0.2
 # A process that a signal ends while the platform starts may have had bad luck; not so often.
 _MAX_EARLY_DEATHS = 3
 _LAST_WORDS_BYTES = 4096
+# How structlog writes the field `reason`, for people or as JSON.
+_REASON = re.compile(r"""reason=(?P<quote>['"])(?P<words>.*)(?P=quote)$|"reason": ?"(?P<json>[^"]*)\"""")
 
 
 class StartFailed(PlatformError):
@@ -142,6 +145,9 @@ class Platform:
         self._serving.place.home.state_file.unlink(missing_ok=True)
 
     def _tell_stop(self, role: Role) -> None:
+        if not self._is_started:
+            self._screen.working("Stopping")
+            return
         patience = f", up to {self._serving.settings.drain_grace_s:.0f} s (Ctrl-C again stops at once)"
         words = {
             Role.API: f"Stopping: open streams may end{patience}",
@@ -208,12 +214,16 @@ def _database_title(url: str) -> str:
 
 def _obituary(ended: Ended) -> str:
     words = last_words(ended.spec.log)
-    reason = f"{ended.reason}: {words}" if words else ended.reason
-    return f"{ended.spec.name} could not start ({reason})\nIts log is {ended.spec.log}"
+    # A process that ended by itself says why; of one that a signal ended the signal says more.
+    reason = ": ".join(part for part in (ended.reason if ended.code < 0 or not words else "", words) if part)
+    return f"{ended.spec.name} could not start: {reason}\nIts log is {ended.spec.log}"
 
 
 def last_words(log: Path) -> str:
-    """The last line with text in a log; empty when there is none."""
+    """The last line with text in a log, or the reason that it gives; empty when there is none."""
     tail = log.read_bytes()[-_LAST_WORDS_BYTES:].decode(errors="replace") if log.exists() else ""
     lines = [line.strip() for line in tail.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    if not lines:
+        return ""
+    told = _REASON.search(lines[-1])
+    return told["words"] or told["json"] if told else lines[-1].removeprefix("tokenpost: ")

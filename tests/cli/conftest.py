@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,10 @@ class Said:
 
 Run = Callable[..., Said]
 
+_HEADER = b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
+# A safetensors file with one tensor of two numbers.
+WHOLE_WEIGHTS = struct.pack("<Q", len(_HEADER)) + _HEADER + b"\0" * 8
+
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +44,17 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("TOKENPOST_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """A folder that looks like a model, with an equals sign in its path."""
+    folder = tmp_path / "of=models" / "tiny"
+    folder.mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_text("{}")
+    (folder / "model.safetensors").write_bytes(WHOLE_WEIGHTS)
+    return folder
 
 
 @pytest.fixture

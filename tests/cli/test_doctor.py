@@ -1,6 +1,5 @@
 """The doctor: what is in order, what is not, and what to do."""
 
-import struct
 from pathlib import Path
 
 import pytest
@@ -8,21 +7,7 @@ import pytest
 from api.cli.doctor import Finding, examine_ground, examine_models
 from api.cli.home import Home
 from api.cli.settings import Place
-from tests.cli.conftest import Run
-
-HEADER = b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
-WHOLE = struct.pack("<Q", len(HEADER)) + HEADER + b"\0" * 8
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    """A model folder with one tiny, whole weights file."""
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    for name in ("config.json", "tokenizer.json"):
-        (folder / name).write_text("{}")
-    (folder / "model.safetensors").write_bytes(WHOLE)
-    return folder
+from tests.cli.conftest import WHOLE_WEIGHTS, Run
 
 
 def model_finding(model: object) -> Finding:
@@ -31,8 +16,8 @@ def model_finding(model: object) -> Finding:
     return finding
 
 
-def test_all_is_well_with_a_platform_that_stands(run: Run, model: Path) -> None:
-    said = run("doctor", "--model", str(model))
+def test_all_is_well_with_a_platform_that_stands(run: Run, model_folder: Path) -> None:
+    said = run("doctor", "--model", str(model_folder))
 
     assert said.code == 0
     assert [line.split()[:2] for line in said.out.splitlines()] == [
@@ -73,11 +58,13 @@ def test_tables_of_another_version_are_told(tmp_path: Path) -> None:
     assert database.advice == "tokenpost db upgrade"
 
 
-@pytest.mark.parametrize("content", [WHOLE[:-1], b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", b""])
-def test_weights_that_are_not_whole_are_found(model: Path, content: bytes) -> None:
-    (model / "model.safetensors").write_bytes(content)
+@pytest.mark.parametrize(
+    "content", [WHOLE_WEIGHTS[:-1], b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", b""]
+)
+def test_weights_that_are_not_whole_are_found(model_folder: Path, content: bytes) -> None:
+    (model_folder / "model.safetensors").write_bytes(content)
 
-    finding = model_finding(model)
+    finding = model_finding(model_folder)
 
     assert not finding.is_ok
     assert "no whole safetensors file" in finding.fact

@@ -1,0 +1,107 @@
+"""`tokenpost up` with what a user gets wrong: one clear line, exit code 1, and nothing left running."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from api.cli.home import Home
+from api.cli.platform import last_words
+from tests.waiting import wait_until
+
+_LIMIT_S = 60.0
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port that somebody else listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield int(taken.getsockname()[1])
+
+
+def start(home: Home, *arguments: str) -> subprocess.Popen[str]:
+    """`tokenpost up` on the home."""
+    command = [sys.executable, "-m", "api.cli.main", "up", "--home", str(home.path), "--port", "0", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def mistake(home: Home, *arguments: str) -> str:
+    """The lines about a mistake that stops the start."""
+    process = start(home, *arguments)
+    _, err = process.communicate(timeout=_LIMIT_S)
+    assert process.returncode == 1
+    return err
+
+
+def test_a_port_in_use_is_one_line(home: Home, model_folder: Path, port: int) -> None:
+    err = mistake(home, "--model", str(model_folder), "--port", str(port))
+
+    assert err == f"tokenpost: port {port} on 127.0.0.1 is in use; choose another with --port\n"
+
+
+def test_a_second_platform_on_a_home_is_refused(home: Home, model_folder: Path) -> None:
+    with home.lock():
+        err = mistake(home, "--model", str(model_folder))
+
+    assert err.startswith(f"tokenpost: Tokenpost already runs on {home.path} (process {os.getpid()})")
+    assert len(err.splitlines()) == 1
+
+
+def test_an_open_address_needs_a_key(home: Home, model_folder: Path) -> None:
+    err = mistake(home, "--model", str(model_folder), "--host", "0.0.0.0")
+
+    assert err.startswith("tokenpost: 0.0.0.0 can be reached by others, so a key is needed")
+    assert len(err.splitlines()) == 1
+
+
+def test_a_missing_model_is_told_before_anything_starts(home: Home) -> None:
+    assert mistake(home, "--model", "./nowhere").startswith("tokenpost: there is no model folder ")
+    assert not home.log_file("redis").exists()
+
+
+def test_a_model_that_does_not_load_stops_the_start_with_its_reason(home: Home, model_folder: Path) -> None:
+    err = mistake(home, "--model", str(model_folder))
+
+    first, second = err.splitlines()
+    assert first.startswith("tokenpost: worker-tiny could not start: ")
+    assert second == f"Its log is {home.log_file('worker-tiny')}"
+    assert "Traceback" not in err
+    assert not home.state_file.exists()
+
+
+def test_ctrl_c_while_a_model_loads_ends_everything_with_0(home: Home, model_folder: Path) -> None:
+    process = start(home, "--model", str(model_folder))
+    wait_until(lambda: len(psutil.Process(process.pid).children()) == 4, _LIMIT_S, "four children")
+    children = psutil.Process(process.pid).children(recursive=True)
+
+    process.send_signal(signal.SIGINT)
+
+    out, err = process.communicate(timeout=_LIMIT_S)
+    assert (process.returncode, err) == (0, "")
+    assert out.endswith("Stopped.\n")
+    assert not any(child.is_running() for child in children)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("2026-11-21T05:34Z [error ] worker_cannot_start   reason='no GPU: use cpu'", "no GPU: use cpu"),
+        ('2026-11-21T05:34Z [error ] worker_cannot_start   reason="it\'s gone"', "it's gone"),
+        ('{"reason": "no GPU", "event": "worker_cannot_start"}', "no GPU"),
+        ("tokenpost: TOKENPOST_PORT: must be a number", "TOKENPOST_PORT: must be a number"),
+        ("ImportError: no module", "ImportError: no module"),
+    ],
+)
+def test_the_last_words_of_a_log_are_the_reason(tmp_path: Path, line: str, words: str) -> None:
+    log = tmp_path / "a.log"
+    log.write_text(f"Traceback\n{line}\n\n")
+
+    assert last_words(log) == words
