@@ -1,0 +1,84 @@
+"""A platform as a user starts it: `tokenpost up` in a folder of its own, on a free port."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from tests.waiting import wait_until
+
+_START_LIMIT_S = 120.0
+_STOP_LIMIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """A running platform; `pid` is its supervisor's."""
+
+    home: Path
+    port: int
+    pid: int
+
+    @property
+    def root_url(self) -> str:
+        """The address of the API."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def base_url(self) -> str:
+        """What an SDK takes as base URL."""
+        return f"{self.root_url}/v1"
+
+    def command(self, *arguments: str) -> Any:  # Any: the shape is what the test asserts
+        """What `tokenpost ARGUMENTS --json` says about this platform."""
+        line = [sys.executable, "-m", "api.cli.main", *arguments, "--home", str(self.home), "--json"]
+        done = subprocess.run(line, capture_output=True, check=True, env=bare_environment(), timeout=60)
+        return json.loads(done.stdout)
+
+    def pids_of(self, role: str) -> list[int]:
+        """Process ids of everything that runs in this role."""
+        return [process["pid"] for process in self.command("ps") if process["role"] == role and process["pid"]]
+
+    def is_ready(self) -> bool:
+        """Whether a job would run now."""
+        with contextlib.suppress(httpx2.HTTPError):
+            return httpx2.get(f"{self.root_url}/readyz", trust_env=False, timeout=5).status_code == 200
+        return False
+
+
+def bare_environment() -> dict[str, str]:
+    """The environment without settings of whoever runs the tests."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TOKENPOST_")}
+
+
+@contextlib.contextmanager
+def running_platform(home: Path, *arguments: str) -> Iterator[Platform]:
+    """A platform that is ready; everything of it is gone afterwards."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    line = [sys.executable, "-m", "api.cli.main", "up", "--home", str(home), "--port", str(port), *arguments]
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "screen.txt").open("wb") as screen:
+        process = subprocess.Popen(line, stdout=screen, stderr=subprocess.STDOUT, env=bare_environment())
+        platform = Platform(home=home, port=port, pid=process.pid)
+        try:
+            wait_until(lambda: _checked(process, home) and platform.is_ready(), _START_LIMIT_S, "a ready platform")
+            yield platform
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(_STOP_LIMIT_S)
+
+
+def _checked(process: subprocess.Popen[bytes], home: Path) -> bool:
+    assert process.poll() is None, (home / "screen.txt").read_text()
+    return True
