@@ -91,6 +91,11 @@ class Relay:
 
     # --- readers ---
 
+    @property
+    def num_readers(self) -> int:
+        """How many streams and calls wait for entries."""
+        return sum(map(len, self._readers.values()))
+
     def subscribe(self, job_id: str, *, is_new: bool = False) -> Subscription:
         """A reader of the job's log from its beginning; give it back with `unsubscribe`.
 

@@ -191,12 +191,11 @@ def list_unended(redis: Redis, job_ids: Sequence[str]) -> list[str]:
 
 
 def seal(redis: Redis, job_id: str, *, ttl_s: int = 60) -> None:
-    """Empty the log of a job that was erased while it ran; call it after `append_end`.
+    """Leave only the END in the log of a job that was erased while it ran; call it after `append_end`.
 
-    A deleted log would be begun anew by a worker that has not heard of it yet; an emptied one still refuses what is
-    older than its END.
+    A deleted log would be begun anew by a worker that has not heard of it yet; this one shuts that worker out.
     """
-    redis.xtrim(log_key(job_id), maxlen=0, approximate=False)
+    redis.xtrim(log_key(job_id), maxlen=1, approximate=False)
     redis.expire(log_key(job_id), ttl_s)
 
 

@@ -51,10 +51,10 @@ class FakeWorker:
         self.pauses_at: int | None = None
         self.is_silent_at_the_end = False
         self.go = threading.Event()
-        self.num_claimed = 0
+        self.num_claimed = self.num_finished = 0
         self._redis_url = redis_url
-        self._database = Database(database_url)
-        self._writer = Writer(self._database)
+        self.database = Database(database_url)
+        self._writer = Writer(self.database)
         self._redis = connect(redis_url)
         self._log = LogWriter(self._redis, WORKER_ID)
         self._log_lock = threading.Lock()
@@ -97,7 +97,7 @@ class FakeWorker:
         self._threads.shutdown()
         self._writer.stop()
         self._redis.close()
-        self._database.dispose()
+        self.database.dispose()
 
     def _run(self) -> None:
         tickets = connect(self._redis_url)
@@ -116,6 +116,12 @@ class FakeWorker:
         tickets.close()
 
     def _work(self, job_id: str) -> None:
+        try:
+            self._run_job(job_id)
+        finally:
+            self.num_finished += 1
+
+    def _run_job(self, job_id: str) -> None:
         claim = self._write(lambda c: jobs.claim(c, job_id, WORKER_ID, datetime.now(UTC)))
         if claim is None:
             return
@@ -142,7 +148,7 @@ class FakeWorker:
     def _may_go_on(self, job_id: str) -> bool:
         """False as soon as the job is not ours any more."""
         while not self.go.wait(_POLL_S):
-            with self._database.connect() as c:
+            with self.database.connect() as c:
                 if not any(state.job_id == job_id for state in jobs.list_running_of(c, WORKER_ID)):
                     return False
         return True

@@ -49,20 +49,23 @@ def test_readers_of_a_running_job_see_the_same_bytes(
 ) -> None:
     worker.pauses_at = 4
     streams: dict[str, bytes] = {}
-    with serving(settings) as other, httpx2.Client(base_url=other.url, trust_env=False, timeout=20) as elsewhere:
-        with http.stream("POST", call.path, json={**call.body, "stream": True}) as answer:
-            job_id = answer.headers["x-job-id"]
-            wait_until(lambda: "Hello" in http.get(call.url_of(job_id)).text)
-            readers = [
-                threading.Thread(target=lambda: streams.__setitem__("here", _replayed(http, call, job_id))),
-                threading.Thread(target=lambda: streams.__setitem__("there", _replayed(elsewhere, call, job_id))),
-            ]
-            for reader in readers:
-                reader.start()
-            worker.go.set()
-            live = without_heartbeats(answer.read())
-            for reader in readers:
-                reader.join(20)
+    with (
+        serving(settings) as other,
+        httpx2.Client(base_url=other.url, trust_env=False, timeout=20) as elsewhere,
+        http.stream("POST", call.path, json={**call.body, "stream": True}) as answer,
+    ):
+        job_id = answer.headers["x-job-id"]
+        wait_until(lambda: "Hello" in http.get(call.url_of(job_id)).text)
+        readers = [
+            threading.Thread(target=lambda: streams.__setitem__("here", _replayed(http, call, job_id))),
+            threading.Thread(target=lambda: streams.__setitem__("there", _replayed(elsewhere, call, job_id))),
+        ]
+        for reader in readers:
+            reader.start()
+        worker.go.set()
+        live = without_heartbeats(answer.read())
+        for reader in readers:
+            reader.join(20)
 
     assert streams == {"here": live, "there": live}
 
