@@ -43,6 +43,11 @@ def spec(num_tokens: int, *, salt: int = 3, num_choices: int = 1, max_tokens: in
     return JobSpec(prompts=(prompt(num_tokens, salt=salt),), sampling=sampling, num_choices=num_choices)
 
 
+def bad_spec(mark: int) -> JobSpec:
+    """A job whose prompt is marked BREAKS_STEP or NOT_FINITE."""
+    return JobSpec(prompts=(prompt(5, mark=mark),), sampling=SamplingParams(max_tokens=10))
+
+
 def foretold(num_tokens: int, *, salt: int = 3, seed: int = 11) -> str:
     """The text that the fake model says to `prompt(num_tokens, salt=salt)`."""
     return "".join(f" w{_word(salt, seed, position)}" for position in range(num_tokens))

@@ -15,11 +15,17 @@ from workers.settings import WorkerSettings
 
 
 class FakeSettings(PlatformSettings):
-    """step_s, load_s: how long the fake model computes and loads; is_broken: whether it cannot be loaded."""
+    """How the fake model behaves.
+
+    step_s, load_s: how long it computes and loads
+    is_broken:      it cannot be loaded
+    is_unusable:    it does not recover from a broken step
+    """
 
     fake_step_s: float = Field(default=0.0, ge=0)
     fake_load_s: float = Field(default=0.0, ge=0)
     fake_is_broken: bool = False
+    fake_is_unusable: bool = False
 
 
 def load() -> Loaded:
@@ -28,7 +34,9 @@ def load() -> Loaded:
     time.sleep(settings.fake_load_s)
     if settings.fake_is_broken:
         raise RuntimeError("no such weights")
-    return harness.load(FakeRunner(settings.fake_step_s))
+    runner = FakeRunner(settings.fake_step_s)
+    runner.is_unusable = settings.fake_is_unusable
+    return harness.load(runner)
 
 
 logs.configure(LogSettings.read())

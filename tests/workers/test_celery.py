@@ -10,7 +10,7 @@ from storage import ids, jobs
 from storage.contract import JobStatus, WorkerStatus
 from storage.queue import TicketPublisher, queue_length
 from storage.writer import Writer
-from tests.fakes import foretold, spec
+from tests.fakes import BREAKS_STEP, bad_spec, foretold, spec
 from tests.services import running_redis
 from tests.waiting import wait_until
 from tests.workers.children import started, starting, tickets_to
@@ -208,6 +208,18 @@ def test_a_worker_that_ends_while_redis_is_away_still_gives_its_jobs_back(sqlite
             assert child.wait(20.0) == 0, child.log
         assert (ground.row(job_id).status, ground.row(job_id).lost_attempts) == (JobStatus.QUEUED, 0)
         ground.close()
+
+
+def test_a_worker_whose_engine_breaks_ends_with_a_failure(
+    ground: Ground, tickets: TicketPublisher, tmp_path: Path
+) -> None:
+    job_id = ground.put_job(bad_spec(BREAKS_STEP))
+    with started(ground, tmp_path, fake_is_unusable=True) as child:
+        tickets.send(job_id, MODEL)
+
+        assert child.wait(10.0) == 1, child.log
+        assert child.status() is WorkerStatus.DEAD
+    assert ground.row(job_id).status is JobStatus.QUEUED
 
 
 def test_the_cpu_worker_sweeps(ground: Ground, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from storage import jobs, models, workers
 from storage.contract import EntryKind, Failure, FinishReason, JobStatus, WorkerStatus
 from storage.log import LogWriter
-from tests.fakes import BREAKS_STEP, CARD, NOT_FINITE, FakeRunner, foretold, prompt, spec
+from tests.fakes import BREAKS_STEP, CARD, NOT_FINITE, FakeRunner, bad_spec, foretold, spec
 from tests.waiting import wait_until
 from tests.workers.harness import (
     Bench,
@@ -57,10 +57,7 @@ def test_a_job_that_reaches_its_limit_is_incomplete(ground: Ground, bench: Bench
 def test_a_bad_job_fails_alone(ground: Ground) -> None:
     with running(ground, runner=FakeRunner(step_s=0.002)) as bench:
         good = ground.put_job(spec(40))
-        bad = [
-            ground.put_job(spec(5).__class__(prompts=(prompt(5, mark=mark),), sampling=spec(5).sampling))
-            for mark in (BREAKS_STEP, NOT_FINITE)
-        ]
+        bad = [ground.put_job(bad_spec(mark)) for mark in (BREAKS_STEP, NOT_FINITE)]
         too_long = ground.put_job(spec(5, max_tokens=5000))
 
         tickets = [bench.submit(job_id) for job_id in (good, *bad, too_long)]
@@ -242,8 +239,7 @@ def test_a_broken_engine_ends_the_worker_and_frees_its_jobs(ground: Ground) -> N
         bench.submit(job_id)
         ground.wait_for_tokens(job_id, 2)
         runner.is_unusable = True
-        bad = ground.put_job(spec(5).__class__(prompts=(prompt(5, mark=BREAKS_STEP),), sampling=spec(5).sampling))
-        bench.submit(bad)
+        bench.submit(ground.put_job(bad_spec(BREAKS_STEP)))
 
         assert bench.was_fatal.wait(5.0)
         assert bench.process.num_live == 0
