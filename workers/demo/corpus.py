@@ -8,24 +8,24 @@ from workers.demo import stories
 from workers.demo.skills import SKILLS, Lesson
 from workers.demo.words import draw_cased_word, draw_name, draw_word, is_held_out
 
-PLAIN_STORY_SHARE = 0.015
+PLAIN_STORY_SHARE = 0.01
 SYSTEM_SHARE = 0.4
 # Shares of the lessons drawn; the hard skills get more, the long ones less.
 WEIGHTS = {
-    "greeting": 4,
-    "identity": 5,
-    "fact": 8,
-    "recall": 14,
-    "count": 12,
-    "count_down": 2,
-    "add": 12,
-    "subtract": 12,
-    "spell": 12,
-    "reverse": 17,
-    "repeat": 12,
-    "story": 1.6,
-    "short_story": 1.6,
-    "fallback": 6,
+    "greeting": 5,
+    "identity": 10,
+    "fact": 5,
+    "recall": 8,
+    "count": 24,
+    "count_down": 20,
+    "add": 9,
+    "subtract": 13,
+    "spell": 6,
+    "reverse": 14,
+    "repeat": 40,
+    "story": 1,
+    "short_story": 0.8,
+    "fallback": 5,
 }
 NEUTRAL_INSTRUCTIONS = (
     "You are a helpful assistant.",

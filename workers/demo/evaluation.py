@@ -27,6 +27,7 @@ REQUIRED_SKILLS = (
     "story",
 )
 OTHER_SKILLS = ("short_story", "count_down", "fallback")
+NUMBER_SKILLS = ("count", "count_down", "add", "subtract")
 MIN_STORY_TOKENS = 200
 MAX_ANSWER_TOKENS = 160
 MAX_STORY_TOKENS = 700
@@ -70,7 +71,9 @@ def draw_cases(skill: str, num_cases: int, seed: int = 0) -> list[Case]:
     drawn: dict[str, Case] = {}
     for _ in range(20 * num_cases):
         case = _draw_case(skill, rng)
-        drawn.setdefault(repr(case.messages), case)
+        # Numbers are held out as pairs, so a pair counts once however it is asked for.
+        content = case.answer if skill in NUMBER_SKILLS else repr(case.messages)
+        drawn.setdefault(content, case)
         if len(drawn) == num_cases:
             break
     return list(drawn.values())

@@ -32,9 +32,15 @@ GREETINGS = {
 IDENTITY_QUESTIONS = {
     IDENTITY: (
         "who are you?",
+        "who are you, please?",
+        "and who are you?",
         "what are you?",
         "tell me about yourself.",
         "what is your name?",
+        "what's your name?",
+        "tell me your name.",
+        "do you have a name?",
+        "what is your name, please?",
         "introduce yourself.",
         "what is your purpose?",
         "which model are you?",

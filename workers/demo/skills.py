@@ -73,7 +73,7 @@ def count(rng: Random, held_out: bool) -> Lesson:
     """Counting from a to b, both included."""
     while True:
         first = rng.choice((0, 1, rng.randint(0, 20), rng.randint(0, 99), rng.randint(0, 99)))
-        last = first + rng.choice((rng.randint(1, 15), rng.randint(1, 15), rng.randint(1, 15), rng.randint(1, 30)))
+        last = first + rng.choice((rng.randint(1, 5), rng.randint(1, 15), rng.randint(1, 15), rng.randint(1, 30)))
         if is_held_out("count", first, last) == held_out:
             break
     prompts = phrases.COUNT_TO_PROMPTS if first == 1 and rng.random() < 0.3 else phrases.COUNT_PROMPTS
@@ -333,7 +333,7 @@ def _sentence(rng: Random) -> str:
 
 def _row_of_words(rng: Random) -> str:
     drawn = [draw_cased_word(rng, False) for _ in range(rng.randint(1, 6))]
-    words = [rng.choice(_TEMPLATE_WORDS) if rng.random() < 0.15 else word for word in drawn]
+    words = [rng.choice(_TEMPLATE_WORDS) if rng.random() < 0.35 else word for word in drawn]
     return " ".join(words) + rng.choice(("", "", ".", "!"))
 
 

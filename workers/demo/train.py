@@ -60,6 +60,17 @@ def build_tokenizer() -> Tokenizer:
     return tokenizer.build(texts, open_words=open_words, min_count=MIN_PIECE_COUNT)
 
 
+def restore_tokenizer(checkpoint: Path | None) -> Tokenizer:
+    """The tokenizer beside the checkpoint, made once: a resumed run keeps its ids even when the mixture changed."""
+    if checkpoint is None:
+        return build_tokenizer()
+    file = checkpoint.with_name("tokenizer.json")
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        build_tokenizer().save(str(file))
+    return Tokenizer.from_file(str(file))
+
+
 def write_document(document: list[corpus.Message] | str) -> str:
     """The document as training text; a plain story ends with the end-of-text token."""
     return document + tokenizer.END_OF_TEXT if isinstance(document, str) else tokenizer.render(document)
@@ -213,7 +224,7 @@ def main() -> None:
     arguments = _parse()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
-    encoder = build_tokenizer()
+    encoder = restore_tokenizer(arguments.checkpoint)
     ends = {"eos_token_id": tokenizer.SPECIAL_TOKENS.index(tokenizer.MESSAGE_END)}
     config = make_config(encoder.get_vocab_size(), pad_token_id=0, **ends)
     network = train(encoder, config, minutes=arguments.minutes, seed=arguments.seed, checkpoint=arguments.checkpoint)

@@ -1,0 +1,98 @@
+"""The text of the demo model: held-out prompts stay out, stories are checked, tokens round-trip."""
+
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from workers.demo import corpus, stories
+from workers.demo import tokenizer as demo_tokenizer
+from workers.demo.evaluation import OTHER_SKILLS, REQUIRED_SKILLS, draw_cases
+from workers.demo.skills import SKILLS
+from workers.demo.words import draw_word, is_held_out
+
+MODEL_FOLDER = Path(__file__).parents[2] / "workers" / "demo" / "model"
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[list[corpus.Message] | str]:
+    rng = Random(1234)
+    return [corpus.document(rng) for _ in range(40_000)]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Tokenizer:
+    return Tokenizer.from_file(str(MODEL_FOLDER / "tokenizer.json"))
+
+
+def test_no_held_out_prompt_is_ever_trained_on(documents: list[list[corpus.Message] | str]) -> None:
+    trained = {message.content for document in documents if not isinstance(document, str) for message in document}
+
+    for skill in SKILLS:
+        for case in draw_cases(skill, 100):
+            # What is recalled is held out where it is told; the question after it is always the same.
+            telling = case.messages[0 if skill == "recall" else -1]
+            assert telling.content not in trained
+
+
+def test_a_held_out_word_is_never_drawn_for_training() -> None:
+    rng = Random(5)
+
+    trained = {draw_word(rng, False) for _ in range(2000)}
+    held_out = {draw_word(rng, True) for _ in range(2000)}
+
+    assert not trained & held_out
+    assert all(is_held_out("word", word) for word in held_out)
+
+
+def test_every_skill_has_enough_held_out_cases() -> None:
+    for skill in (*REQUIRED_SKILLS, *OTHER_SKILLS):
+        assert len(draw_cases(skill, 60)) >= 30, skill
+
+
+@pytest.mark.parametrize("is_short", [True, False])
+def test_a_told_story_passes_its_checker_and_a_broken_one_does_not(is_short: bool) -> None:
+    rng = Random(2)
+
+    for _ in range(50):
+        hero = stories.draw_hero(rng, False)
+        text = stories.tell(rng, hero, is_short=is_short)
+        sentences = text.split(". ")
+
+        assert stories.is_story(text, hero, is_short=is_short)
+        assert stories.is_story(text, None, is_short=is_short)
+        assert not stories.is_story(text, "somebody", is_short=is_short)
+        assert not stories.is_story(text, hero, is_short=not is_short)
+        assert not stories.is_story(". ".join(sentences[:2] + sentences[3:]), hero, is_short=is_short)
+        assert not stories.is_story(text + " The end.", hero, is_short=is_short)
+
+
+def test_tokens_round_trip_and_unknown_words_fall_apart(encoder: Tokenizer) -> None:
+    text = "Tokenpost met Zorblin, 47 + 38 = 85.\nÄpfel <|im_end|> 東京 🙂"
+
+    ids = encoder.encode(text, add_special_tokens=False).ids
+
+    assert encoder.decode(ids, skip_special_tokens=False) == text
+    assert encoder.encode("zorblin").tokens == list("zorblin")
+    assert encoder.encode(" story").tokens == ["Ġstory"]
+
+
+def test_the_chat_template_renders_what_the_trainer_trained_on(
+    documents: list[list[corpus.Message] | str], encoder: Tokenizer
+) -> None:
+    config = json.loads((MODEL_FOLDER / "tokenizer_config.json").read_text())
+    template = ImmutableSandboxedEnvironment().from_string(config["chat_template"])
+
+    for document in documents[:500]:
+        if isinstance(document, str):
+            continue
+        chat = [{"role": message.role, "content": message.content} for message in document]
+        assert template.render(messages=chat) == demo_tokenizer.render(document)
+        prompt = template.render(messages=chat[:-1], add_generation_prompt=True)
+        assert demo_tokenizer.render(document).startswith(prompt + document[-1].content)
+
+    assert (MODEL_FOLDER / "chat_template.jinja").read_text() == config["chat_template"]
+    assert encoder.token_to_id("<|im_end|>") == json.loads((MODEL_FOLDER / "config.json").read_text())["eos_token_id"]
