@@ -153,7 +153,7 @@ def _bearer_of(header: bytes | None) -> str:
 def _is_loopback(authority: bytes) -> bool:
     """Whether the host of `host[:port]` can only mean this machine; False for what is no host."""
     try:
-        name = urlsplit(b"//" + authority).hostname
+        name = None if b"@" in authority else urlsplit(b"//" + authority).hostname
         return name is not None and is_loopback_name(name.decode("ascii"))
     except ValueError:
         return False

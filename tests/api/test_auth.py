@@ -1,0 +1,175 @@
+"""Who is let in: everybody on this machine while there is no key, and then nobody without one."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import httpx2
+import openai
+import pytest
+
+from api.app import create_app
+from api.settings import ApiSettings
+from storage import keys
+from storage.database import Database
+from storage.errors import SettingInvalid
+from tests.api.examples import COMPLETION, RESPONSE
+from tests.api.fake_worker import FakeWorker
+from tests.api.server import Server, serving
+from tests.waiting import wait_until
+
+PEPPER = b"pepper"
+
+
+def _make_key(database: Database, owner: str, **fields: object) -> keys.NewKey:
+    with database.begin() as c:
+        return keys.create(c, owner, pepper=PEPPER, now=datetime.now(UTC), **fields)  # type: ignore[arg-type]
+
+
+def _bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def _start(settings: ApiSettings) -> None:
+    async def run() -> None:
+        app = create_app(settings)
+        async with app.router.lifespan_context(app):
+            pass
+
+    asyncio.run(run())
+
+
+def test_without_keys_any_key_is_the_local_owner(http: httpx2.Client) -> None:
+    job_id = RESPONSE.post(http, headers=_bearer("anything")).json()["id"]
+
+    assert http.get(RESPONSE.url_of(job_id)).status_code == 200
+
+
+def test_without_keys_only_loopback_names_are_answered(http: httpx2.Client) -> None:
+    for host in (
+        "localhost:8000",
+        "LOCALHOST",
+        "127.0.0.1",
+        "127.8.9.1:80",
+        "[::1]:8000",
+        "app.localhost",
+        "localhost.",
+    ):
+        assert http.get("/v1/models", headers={"host": host}).status_code == 200, host
+    for host in (
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example:8000",
+        "evil.example:80@localhost",
+        "10.0.0.1",
+        "2130706433",
+        "[::1",
+        "",
+    ):
+        answer = http.get("/v1/models", headers={"host": host})
+        assert answer.status_code == 403, host
+        assert answer.json()["error"]["code"] == "host_not_allowed"
+        assert answer.headers["x-request-id"]
+
+
+def test_without_keys_pages_of_other_sites_are_not_answered(http: httpx2.Client) -> None:
+    foreign = http.post("/v1/responses", json=RESPONSE.body, headers={"origin": "https://evil.example"})
+    opaque = http.post("/v1/responses", json=RESPONSE.body, headers={"origin": "null"})
+    own = http.post("/v1/responses", json=RESPONSE.body, headers={"origin": "http://localhost:3000"})
+
+    assert [foreign.status_code, opaque.status_code, own.status_code] == [403, 403, 200]
+
+
+def test_the_first_key_closes_the_door(http: httpx2.Client, sqlite_database: Database) -> None:
+    key = _make_key(sqlite_database, "alice")
+
+    wait_until(lambda: http.get("/v1/models").status_code == 401, 2.0)
+    refused = http.get("/v1/models", headers=_bearer("wrong"))
+    assert refused.status_code == 401
+    assert refused.json()["error"]["code"] == "invalid_api_key"
+    assert refused.headers["www-authenticate"] == "Bearer"
+    assert http.get("/v1/models", headers=_bearer(key.plaintext)).status_code == 200
+    assert http.get("/nowhere").status_code == 401
+    assert http.get("/healthz", headers={"host": "any.example"}).status_code == 200
+
+
+def test_a_new_key_is_known_at_once_and_a_revoked_one_forgotten_soon(
+    http: httpx2.Client, sqlite_database: Database
+) -> None:
+    _make_key(sqlite_database, "alice")
+    wait_until(lambda: http.get("/v1/models").status_code == 401, 2.0)
+
+    key = _make_key(sqlite_database, "bob")
+    assert http.get("/v1/models", headers=_bearer(key.plaintext)).status_code == 200
+
+    with sqlite_database.begin() as c:
+        keys.revoke(c, key.key_id, datetime.now(UTC))
+    wait_until(lambda: http.get("/v1/models", headers=_bearer(key.plaintext)).status_code == 401, 2.0)
+
+
+def test_a_key_ends_at_its_time(http: httpx2.Client, sqlite_database: Database) -> None:
+    key = _make_key(sqlite_database, "alice", expires_at=datetime.now(UTC) + timedelta(seconds=1))
+    assert http.get("/v1/models", headers=_bearer(key.plaintext)).status_code == 200
+
+    wait_until(lambda: http.get("/v1/models", headers=_bearer(key.plaintext)).status_code == 401, 3.0)
+
+
+def test_the_use_of_a_key_is_noted(http: httpx2.Client, sqlite_database: Database) -> None:
+    key = _make_key(sqlite_database, "alice")
+    wait_until(lambda: http.get("/v1/models").status_code == 401, 2.0)
+
+    http.get("/v1/models", headers=_bearer(key.plaintext))
+
+    def last_use() -> datetime | None:
+        with sqlite_database.connect() as c:
+            return keys.list_keys(c)[0].last_used_at
+
+    wait_until(last_use)
+
+
+def test_owners_do_not_find_each_others_jobs(server: Server, sqlite_database: Database) -> None:
+    alice, bob = (_make_key(sqlite_database, name).plaintext for name in ("alice", "bob"))
+
+    def sdk(key: str) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
+
+    with sdk(alice) as hers, sdk(bob) as his:
+        job_id = hers.responses.create(model="demo", input="Hi").id
+        for call in (his.responses.retrieve, his.responses.cancel, his.responses.delete):
+            with pytest.raises(openai.NotFoundError):
+                call(job_id)
+        with pytest.raises(openai.BadRequestError, match="not found") as refusal:
+            his.responses.create(model="demo", input="Go on", previous_response_id=job_id)
+        assert refusal.value.code == "previous_response_not_found"
+        assert hers.responses.retrieve(job_id).id == job_id
+
+
+def test_the_key_of_the_settings_is_the_first(settings: ApiSettings, worker: FakeWorker) -> None:
+    closed = settings.model_copy(update={"api_key": _secret("tp-first"), "host": "0.0.0.0"})
+    for _ in range(2):  # the second start finds the key that the first one made
+        with serving(closed) as server, httpx2.Client(base_url=server.url, trust_env=False) as http:
+            assert COMPLETION.post(http).status_code == 401
+            assert COMPLETION.post(http, headers=_bearer("tp-first")).status_code == 200
+            assert http.get("/v1/models", headers=_bearer("tp-first") | {"host": "any.example"}).status_code == 200
+
+
+def test_a_key_can_be_demanded_before_there_is_one(settings: ApiSettings, worker: FakeWorker) -> None:
+    with (
+        serving(settings.model_copy(update={"api_key_required": True})) as server,
+        httpx2.Client(base_url=server.url, trust_env=False) as http,
+    ):
+        assert http.get("/v1/models").status_code == 401
+        assert http.get("/v1/models", headers=_bearer("any")).status_code == 401
+
+
+def test_an_address_that_others_reach_needs_a_key(settings: ApiSettings) -> None:
+    with pytest.raises(SettingInvalid, match="TOKENPOST_API_KEY"):
+        _start(settings.model_copy(update={"host": "0.0.0.0"}))
+
+
+def test_a_first_key_needs_a_pepper(settings: ApiSettings) -> None:
+    with pytest.raises(SettingInvalid, match="TOKENPOST_PEPPER"):
+        _start(settings.model_copy(update={"api_key": _secret("tp-first"), "pepper": None}))
+
+
+def _secret(text: str):  # type: ignore[no-untyped-def]  # SecretStr
+    return ApiSettings(database_url="sqlite:////x", redis_url="unix:///x", api_key=text).api_key

@@ -1,0 +1,127 @@
+"""Redis or the database goes away, hangs and comes back."""
+
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from tests.api.examples import CHAT, RESPONSE, without_heartbeats
+from tests.api.fake_worker import FakeWorker
+from tests.api.server import Server
+from tests.services import RedisServer, running_redis
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis that may be killed."""
+    with running_redis(keeps_data=True) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """Its address."""
+    return redis_server.url
+
+
+@pytest.fixture
+def database_file(sqlite_url: str) -> str:
+    """The path of the SQLite file."""
+    return sqlite_url.removeprefix("sqlite:///")
+
+
+def test_a_stream_outlives_its_redis(
+    http: httpx2.Client, worker: FakeWorker, redis_server: RedisServer, server: Server
+) -> None:
+    worker.pauses_at = 4
+    with http.stream("POST", CHAT.path, json={**CHAT.body, "stream": True}) as answer:
+        url = CHAT.url_of(answer.headers["x-job-id"])
+        wait_until(lambda: "Hello" in http.get(url).text)
+        redis_server.kill()
+        wait_until(lambda: not _relay(server).is_connected)
+        redis_server.start()
+        worker.go.set()
+        live = without_heartbeats(answer.read())
+
+    assert live.endswith(b"data: [DONE]\n\n")
+    assert without_heartbeats(http.get(url, params={"stream": "true"}).content) == live
+
+
+def test_without_redis_background_jobs_are_taken_and_others_are_not(
+    http: httpx2.Client, worker: FakeWorker, redis_server: RedisServer, server: Server
+) -> None:
+    done = RESPONSE.post(http).json()["id"]
+    redis_server.kill()
+    wait_until(lambda: not _relay(server).is_connected)
+
+    started = time.monotonic()
+    refused = CHAT.post(http, stream=True)
+    queued = RESPONSE.post(http, background=True)
+    took_s = time.monotonic() - started
+
+    assert refused.status_code == 503
+    assert refused.json()["error"]["code"] == "storage_unavailable"
+    assert refused.headers["retry-after"]
+    assert queued.status_code == 200
+    assert took_s < 4
+    assert http.get(RESPONSE.url_of(queued.json()["id"])).json()["status"] == "queued"
+    assert http.get(RESPONSE.url_of(done)).json()["status"] == "completed"
+    assert b"response.completed" in http.get(RESPONSE.url_of(done), params={"stream": "true"}).content
+    not_ready = http.get("/readyz")
+    assert (not_ready.status_code, not_ready.json()["redis"]) == (503, "unavailable")
+
+
+def test_a_redis_that_hangs_is_noticed(
+    http: httpx2.Client, worker: FakeWorker, redis_server: RedisServer, server: Server
+) -> None:
+    redis_server.send_signal(signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        assert http.get("/readyz").json()["redis"] == "unavailable"
+        assert time.monotonic() - started < 4
+        wait_until(lambda: not _relay(server).is_connected, 8.0)
+    finally:
+        redis_server.send_signal(signal.SIGCONT)
+
+    wait_until(lambda: _relay(server).is_connected, 10.0)
+    assert RESPONSE.post(http).json()["status"] == "completed"
+
+
+def test_a_database_that_does_not_answer_is_a_503_in_time(
+    http: httpx2.Client, worker: FakeWorker, database_file: str
+) -> None:
+    with sqlite3.connect(database_file, isolation_level=None) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        started = time.monotonic()
+        answer = RESPONSE.post(http, background=True)
+        took_s = time.monotonic() - started
+        holder.execute("ROLLBACK")
+
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "storage_unavailable"
+    assert took_s < 4
+    # What was refused is not done after all.
+    assert RESPONSE.post(http).status_code == 200
+    with sqlite3.connect(database_file) as reader:
+        assert reader.execute("SELECT count(*) FROM job").fetchone() == (1,)
+
+
+def test_a_silent_stream_says_that_it_lives(http: httpx2.Client, worker: FakeWorker, server: Server) -> None:
+    worker.pauses_at = 3
+    _relay(server).heartbeat_s = 0.3
+    timer = threading.Timer(1.5, worker.go.set)
+    timer.start()
+
+    answer = CHAT.post(http, stream=True)
+
+    assert answer.content.count(b": ping\n\n") >= 1
+    assert answer.content.endswith(b"data: [DONE]\n\n")
+
+
+def _relay(server: Server):  # type: ignore[no-untyped-def]  # api.relay.Relay
+    return server.app.state.services.relay

@@ -1,0 +1,127 @@
+"""The order of entries at one reader, whatever arrives when."""
+
+import asyncio
+import random
+
+import pytest
+
+from api.subscription import Subscription
+from storage.contract import EntryKind, LogEntry
+from storage.errors import ShuttingDown
+from tests.protocol.examples import end, event, start, tokens
+
+LOG = [start(), *(tokens(seq, event(str(seq))) for seq in range(1, 6)), end(6)]
+
+
+async def _read_all(subscription: Subscription) -> list[LogEntry]:
+    """What is ready, without waiting for more."""
+    entries: list[LogEntry] = []
+    subscription.wake()
+    while batch := await subscription.next():
+        entries += batch
+        subscription.wake()
+    return entries
+
+
+async def test_published_entries_come_in_order_and_once() -> None:
+    subscription = Subscription("job")
+    for entry in LOG:
+        subscription.offer(entry)
+        subscription.offer(entry)
+
+    assert await _read_all(subscription) == LOG
+    assert subscription.is_ended
+
+
+async def test_a_missing_entry_is_a_gap_that_the_log_fills() -> None:
+    subscription = Subscription("job")
+    for entry in (LOG[0], LOG[1], LOG[3], LOG[4]):
+        subscription.offer(entry)
+    assert subscription.has_gap
+    assert subscription.position is None
+
+    subscription.is_filling = True
+    subscription.offer(LOG[5])
+    subscription.catch_up(LOG[:5])
+    subscription.finish_filling()
+    subscription.offer(LOG[6])
+
+    assert await _read_all(subscription) == LOG
+
+
+async def test_an_end_is_not_taken_over_a_gap() -> None:
+    subscription = Subscription("job")
+    subscription.offer(LOG[0])
+    subscription.offer(LOG[2])
+    subscription.offer(end(0, attempt=2))
+
+    assert not subscription.is_ended
+    assert subscription.has_gap
+
+
+async def test_an_attempt_that_is_over_is_not_heard() -> None:
+    subscription = Subscription("job")
+    story = [start(), tokens(1, event("a")), start(2), tokens(2, event("b"), attempt=2), end(3, attempt=2)]
+    for entry in (*story[:3], tokens(2, event("zombie")), *story[3:]):
+        subscription.offer(entry)
+
+    assert await _read_all(subscription) == story
+
+
+async def test_a_log_that_begins_anew_repeats_nothing() -> None:
+    subscription = Subscription("job")
+    for entry in LOG[:4]:
+        subscription.offer(entry)
+    for entry in (start(2), *(tokens(seq, event(str(seq)), attempt=2) for seq in range(1, 6)), end(6, attempt=2)):
+        subscription.offer(entry)
+
+    seqs = [entry.seq for entry in await _read_all(subscription) if entry.kind is EntryKind.TOKENS]
+    assert seqs == [1, 2, 3, 4, 5]
+
+
+async def test_a_row_concludes_what_a_lost_log_began() -> None:
+    subscription = Subscription("job")
+    for entry in (start(3), tokens(1, event("1"), attempt=3), tokens(5, event("5"), attempt=3)):
+        subscription.offer(entry)
+
+    subscription.conclude(LOG[1:])
+
+    assert [entry.seq for entry in await _read_all(subscription)] == [0, 1, 2, 3, 4, 5, 6]
+    assert subscription.is_ended
+
+
+async def test_any_mixture_of_live_and_log_gives_the_log() -> None:
+    chance = random.Random(3)
+    for _ in range(300):
+        subscription, written, entries = Subscription("job"), 0, list[LogEntry]()
+        while not subscription.is_ended:
+            if written < len(LOG):
+                written += 1
+                if chance.random() < 0.7:
+                    subscription.offer(LOG[written - 1])
+            if chance.random() < 0.4:
+                subscription.is_filling = True
+                place = subscription.position
+                snapshot = [entry for entry in LOG[:written] if place is None or (entry.attempt, entry.seq) > place]
+                if written < len(LOG) and chance.random() < 0.5:
+                    subscription.offer(LOG[written])
+                    written += 1
+                subscription.catch_up(snapshot)
+                subscription.finish_filling()
+            entries += await _read_all(subscription)
+        # A START that was missed is no gap: streams say nothing of it.
+        assert [entry for entry in entries if entry.kind is not EntryKind.START] == LOG[1:]
+
+
+async def test_a_reader_that_waits_is_woken_and_told_of_errors() -> None:
+    subscription = Subscription("job")
+    waiting = asyncio.create_task(subscription.next())
+    await asyncio.sleep(0)
+    subscription.wake()
+    assert await waiting == []
+
+    subscription.offer(LOG[0])
+    subscription.fail(ShuttingDown("bye"))
+    assert await subscription.next() == [LOG[0]]
+    with pytest.raises(ShuttingDown):
+        await subscription.next()
