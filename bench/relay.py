@@ -1,0 +1,171 @@
+"""The relay from PUBLISH to ready bytes: how many token events a second, and how long one takes.
+
+`python -m bench.relay [--events 200000]`: chat streams of 32 and 128 jobs in one API process, without HTTP clients.
+Another process publishes whole engine steps, one message each, as the log script does.
+"""
+
+import argparse
+import asyncio
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from api.catch_up import CatchUp
+from api.cli import redis_server
+from api.cli.home import Home
+from api.log_reader import LogReader
+from api.protocol.folds import fold_of
+from api.reading import Reader
+from api.relay import Relay
+from api.subscription import Subscription
+from storage.contract import EntryKind, FinishReason, JobHeader, JobKind, TokenEvent
+from storage.database import Database, migrate
+from storage.log import TOKENS_CHANNEL, encode_tokens
+from storage.redis import connect, connect_async
+
+SIZES = (32, 128)
+_STEP_S = 0.01
+_LATENCY_STEPS = 300
+
+
+@dataclass(slots=True)
+class Stream:
+    """One reader: what it made of its job's entries."""
+
+    num_bytes: int = 0
+    delays_s: list[float] = field(default_factory=list)
+
+
+def job_id_of(index: int) -> str:
+    """The id of a job of the bench."""
+    return f"chatcmpl-{index:032d}"
+
+
+def publish(url: str, num_jobs: int, num_steps: int, pause_s: float) -> None:
+    """Publish steps, each with one token for every job; the text of a slow step is the time of its publishing."""
+    redis = connect(url)
+    encode = msgspec.msgpack.Encoder().encode
+    job_ids = [job_id_of(index) for index in range(num_jobs)]
+
+    def blob(seq: int, text: str) -> bytes:
+        finish = FinishReason.STOP if seq == num_steps else None
+        data = encode_tokens([TokenEvent(choice=0, token_ids=(seq,), text=text, finish=finish)]).decode()
+        return encode(("bench", seq, [(job_id, 1, seq, int(EntryKind.TOKENS), data) for job_id in job_ids]))
+
+    ready = [] if pause_s else [blob(seq, " token") for seq in range(1, num_steps + 1)]
+    print(time.monotonic(), flush=True)
+    for message in ready:
+        redis.publish(TOKENS_CHANNEL, message)
+    if pause_s:
+        begin = time.monotonic()
+        for seq in range(1, num_steps + 1):
+            time.sleep(max(0.0, begin + seq * pause_s - time.monotonic()))
+            redis.publish(TOKENS_CHANNEL, blob(seq, f" {time.monotonic():.6f}"))
+    redis.close()
+
+
+async def read(relay: Relay, index: int, num_steps: int, stream: Stream, *, is_timed: bool) -> None:
+    """Make ready bytes of a job's entries, as a stream does, up to its last token."""
+    header = JobHeader(
+        job_id=job_id_of(index), kind=JobKind.CHAT, model="bench", created_at=1, request={"model": "bench"}, context={}
+    )
+    fold = fold_of(header)
+    subscription: Subscription = relay.subscribe(header.job_id, is_new=True)
+    seq = 0
+    while seq < num_steps:
+        entries = await subscription.next()
+        ready = b"".join([frame for entry in entries for frame in fold.feed(entry)])
+        stream.num_bytes += len(ready)
+        if entries:
+            seq = entries[-1].seq
+            if is_timed:
+                stream.delays_s += [time.monotonic() - float(entry.tokens[0].text) for entry in entries]
+    relay.unsubscribe(subscription)
+
+
+async def run(home: Home, num_jobs: int, num_steps: int, pause_s: float) -> tuple[float, float, list[Stream]]:
+    """Seconds from the first PUBLISH to the last ready byte, those of our CPU, and what each stream saw."""
+    database = Database(home.database_url)
+    redis, listener = connect_async(home.redis_url), connect_async(home.redis_url, socket_timeout_s=None)
+    reads = Reader(database, timeout_s=5)
+    relay = Relay(listener, CatchUp(LogReader(redis), reads))
+    await relay.start()
+    await relay.wait_connected(5)
+    streams = [Stream() for _ in range(num_jobs)]
+    readers = [
+        asyncio.create_task(read(relay, index, num_steps, stream, is_timed=pause_s > 0))
+        for index, stream in enumerate(streams)
+    ]
+    await asyncio.sleep(0)
+    command = [sys.executable, "-m", "bench.relay", "--publish", home.redis_url, str(num_jobs), str(num_steps)]
+    publisher = await asyncio.create_subprocess_exec(*command, str(pause_s), stdout=asyncio.subprocess.PIPE)
+    assert publisher.stdout is not None
+    began = float(await publisher.stdout.readline())
+    cpu_began = time.process_time()
+    await asyncio.gather(*readers)
+    took_s, cpu_s = time.monotonic() - began, time.process_time() - cpu_began
+    await publisher.wait()
+    await relay.stop()
+    await listener.aclose()
+    await redis.aclose()
+    reads.close()
+    database.dispose()
+    return took_s, cpu_s, streams
+
+
+def main() -> None:
+    """Measure and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=200_000, help="token events of the saturated runs")
+    parser.add_argument("--publish", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.publish:
+        url, num_jobs, num_steps, pause_s = options.publish
+        publish(url, int(num_jobs), int(num_steps), float(pause_s))
+        return
+    table = Table(title="relay: PUBLISH to ready bytes, one API process, no clients")
+    for heading in ("streams", "events/s", "CPU us/event", "MB/s", f"p50 ms at {1 / _STEP_S:.0f} steps/s", "p99 ms"):
+        table.add_column(heading, justify="right")
+    with tempfile.TemporaryDirectory(prefix="tokenpost-bench-", ignore_cleanup_errors=True) as name:
+        home = Home(path=Path(name))
+        home.create()
+        migrate(home.database_url)
+        server = subprocess.Popen(redis_server.server_command(redis_server.find_program(), home, 1024), stdout=-3)
+        try:
+            uvloop.run(redis_server.wait_until_ready(home.redis_url, 30))
+            for num_jobs in SIZES:
+                table.add_row(*_row(home, num_jobs, options.events // num_jobs))
+        finally:
+            server.terminate()
+            server.wait(30)
+    Console().print(table)
+
+
+def _row(home: Home, num_jobs: int, num_steps: int) -> list[str]:
+    took_s, cpu_s, streams = uvloop.run(run(home, num_jobs, num_steps, 0.0))
+    _, _, slow = uvloop.run(run(home, num_jobs, _LATENCY_STEPS, _STEP_S))
+    cuts = statistics.quantiles([1000 * delay_s for stream in slow for delay_s in stream.delays_s], n=100)
+    num_mb = sum(stream.num_bytes for stream in streams) / 1e6
+    num_events = num_jobs * num_steps
+    rate, cpu_us = num_events / took_s, 1e6 * cpu_s / num_events
+    return [
+        str(num_jobs),
+        f"{rate:,.0f}",
+        f"{cpu_us:.1f}",
+        f"{num_mb / took_s:.0f}",
+        f"{cuts[49]:.2f}",
+        f"{cuts[98]:.2f}",
+    ]
+
+
+if __name__ == "__main__":
+    main()
