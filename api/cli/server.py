@@ -1,6 +1,7 @@
 """The API's door: `python -m api.cli.server [FD]`, settings from TOKENPOST_*; FD is an inherited listening socket."""
 
 import asyncio
+import signal
 import socket
 import sys
 
@@ -71,11 +72,15 @@ def main(arguments: list[str]) -> None:
         _Server(config, app, settings.drain_grace_s).run(sockets=[sock])
 
 
+def _leave(*_: object) -> None:
+    """What is left to do at a signal: uvicorn has ended in order and raises it again for whoever listens."""
+    sys.exit(0)
+
+
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
     try:
         main(sys.argv[1:])
-    except KeyboardInterrupt:
-        # uvicorn has ended in order, and raises the signal again for whoever else listens: nobody does.
-        sys.exit(0)
     except PlatformError as error:
         sys.exit(f"tokenpost: {error.message}")
