@@ -26,8 +26,9 @@ help: ## list these commands
 up: $(VENV)/.installed ## install if needed, then run the whole platform on this machine
 	@$(BIN)/tokenpost up $(ARGS)
 
+# Processes of several tests share the cores; torch's threads must not spin while they wait for each other.
 test: $(VENV)/.installed-test ## run every test, starting what they need
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.installed-test ## format check, lint, types, import rules, then every test
 	$(BIN)/ruff format --check .
