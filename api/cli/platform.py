@@ -152,7 +152,6 @@ class Platform:
         words = {
             Role.API: f"Stopping: open streams may end{patience}",
             Role.GENERATION_WORKER: f"Stopping: running jobs may end{patience}",
-            Role.CPU_WORKER: "Stopping the CPU worker",
             Role.REDIS: "Stopping Redis",
         }
         self._screen.working(words[role])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from api.cli.child import Child, ChildSpec, Ended, Role, Tie
 
 # The API first, while the workers can still finish its streams; Redis last, while they can still say so.
-_STOP_ORDER = (Role.API, Role.GENERATION_WORKER, Role.CPU_WORKER, Role.REDIS)
+_STOP_ORDER = ((Role.API,), (Role.GENERATION_WORKER, Role.CPU_WORKER), (Role.REDIS,))
 
 
 class Supervisor:
@@ -33,12 +33,12 @@ class Supervisor:
         return child
 
     async def stop(self, before: Callable[[Role], None] = lambda role: None) -> None:
-        """End every process, role by role; returns when none is left. `before` hears of each role's turn."""
-        for role in _STOP_ORDER:
-            children = [child for child in self.children if child.spec.role is role]
+        """End every process in order; returns when none is left. `before` hears of each turn, by its first role."""
+        for roles in _STOP_ORDER:
+            children = [child for child in self.children if child.spec.role in roles]
             if not children:
                 continue
-            before(role)
+            before(roles[0])
             for child in children:
                 child.stop()
             await asyncio.wait([self._tasks[child.spec.name] for child in children])

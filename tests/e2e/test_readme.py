@@ -1,13 +1,14 @@
 """What the README and examples/ say works when it is pasted."""
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from api.cli.main import app
 from tests.e2e.platform import Platform, bare_environment
 
 ROOT = Path(__file__).parents[2]
@@ -95,8 +96,7 @@ def test_every_command_of_the_readme_exists() -> None:
     told = set(re.findall(r"tokenpost ((?:up|serve|worker|ps|doctor|jobs|models|keys|db)(?: [a-z]+)?)", README))
     groups = {"jobs", "models", "keys", "db"}
     for words in sorted({tuple(one.split()[: 1 + (one.split()[0] in groups)]) for one in told}):
-        asked = [sys.executable, "-m", "api.cli.main", *words, "--help"]
-        assert subprocess.run(asked, capture_output=True, check=False, env=dict(os.environ)).returncode == 0, words
+        assert CliRunner().invoke(app, [*words, "--help"]).exit_code == 0, words
 
 
 def test_every_example_is_told_in_its_readme() -> None:
