@@ -1,6 +1,7 @@
 """The API's door: `python -m api.cli.server [FD]`, settings from TOKENPOST_*; FD is an inherited listening socket."""
 
 import asyncio
+import gc
 import signal
 import socket
 import sys
@@ -68,8 +69,19 @@ def main(arguments: list[str]) -> None:
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=round(settings.drain_grace_s) + _PARTING_S,
     )
+    _spare_the_collector()
     with socket.socket(fileno=int(arguments[0])) if arguments else listen(settings.host, settings.port) as sock:
         _Server(config, app, settings.drain_grace_s).run(sockets=[sock])
+
+
+def _spare_the_collector() -> None:
+    """Let Python's collector look at what requests leave behind, not at all that was imported, and less often.
+
+    Measured with `bench.accept`: a sixth of the CPU of an accepted job.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _leave(*_: object) -> None:

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from api import stored
 from api.dependencies import Query, body_of, no_query, owner_of, services_of
 from api.errors import JOB_ID
+from api.lean_route import LeanRoute
 from api.protocol.chat import ChatRequest, MetadataUpdate
 from api.protocol.lists import deleted_object, list_object, messages_of, page_of
 from api.replies import json_reply
@@ -15,7 +16,7 @@ from api.views import view_of
 from storage import jobs
 from storage.contract import JobKind, Result
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=LeanRoute)
 
 
 @router.post("/v1/chat/completions")

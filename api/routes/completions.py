@@ -6,6 +6,7 @@ from starlette.responses import Response
 from api import stored
 from api.dependencies import Query, body_of, owner_of, services_of
 from api.errors import JOB_ID
+from api.lean_route import LeanRoute
 from api.protocol.completion_object import async_object
 from api.protocol.completions import CompletionRequest
 from api.protocol.lists import deleted_object
@@ -15,7 +16,7 @@ from api.submit import Order, submit
 from storage.contract import JobKind, JobStatus
 from storage.errors import InvalidRequest
 
-router = APIRouter(tags=["completions"])
+router = APIRouter(tags=["completions"], route_class=LeanRoute)
 
 
 @router.post("/v1/completions")

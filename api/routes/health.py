@@ -11,16 +11,17 @@ from starlette.responses import Response
 
 from api.dependencies import services_of
 from api.errors import envelope_of
+from api.lean_route import LeanRoute
 from api.replies import json_reply
 from api.services import Services
 from storage.errors import PlatformError, StorageUnavailable
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=LeanRoute)
 log = structlog.get_logger()
 
 
 @router.get("/healthz")
-async def healthz() -> Response:
+async def healthz(_: Request) -> Response:
     """The process lives."""
     return json_reply({"status": "ok"})
 

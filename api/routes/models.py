@@ -5,9 +5,10 @@ from starlette.responses import Response
 
 from api.catalogue import ModelEntry
 from api.dependencies import no_query, services_of
+from api.lean_route import LeanRoute
 from api.replies import json_reply
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=LeanRoute)
 
 
 @router.get("")

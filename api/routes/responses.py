@@ -6,6 +6,7 @@ from starlette.responses import Response
 from api import preferences, stored
 from api.dependencies import Query, body_of, owner_of, services_of
 from api.errors import JOB_ID
+from api.lean_route import LeanRoute
 from api.protocol.folds import object_of
 from api.protocol.items import input_items_of
 from api.protocol.lists import deleted_object, page_of
@@ -16,7 +17,7 @@ from api.submit import Order, find_previous, submit
 from storage.contract import JobKind
 from storage.errors import InvalidRequest, UnsupportedParameter
 
-router = APIRouter(prefix="/v1/responses", tags=["responses"])
+router = APIRouter(prefix="/v1/responses", tags=["responses"], route_class=LeanRoute)
 
 
 @router.post("")
