@@ -1,6 +1,6 @@
 """How many background jobs one API process accepts a second: each row committed before its 200 leaves.
 
-`python -m bench.accept [--jobs 20000] [--postgres URL]`: POST /v1/responses with a prompt of about 600 characters.
+`python -m bench.accept [--jobs 20000] [--words 36] [--postgres URL]`: POST /v1/responses with a prompt of some words.
 No worker runs; Redis only takes the tickets. The client shares this machine's processors with the API.
 """
 
@@ -42,7 +42,7 @@ _CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-_TEXT = "The quick brown fox jumps over the lazy dog while seventeen engineers measure how long it takes. " * 6
+_TEXT = "The quick brown fox jumps over the lazy dog while seventeen engineers measure how long it takes."
 
 
 @dataclass(slots=True)
@@ -94,9 +94,17 @@ class Caller(asyncio.Protocol):
         self._transport.write(self._request)
 
 
-async def measure(port: int, num_jobs: int, concurrency: int) -> tuple[float, list[float]]:
+def prompt_of(num_words: int) -> str:
+    """English of so many words."""
+    words = _TEXT.split()
+    return " ".join(words[index % len(words)] for index in range(num_words))
+
+
+async def measure(port: int, num_jobs: int, concurrency: int, num_words: int) -> tuple[float, list[float]]:
     """Jobs accepted a second, and every latency in seconds."""
-    body = json.dumps({"model": MODEL, "input": _TEXT, "background": True, "max_output_tokens": 64}).encode()
+    body = json.dumps(
+        {"model": MODEL, "input": prompt_of(num_words), "background": True, "max_output_tokens": 64}
+    ).encode()
     request = (
         b"POST /v1/responses HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
         b"authorization: Bearer none\r\naccept: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
@@ -179,19 +187,20 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=20000, help="at the highest concurrency; fewer below")
+    parser.add_argument("--words", type=int, default=36, help="length of the prompt")
     parser.add_argument("--postgres", metavar="URL", help="an empty database instead of SQLite")
     options = parser.parse_args()
-    table = Table(title="background jobs accepted by one API process")
+    table = Table(title=f"background jobs accepted by one API process, prompts of {options.words} words")
     for heading in ("at once", "jobs/s", "p50 ms", "p99 ms", "API CPU us/job"):
         table.add_column(heading, justify="right")
     with tempfile.TemporaryDirectory(prefix="tokenpost-bench-", ignore_cleanup_errors=True) as name:
         home = Home(path=Path(name))
         with serving(home, options.postgres or home.database_url) as (port, process):
-            uvloop.run(measure(port, 500, 16))
+            uvloop.run(measure(port, 500, 16, options.words))
             for concurrency in CONCURRENCY:
                 num_jobs = max(500, options.jobs * concurrency // CONCURRENCY[-1])
                 before = sum(process.cpu_times()[:2])
-                rate, latencies_s = uvloop.run(measure(port, num_jobs, concurrency))
+                rate, latencies_s = uvloop.run(measure(port, num_jobs, concurrency, options.words))
                 cpu_us = 1e6 * (sum(process.cpu_times()[:2]) - before) / num_jobs
                 cuts = statistics.quantiles(latencies_s, n=100)
                 table.add_row(

@@ -66,6 +66,8 @@ def main(arguments: list[str]) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        # Nothing here believes what a proxy says of its clients.
+        proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=round(settings.drain_grace_s) + _PARTING_S,
     )
