@@ -31,8 +31,9 @@ def walk(kind):
     for child in kind.__subclasses__():
         yield from walk(child)
 for kind in walk(BaseSettings):
-    for name in kind.model_fields:
-        print((kind.model_config.get("env_prefix") or "") + name)
+    for name, field in kind.model_fields.items():
+        default = field.default if isinstance(field.default, (bool, int, float, str)) else ""
+        print((kind.model_config.get("env_prefix") or "") + name, default, sep="\t")
 """
 
 
@@ -106,16 +107,23 @@ def test_every_dependency_is_pinned_to_one_public_version() -> None:
     assert names - pinned == set()
 
 
-def test_every_setting_is_told_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
-    rooms = "storage.settings", "api.settings", "api.cli.settings", "workers.settings"
+def test_every_setting_is_told_in_the_readme_with_its_default() -> None:
+    rooms = "storage.settings", "storage.logs", "api.settings", "api.cli.settings", "api.cli.server", "workers.settings"
     asked = subprocess.run(
         [sys.executable, "-c", _ALL_SETTINGS, *rooms], capture_output=True, text=True, check=True, cwd=ROOT
     )
+    default_by_name = dict(line.upper().split("\t") for line in asked.stdout.splitlines())
 
-    names = {name.upper() for name in asked.stdout.split()}
-    assert len(names) > 20
-    assert {name for name in names if f"`{name}`" not in readme} == set()
+    readme = (ROOT / "README.md").read_text()
+    told = dict(re.findall(r"^\| `(TOKENPOST_\w+)` \|[^|]*\| (?:`([^`]*)`)?", readme, re.MULTILINE))
+    assert len(told) > 30
+    assert {name for name in default_by_name if f"`{name}`" not in readme} == set()
+    wrong = {
+        name: (default_by_name[name], shown)
+        for name, shown in told.items()
+        if shown and default_by_name.get(name) and shown.upper() != default_by_name[name].removesuffix(".0")
+    }
+    assert wrong == {}
 
 
 def test_nothing_tells_of_the_machine_it_was_written_on() -> None:

@@ -53,7 +53,6 @@ class Platform:
         self._stop_asked = asyncio.Event()
         self._start_failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_started = False
-        self._is_stopping = False
         self._early_deaths = 0
         self._started_at = time.time()
         self._errands: set[asyncio.Task[None]] = set()
@@ -65,7 +64,9 @@ class Platform:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._on_signal)
+            # Under nohup a hang-up is ignored, and shall be.
+            if signal.getsignal(number) is not signal.SIG_IGN or number is not signal.SIGHUP:
+                loop.add_signal_handler(number, self._on_signal)
         try:
             starting = asyncio.create_task(self._start(program))
             if await self._raced(starting, self._start_failure):
@@ -134,7 +135,6 @@ class Platform:
         raise StartFailed(f"the API does not answer; its log is {log}")
 
     async def _stop(self) -> None:
-        self._is_stopping = True
         # Whoever connects from now on is refused rather than left waiting.
         self._listener.close()
         await self._supervisor.stop(before=self._tell_stop)
@@ -201,7 +201,11 @@ class Platform:
             redis_url=self._serving.place.redis_url,
             processes=[process_state(child) for child in children],
         )
-        write_state(self._serving.place.home, state)
+        try:
+            write_state(self._serving.place.home, state)
+        except OSError as error:
+            # A full disk blinds `tokenpost ps`; it must not end what runs.
+            self._screen.note(f"could not write {error.filename}: {error.strerror}", utc_now())
 
 
 def _database_title(url: str) -> str:
