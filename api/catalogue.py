@@ -82,6 +82,11 @@ class Catalogue:
             raise ModelUnavailable(f"The model '{model}' is still being loaded. Please try again in a while.")
         raise ModelNotFound(f"The model '{model}' does not exist or you do not have access to it.", param="model")
 
+    async def renewed(self, entry: ModelEntry) -> ModelEntry:
+        """The same model as it is at this moment."""
+        await self._refresher.renew()
+        return self._entries.get(entry.model, entry)
+
     async def tools_of(self, entry: ModelEntry) -> PromptTools:
         """The model's tokenizer and template, built once for each card."""
         tools = self._tools.get(entry.card_digest)

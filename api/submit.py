@@ -76,6 +76,8 @@ async def submit(services: Services, order: Order) -> Submitted:
 
 async def _refuse_if_nobody_works(services: Services, entry: ModelEntry) -> None:
     if entry.status is ModelStatus.OFFLINE:
+        entry = await services.catalogue.renewed(entry)
+    if entry.status is ModelStatus.OFFLINE:
         raise ModelUnavailable(
             f"No worker of the model '{entry.model}' is alive. Please try again later, or send the request in "
             "background: then it is queued."

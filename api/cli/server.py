@@ -43,6 +43,11 @@ class _Server(uvicorn.Server):
         self._app = app
         self._drain_grace_s = drain_grace_s
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, within the application's life: what is wrong at its start is raised, not printed in full."""
+        async with self._app.router.lifespan_context(self._app):
+            await super().serve(sockets)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, with the streams' grace cut short at its end."""
         cut = asyncio.get_running_loop().call_later(self._drain_grace_s, begin_shutdown, self._app)
@@ -62,7 +67,8 @@ def main(arguments: list[str]) -> None:
         # httptools takes one header of 64 MB and blocks on it; h11 refuses.
         http="h11",
         ws="none",
-        lifespan="on",
+        # `_Server.serve` sees to it.
+        lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api import preferences, stored
-from api.dependencies import Query, body_of, owner_of, services_of
+from api.dependencies import Query, body_of, no_query, owner_of, services_of
 from api.errors import JOB_ID
 from api.lean_route import LeanRoute
 from api.protocol.folds import object_of
@@ -23,6 +23,7 @@ router = APIRouter(prefix="/v1/responses", tags=["responses"], route_class=LeanR
 @router.post("")
 async def create(request: Request) -> Response:
     """Create a response: blocking, as a stream, in the background, or as a stream of a background job."""
+    no_query(request)
     services, body = services_of(request), await body_of(request)
     wanted = ResponseRequest.parse(body)
     preference = preferences.parse(request.headers.get("prefer"))
@@ -50,6 +51,7 @@ async def create(request: Request) -> Response:
 @router.post("/input_tokens")
 async def count_tokens(request: Request) -> Response:
     """Count the tokens that a request's prompt would have."""
+    no_query(request)
     services, body = services_of(request), await body_of(request)
     wanted = InputTokensRequest.parse(body)
     tools = await services.catalogue.tools_of(await services.catalogue.get(wanted.model))

@@ -79,6 +79,7 @@ def test_unknown_paths_methods_and_formats_speak_the_envelope(http: httpx2.Clien
     assert _error(http.post("/v1/responses", content=b"{}", headers=text), 415)["code"] == "unsupported_media_type"
     packed = {"content-type": "application/json", "content-encoding": "gzip"}
     assert _error(http.post("/v1/responses", content=b"{}", headers=packed), 415)
+    assert _error(http.post("/v1/responses?stream=true", json=RESPONSE.body), 400)["param"] == "stream"
     assert http.get("/openapi.json").status_code == 200
 
 

@@ -1,0 +1,91 @@
+"""What is known of models: from rows, a moment old at most."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from api.catalogue import Catalogue
+from api.reading import Reader
+from storage import models, workers
+from storage.contract import ModelCard, ModelStatus, WorkerStatus
+from storage.database import Database
+from storage.errors import ModelNotFound, ModelUnavailable
+from tests.protocol.examples import card
+from tests.waiting import wait_until_async
+
+
+@pytest.fixture
+async def catalogue(database: Database) -> AsyncIterator[Catalogue]:
+    """A running catalogue."""
+    reads = Reader(database, timeout_s=5)
+    running = Catalogue(reads, lease_s=6, refresh_s=0.05)
+    await running.start()
+    yield running
+    await running.stop()
+    reads.close()
+
+
+def _register(database: Database, status: WorkerStatus, card_: ModelCard | None = None) -> None:
+    now = datetime.now(UTC)
+    new = workers.NewWorker(worker_id="w", model="demo", pid=1, host="h", device="cpu", dtype="float32", slots=1)
+    with database.begin() as c:
+        workers.register(c, new, now)
+        workers.set_status(c, "w", status, now)
+        if card_ is not None:
+            models.put_card(c, card_, now)
+
+
+async def test_a_model_that_nobody_served_is_not_found(catalogue: Catalogue) -> None:
+    with pytest.raises(ModelNotFound):
+        await catalogue.get("demo")
+
+
+async def test_a_model_that_is_loaded_for_the_first_time_is_not_there_yet(
+    catalogue: Catalogue, database: Database
+) -> None:
+    _register(database, WorkerStatus.LOADING)
+
+    with pytest.raises(ModelUnavailable, match="being loaded"):
+        await catalogue.get("demo")
+    assert catalogue.entries == []
+
+
+async def test_a_model_that_was_just_registered_is_found_at_once(catalogue: Catalogue, database: Database) -> None:
+    _register(database, WorkerStatus.READY, card())
+
+    entry = await catalogue.get("demo")
+
+    assert entry.status is ModelStatus.READY
+    assert catalogue.is_ready
+    assert (await catalogue.tools_of(entry)).context_length == 1000
+    assert await catalogue.tools_of(entry) is await catalogue.tools_of(entry)
+
+
+async def test_a_new_card_brings_new_tools(catalogue: Catalogue, database: Database) -> None:
+    _register(database, WorkerStatus.READY, card())
+    old = await catalogue.tools_of(await catalogue.get("demo"))
+
+    with database.begin() as c:
+        models.put_card(c, msgspec.structs.replace(card(), context_length=77), datetime.now(UTC))
+
+    async def is_new() -> bool:
+        return (await catalogue.get("demo")).context_length == 77
+
+    await wait_until_async(is_new)
+    new = await catalogue.tools_of(await catalogue.get("demo"))
+    assert (old.context_length, new.context_length) == (1000, 77)
+
+
+async def test_a_model_without_a_live_worker_is_offline_and_its_tools_still_work(
+    catalogue: Catalogue, database: Database
+) -> None:
+    _register(database, WorkerStatus.READY, card())
+    with database.begin() as c:
+        workers.mark_dead(c, "w")
+
+    entry = await catalogue.get("demo")
+
+    assert entry.status is ModelStatus.OFFLINE
+    assert (await catalogue.tools_of(entry)).encode_prompt("Hi")
