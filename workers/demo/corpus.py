@@ -12,19 +12,19 @@ PLAIN_STORY_SHARE = 0.01
 SYSTEM_SHARE = 0.4
 # Shares of the lessons drawn; the hard skills get more, the long ones less.
 WEIGHTS = {
-    "greeting": 5,
-    "identity": 10,
-    "fact": 5,
-    "recall": 8,
-    "count": 24,
-    "count_down": 20,
-    "add": 9,
-    "subtract": 13,
-    "spell": 6,
-    "reverse": 14,
-    "repeat": 40,
-    "story": 1,
-    "short_story": 0.8,
+    "greeting": 6,
+    "identity": 6,
+    "fact": 6,
+    "recall": 9,
+    "count": 18,
+    "count_down": 12,
+    "add": 12,
+    "subtract": 15,
+    "spell": 9,
+    "reverse": 24,
+    "repeat": 24,
+    "story": 1.3,
+    "short_story": 1,
     "fallback": 5,
 }
 NEUTRAL_INSTRUCTIONS = (

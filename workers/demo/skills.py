@@ -130,7 +130,7 @@ def reverse(rng: Random, held_out: bool) -> Lesson:
 def repeat(rng: Random, held_out: bool) -> Lesson:
     """A sentence or a row of words, said again exactly."""
     while True:
-        text = _row_of_words(rng) if rng.random() < 0.4 else _sentence(rng)
+        text = _row_of_words(rng, is_drill=not held_out) if rng.random() < 0.4 else _sentence(rng)
         if is_held_out("repeat", text.lower()) == held_out:
             return [Turn(user=rng.choice(phrases.REPEAT_PROMPTS).format(s=text), answer=text)]
 
@@ -331,9 +331,12 @@ def _sentence(rng: Random) -> str:
     return " ".join(parts) + rng.choice((".", ".", "!", "?", ""))
 
 
-def _row_of_words(rng: Random) -> str:
+def _row_of_words(rng: Random, *, is_drill: bool) -> str:
+    if is_drill and rng.random() < 0.6:
+        # Each template word is a token of its own, and every one must be seen often before it is copied.
+        return " ".join(rng.choices(_TEMPLATE_WORDS, k=rng.randint(1, 20)))
     drawn = [draw_cased_word(rng, False) for _ in range(rng.randint(1, 6))]
-    words = [rng.choice(_TEMPLATE_WORDS) if rng.random() < 0.35 else word for word in drawn]
+    words = [rng.choice(_TEMPLATE_WORDS) if rng.random() < 0.25 else word for word in drawn]
     return " ".join(words) + rng.choice(("", "", ".", "!"))
 
 
