@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import FastAPI
 
 from api import errors
+from api.interface import describe
 from api.middleware import RequestFrame
 from api.routes import chat, completions, health, models, responses
 from api.services import Services, running
@@ -28,6 +29,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(RequestFrame)
     for room in (responses, chat, completions, models, health):
         app.include_router(room.router)
+    describe(app)
     return app
 
 

@@ -45,7 +45,9 @@ class Relay:
         """
         self._listener = listener
         self._catch_up = catch_up
-        self._tick_s, self._silence_s, self.heartbeat_s = tick_s, silence_s, heartbeat_s
+        self._tick_s = tick_s
+        self.silence_s = silence_s
+        self.heartbeat_s = heartbeat_s
         self._readers: dict[str, list[Subscription]] = {}
         self._is_connected = asyncio.Event()
         self._connection: Connection | None = None
@@ -207,7 +209,7 @@ class Relay:
                 if now - one.spoken_at >= self.heartbeat_s:
                     one.spoken_at = now
                     one.wake()
-                if now - one.touched_at >= self._silence_s and not one.is_ended and not one.is_filling:
+                if now - one.touched_at >= self.silence_s and not one.is_ended and not one.is_filling:
                     one.touched_at = now
                     silent.append(one)
         if silent:

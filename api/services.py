@@ -1,5 +1,6 @@
 """Everything that an API process keeps open, started and stopped in order."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -23,8 +24,6 @@ from storage.redis import connect, connect_async
 from storage.writer import Writer
 
 T = TypeVar("T")
-# A thread gives the writer so long.
-_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +48,7 @@ class Services:
     def write(self, operation: Callable[[Connection], T]) -> T:
         """What the operation returned, after its commit; for threads, never on the event loop."""
         try:
-            return self.writer.submit(operation).result(_PATIENCE_S)
+            return self.writer.submit(operation).result(self.settings.storage_timeout_s)
         except TimeoutError as error:
             raise StorageUnavailable("the database did not answer in time") from error
 
@@ -72,9 +71,9 @@ async def running(settings: ApiSettings) -> AsyncIterator[Services]:
         if not await services.reads.ask(lambda _: is_current(database)):
             raise SettingInvalid("TOKENPOST_DATABASE_URL: its tables are of another version; run: tokenpost db upgrade")
         services.writer.start()
-        stack.callback(services.writer.stop)
+        stack.push_async_callback(asyncio.to_thread, services.writer.stop)
         services.tickets.start()
-        stack.callback(services.tickets.stop)
+        stack.push_async_callback(asyncio.to_thread, services.tickets.stop)
         for part in (services.keyring, services.catalogue, services.relay):
             stack.push_async_callback(part.stop)
             await part.start()

@@ -80,7 +80,17 @@ def test_unknown_paths_methods_and_formats_speak_the_envelope(http: httpx2.Clien
     packed = {"content-type": "application/json", "content-encoding": "gzip"}
     assert _error(http.post("/v1/responses", content=b"{}", headers=packed), 415)
     assert _error(http.post("/v1/responses?stream=true", json=RESPONSE.body), 400)["param"] == "stream"
-    assert http.get("/openapi.json").status_code == 200
+
+
+def test_the_interface_is_described_with_its_bodies_and_errors(http: httpx2.Client) -> None:
+    schema = http.get("/openapi.json").json()
+
+    create = schema["paths"]["/v1/responses"]["post"]
+    body = create["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    assert schema["components"]["schemas"][body]["additionalProperties"] is False
+    assert "input" in schema["components"]["schemas"][body]["properties"]
+    assert "422" not in create["responses"]
+    assert "default" in create["responses"]
 
 
 @pytest.mark.parametrize("is_chunked", [False, True], ids=["announced", "chunked"])

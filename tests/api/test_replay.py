@@ -10,8 +10,14 @@ from api.settings import ApiSettings
 from storage.log import log_key
 from tests.api.examples import CALLS, NAMES, Call, frames_of, without_heartbeats
 from tests.api.fake_worker import FakeWorker
-from tests.api.server import serving
+from tests.api.server import Server, serving
 from tests.waiting import wait_until
+
+
+@pytest.fixture(autouse=True)
+def impatient_relay(server: Server) -> None:
+    """Looks after silent streams sooner than after two seconds."""
+    server.app.state.services.relay.silence_s = 0.2
 
 
 def _streamed(http: httpx2.Client, call: Call, **fields: object) -> tuple[str, bytes]:
