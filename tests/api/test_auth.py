@@ -126,8 +126,9 @@ def test_the_use_of_a_key_is_noted(http: httpx2.Client, sqlite_database: Databas
     wait_until(last_use)
 
 
-def test_owners_do_not_find_each_others_jobs(server: Server, sqlite_database: Database) -> None:
+def test_owners_do_not_find_each_others_jobs(server: Server, http: httpx2.Client, sqlite_database: Database) -> None:
     alice, bob = (_make_key(sqlite_database, name).plaintext for name in ("alice", "bob"))
+    wait_until(lambda: http.get("/v1/models").status_code == 401, 2.0)
 
     def sdk(key: str) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
