@@ -13,9 +13,10 @@ from storage.errors import SettingInvalid
 from storage.settings import PlatformSettings, normalise_database_url
 
 DEFAULT_HOME = Path("~/.tokenpost")
-# Torch's threads meet after every operation. Threads that spin while they wait take the core from the one that is
-# waited for as soon as anything else runs, here the API and Redis: steps of 5 ms became 100 ms (bench/README.md).
-_FOR_CHILDREN = {"OMP_WAIT_POLICY": "passive"}
+# Torch's threads meet after every operation. Spinning for ever while they wait takes the core from the one that is
+# waited for as soon as anything else runs; not spinning at all halves the speed of an idle machine (bench/README.md).
+_SPINS = {"GOMP_SPINCOUNT": "10000"}
+_SPIN_NAMES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 _PER_WORKER = ("TOKENPOST_MODEL", "TOKENPOST_SERVED_NAME", "TOKENPOST_WORKER_ID")
 
 
@@ -91,4 +92,5 @@ def read_pepper(settings: CliSettings, home: Home) -> bytes:
 
 def inherited_environment() -> dict[str, str]:
     """This process' environment for a child, without what is said to each generation worker apart."""
-    return _FOR_CHILDREN | {name: value for name, value in os.environ.items() if name not in _PER_WORKER}
+    own = {name: value for name, value in os.environ.items() if name not in _PER_WORKER}
+    return own if any(name in own for name in _SPIN_NAMES) else own | _SPINS
