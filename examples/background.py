@@ -11,7 +11,7 @@ client = OpenAI(
 )
 model = os.environ.get("TOKENPOST_MODEL", "demo")
 
-job = client.responses.create(model=model, input="Tell me a story.", background=True)
+job = client.responses.create(model=model, input="Tell me a story about a fox.", background=True)
 print("posted", job.id, job.status)
 while job.status in ("queued", "in_progress"):
     time.sleep(0.2)
@@ -19,5 +19,5 @@ while job.status in ("queued", "in_progress"):
     print(job.status, len(job.output_text), "characters so far")
 print(job.output_text)
 
-unwanted = client.responses.create(model=model, input="Tell me a story.", background=True)
+unwanted = client.responses.create(model=model, input="Tell me a story about a fox.", background=True)
 print(client.responses.cancel(unwanted.id).status)

@@ -11,7 +11,7 @@ client = OpenAI(
 model = os.environ.get("TOKENPOST_MODEL", "demo")
 
 job_id, last, text = "", -1, ""
-for event in client.responses.create(model=model, input="Tell me a story.", background=True, stream=True):
+for event in client.responses.create(model=model, input="Tell me a story about a fox.", background=True, stream=True):
     last = event.sequence_number
     if event.type == "response.created":
         job_id = event.response.id

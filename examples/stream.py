@@ -10,7 +10,7 @@ client = OpenAI(
 )
 model = os.environ.get("TOKENPOST_MODEL", "demo")
 
-with client.responses.stream(model=model, input="Tell me a story.") as stream:
+with client.responses.stream(model=model, input="Tell me a story about a fox.") as stream:
     for event in stream:
         if event.type == "response.output_text.delta":
             print(event.delta, end="", flush=True)
