@@ -79,6 +79,7 @@ async def update(request: Request, completion_id: str) -> Response:
 @router.delete("/v1/chat/completions/{completion_id}")
 async def delete(request: Request, completion_id: str) -> Response:
     """Stop and erase a chat completion."""
+    no_query(request)
     services, owner = services_of(request), owner_of(request)
     await stored.erase(services, completion_id, owner, JobKind.CHAT)
     return json_reply(deleted_object(JobKind.CHAT, completion_id))

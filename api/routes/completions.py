@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api import stored
-from api.dependencies import Query, body_of, owner_of, services_of
+from api.dependencies import body_of, no_query, owner_of, services_of
 from api.errors import JOB_ID
 from api.lean_route import LeanRoute
 from api.protocol.completion_object import async_object
@@ -43,6 +43,7 @@ async def retrieve(request: Request, completion_id: str) -> Response:
 @router.delete("/v1/async/completions/{completion_id}")
 async def delete(request: Request, completion_id: str) -> Response:
     """Stop and erase a completion."""
+    no_query(request)
     services, owner = services_of(request), owner_of(request)
     await stored.erase(services, completion_id, owner, JobKind.COMPLETION)
     return json_reply(deleted_object(JobKind.COMPLETION, completion_id))
@@ -51,6 +52,7 @@ async def delete(request: Request, completion_id: str) -> Response:
 @router.post("/v1/async/completions")
 async def create_async(request: Request) -> Response:
     """Create a completion as a background job and answer at once."""
+    no_query(request)
     body = await body_of(request)
     wanted = CompletionRequest.parse(body)
     if wanted.stream:
@@ -71,7 +73,7 @@ async def create_async(request: Request) -> Response:
 @router.get("/v1/async/completions/{completion_id}")
 async def retrieve_async(request: Request, completion_id: str) -> Response:
     """Read a background completion: its state until it is done, then the completion."""
-    Query(request)
+    no_query(request)
     services = services_of(request)
     job = await stored.get_job(services, completion_id, owner_of(request), JobKind.COMPLETION)
     headers = {JOB_ID: completion_id}

@@ -78,6 +78,7 @@ async def retrieve(request: Request, response_id: str) -> Response:
 @router.delete("/{response_id}")
 async def delete(request: Request, response_id: str) -> Response:
     """Stop and erase a response."""
+    no_query(request)
     services, owner = services_of(request), owner_of(request)
     await stored.erase(services, response_id, owner, JobKind.RESPONSE)
     return json_reply(deleted_object(JobKind.RESPONSE, response_id))
@@ -86,6 +87,7 @@ async def delete(request: Request, response_id: str) -> Response:
 @router.post("/{response_id}/cancel")
 async def cancel(request: Request, response_id: str) -> Response:
     """Cancel a background response; a second time changes nothing."""
+    no_query(request)
     services, owner = services_of(request), owner_of(request)
     job = await stored.get_job(services, response_id, owner, JobKind.RESPONSE)
     job = await stored.cancel_response(services, job, owner)

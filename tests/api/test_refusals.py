@@ -68,6 +68,11 @@ def test_a_wrong_query_is_refused_by_name(http: httpx2.Client) -> None:
 
     for path, param in WRONG_QUERIES:
         assert _error(http.get(path.format(id=job_id)), 400)["param"] == param, path
+    for method, path in (("DELETE", "/v1/responses/{id}"), ("POST", "/v1/responses/{id}/cancel"),
+                         ("DELETE", "/v1/chat/completions/{id}"), ("DELETE", "/v1/async/completions/{id}"),
+                         ("POST", "/v1/async/completions")):  # fmt: skip
+        refused = http.request(method, path.format(id=job_id), params={"force": "true"})
+        assert _error(refused, 400)["param"] == "force", path
 
 
 def test_unknown_paths_methods_and_formats_speak_the_envelope(http: httpx2.Client) -> None:
