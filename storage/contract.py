@@ -43,20 +43,40 @@ class FinishReason(StrEnum):
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """How the next token is chosen and when a choice ends.
 
-    max_tokens:  limit of output tokens of each choice, >= 1
-    temperature: >= 0; under 0.01 is greedy
-    top_p:       (0, 1]
-    top_k:       0 is off
-    seed:        64 bits; with (position, token id) it fixes all sampling noise
-    stop:        strings that end a choice; they are not part of its text
+    max_tokens:         limit of output tokens of each choice, >= 0; 0 only reads the prompt
+    temperature:        >= 0; under 0.01 is greedy
+    top_p:              (0, 1]
+    top_k:              0 is off
+    min_p:              [0, 1): tokens less likely than this share of the likeliest are out; 0 is off
+    presence_penalty:   taken once from the logits of tokens that the output holds
+    frequency_penalty:  taken from the logits of tokens as often as the output holds them
+    repetition_penalty: > 0; divides positive and multiplies negative logits of tokens in prompt or output; 1 is off
+    logit_bias:         (token id, added to its logit), each id once
+    seed:               64 bits; with (position, token id) it fixes all sampling noise
+    stop:               strings that end a choice; they are not part of its text
+    stop_token_ids:     ids that end a choice, as its end-of-sequence ids do
+    ignore_eos:         whether end-of-sequence ids are tokens like others
+    min_tokens:         output tokens before which neither an end-of-sequence id nor a stop token id is drawn
+    logprobs:           alternatives told for each output token, 0-20, besides its own; None tells nothing
+    prompt_logprobs:    the same for each prompt token but the first
     """
 
     max_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int = 0
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    min_tokens: int = 0
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,16 +84,48 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     prompts:     [num_prompts][num_tokens] token ids, none empty
     num_choices: choices of each prompt; choice index = prompt index * num_choices + i
+    priority:    lower goes first in the engine; equal ones in order of arrival
     """
 
     prompts: tuple[tuple[int, ...], ...]
     sampling: SamplingParams
     num_choices: int = 1
+    priority: int = 0
 
     @property
     def total_choices(self) -> int:
         """Number of choices of the whole job."""
         return len(self.prompts) * self.num_choices
+
+
+class Candidate(msgspec.Struct, frozen=True, array_like=True):
+    """A token that could stand at a place, and the logarithm of its probability there.
+
+    data:    the token's own bytes, which need not be whole characters; empty for a special token without text
+    logprob: of the model's distribution, before temperature, filters, penalties and bias
+    """
+
+    token_id: int
+    data: bytes
+    logprob: float
+
+
+class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
+    """How likely the token at one place was, and the likeliest there, the likeliest first."""
+
+    chosen: Candidate
+    top: tuple[Candidate, ...] = ()
+
+
+class EventLogprobs(msgspec.Struct, frozen=True, array_like=True):
+    """Log probabilities that a token event carries where they were asked for.
+
+    tokens: one for each of the event's token ids
+    prompt: one for each prompt token but the first, on the choice's first event; empty elsewhere
+    """
+
+    tokens: tuple[TokenLogprobs, ...] = ()
+    prompt: tuple[TokenLogprobs, ...] = ()
 
 
 class TokenEvent(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -82,12 +134,14 @@ class TokenEvent(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     token_ids: new ids, the end-of-sequence id included
     text:      text that became certain in this step; may be empty (held back, or half a character)
     finish:    set on the choice's last event
+    logprobs:  None unless the job asked for them
     """
 
     choice: int
     token_ids: tuple[int, ...]
     text: str
     finish: FinishReason | None = None
+    logprobs: EventLogprobs | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

@@ -207,7 +207,7 @@ def test_a_cancel_message_carries_the_job() -> None:
 
 def test_token_events_are_compact() -> None:
     event = TokenEvent(choice=1, token_ids=(5, 2), text="ü", finish=FinishReason.LENGTH)
-    assert log.encode_tokens([event]) == '[[1,[5,2],"ü","length"]]'.encode()
+    assert log.encode_tokens([event]) == '[[1,[5,2],"ü","length",null]]'.encode()
 
 
 async def test_the_log_is_read_on_an_event_loop_with_the_same_parser(redis_client: redis.Redis) -> None:
