@@ -63,6 +63,7 @@ class Query:
     def __init__(self, request: Request, *known: str) -> None:
         """Raises UnsupportedParameter for a name that is not among `known`; `x[]` and `x[key]` count as `x`."""
         self.pairs: dict[str, str] = {}
+        self._all: list[tuple[str, str]] = []
         if not request.scope["query_string"]:
             return
         for name, value in request.query_params.multi_items():
@@ -72,6 +73,7 @@ class Query:
             if name in self.pairs and not name.endswith("[]"):
                 raise InvalidRequest(f"Query parameter '{shown}' is given twice.", param=shown)
             self.pairs[name] = value
+            self._all.append((name, value))
 
     def get_text(self, name: str) -> str | None:
         """The parameter as it is."""
@@ -93,6 +95,10 @@ class Query:
         if not is_number or not low <= int(value) <= high:
             raise InvalidRequest(f"Invalid '{name}': it must be a whole number from {low} to {high}.", param=name)
         return int(value)
+
+    def get_list(self, name: str) -> list[str]:
+        """The values of `name` and `name[]`, in order; one that is empty says nothing."""
+        return [value for spelled, value in self._all if value and spelled.partition("[")[0] == name]
 
     def get_order(self, *, default: Literal["asc", "desc"]) -> Literal["asc", "desc"]:
         """In which order of age a list comes."""

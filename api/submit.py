@@ -93,7 +93,14 @@ async def _prepare(services: Services, order: Order, entry: ModelEntry) -> Prepa
     seed = random.getrandbits(63)
 
     def work() -> Prepared:
-        return prepare(order.request, tools, previous=previous, seed=seed, store_default=order.store_default)
+        return prepare(
+            order.request,
+            tools,
+            previous=previous,
+            seed=seed,
+            store_default=order.store_default,
+            is_background=order.is_background,
+        )
 
     if previous is None and order.size_bytes <= _SMALL_BODY_BYTES:
         return work()

@@ -11,11 +11,12 @@ _ANSWER_SHARE = 8
 def output_budget(num_prompt_tokens: int, wanted: int | None, context_length: int, *, field: str) -> int:
     """The limit of output tokens: as wanted, or all that the prompt leaves.
 
+    wanted: may be 0, which only reads the prompt
     raises: ContextLengthExceeded naming `field` when they do not fit together
     """
     room = context_length - num_prompt_tokens
-    if room >= (wanted or 1):
-        return wanted or room
+    if room >= (1 if wanted is None else wanted):
+        return room if wanted is None else wanted
     raise ContextLengthExceeded(_sentence(num_prompt_tokens, wanted, context_length), param=field)
 
 

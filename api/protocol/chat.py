@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from api.protocol.content import ChatContent, one_of, text_of
+from api.protocol.sampling import SamplingRequest, TopLogprobs
 from api.protocol.wire import (
     Label,
     MaxTokens,
@@ -16,13 +17,8 @@ from api.protocol.wire import (
     NumChoices,
     Refused,
     SafetyIdentifier,
-    Seed,
     ServiceTier,
-    Stop,
     StreamOptions,
-    Temperature,
-    TopK,
-    TopP,
     Wire,
     WireRequest,
     fault,
@@ -61,46 +57,38 @@ class ChatMessage(Wire):
         return text_of(self.content)
 
 
-class ChatRequest(WireRequest):
+class ChatRequest(SamplingRequest):
     """The body of `POST /v1/chat/completions`."""
 
     model: Name
     messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)]
+    logprobs: bool | None = None
     max_completion_tokens: MaxTokens | None = None
     max_tokens: MaxTokens | None = None
     metadata: Metadata | None = None
     n: NumChoices | None = None
     prompt_cache_key: Label | None = None
     safety_identifier: SafetyIdentifier | None = None
-    seed: Seed | None = None
     service_tier: ServiceTier = None
-    stop: Stop | None = None
     store: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    temperature: Temperature | None = None
-    top_k: TopK | None = None
-    top_p: TopP | None = None
+    top_logprobs: TopLogprobs | None = None
     user: Label | None = None
 
     audio: Refused = None
-    frequency_penalty: Annotated[object, only(0)] = None
     function_call: Annotated[object, only("none", "auto")] = None
     functions: Annotated[object, only([])] = None
-    logit_bias: Annotated[object, only({})] = None
-    logprobs: Annotated[object, only(False)] = None
     modalities: Annotated[object, only(["text"])] = None
     moderation: Refused = None
     parallel_tool_calls: Annotated[object, only(True)] = None
     prediction: Refused = None
-    presence_penalty: Annotated[object, only(0)] = None
     prompt_cache_options: Annotated[object, only({}, {"mode": "implicit"})] = None
     prompt_cache_retention: Annotated[object, only("in_memory")] = None
     reasoning_effort: Annotated[object, only("none")] = None
     response_format: Annotated[object, only({"type": "text"})] = None
     tool_choice: Annotated[object, only("none", "auto")] = None
     tools: Annotated[object, only([])] = None
-    top_logprobs: Annotated[object, only(0)] = None
     verbosity: Annotated[object, only("medium")] = None
     web_search_options: Refused = None
 
@@ -109,6 +97,16 @@ class ChatRequest(WireRequest):
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             raise fault("max_tokens", "'max_tokens' and 'max_completion_tokens' exclude each other")
         return self
+
+    @model_validator(mode="after")
+    def _has_logprobs_for_the_top(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            raise fault("top_logprobs", "it needs 'logprobs' to be true")
+        return self
+
+    @property
+    def num_logprobs(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
 
     @property
     def output_limit(self) -> int | None:

@@ -1,10 +1,12 @@
 """The chat.completion object, complete or so far."""
 
+from collections.abc import Iterable
 from typing import cast
 
 from api.protocol.envelope import outcome_error
+from api.protocol.logprobs import token_objects, wants_logprobs
 from api.protocol.outcome import ChoiceText, Outcome
-from storage.contract import JobHeader, JobStatus, Usage
+from storage.contract import JobHeader, JobStatus, TokenEvent, Usage
 
 # One engine, one numerics: seeded answers of different platforms are not comparable, ours are.
 SYSTEM_FINGERPRINT = "fp_tokenpost"
@@ -33,7 +35,7 @@ def chat_object(header: JobHeader, outcome: Outcome, metadata: dict[str, str] | 
         "object": "chat.completion",
         "created": header.created_at,
         "model": header.model,
-        "choices": [_choice_of(outcome, index, choice) for index, choice in enumerate(outcome.choices)],
+        "choices": [_choice_of(header, outcome, index, choice) for index, choice in enumerate(outcome.choices)],
         "usage": None if end is None or end.usage is None else completion_usage(end.usage),
         "metadata": header.request.get("metadata", {}) if metadata is None else metadata,
         "service_tier": SERVICE_TIER,
@@ -42,13 +44,18 @@ def chat_object(header: JobHeader, outcome: Outcome, metadata: dict[str, str] | 
     }
 
 
-def _choice_of(outcome: Outcome, index: int, choice: ChoiceText) -> dict[str, object]:
+def _choice_of(header: JobHeader, outcome: Outcome, index: int, choice: ChoiceText) -> dict[str, object]:
     return {
         "index": index,
         "message": {"role": "assistant", "content": choice.text, "refusal": None, "annotations": []},
-        "logprobs": None,
+        "logprobs": chat_logprobs(header, choice.measured) if wants_logprobs(header) else None,
         "finish_reason": outcome.finish_word(choice),
     }
+
+
+def chat_logprobs(header: JobHeader, events: Iterable[TokenEvent]) -> dict[str, object]:
+    """What a choice, or a chunk, tells of the log probabilities of these events."""
+    return {"content": token_objects(events, header), "refusal": None}
 
 
 def completion_usage(usage: Usage) -> dict[str, object]:

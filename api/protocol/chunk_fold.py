@@ -3,16 +3,27 @@
 With the first tokens of any choice all choices open in order (chat: the role; completions: the echoed prompt): the
 openai SDK's accumulator fails when choice 1 is heard of before choice 0. Then the texts interleave as the log has them,
 each choice closes with its finish reason, and the chunk of usage comes last when it was asked for.
+
+Where log probabilities are told, an echoed prompt comes with its choice's first event, which holds those of the prompt,
+and an event whose text is held back is a chunk of empty text.
 """
 
 from collections.abc import Iterator
 
-from api.protocol.chat_object import SERVICE_TIER, SYSTEM_FINGERPRINT, completion_usage, num_chat_choices, wants_usage
-from api.protocol.completion_object import echo_of, num_completion_choices
+from api.protocol.chat_object import (
+    SERVICE_TIER,
+    SYSTEM_FINGERPRINT,
+    chat_logprobs,
+    completion_usage,
+    num_chat_choices,
+    wants_usage,
+)
+from api.protocol.completion_object import echo_of, logprobs_of, num_completion_choices
 from api.protocol.envelope import outcome_error
 from api.protocol.frames import frame, json_line
+from api.protocol.logprobs import wants_logprobs
 from api.protocol.outcome import Outcome
-from storage.contract import End, EntryKind, JobHeader, LogEntry
+from storage.contract import End, EntryKind, JobHeader, LogEntry, TokenEvent
 
 # Stands in a prepared chunk where a choice's text goes; JSON cannot hold it unescaped otherwise.
 _HOLE = "\x00hole"
@@ -25,6 +36,7 @@ class ChunkFold:
     def __init__(self, header: JobHeader, total_choices: int) -> None:
         self._header = header
         self._wants_usage = wants_usage(header)
+        self._tells = wants_logprobs(header)
         self._outcome = Outcome(total_choices)
         # Head and tail of each choice's text chunks; empty until the choices are open.
         self._around: list[tuple[bytes, bytes]] = []
@@ -50,13 +62,20 @@ class ChunkFold:
     def _texts(self, entry: LogEntry) -> list[bytes]:
         frames = [] if self._around else self._open_choices()
         for event in entry.tokens:
-            if event.text:
+            if self._tells:
+                frames.extend(self._measured(event))
+            elif event.text:
                 head, tail = self._around[event.choice]
                 frames.append(b"%b%b%b" % (head, json_line(event.text), tail))
             if event.finish is not None:
                 self._outcome.choices[event.choice].finish = event.finish
                 frames.append(self._last_chunk(event.choice))
         return frames
+
+    def _measured(self, event: TokenEvent) -> Iterator[bytes]:
+        told = self.measured_choice(event)
+        if told is not None:
+            yield frame(self._chunk([told]))
 
     def _open_choices(self) -> list[bytes]:
         choices = range(len(self._outcome.choices))
@@ -78,6 +97,8 @@ class ChunkFold:
             yield from self._open_choices()
         for index, choice in enumerate(self._outcome.choices):
             if choice.finish is None:
+                if self._tells:
+                    yield from self._measured(TokenEvent(choice=index, token_ids=(), text=""))
                 yield self._last_chunk(index)
         if self._wants_usage:
             yield frame(self._chunk([], None if end.usage is None else completion_usage(end.usage)))
@@ -96,6 +117,10 @@ class ChunkFold:
 
     def text_choice(self, choice: int, text: str) -> dict[str, object]:
         """The content of a chunk of text."""
+        raise NotImplementedError
+
+    def measured_choice(self, event: TokenEvent) -> dict[str, object] | None:
+        """The content of a chunk of text and log probabilities, None for neither."""
         raise NotImplementedError
 
     def last_choice(self, choice: int, finish: str | None) -> dict[str, object]:
@@ -125,6 +150,12 @@ class ChatFold(ChunkFold):
     def text_choice(self, choice: int, text: str) -> dict[str, object]:
         return _delta(choice, {"content": text}, None)
 
+    def measured_choice(self, event: TokenEvent) -> dict[str, object] | None:
+        logprobs = chat_logprobs(self._header, [event])
+        if not event.text and not logprobs["content"]:
+            return None
+        return {**self.text_choice(event.choice, event.text), "logprobs": logprobs if logprobs["content"] else None}
+
     def last_choice(self, choice: int, finish: str | None) -> dict[str, object]:
         return _delta(choice, {}, finish)
 
@@ -138,6 +169,10 @@ class CompletionFold(ChunkFold):
 
     def __init__(self, header: JobHeader) -> None:
         super().__init__(header, num_completion_choices(header))
+        choices = range(num_completion_choices(header)) if self._tells else range(0)
+        self._logprobs = [logprobs_of(header, choice) for choice in choices]
+        # Echoes that wait for their choice's first event.
+        self._echoes = {choice: echo_of(header, choice) for choice in choices}
 
     def envelope(self) -> dict[str, object]:
         return {
@@ -149,11 +184,18 @@ class CompletionFold(ChunkFold):
         }
 
     def first_choice(self, choice: int) -> dict[str, object] | None:
-        echo = echo_of(self._header, choice)
+        echo = "" if self._tells else echo_of(self._header, choice)
         return self.text_choice(choice, echo) if echo else None
 
     def text_choice(self, choice: int, text: str) -> dict[str, object]:
         return {"text": text, "index": choice, "logprobs": None, "finish_reason": None}
+
+    def measured_choice(self, event: TokenEvent) -> dict[str, object] | None:
+        text = self._echoes.pop(event.choice, "") + event.text
+        logprobs = self._logprobs[event.choice].tell([event])
+        if not text and not logprobs["tokens"]:
+            return None
+        return {**self.text_choice(event.choice, text), "logprobs": logprobs if logprobs["tokens"] else None}
 
     def last_choice(self, choice: int, finish: str | None) -> dict[str, object]:
         return {"text": "", "index": choice, "logprobs": None, "finish_reason": finish}

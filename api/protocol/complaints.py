@@ -64,6 +64,8 @@ def _sentence_of(found: ErrorDetails, param: str | None) -> str:
         return f"Invalid '{param}': too long. Expected at most {limits['max_length']} {_things(kind)}."
     if kind in ("string_too_short", "too_short"):
         return f"Invalid '{param}': too short. Expected at least {limits['min_length']} {_things(kind)}."
+    if kind == "string_pattern_mismatch":
+        return f"Invalid '{param}': it must match {limits['pattern']}."
     if kind == "literal_error":
         return f"Invalid value for '{param}': expected {limits['expected']}."
     return f"Invalid '{param}': {found['msg']}."

@@ -3,43 +3,91 @@
 from typing import cast
 
 from api.protocol.chat_object import SYSTEM_FINGERPRINT, completion_usage, unanswered
+from api.protocol.completion_logprobs import CompletionLogprobs
 from api.protocol.envelope import outcome_error
+from api.protocol.logprobs import MIN_LOGPROB, told, wants_logprobs
 from api.protocol.outcome import ChoiceText, Outcome
-from storage.contract import End, JobHeader
+from storage.contract import End, JobHeader, TokenEvent
 
 
 def num_completion_choices(header: JobHeader) -> int:
-    """Number of choices of all prompts together."""
-    return cast(int, header.context.get("num_prompts", 1)) * cast(int, header.request.get("n", 1))
+    """Number of choices of all prompts together, those that will not be shown included."""
+    return cast(int, header.context.get("num_prompts", 1)) * _num_candidates(header)
+
+
+def _num_candidates(header: JobHeader) -> int:
+    """Choices that are made of each prompt."""
+    return cast(int, header.request.get("best_of", _num_shown(header)))
+
+
+def _num_shown(header: JobHeader) -> int:
+    """Choices of each prompt that the caller sees."""
+    return cast(int, header.request.get("n", 1))
+
+
+def is_chosen_from(header: JobHeader) -> bool:
+    """Whether `best_of` makes more choices than it shows, so that nothing can be shown before the end."""
+    return _num_candidates(header) > _num_shown(header)
 
 
 def echo_of(header: JobHeader, choice: int) -> str:
     """The prompt's text that stands before a choice's own when `echo` was asked for, else nothing."""
     texts = cast(list[str], header.context.get("prompt_texts", []))
-    return texts[choice // cast(int, header.request.get("n", 1))] if texts else ""
+    return texts[choice // _num_candidates(header)] if texts else ""
+
+
+def logprobs_of(header: JobHeader, choice: int) -> CompletionLogprobs:
+    """What tells a choice's log probabilities."""
+    return CompletionLogprobs(header, choice // _num_candidates(header), echo_of(header, choice))
 
 
 def completion_object(header: JobHeader, outcome: Outcome) -> dict[str, object]:
     """The completion; one without an answer also tells its `status`, and its `error` when it failed."""
     end = outcome.end
-    choices = enumerate(outcome.choices)
+    shown = _shown_of(header, outcome)
     return {
         "id": header.job_id,
         "object": "text_completion",
         "created": header.created_at,
         "model": header.model,
-        "choices": [_choice_of(header, outcome, index, choice) for index, choice in choices],
+        "choices": [_choice_of(header, outcome, index, choice) for index, choice in enumerate(shown)],
         "usage": None if end is None or end.usage is None else completion_usage(end.usage),
         "system_fingerprint": SYSTEM_FINGERPRINT,
         **unanswered(header, outcome),
     }
 
 
-def _choice_of(header: JobHeader, outcome: Outcome, index: int, choice: ChoiceText) -> dict[str, object]:
+def _shown_of(header: JobHeader, outcome: Outcome) -> list[int]:
+    """The choices to show, of each prompt the best first where there are more; none before they can be chosen."""
+    if not is_chosen_from(header):
+        return list(range(len(outcome.choices)))
+    if not outcome.has_answer:
+        return []
+    num_candidates, num_shown = _num_candidates(header), _num_shown(header)
+    shown = []
+    for start in range(0, len(outcome.choices), num_candidates):
+        candidates = range(start, start + num_candidates)
+        shown += sorted(candidates, key=lambda index: -_mean_logprob(outcome.choices[index]))[:num_shown]
+    return shown
+
+
+def _mean_logprob(choice: ChoiceText) -> float:
+    """How likely the choice is, its end included, whatever its length; the least for one without tokens."""
+    found = [told(token.chosen) for event in choice.measured if event.logprobs for token in event.logprobs.tokens]
+    return sum(found) / len(found) if found else MIN_LOGPROB
+
+
+def _choice_of(header: JobHeader, outcome: Outcome, index: int, number: int) -> dict[str, object]:
+    choice = outcome.choices[number]
+    logprobs = None
+    if wants_logprobs(header):
+        logprobs = logprobs_of(header, number).tell(
+            choice.measured or [TokenEvent(choice=number, token_ids=(), text="")]
+        )
     return {
-        "text": echo_of(header, index) + choice.text,
+        "text": echo_of(header, number) + choice.text,
         "index": index,
-        "logprobs": None,
+        "logprobs": logprobs,
         "finish_reason": outcome.finish_word(choice),
     }
 

@@ -1,39 +1,36 @@
 """Completions on the wire: the create body.
 
-Source: OpenAI specification of 2026-08-21; `store`, `metadata` and `top_k` are ours, as every call is a stored job.
+Source: OpenAI specification of 2026-08-21; `store` and `metadata` are ours, as every call is a stored job.
 """
 
-from typing import Annotated, Self
+from typing import Annotated, LiteralString, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from api.protocol.complaints import TAG
+from api.protocol.sampling import SamplingRequest, TokenId
 from api.protocol.wire import (
     INT64_MAX,
     MAX_CHOICES,
     Label,
-    MaxTokens,
     Metadata,
     Name,
     NumChoices,
     Refused,
     SafetyIdentifier,
-    Seed,
     ServiceTier,
-    Stop,
     StreamOptions,
-    Temperature,
-    TopK,
-    TopP,
-    WireRequest,
     fault,
-    only,
 )
 
 _TEXT, _TEXTS, _IDS, _LISTS = (TAG + name for name in ("text", "texts", "ids", "lists"))
 _PROMPT_SHAPE = "expected a string, an array of strings, an array of token ids or an array of arrays of token ids"
 
-TokenId = Annotated[int, Field(ge=0, le=INT64_MAX)]
+NOT_STREAMED: LiteralString = "the best choices are known at the end only, so that they cannot be streamed"
+# OpenAI's limits.
+_MAX_LOGPROBS = 5
+_MAX_BEST_OF = 20
+
 TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 
 
@@ -60,40 +57,66 @@ Prompt = Annotated[
 ]
 
 
-class CompletionRequest(WireRequest):
+class CompletionRequest(SamplingRequest):
     """The body of `POST /v1/completions`."""
 
     model: Name
     prompt: Prompt
+    best_of: Annotated[int, Field(ge=1, le=_MAX_BEST_OF)] | None = None
     echo: bool | None = None
-    max_tokens: MaxTokens | None = None
+    logprobs: Annotated[int, Field(ge=0, le=_MAX_LOGPROBS)] | None = None
+    max_tokens: Annotated[int, Field(ge=0, le=INT64_MAX)] | None = None
     metadata: Metadata | None = None
     n: NumChoices | None = None
     prompt_cache_key: Label | None = None
     safety_identifier: SafetyIdentifier | None = None
-    seed: Seed | None = None
     service_tier: ServiceTier = None
-    stop: Stop | None = None
     store: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    temperature: Temperature | None = None
-    top_k: TopK | None = None
-    top_p: TopP | None = None
     user: Label | None = None
 
-    best_of: Annotated[object, only(1)] = None
-    frequency_penalty: Annotated[object, only(0)] = None
-    logit_bias: Annotated[object, only({})] = None
-    logprobs: Refused = None
-    presence_penalty: Annotated[object, only(0)] = None
     suffix: Refused = None
 
     @model_validator(mode="after")
     def _has_few_choices(self) -> Self:
-        if len(self.prompts) * (self.n or 1) > MAX_CHOICES:
-            raise fault("n", "the number of prompts times 'n' must be at most 128")
+        if len(self.prompts) * self.num_candidates > MAX_CHOICES:
+            field = "n" if self.best_of is None else "best_of"
+            raise fault(field, "the number of prompts times the choices of each must be at most 128")
         return self
+
+    @model_validator(mode="after")
+    def _has_candidates_to_choose_from(self) -> Self:
+        if self.best_of is not None and self.best_of < (self.n or 1):
+            raise fault("best_of", "it must be at least 'n'")
+        if self.is_chosen_from and self.stream:
+            raise fault("best_of", NOT_STREAMED)
+        return self
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if self.max_tokens == 0 and not self.echo:
+            raise fault("max_tokens", "0 needs 'echo', or there is nothing to answer")
+        return self
+
+    @property
+    def num_candidates(self) -> int:
+        """Choices that are made of each prompt."""
+        return self.best_of or self.n or 1
+
+    @property
+    def is_chosen_from(self) -> bool:
+        """Whether more choices are made than shown."""
+        return self.num_candidates > (self.n or 1)
+
+    @property
+    def num_logprobs(self) -> int | None:
+        # Those of the tokens themselves tell which choice is best.
+        return 0 if self.logprobs is None and self.is_chosen_from else self.logprobs
+
+    @property
+    def num_prompt_logprobs(self) -> int | None:
+        return self.logprobs if self.echo else None
 
     @property
     def prompts(self) -> list[str] | list[list[int]]:

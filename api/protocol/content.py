@@ -47,12 +47,12 @@ class ChatPart(Wire):
 
 
 class ItemPart(Wire):
-    """A text part of a Responses message; what we answered comes back as `output_text`."""
+    """A text part of a Responses message; what we answered comes back as `output_text`, log probabilities and all."""
 
     type: Annotated[str, one_of(frozenset({"input_text", "output_text", "text"}), _NOT_TEXT)]
     text: str
     annotations: Annotated[object, only([])] = None
-    logprobs: Annotated[object, only([])] = None
+    logprobs: list[object] | None = None
     prompt_cache_breakpoint: Refused = None
 
 

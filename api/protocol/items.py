@@ -25,9 +25,16 @@ def previous_of(header: JobHeader, response: dict[str, object]) -> PreviousRespo
 
 
 def stored_items(previous: PreviousResponse | None, messages: Sequence[InputMessage]) -> list[Item]:
-    """The input of a job: previous input + previous output + new input; new items get their ids when they are read."""
-    earlier = [] if previous is None else [*previous.input_items, *previous.output_items]
+    """The input of a job: previous input + previous output + new input; new items get their ids when they are read.
+
+    Log probabilities stay with the answer that they are of.
+    """
+    earlier = [] if previous is None else [*previous.input_items, *map(_without_logprobs, previous.output_items)]
     return [*earlier, *map(_item_of, messages)]
+
+
+def _without_logprobs(item: Item) -> Item:
+    return {**item, "content": [{**part, "logprobs": []} for part in cast(list[Item], item["content"])]}
 
 
 def _item_of(message: InputMessage) -> Item:

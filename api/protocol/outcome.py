@@ -6,12 +6,16 @@ from storage.contract import End, EntryKind, FinishReason, JobStatus, LogEntry, 
 
 
 class ChoiceText:
-    """One choice so far."""
+    """One choice so far.
 
-    __slots__ = ("finish", "pieces")
+    measured: its events that carry log probabilities
+    """
+
+    __slots__ = ("finish", "measured", "pieces")
 
     def __init__(self) -> None:
         self.pieces: list[str] = []
+        self.measured: list[TokenEvent] = []
         self.finish: FinishReason | None = None
 
     @property
@@ -42,6 +46,8 @@ class Outcome:
         choice = self.choices[event.choice]
         if event.text:
             choice.pieces.append(event.text)
+        if event.logprobs is not None:
+            choice.measured.append(event)
         if event.finish is not None:
             choice.finish = event.finish
 

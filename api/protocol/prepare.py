@@ -10,23 +10,23 @@ from api.protocol.completions import CompletionRequest
 from api.protocol.items import PreviousResponse, messages_of_items, stored_items
 from api.protocol.prompt import PromptTools
 from api.protocol.responses import ResponseRequest
-from storage.contract import JobKind, JobSpec, SamplingParams
+from api.protocol.sampling import priority_of, require_known_ids, sampling_of
+from storage.contract import JobKind, JobSpec
 from storage.errors import InvalidRequest
 
 Request = ResponseRequest | ChatRequest | CompletionRequest
 
 # OpenAI's default output limit of completions, from the days before chat.
 _COMPLETION_MAX_TOKENS = 16
-# A nucleus of no mass still holds the likeliest token.
-_MIN_TOP_P = 1e-6
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """A request ready to be stored as a job.
 
     request:  the body as sent, without nulls; JSON values
-    context:  what the folds need besides, JSON values: {"input_items"} of a response, {"num_prompts"[, "prompt_texts"]}
-              of a completion, {} of a chat
+    context:  what the folds need besides, JSON values: {"input_items"} of a response, {} of a chat, {"num_prompts"} of
+              a completion, with `echo` also {"prompt_texts"}, with `logprobs` as well {"prompt_heads"}: the text of
+              each prompt's first token, which no log tells
     metadata: the caller's own pairs
     store:    as sent, else the protocol's default
     """
@@ -42,6 +42,14 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool
 
 
+class _Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a job besides its request; see `prepare`."""
+
+    seed: int
+    store_default: bool | None
+    is_background: bool
+
+
 def prepare(
     request: Request,
     tools: PromptTools,
@@ -49,21 +57,24 @@ def prepare(
     previous: PreviousResponse | None = None,
     seed: int,
     store_default: bool | None = None,
+    is_background: bool = False,
 ) -> Prepared:
     """What to store and run for `request`.
 
     previous:      the turn that `previous_response_id` names, if it names one
     seed:          drawn by the caller; the request's own wins
     store_default: what an absent `store` means, where the path has its own mind; None is the protocol's
+    is_background: whether nobody waits for the job
     raises:        ContextLengthExceeded, InvalidRequest
     """
+    terms = _Terms(seed=seed, store_default=store_default, is_background=is_background)
     match request:
         case ResponseRequest():
-            return _prepare_response(request, tools, previous, seed, store_default)
+            return _prepare_response(request, tools, previous, terms)
         case ChatRequest():
-            return _prepare_chat(request, tools, seed, store_default)
+            return _prepare_chat(request, tools, terms)
         case CompletionRequest():
-            return _prepare_completion(request, tools, seed, store_default)
+            return _prepare_completion(request, tools, terms)
 
 
 def count_input_tokens(
@@ -79,8 +90,7 @@ def _prepare_response(
     request: ResponseRequest,
     tools: PromptTools,
     previous: PreviousResponse | None,
-    seed: int,
-    store_default: bool | None,
+    terms: _Terms,
 ) -> Prepared:
     items = stored_items(previous, request.messages)
     messages = _response_messages(request, messages_of_items(items))
@@ -89,11 +99,11 @@ def _prepare_response(
     return Prepared(
         kind=JobKind.RESPONSE,
         model=request.model,
-        spec=JobSpec(prompts=(_not_empty(prompt, "input"),), sampling=_sampling_of(request, limit, seed)),
+        spec=_spec_of(request, tools, terms, (_not_empty(prompt, "input"),), limit),
         request=request.sent,
         context={"input_items": items},
         metadata=request.metadata or {},
-        store=_first_of(request.store, store_default, True),
+        store=_first_of(request.store, terms.store_default, True),
         background=request.background or False,
         stream=request.stream or False,
     )
@@ -122,21 +132,17 @@ def _response_prompt(request: ResponseRequest, tools: PromptTools, messages: lis
     return encode(messages)
 
 
-def _prepare_chat(request: ChatRequest, tools: PromptTools, seed: int, store_default: bool | None) -> Prepared:
+def _prepare_chat(request: ChatRequest, tools: PromptTools, terms: _Terms) -> Prepared:
     prompt = tools.encode_chat([_turn_of(message) for message in request.messages])
     limit = output_budget(len(prompt), request.output_limit, tools.context_length, field="messages")
     return Prepared(
         kind=JobKind.CHAT,
         model=request.model,
-        spec=JobSpec(
-            prompts=(_not_empty(prompt, "messages"),),
-            sampling=_sampling_of(request, limit, seed),
-            num_choices=request.n or 1,
-        ),
+        spec=_spec_of(request, tools, terms, (_not_empty(prompt, "messages"),), limit),
         request=request.sent,
         context={},
         metadata=request.metadata or {},
-        store=_first_of(request.store, store_default, False),
+        store=_first_of(request.store, terms.store_default, False),
         background=False,
         stream=request.stream or False,
     )
@@ -147,34 +153,39 @@ def _turn_of(message: ChatMessage) -> dict[str, str]:
     return turn if message.name is None else {**turn, "name": message.name}
 
 
-def _prepare_completion(
-    request: CompletionRequest, tools: PromptTools, seed: int, store_default: bool | None
-) -> Prepared:
-    limit = request.max_tokens or _COMPLETION_MAX_TOKENS
+def _prepare_completion(request: CompletionRequest, tools: PromptTools, terms: _Terms) -> Prepared:
+    limit = _COMPLETION_MAX_TOKENS if request.max_tokens is None else request.max_tokens
     prompts = tuple(_prompt_ids(prompt, tools) for prompt in request.prompts)
     for prompt in prompts:
         output_budget(len(prompt), limit, tools.context_length, field="prompt")
-    context: dict[str, object] = {"num_prompts": len(prompts)}
-    if request.echo:
-        context["prompt_texts"] = [_prompt_text(prompt, tools) for prompt in request.prompts]
     return Prepared(
         kind=JobKind.COMPLETION,
         model=request.model,
-        spec=JobSpec(prompts=prompts, sampling=_sampling_of(request, limit, seed), num_choices=request.n or 1),
+        spec=_spec_of(request, tools, terms, prompts, limit),
         request=request.sent,
-        context=context,
+        context=_completion_context(request, tools, prompts),
         metadata=request.metadata or {},
-        store=_first_of(request.store, store_default, False),
+        store=_first_of(request.store, terms.store_default, False),
         background=False,
         stream=request.stream or False,
     )
 
 
+def _completion_context(
+    request: CompletionRequest, tools: PromptTools, prompts: tuple[tuple[int, ...], ...]
+) -> dict[str, object]:
+    context: dict[str, object] = {"num_prompts": len(prompts)}
+    if request.echo:
+        context["prompt_texts"] = [_prompt_text(prompt, tools) for prompt in request.prompts]
+        if request.num_prompt_logprobs is not None:
+            context["prompt_heads"] = [tools.decode(prompt[:1]) for prompt in prompts]
+    return context
+
+
 def _prompt_ids(prompt: str | list[int], tools: PromptTools) -> tuple[int, ...]:
     if isinstance(prompt, str):
         return _not_empty(tools.encode_prompt(prompt), "prompt")
-    if max(prompt) >= tools.vocab_size:
-        raise InvalidRequest(f"Invalid 'prompt': token ids must be below {tools.vocab_size}.", param="prompt")
+    require_known_ids(prompt, tools.vocab_size, field="prompt")
     return tuple(prompt)
 
 
@@ -188,15 +199,25 @@ def _not_empty(prompt: tuple[int, ...], field: str) -> tuple[int, ...]:
     return prompt
 
 
-def _sampling_of(request: Request, max_tokens: int, seed: int) -> SamplingParams:
-    return SamplingParams(
-        max_tokens=max_tokens,
-        temperature=1.0 if request.temperature is None else float(request.temperature),
-        top_p=1.0 if request.top_p is None else max(_MIN_TOP_P, request.top_p),
-        top_k=request.top_k or 0,
-        seed=seed if request.seed is None else request.seed,
-        stop=tuple(request.stop or ()),
+def _spec_of(
+    request: Request, tools: PromptTools, terms: _Terms, prompts: tuple[tuple[int, ...], ...], max_tokens: int
+) -> JobSpec:
+    return JobSpec(
+        prompts=prompts,
+        sampling=sampling_of(request, max_tokens=max_tokens, seed=terms.seed, vocab_size=tools.vocab_size),
+        num_choices=_num_choices(request),
+        priority=priority_of(request, is_background=terms.is_background),
     )
+
+
+def _num_choices(request: Request) -> int:
+    match request:
+        case ResponseRequest():
+            return 1
+        case ChatRequest():
+            return request.n or 1
+        case CompletionRequest():
+            return request.num_candidates
 
 
 def _first_of(*claims: bool | None) -> bool:

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 
 from api.protocol.envelope import failure_of
 from api.protocol.frames import event_frame, json_line
+from api.protocol.logprobs import token_objects, wants_logprobs
 from api.protocol.outcome import Outcome
 from api.protocol.response_object import (
+    answer_part,
     has_message,
     item_status,
     message_id_of,
@@ -39,6 +41,7 @@ class ResponseFold:
         self._header = header
         self._outcome = Outcome(1)
         self._place = {"item_id": message_id_of(header.job_id), "output_index": 0, "content_index": 0}
+        self._tells = wants_logprobs(header)
         self._next_number = 0
         self._is_in_progress = False
         self._has_item = False
@@ -77,6 +80,8 @@ class ResponseFold:
             yield from self._close(entry.end)
 
     def _deltas(self, entry: LogEntry) -> list[bytes]:
+        if self._tells:
+            return list(self._measured_deltas(entry))
         frames = []
         for event in entry.tokens:
             self._outcome.add_event(event)
@@ -87,6 +92,14 @@ class ResponseFold:
                 )
                 self._next_number += 1
         return frames
+
+    def _measured_deltas(self, entry: LogEntry) -> Iterator[bytes]:
+        """A delta for each event with text or log probabilities; the text may be empty."""
+        for event in entry.tokens:
+            self._outcome.add_event(event)
+            logprobs = token_objects([event], self._header)
+            if event.text or logprobs:
+                yield self._event("response.output_text.delta", **self._place, delta=event.text, logprobs=logprobs)
 
     def _open_item(self) -> Iterator[bytes]:
         self._has_item = True
@@ -105,10 +118,11 @@ class ResponseFold:
         yield self._event(_TERMINAL[end.status], response=response_object(self._header, self._outcome))
 
     def _close_item(self, end: End) -> Iterator[bytes]:
-        text = self._outcome.choices[0].text
-        item = message_item(self._header.job_id, item_status(end.status), text)
-        yield self._event("response.output_text.done", **self._place, text=text, logprobs=[])
-        yield self._event("response.content_part.done", **self._place, part=text_part(text))
+        part = answer_part(self._header, self._outcome.choices[0])
+        item = message_item(self._header.job_id, item_status(end.status), part)
+        told = {"text": part["text"], "logprobs": part["logprobs"]}
+        yield self._event("response.output_text.done", **self._place, **told)
+        yield self._event("response.content_part.done", **self._place, part=part)
         yield self._event("response.output_item.done", output_index=0, item=item)
 
     def _snapshot(self, type: str, status: JobStatus) -> bytes:  # noqa: A002 - the wire's word

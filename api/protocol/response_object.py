@@ -3,8 +3,11 @@
 Source: OpenAI specification of 2026-08-21; Open Responses 2026-04-24, whose strict keys may not be null.
 """
 
+from collections.abc import Sequence
+
 from api.protocol.envelope import SERVER_ERROR, failure_of
-from api.protocol.outcome import Outcome
+from api.protocol.logprobs import token_objects, wants_logprobs
+from api.protocol.outcome import ChoiceText, Outcome
 from storage.contract import End, JobHeader, JobStatus, Usage
 from storage.ids import suffix_of
 
@@ -18,7 +21,8 @@ def response_object(header: JobHeader, outcome: Outcome) -> dict[str, object]:
     """The response as it stands: running jobs show their text so far."""
     end = outcome.end
     status = header.status if end is None else end.status
-    output = [message_item(header.job_id, item_status(status), outcome.choices[0].text)] if has_message(outcome) else []
+    part = answer_part(header, outcome.choices[0])
+    output = [message_item(header.job_id, item_status(status), part)] if has_message(outcome) else []
     return response_body(header, status, output, end)
 
 
@@ -34,9 +38,9 @@ def item_status(status: JobStatus) -> str:
     return "completed" if status is JobStatus.COMPLETED else "incomplete"
 
 
-def message_item(job_id: str, status: str, text: str | None) -> dict[str, object]:
-    """An output message; without content while `text` is None."""
-    content = [] if text is None else [text_part(text)]
+def message_item(job_id: str, status: str, part: dict[str, object] | None) -> dict[str, object]:
+    """An output message; without content while `part` is None."""
+    content = [] if part is None else [part]
     return {
         "id": message_id_of(job_id),
         "type": "message",
@@ -46,9 +50,14 @@ def message_item(job_id: str, status: str, text: str | None) -> dict[str, object
     }
 
 
-def text_part(text: str) -> dict[str, object]:
+def text_part(text: str, logprobs: Sequence[dict[str, object]] = ()) -> dict[str, object]:
     """An `output_text` part."""
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
+
+
+def answer_part(header: JobHeader, choice: ChoiceText) -> dict[str, object]:
+    """The part that holds the answer so far, with log probabilities where they were asked for."""
+    return text_part(choice.text, token_objects(choice.measured, header) if wants_logprobs(header) else ())
 
 
 def response_body(
@@ -74,13 +83,13 @@ def response_body(
 def _echo_of(sent: dict[str, object]) -> dict[str, object]:
     """What the request said, or what its silence meant."""
     return {
-        "frequency_penalty": 0.0,
+        "frequency_penalty": sent.get("frequency_penalty", 0.0),
         "instructions": sent.get("instructions"),
         "max_output_tokens": sent.get("max_output_tokens"),
         "max_tool_calls": None,
         "metadata": sent.get("metadata", {}),
         "parallel_tool_calls": True,
-        "presence_penalty": 0.0,
+        "presence_penalty": sent.get("presence_penalty", 0.0),
         "previous_response_id": sent.get("previous_response_id"),
         "prompt_cache_key": sent.get("prompt_cache_key"),
         "reasoning": {"effort": None, "summary": None},
@@ -91,7 +100,7 @@ def _echo_of(sent: dict[str, object]) -> dict[str, object]:
         "text": {"format": {"type": "text"}},
         "tool_choice": sent.get("tool_choice", "auto"),
         "tools": [],
-        "top_logprobs": 0,
+        "top_logprobs": sent.get("top_logprobs", 0),
         "top_p": sent.get("top_p", 1.0),
         "truncation": sent.get("truncation", "disabled"),
         "user": sent.get("user"),

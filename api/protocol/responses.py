@@ -1,6 +1,7 @@
 """Responses on the wire: the create body and the body of the token count.
 
-Source: OpenAI specification of 2026-08-21; `seed`, `stop` and `top_k` come through the SDK's `extra_body`.
+Source: OpenAI specification of 2026-08-21. It has none of the fields of sampling but `temperature`, `top_p` and
+`top_logprobs`; the others are ours and come through the SDK's `extra_body`.
 """
 
 from typing import Annotated, Literal, Self
@@ -9,6 +10,7 @@ from pydantic import Field, Tag, model_validator
 
 from api.protocol.complaints import TAG
 from api.protocol.content import ItemContent, one_of, shape, text_of
+from api.protocol.sampling import SamplingRequest, TopLogprobs
 from api.protocol.wire import (
     Label,
     MaxTokens,
@@ -16,20 +18,16 @@ from api.protocol.wire import (
     Name,
     Refused,
     SafetyIdentifier,
-    Seed,
     ServiceTier,
-    Stop,
-    Temperature,
-    TopK,
-    TopP,
     Wire,
-    WireRequest,
     fault,
     only,
 )
 
 _TEXT, _ITEMS = f"{TAG}text", f"{TAG}items"
 _INPUT_SHAPE = "expected a string or an array of items"
+INCLUDED_LOGPROBS = "message.output_text.logprobs"
+Included = Annotated[str, one_of(frozenset({INCLUDED_LOGPROBS}), "is not supported here yet")]
 _NOT_A_MESSAGE = "names an item that is not supported here yet: only messages are"
 
 
@@ -78,12 +76,13 @@ class ResponseStreamOptions(Wire):
     include_obfuscation: Annotated[object, only(False)] = None
 
 
-class ResponseRequest(WireRequest):
+class ResponseRequest(SamplingRequest):
     """The body of `POST /v1/responses`."""
 
     model: Name
     input: Input | None = None
     background: bool | None = None
+    include: Annotated[list[Included], Field(max_length=16, fail_fast=True)] | None = None
     instructions: str | None = None
     max_output_tokens: MaxTokens | None = None
     metadata: Metadata | None = None
@@ -91,16 +90,12 @@ class ResponseRequest(WireRequest):
     prompt_cache_key: Label | None = None
     reasoning: ReasoningOptions | None = None
     safety_identifier: SafetyIdentifier | None = None
-    seed: Seed | None = None
     service_tier: ServiceTier = None
-    stop: Stop | None = None
     store: bool | None = None
     stream: bool | None = None
     stream_options: ResponseStreamOptions | None = None
-    temperature: Temperature | None = None
     text: TextOptions | None = None
-    top_k: TopK | None = None
-    top_p: TopP | None = None
+    top_logprobs: TopLogprobs | None = None
     truncation: Literal["auto", "disabled"] | None = None
     user: Label | None = None
 
@@ -108,7 +103,6 @@ class ResponseRequest(WireRequest):
     context_management: Annotated[object, only([])] = None
     conversation: Refused = None
     image: Refused = None
-    include: Annotated[object, only([])] = None
     max_tool_calls: Refused = None
     moderation: Refused = None
     parallel_tool_calls: Annotated[object, only(True)] = None
@@ -117,13 +111,22 @@ class ResponseRequest(WireRequest):
     prompt_cache_retention: Annotated[object, only("in_memory")] = None
     tool_choice: Annotated[object, only("none", "auto")] = None
     tools: Annotated[object, only([])] = None
-    top_logprobs: Annotated[object, only(0)] = None
 
     @model_validator(mode="after")
     def _has_input(self) -> Self:
         if self.previous_response_id is None and not self.input and self.input != "":
             raise fault("input", "one of 'input' or 'previous_response_id' must be provided")
         return self
+
+    @model_validator(mode="after")
+    def _includes_the_top(self) -> Self:
+        if self.top_logprobs and self.num_logprobs is None:
+            raise fault("top_logprobs", "it needs 'message.output_text.logprobs' in 'include'")
+        return self
+
+    @property
+    def num_logprobs(self) -> int | None:
+        return (self.top_logprobs or 0) if INCLUDED_LOGPROBS in (self.include or ()) else None
 
     @property
     def messages(self) -> list[InputMessage]:

@@ -102,11 +102,15 @@ def _list_of_one(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-def _few_pairs(value: object) -> object:
-    # Judged before the pairs are, of which there may be a million.
-    if isinstance(value, dict) and len(value) > _MAX_PAIRS:
-        raise PydanticCustomError("pairs", "expected at most 16 pairs")
-    return value
+def few_pairs(limit: int) -> BeforeValidator:
+    """Marks an object of at most `limit` pairs; judged before the pairs are, of which there may be a million."""
+
+    def check(value: object) -> object:
+        if isinstance(value, dict) and len(value) > limit:
+            raise PydanticCustomError("pairs", "expected at most {limit} pairs", {"limit": limit})
+        return value
+
+    return BeforeValidator(check)
 
 
 Refused = Annotated[object, only()]
@@ -123,7 +127,7 @@ _StopString = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 Stop = Annotated[list[_StopString], Field(max_length=4), BeforeValidator(_list_of_one)]
 _MetadataKey = Annotated[str, StringConstraints(max_length=64), AfterValidator(_without_nul)]
 _MetadataValue = Annotated[str, StringConstraints(max_length=512), AfterValidator(_without_nul)]
-Metadata = Annotated[dict[_MetadataKey, _MetadataValue], BeforeValidator(_few_pairs)]
+Metadata = Annotated[dict[_MetadataKey, _MetadataValue], few_pairs(_MAX_PAIRS)]
 ServiceTier = Annotated[object, only("auto", "default")]
 
 

@@ -7,7 +7,8 @@ from api import preferences, stored
 from api.dependencies import Query, no_query, owner_of, services_of
 from api.errors import JOB_ID
 from api.protocol.chat import ChatRequest
-from api.protocol.completions import CompletionRequest
+from api.protocol.completion_object import is_chosen_from
+from api.protocol.completions import NOT_STREAMED, CompletionRequest
 from api.replies import OutcomeReply, json_reply, receipt_reply, replay_reply, stream_reply
 from api.submit import Order, submit
 from storage.contract import JobKind
@@ -30,6 +31,8 @@ async def create_job(
     is_stream, has_preference = is_always_stream or bool(wanted.stream), preference.wait_s is not None
     if is_stream and has_preference:
         raise InvalidRequest("A stream cannot be combined with the 'Prefer' header.", param="stream")
+    if is_stream and isinstance(wanted, CompletionRequest) and wanted.is_chosen_from:
+        raise InvalidRequest(f"Invalid 'best_of': {NOT_STREAMED}.", param="best_of")
     order = Order(
         request=wanted,
         owner=owner_of(request),
@@ -52,6 +55,8 @@ async def read_job(request: Request, job_id: str, kind: JobKind) -> Response:
     query = Query(request, "stream", "starting_after")
     job = await stored.get_job(services, job_id, owner_of(request), kind)
     if query.get_bool("stream"):
+        if kind is JobKind.COMPLETION and is_chosen_from(job.header):
+            raise InvalidRequest(f"Invalid 'stream': with 'best_of' {NOT_STREAMED}.", param="stream")
         after = query.get_int("starting_after", default=0, low=0, high=2**53)
         return replay_reply(services, job, starting_after=after)
     if query.get_text("starting_after") is not None:

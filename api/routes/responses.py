@@ -11,7 +11,7 @@ from api.protocol.folds import object_of
 from api.protocol.items import input_items_of
 from api.protocol.lists import deleted_object, page_of
 from api.protocol.prepare import count_input_tokens
-from api.protocol.responses import InputTokensRequest, ResponseRequest
+from api.protocol.responses import INCLUDED_LOGPROBS, InputTokensRequest, ResponseRequest
 from api.replies import OutcomeReply, json_reply, receipt_reply, replay_reply, stream_reply
 from api.submit import Order, find_previous, submit
 from storage.contract import JobKind
@@ -65,7 +65,8 @@ async def retrieve(request: Request, response_id: str) -> Response:
     """Read a response as it is now, or replay its stream."""
     services = services_of(request)
     query = Query(request, "stream", "starting_after", "include", "include_obfuscation")
-    _refuse_extras(query)
+    # What was asked for at creation is shown in any case: a replay has one form.
+    _refuse_extras(query, but=INCLUDED_LOGPROBS)
     job = await stored.get_job(services, response_id, owner_of(request), JobKind.RESPONSE)
     if query.get_bool("stream"):
         after = query.get_int("starting_after", default=-1, low=-1, high=2**53)
@@ -109,9 +110,9 @@ async def list_input_items(request: Request, response_id: str) -> Response:
     return json_reply(page)
 
 
-def _refuse_extras(query: Query) -> None:
-    for name, value in query.pairs.items():
-        if name.startswith("include") and name != "include_obfuscation" and value:
+def _refuse_extras(query: Query, *, but: str = "") -> None:
+    for value in query.get_list("include"):
+        if value != but:
             raise UnsupportedParameter(f"Including '{value[:100]}' is not supported here yet.", param="include")
     if query.get_bool("include_obfuscation"):
         raise UnsupportedParameter("Obfuscation is not supported here.", param="include_obfuscation")

@@ -11,14 +11,18 @@ import redis
 
 from storage import jobs, models, workers
 from storage.contract import (
+    Candidate,
     End,
     EntryKind,
+    EventLogprobs,
     Failure,
     FinishReason,
+    JobSpec,
     JobStatus,
     ModelCard,
     Result,
     TokenEvent,
+    TokenLogprobs,
     Usage,
     WorkerStatus,
 )
@@ -37,9 +41,11 @@ _POLL_S = 0.02
 
 
 class FakeWorker:
-    """Says WORDS to every prompt, one an entry, for every choice.
+    """Says WORDS to every prompt, one an entry, for every choice; later choices are likelier.
 
     words:     what it says
+    specs:     of the jobs that it claimed
+    num_cached: prompt tokens that it says it need not compute
     failure:   set, every job fails with it after its words
     is_silent_at_the_end: it commits, and dies before it writes the END
     pauses_at: set, each job waits before this entry (1 is the first) until `go`, or until it is cancelled
@@ -47,6 +53,8 @@ class FakeWorker:
 
     def __init__(self, database_url: str, redis_url: str) -> None:
         self.words: tuple[str, ...] = WORDS
+        self.specs: list[JobSpec] = []
+        self.num_cached = 0
         self.failure: Failure | None = None
         self.pauses_at: int | None = None
         self.is_silent_at_the_end = False
@@ -126,9 +134,13 @@ class FakeWorker:
         if claim is None:
             return
         self.num_claimed += 1
+        self.specs.append(claim.spec)
         self._append((job_id, claim.attempt, 0, EntryKind.START, b""))
         entries: list[tuple[TokenEvent, ...]] = []
         num_words = min(len(self.words), claim.spec.sampling.max_tokens)
+        if num_words == 0:
+            entries.append(_read_only(claim.spec))
+            self._append((job_id, claim.attempt, 1, EntryKind.TOKENS, encode_tokens(entries[-1])))
         for seq in range(1, num_words + 1):
             if seq == self.pauses_at and not self._may_go_on(job_id):
                 self._settle(job_id, claim, entries)
@@ -141,7 +153,13 @@ class FakeWorker:
         is_last = seq == num_words and self.failure is None
         finish = (FinishReason.STOP if num_words == len(self.words) else FinishReason.LENGTH) if is_last else None
         return tuple(
-            TokenEvent(choice=choice, token_ids=(seq,), text=self.words[seq - 1], finish=finish)
+            TokenEvent(
+                choice=choice,
+                token_ids=(seq,),
+                text=self.words[seq - 1],
+                finish=finish,
+                logprobs=_logprobs(claim.spec, choice, seq, self.words[seq - 1]),
+            )
             for choice in range(claim.spec.total_choices)
         )
 
@@ -154,7 +172,7 @@ class FakeWorker:
         return True
 
     def _finish(self, job_id: str, claim: Claim, entries: list[tuple[TokenEvent, ...]]) -> None:
-        result, usage, now, failure = Result(entries=tuple(entries)), _usage(claim, entries), _now(), self.failure
+        result, usage, now, failure = Result(entries=tuple(entries)), self._usage(claim, entries), _now(), self.failure
         is_cut = claim.spec.sampling.max_tokens < len(self.words)
         status = JobStatus.INCOMPLETE if is_cut else JobStatus.COMPLETED
         if failure is not None:
@@ -172,12 +190,19 @@ class FakeWorker:
             self._settle(job_id, claim, entries)
 
     def _settle(self, job_id: str, claim: Claim, entries: list[tuple[TokenEvent, ...]]) -> None:
-        result, usage = Result(entries=tuple(entries)), _usage(claim, entries)
+        result, usage = Result(entries=tuple(entries)), self._usage(claim, entries)
         if self._write(lambda c: jobs.settle_cancelled(c, job_id, claim.attempt, result, usage)):
             self._append_end(job_id, claim, len(entries), _end(JobStatus.CANCELLED, usage, _now(), None))
 
     def _append_end(self, job_id: str, claim: Claim, num_entries: int, end: End) -> None:
         self._append((job_id, claim.attempt, num_entries + 1, EntryKind.END, encode_end(end)))
+
+    def _usage(self, claim: Claim, entries: list[tuple[TokenEvent, ...]]) -> Usage:
+        return Usage(
+            prompt_tokens=sum(len(prompt) for prompt in claim.spec.prompts),
+            completion_tokens=sum(len(event.token_ids) for entry in entries for event in entry),
+            cached_tokens=self.num_cached,
+        )
 
     def _write(self, operation):  # type: ignore[no-untyped-def]  # as Writer.submit
         return self._writer.submit(operation).result(10)
@@ -201,11 +226,36 @@ def _end(status: JobStatus, usage: Usage, now: datetime, failure: Failure | None
     return End(status=status, usage=usage, ended_at=int(now.timestamp()), failure=failure)
 
 
-def _usage(claim: Claim, entries: list[tuple[TokenEvent, ...]]) -> Usage:
-    return Usage(
-        prompt_tokens=sum(len(prompt) for prompt in claim.spec.prompts),
-        completion_tokens=sum(len(event.token_ids) for entry in entries for event in entry),
+def _read_only(spec: JobSpec) -> tuple[TokenEvent, ...]:
+    return tuple(
+        TokenEvent(
+            choice=choice,
+            token_ids=(),
+            text="",
+            finish=FinishReason.LENGTH,
+            logprobs=EventLogprobs(prompt=_prompt_logprobs(spec, choice)),
+        )
+        for choice in range(spec.total_choices)
     )
+
+
+def _logprobs(spec: JobSpec, choice: int, seq: int, word: str) -> EventLogprobs | None:
+    if spec.sampling.logprobs is None:
+        return None
+    chosen = Candidate(seq, word.encode(), -1.0 / (1 + choice))
+    prompt = _prompt_logprobs(spec, choice) if seq == 1 else ()
+    return EventLogprobs(tokens=(TokenLogprobs(chosen, _top(spec.sampling.logprobs)),), prompt=prompt)
+
+
+def _prompt_logprobs(spec: JobSpec, choice: int) -> tuple[TokenLogprobs, ...]:
+    wanted, prompt = spec.sampling.prompt_logprobs, spec.prompts[choice // spec.num_choices]
+    if wanted is None:
+        return ()
+    return tuple(TokenLogprobs(Candidate(token_id, b"x", -2.0), _top(wanted)) for token_id in prompt[1:])
+
+
+def _top(count: int) -> tuple[Candidate, ...]:
+    return tuple(Candidate(100 + rank, b"%d" % rank, -0.5 - rank) for rank in range(count))
 
 
 @contextmanager

@@ -52,6 +52,8 @@ WRONG_QUERIES = [
     ("/v1/responses/{id}?stream=true&starting_after=99999999999999999999999", "starting_after"),
     ("/v1/responses/{id}?starting_after=1", "starting_after"),
     ("/v1/responses/{id}?include[]=reasoning.encrypted_content", "include"),
+    ("/v1/responses/{id}?include[]=reasoning.encrypted_content&include[]=message.output_text.logprobs", "include"),
+    ("/v1/responses/{id}/input_items?include[]=message.output_text.logprobs", "include"),
     ("/v1/responses/{id}?include_obfuscation=true", "include_obfuscation"),
     ("/v1/responses/{id}/input_items?limit=0", "limit"),
     ("/v1/responses/{id}/input_items?limit=101", "limit"),
@@ -94,6 +96,11 @@ def test_the_interface_is_described_with_its_bodies_and_errors(http: httpx2.Clie
     body = create["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
     assert schema["components"]["schemas"][body]["additionalProperties"] is False
     assert "input" in schema["components"]["schemas"][body]["properties"]
+    for path in ("/v1/responses", "/v1/chat/completions", "/v1/completions"):
+        reference = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        fields = schema["components"]["schemas"][reference.rpartition("/")[2]]["properties"]
+        assert {"type": "number", "minimum": -2, "maximum": 2} in fields["presence_penalty"]["anyOf"]
+        assert {"min_p", "logit_bias", "stop_token_ids", "ignore_eos", "min_tokens", "priority"} <= set(fields)
     assert "422" not in create["responses"]
     assert "default" in create["responses"]
 

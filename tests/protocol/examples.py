@@ -7,8 +7,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from api.protocol.prompt import PromptTools
 from storage.contract import (
+    Candidate,
     End,
     EntryKind,
+    EventLogprobs,
     FinishReason,
     JobHeader,
     JobKind,
@@ -16,6 +18,7 @@ from storage.contract import (
     LogEntry,
     ModelCard,
     TokenEvent,
+    TokenLogprobs,
     Usage,
 )
 
@@ -108,6 +111,29 @@ def header(
 def event(text: str, *, choice: int = 0, finish: FinishReason | None = None) -> TokenEvent:
     """One choice's step."""
     return TokenEvent(choice=choice, token_ids=(1,), text=text, finish=finish)
+
+
+def candidate(data: str | bytes, logprob: float, *, token_id: int = 1) -> Candidate:
+    """A token at a place."""
+    return Candidate(token_id, data.encode() if isinstance(data, str) else data, logprob)
+
+
+def likely(data: str | bytes, logprob: float, *top: Candidate, token_id: int = 1) -> TokenLogprobs:
+    """A token that was chosen, and the likeliest in its place."""
+    return TokenLogprobs(candidate(data, logprob, token_id=token_id), top)
+
+
+def measured(
+    text: str,
+    *tokens: TokenLogprobs,
+    choice: int = 0,
+    finish: FinishReason | None = None,
+    prompt: tuple[TokenLogprobs, ...] = (),
+) -> TokenEvent:
+    """One choice's step of a job that wants log probabilities."""
+    ids = tuple(token.chosen.token_id for token in tokens)
+    logprobs = EventLogprobs(tokens=tokens, prompt=prompt)
+    return TokenEvent(choice=choice, token_ids=ids, text=text, finish=finish, logprobs=logprobs)
 
 
 def start(attempt: int = 1) -> LogEntry:

@@ -1,15 +1,28 @@
 """Every stream is a replay: attempts, the row and the point of resumption change no byte."""
 
 import json
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from api.protocol.folds import fold_of, object_of
+from api.protocol.logprobs import wants_logprobs
 from api.protocol.outcome import entries_of
-from storage.contract import EntryKind, FinishReason, JobHeader, JobKind, JobStatus, LogEntry, Result, TokenEvent
-from tests.protocol.examples import end, event, header, payloads, start, tokens
+from api.protocol.responses import INCLUDED_LOGPROBS
+from storage.contract import (
+    EntryKind,
+    FinishReason,
+    JobHeader,
+    JobKind,
+    JobStatus,
+    LogEntry,
+    Result,
+    TokenEvent,
+    TokenLogprobs,
+)
+from tests.protocol.examples import candidate, end, event, header, measured, payloads, start, tokens
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(
     ["\u2028", "\x85", "\r\n", '"', "\\", "\x00", "😀", "", "data: [DONE]\n\n"]
@@ -23,8 +36,20 @@ _HEADERS = st.sampled_from(
         header(JobKind.CHAT, {"n": 3, "stream_options": {"include_usage": True}}),
         header(JobKind.COMPLETION, {"n": 2, "echo": True}, {"num_prompts": 2, "prompt_texts": ["a", "b"]}),
         header(JobKind.COMPLETION),
+        header(JobKind.RESPONSE, {"include": [INCLUDED_LOGPROBS], "top_logprobs": 2}),
+        header(JobKind.CHAT, {"n": 2, "logprobs": True, "stop_token_ids": [2]}),
+        header(JobKind.COMPLETION, {"n": 2, "logprobs": 1}, {"num_prompts": 2}),
+        header(
+            JobKind.COMPLETION,
+            {"n": 2, "logprobs": 1, "echo": True},
+            {"num_prompts": 2, "prompt_texts": ["ab", "c"], "prompt_heads": ["a", "c"]},
+        ),
     ]
 )
+_CANDIDATES = st.builds(
+    candidate, st.sampled_from(["a", "é", b"\xc3", b"\xa9", b""]), st.floats(max_value=0), token_id=st.integers(1, 3)
+)
+_LIKELY = st.builds(TokenLogprobs, _CANDIDATES, st.lists(_CANDIDATES, max_size=2).map(tuple))
 
 
 def total_choices(job: JobHeader) -> int:
@@ -36,22 +61,33 @@ def total_choices(job: JobHeader) -> int:
 
 
 @st.composite
-def steps(draw: st.DrawFn, num_choices: int, status: JobStatus) -> list[list[TokenEvent]]:
+def events(draw: st.DrawFn, job: JobHeader, choice: int, finish: FinishReason | None) -> TokenEvent:
+    """An event; with log probabilities where the job wants them, and now and then without all the same."""
+    if not wants_logprobs(job) or draw(st.integers(0, 4)) == 0:
+        return event(draw(_TEXT), choice=choice, finish=finish)
+    likely = draw(st.lists(_LIKELY, max_size=2))
+    return measured(
+        draw(_TEXT), *likely, choice=choice, finish=finish, prompt=tuple(draw(st.lists(_LIKELY, max_size=2)))
+    )
+
+
+@st.composite
+def steps(draw: st.DrawFn, job: JobHeader, status: JobStatus) -> list[list[TokenEvent]]:
     """Engine steps: each choice's events in order, at most one of a choice in a step, ended when there is an answer."""
     is_answered = status in (JobStatus.COMPLETED, JobStatus.INCOMPLETE)
-    open_choices = list(range(num_choices))
+    open_choices = list(range(total_choices(job)))
     made: list[list[TokenEvent]] = []
     for _ in range(draw(st.integers(0, 6))):
         step = []
         for choice in draw(st.lists(st.sampled_from(open_choices), unique=True)) if open_choices else []:
             finish = draw(st.sampled_from([None, None, None, *FinishReason]))
-            step.append(event(draw(_TEXT), choice=choice, finish=finish))
+            step.append(draw(events(job, choice, finish)))
             if finish is not None:
                 open_choices.remove(choice)
         if step:
             made.append(step)
     if is_answered:
-        made.extend([event(draw(_TEXT), choice=choice, finish=FinishReason.STOP)] for choice in open_choices)
+        made.extend([draw(events(job, choice, FinishReason.STOP))] for choice in open_choices)
     return made
 
 
@@ -60,7 +96,7 @@ def jobs(draw: st.DrawFn) -> tuple[JobHeader, list[LogEntry], Result]:
     """A job with a log of one attempt or of several, and the result that its row keeps."""
     job = draw(_HEADERS)
     status = draw(_STATUSES)
-    made = draw(steps(total_choices(job), status))
+    made = draw(steps(job, status))
     attempt, log = 1, [start()]
     for seq, step in enumerate(made, 1):
         log.append(tokens(seq, *step, attempt=attempt))
@@ -140,13 +176,40 @@ def texts_of(payload: dict[str, object]) -> list[tuple[int, str]]:
 
 
 @given(jobs())
+def test_every_told_token_is_streamed_once_and_in_order(job: tuple[JobHeader, list[LogEntry], Result]) -> None:
+    head, log, result = job
+    streamed: dict[int, list[object]] = {choice: [] for choice in range(total_choices(head))}
+
+    for payload in payloads(fold_all(head, log)):
+        if payload.get("type") == "response.output_text.delta":
+            streamed[0] += cast(list[object], payload["logprobs"])
+        for choice in cast(list[dict[str, Any]], payload.get("choices", [])):
+            streamed[choice["index"]] += told_of(choice)
+
+    if log[-1].end is not None and log[-1].end.status in (JobStatus.COMPLETED, JobStatus.INCOMPLETE):
+        shown: Any = object_of(head, result, log[-1].end)
+        if head.kind is JobKind.RESPONSE:
+            assert streamed[0] == shown["output"][0]["content"][0]["logprobs"]
+        else:
+            assert streamed == {choice["index"]: told_of(choice) for choice in shown["choices"]}
+
+
+def told_of(choice: dict[str, Any]) -> list[object]:
+    logprobs = choice["logprobs"] or {"content": []}
+    if "content" in logprobs:
+        return list(logprobs["content"])
+    names = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
+    return list(zip(*(logprobs[name] for name in names), strict=True))
+
+
+@given(jobs())
 def test_sequence_numbers_have_no_gap(job: tuple[JobHeader, list[LogEntry], Result]) -> None:
     head, log, _ = job
-    events = payloads(fold_all(head, log))
+    sent = payloads(fold_all(head, log))
 
     if head.kind is JobKind.RESPONSE:
-        assert [one["sequence_number"] for one in events] == list(range(len(events)))
-        assert [one["type"] for one in events].count("response.output_item.added") <= 1
+        assert [one["sequence_number"] for one in sent] == list(range(len(sent)))
+        assert [one["type"] for one in sent].count("response.output_item.added") <= 1
 
 
 @given(jobs())
