@@ -15,7 +15,18 @@ from api.protocol.chat import ChatRequest
 from api.protocol.folds import fold_of
 from api.protocol.prepare import prepare
 from api.protocol.prompt import PromptTools
-from storage.contract import EntryKind, JobHeader, JobKind, LogEntry, ModelCard, TokenEvent
+from api.protocol.responses import INCLUDED_LOGPROBS
+from storage.contract import (
+    Candidate,
+    EntryKind,
+    EventLogprobs,
+    JobHeader,
+    JobKind,
+    LogEntry,
+    ModelCard,
+    TokenEvent,
+    TokenLogprobs,
+)
 
 NUM_EVENTS = 20_000
 NUM_REQUESTS = 2_000
@@ -37,12 +48,12 @@ def best_us(run: Callable[[], None], count: int) -> float:
     return best / count * 1e6
 
 
-def fold_cost(kind: JobKind, text: str) -> float:
+def fold_cost(kind: JobKind, text: str, request: dict[str, object], logprobs: EventLogprobs | None = None) -> float:
     """Microseconds a delta."""
     header = JobHeader(
-        job_id="resp_0123", kind=kind, model="demo", created_at=1_700_000_000, request={"model": "demo"}, context={}
+        job_id="resp_0123", kind=kind, model="demo", created_at=1_700_000_000, request=request, context={}
     )
-    event = TokenEvent(choice=0, token_ids=(1,), text=text)
+    event = TokenEvent(choice=0, token_ids=(1,), text=text, logprobs=logprobs)
     log = [LogEntry(attempt=1, seq=seq, kind=EntryKind.TOKENS, tokens=(event,)) for seq in range(1, NUM_EVENTS + 1)]
 
     def run() -> None:
@@ -52,6 +63,13 @@ def fold_cost(kind: JobKind, text: str) -> float:
             fold.feed(entry)
 
     return best_us(run, NUM_EVENTS)
+
+
+def measured_cost(kind: JobKind) -> float:
+    """Microseconds a delta with log probabilities and five alternatives."""
+    top = tuple(Candidate(rank, b" token", -0.12345 * rank) for rank in range(5))
+    logprobs = EventLogprobs(tokens=(TokenLogprobs(top[0], top),))
+    return fold_cost(kind, " token", {"logprobs": 5, "include": [INCLUDED_LOGPROBS]}, logprobs)
 
 
 def byte_tools() -> PromptTools:
@@ -96,7 +114,8 @@ def main() -> None:
     table = Table("what", "us each")
     for kind in JobKind:
         for name, text in TEXTS.items():
-            table.add_row(f"fold, {kind}, {name}", f"{fold_cost(kind, text):.2f}")
+            table.add_row(f"fold, {kind}, {name}", f"{fold_cost(kind, text, {}):.2f}")
+        table.add_row(f"fold, {kind}, log probabilities", f"{measured_cost(kind):.2f}")
     parse_us, prepare_us = request_cost()
     table.add_row("parse a chat request", f"{parse_us:.1f}")
     table.add_row("prepare a chat request", f"{prepare_us:.1f}")

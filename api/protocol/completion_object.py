@@ -12,10 +12,10 @@ from storage.contract import End, JobHeader, TokenEvent
 
 def num_completion_choices(header: JobHeader) -> int:
     """Number of choices of all prompts together, those that will not be shown included."""
-    return cast(int, header.context.get("num_prompts", 1)) * _num_candidates(header)
+    return cast(int, header.context.get("num_prompts", 1)) * _num_made(header)
 
 
-def _num_candidates(header: JobHeader) -> int:
+def _num_made(header: JobHeader) -> int:
     """Choices that are made of each prompt."""
     return cast(int, header.request.get("best_of", _num_shown(header)))
 
@@ -27,18 +27,18 @@ def _num_shown(header: JobHeader) -> int:
 
 def is_chosen_from(header: JobHeader) -> bool:
     """Whether `best_of` makes more choices than it shows, so that nothing can be shown before the end."""
-    return _num_candidates(header) > _num_shown(header)
+    return _num_made(header) > _num_shown(header)
 
 
 def echo_of(header: JobHeader, choice: int) -> str:
     """The prompt's text that stands before a choice's own when `echo` was asked for, else nothing."""
     texts = cast(list[str], header.context.get("prompt_texts", []))
-    return texts[choice // _num_candidates(header)] if texts else ""
+    return texts[choice // _num_made(header)] if texts else ""
 
 
 def logprobs_of(header: JobHeader, choice: int) -> CompletionLogprobs:
     """What tells a choice's log probabilities."""
-    return CompletionLogprobs(header, choice // _num_candidates(header), echo_of(header, choice))
+    return CompletionLogprobs(header, choice // _num_made(header), echo_of(header, choice))
 
 
 def completion_object(header: JobHeader, outcome: Outcome) -> dict[str, object]:
@@ -63,11 +63,11 @@ def _shown_of(header: JobHeader, outcome: Outcome) -> list[int]:
         return list(range(len(outcome.choices)))
     if not outcome.has_answer:
         return []
-    num_candidates, num_shown = _num_candidates(header), _num_shown(header)
+    num_made, num_shown = _num_made(header), _num_shown(header)
     shown = []
-    for start in range(0, len(outcome.choices), num_candidates):
-        candidates = range(start, start + num_candidates)
-        shown += sorted(candidates, key=lambda index: -_mean_logprob(outcome.choices[index]))[:num_shown]
+    for start in range(0, len(outcome.choices), num_made):
+        made = range(start, start + num_made)
+        shown += sorted(made, key=lambda index: -_mean_logprob(outcome.choices[index]))[:num_shown]
     return shown
 
 

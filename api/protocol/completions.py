@@ -80,13 +80,13 @@ class CompletionRequest(SamplingRequest):
 
     @model_validator(mode="after")
     def _has_few_choices(self) -> Self:
-        if len(self.prompts) * self.num_candidates > MAX_CHOICES:
+        if len(self.prompts) * self.num_made > MAX_CHOICES:
             field = "n" if self.best_of is None else "best_of"
             raise fault(field, "the number of prompts times the choices of each must be at most 128")
         return self
 
     @model_validator(mode="after")
-    def _has_candidates_to_choose_from(self) -> Self:
+    def _has_more_choices_than_it_shows(self) -> Self:
         if self.best_of is not None and self.best_of < (self.n or 1):
             raise fault("best_of", "it must be at least 'n'")
         if self.is_chosen_from and self.stream:
@@ -100,14 +100,14 @@ class CompletionRequest(SamplingRequest):
         return self
 
     @property
-    def num_candidates(self) -> int:
+    def num_made(self) -> int:
         """Choices that are made of each prompt."""
         return self.best_of or self.n or 1
 
     @property
     def is_chosen_from(self) -> bool:
         """Whether more choices are made than shown."""
-        return self.num_candidates > (self.n or 1)
+        return self.num_made > (self.n or 1)
 
     @property
     def num_logprobs(self) -> int | None:

@@ -217,7 +217,7 @@ def _num_choices(request: Request) -> int:
         case ChatRequest():
             return request.n or 1
         case CompletionRequest():
-            return request.num_candidates
+            return request.num_made
 
 
 def _first_of(*claims: bool | None) -> bool:

@@ -250,7 +250,7 @@ def test_a_job_without_tokens_yet_tells_that_there_are_none(job: JobHeader, empt
 CHOSEN = header(
     JobKind.COMPLETION, {"n": 2, "best_of": 3, "echo": True}, {"num_prompts": 2, "prompt_texts": ["p", "q"]}
 )
-CANDIDATES = [
+MADE = [
     start(),
     tokens(1, *(measured("a", likely("a", -1.0), choice=choice) for choice in range(6))),
     # Means of each prompt's three: -1.5, -1.0, -0.75 by length, and -1, -1, -2 where the earlier wins a draw.
@@ -267,7 +267,7 @@ CANDIDATES = [
 
 
 def test_the_best_of_each_prompts_choices_are_shown_the_best_first() -> None:
-    shown: Any = object_of(CHOSEN, [*CANDIDATES, end(3, JobStatus.INCOMPLETE)])
+    shown: Any = object_of(CHOSEN, [*MADE, end(3, JobStatus.INCOMPLETE)])
 
     assert [(one["index"], one["text"], one["finish_reason"]) for one in shown["choices"]] == [
         (0, "pac", "length"),
@@ -279,8 +279,8 @@ def test_the_best_of_each_prompts_choices_are_shown_the_best_first() -> None:
     assert shown["usage"]["completion_tokens"] == 3
 
 
-@pytest.mark.parametrize("log", [CANDIDATES, [*CANDIDATES, end(3, JobStatus.CANCELLED)]], ids=["running", "cancelled"])
-def test_no_candidate_is_shown_before_the_choice_is_made(log: list[LogEntry]) -> None:
+@pytest.mark.parametrize("log", [MADE, [*MADE, end(3, JobStatus.CANCELLED)]], ids=["running", "cancelled"])
+def test_no_choice_is_shown_before_the_best_are_known(log: list[LogEntry]) -> None:
     assert object_of(CHOSEN, log)["choices"] == []
 
 
