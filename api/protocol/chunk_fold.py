@@ -23,7 +23,7 @@ from api.protocol.envelope import outcome_error
 from api.protocol.frames import frame, json_line
 from api.protocol.logprobs import wants_logprobs
 from api.protocol.outcome import Outcome
-from storage.contract import End, EntryKind, JobHeader, LogEntry, TokenEvent
+from storage.contract import End, EntryKind, FinishReason, JobHeader, LogEntry, TokenEvent
 
 # Stands in a prepared chunk where a choice's text goes; JSON cannot hold it unescaped otherwise.
 _HOLE = "\x00hole"
@@ -38,7 +38,8 @@ class ChunkFold:
         self._wants_usage = wants_usage(header)
         self._tells = wants_logprobs(header)
         self._outcome = Outcome(total_choices)
-        # Head and tail of each choice's text chunks; empty until the choices are open.
+        self._is_open = False
+        # Head and tail of each choice's text chunks; empty until the choices are open, and where chunks hold more.
         self._around: list[tuple[bytes, bytes]] = []
 
     @property
@@ -60,16 +61,26 @@ class ChunkFold:
         return list(self._close(entry.end))
 
     def _texts(self, entry: LogEntry) -> list[bytes]:
-        frames = [] if self._around else self._open_choices()
+        if not self._around:
+            return self._texts_slowly(entry)
+        frames = []
         for event in entry.tokens:
-            if self._tells:
-                frames.extend(self._measured(event))
-            elif event.text:
+            if event.text:
                 head, tail = self._around[event.choice]
                 frames.append(b"%b%b%b" % (head, json_line(event.text), tail))
             if event.finish is not None:
-                self._outcome.choices[event.choice].finish = event.finish
-                frames.append(self._last_chunk(event.choice))
+                frames.append(self._finish(event.choice, event.finish))
+        return frames
+
+    def _texts_slowly(self, entry: LogEntry) -> list[bytes]:
+        """The first texts, and all texts where log probabilities come with them."""
+        frames = self._open_choices()
+        if not self._tells:
+            return frames + self._texts(entry)
+        for event in entry.tokens:
+            frames.extend(self._measured(event))
+            if event.finish is not None:
+                frames.append(self._finish(event.choice, event.finish))
         return frames
 
     def _measured(self, event: TokenEvent) -> Iterator[bytes]:
@@ -78,11 +89,20 @@ class ChunkFold:
             yield frame(self._chunk([told]))
 
     def _open_choices(self) -> list[bytes]:
+        """The choices' first chunks, when they are not open yet."""
+        if self._is_open:
+            return []
+        self._is_open = True
         choices = range(len(self._outcome.choices))
-        holes = (frame(self._chunk([self.text_choice(choice, _HOLE)])) for choice in choices)
-        self._around = [(head, tail) for head, _, tail in (hole.partition(_HOLE_JSON) for hole in holes)]
+        if not self._tells:
+            holes = (frame(self._chunk([self.text_choice(choice, _HOLE)])) for choice in choices)
+            self._around = [(head, tail) for head, _, tail in (hole.partition(_HOLE_JSON) for hole in holes)]
         firsts = (self.first_choice(choice) for choice in choices)
         return [frame(self._chunk([first])) for first in firsts if first is not None]
+
+    def _finish(self, choice: int, finish: FinishReason) -> bytes:
+        self._outcome.choices[choice].finish = finish
+        return self._last_chunk(choice)
 
     def _last_chunk(self, choice: int) -> bytes:
         word = self._outcome.finish_word(self._outcome.choices[choice])
@@ -93,8 +113,7 @@ class ChunkFold:
         if error is not None:
             yield frame(error)
             return
-        if not self._around:
-            yield from self._open_choices()
+        yield from self._open_choices()
         for index, choice in enumerate(self._outcome.choices):
             if choice.finish is None:
                 if self._tells:

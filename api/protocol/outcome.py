@@ -37,19 +37,23 @@ class Outcome:
         if entry.kind is EntryKind.TOKENS:
             self.has_tokens = True
             for event in entry.tokens:
-                self.add_event(event)
+                self.add_measured(event)
         elif entry.kind is EntryKind.END:
             self.end = entry.end
 
     def add_event(self, event: TokenEvent) -> None:
-        """Takes one choice's step in."""
+        """Takes one choice's step in, but for its log probabilities."""
         choice = self.choices[event.choice]
         if event.text:
             choice.pieces.append(event.text)
-        if event.logprobs is not None:
-            choice.measured.append(event)
         if event.finish is not None:
             choice.finish = event.finish
+
+    def add_measured(self, event: TokenEvent) -> None:
+        """Takes one choice's step in, with its log probabilities if it has any."""
+        self.add_event(event)
+        if event.logprobs is not None:
+            self.choices[event.choice].measured.append(event)
 
     @property
     def has_answer(self) -> bool:

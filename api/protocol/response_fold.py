@@ -45,6 +45,8 @@ class ResponseFold:
         self._next_number = 0
         self._is_in_progress = False
         self._has_item = False
+        # Whether an entry of tokens is nothing but deltas of text.
+        self._is_plain = False
         before = event_frame({"type": "response.output_text.delta", **self._place, "delta": ""})
         self._delta_head = before.removesuffix(b'""}\n\n')
 
@@ -61,7 +63,7 @@ class ResponseFold:
 
     def feed(self, entry: LogEntry) -> list[bytes]:
         """The frames that `entry` adds; a later attempt's START adds none."""
-        if entry.kind is EntryKind.TOKENS and self._has_item:
+        if entry.kind is EntryKind.TOKENS and self._is_plain:
             return self._deltas(entry)
         if self.is_ended:
             return []
@@ -73,15 +75,14 @@ class ResponseFold:
             yield self._snapshot("response.in_progress", JobStatus.IN_PROGRESS)
         if entry.kind is EntryKind.TOKENS:
             self._outcome.has_tokens = True
-            yield from self._open_item()
-            yield from self._deltas(entry)
+            if not self._has_item:
+                yield from self._open_item()
+            yield from self._measured_deltas(entry) if self._tells else self._deltas(entry)
         elif entry.end is not None:
             self._outcome.end = entry.end
             yield from self._close(entry.end)
 
     def _deltas(self, entry: LogEntry) -> list[bytes]:
-        if self._tells:
-            return list(self._measured_deltas(entry))
         frames = []
         for event in entry.tokens:
             self._outcome.add_event(event)
@@ -96,13 +97,14 @@ class ResponseFold:
     def _measured_deltas(self, entry: LogEntry) -> Iterator[bytes]:
         """A delta for each event with text or log probabilities; the text may be empty."""
         for event in entry.tokens:
-            self._outcome.add_event(event)
+            self._outcome.add_measured(event)
             logprobs = token_objects([event], self._header)
             if event.text or logprobs:
                 yield self._event("response.output_text.delta", **self._place, delta=event.text, logprobs=logprobs)
 
     def _open_item(self) -> Iterator[bytes]:
         self._has_item = True
+        self._is_plain = not self._tells
         item = message_item(self._header.job_id, "in_progress", None)
         yield self._event("response.output_item.added", output_index=0, item=item)
         yield self._event("response.content_part.added", **self._place, part=text_part(""))
