@@ -6,6 +6,7 @@ from tokenizers import Tokenizer
 
 from workers.text.detokenizer import Decode, Detokenizer
 from workers.text.stop import StopFilter
+from workers.text.vocabulary import spoken_ids
 
 
 class TextStream:
@@ -49,6 +50,4 @@ class TextFactory:
 
 def factory_of(tokenizer: Tokenizer) -> TextFactory:
     """Text streams as the tokenizer decodes: without special tokens, and without ids it does not know."""
-    special = {token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    spoken = frozenset(tokenizer.get_vocab(with_added_tokens=True).values()) - special
-    return TextFactory(tokenizer.decode, spoken)
+    return TextFactory(tokenizer.decode, spoken_ids(tokenizer))
