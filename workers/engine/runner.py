@@ -11,8 +11,10 @@ from storage.contract import SamplingParams
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """The part of one sequence that a step computes.
 
-    row:    the sequence's row of the cache; positions before `start` are already in it
-    tokens: all ids of the sequence so far; to compute are `tokens[start:end]`. Valid during the step only
+    row:        the sequence's row of the cache; positions before `start` are already in it
+    tokens:     all ids of the sequence so far; to compute are `tokens[start:end]`. Valid during the step only
+    num_prompt: tokens[num_prompt:] are output
+    is_pending: whether the token at `start` is not known yet; never so far
     """
 
     sequence_id: str
@@ -20,12 +22,22 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     tokens: collections.abc.Sequence[int]
     start: int
     end: int
+    num_prompt: int
     sampling: SamplingParams
+    is_pending: bool = False
 
     @property
     def is_sampled(self) -> bool:
         """Whether the chunk reaches the sequence's end, so that its next token is drawn."""
         return self.end == len(self.tokens)
+
+
+class Ranked(msgspec.Struct, frozen=True):
+    """Raw log probabilities at one place: of the token there, and of the likeliest, the likeliest first."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 class Runner(Protocol):

@@ -72,5 +72,6 @@ class Scheduler:
             tokens=sequence.tokens,
             start=start,
             end=min(start + budget, len(sequence.tokens)),
+            num_prompt=sequence.num_prompt,
             sampling=sequence.sampling,
         )

@@ -65,7 +65,7 @@ def load(
     where = devices.device_of(device)
     loaded = files.read(source_of(source), devices.dtype_of(dtype, where), where)
     tokenizer = card.fast(loaded.tokenizer)
-    prepared = prepare(loaded.model, limits)
+    prepared = prepare(loaded.model, limits, files.eos_token_ids(loaded))
     name = served_name or source
     description = _describe(name, loaded, prepared, time.monotonic() - started)
     log.info("model_loaded", model=name, description=description)

@@ -16,6 +16,7 @@ from workers.model.cache import RowCache, bytes_per_token
 from workers.model.limits import LoadLimits
 from workers.model.probe import AttentionLayer, attention_layers
 from workers.model.runner import TorchRunner
+from workers.model.sampling.sampler import Sampler
 
 # The trial runs this many tokens in three ways: a prompt, one token that decodes, and the rest behind them.
 _TRIAL_ENDS = (5, 6, 12)
@@ -33,7 +34,7 @@ class Prepared:
     num_packed: int
 
 
-def prepare(model: PreTrainedModel, limits: LoadLimits) -> Prepared:
+def prepare(model: PreTrainedModel, limits: LoadLimits, eos_token_ids: frozenset[int]) -> Prepared:
     """The model over rows of a cache that is allocated now.
 
     Raises ModelUnsupported for what rows cannot serve, SettingInvalid when the budget does not hold one sequence.
@@ -48,7 +49,8 @@ def prepare(model: PreTrainedModel, limits: LoadLimits) -> Prepared:
     plan = _plan(model, layers, limits)
     norms.fuse_norms(model)
     num_packed = linears.pack_linears(model) if _may_pack(model) else 0
-    runner = _runner(model, layers, plan)
+    sampler = Sampler(vocab_size=expected.shape[1], eos_token_ids=eos_token_ids, device=model.device)
+    runner = _runner(model, layers, plan, sampler)
     checks.check_agreement(expected, _row_logits(runner, trial.tolist()), model.dtype)
     return Prepared(runner=runner, plan=plan, num_packed=num_packed)
 
@@ -70,7 +72,7 @@ def _may_pack(model: PreTrainedModel) -> bool:
     return model.device.type == "cpu" and size_bytes <= devices.main_memory_bytes() // 4
 
 
-def _runner(model: PreTrainedModel, layers: list[AttentionLayer], plan: CachePlan) -> TorchRunner:
+def _runner(model: PreTrainedModel, layers: list[AttentionLayer], plan: CachePlan, sampler: Sampler) -> TorchRunner:
     shapes = [layer.shape for layer in layers]
     cache = RowCache(shapes, num_rows=plan.num_rows, max_len=plan.max_len, dtype=model.dtype, device=model.device)
     stage = Stage()
@@ -78,7 +80,7 @@ def _runner(model: PreTrainedModel, layers: list[AttentionLayer], plan: CachePla
         row_attention = RowAttention(rows, stage, window=layer.window, softcap=layer.softcap)
         attention.attach(layer.module, row_attention)
     model.set_attn_implementation(attention.IMPLEMENTATION)
-    return TorchRunner(model, cache, stage)
+    return TorchRunner(model, cache, stage, sampler)
 
 
 @torch.inference_mode()
@@ -99,6 +101,7 @@ def _row_logits(runner: TorchRunner, token_ids: list[int]) -> Tensor:
             tokens=token_ids[:end],
             start=start,
             end=end,
+            num_prompt=end,
             sampling=SamplingParams(max_tokens=1),
         )
         logits.append(runner.logits([chunk]))

@@ -5,10 +5,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from workers.engine.runner import Chunk
-from workers.model import sampler
 from workers.model.attention import Stage
 from workers.model.cache import RowCache
 from workers.model.layout import Layout
+from workers.model.sampling.sampler import Sampler
 
 
 class TorchRunner:
@@ -17,10 +17,11 @@ class TorchRunner:
     The model's attention has been replaced: it reads the layout that lies on the stage.
     """
 
-    def __init__(self, model: PreTrainedModel, cache: RowCache, stage: Stage) -> None:
+    def __init__(self, model: PreTrainedModel, cache: RowCache, stage: Stage, sampler: Sampler) -> None:
         self._model = model
         self._cache = cache
         self._stage = stage
+        self._sampler = sampler
         self._dtype = model.dtype
         self._device = model.device
 
@@ -29,7 +30,7 @@ class TorchRunner:
         """The next token of each sampled chunk, in order; None where the logits are not finite."""
         sampled = [chunk for chunk in chunks if chunk.is_sampled]
         logits = self.logits(chunks)
-        return sampler.draw(logits, sampled) if sampled else []
+        return self._sampler.sample(logits, sampled).token_ids if sampled else []
 
     @torch.inference_mode()
     def logits(self, chunks: list[Chunk]) -> Tensor:

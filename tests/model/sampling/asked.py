@@ -1,0 +1,43 @@
+"""Requests for the sampler, and a sampler that draws for one vocabulary."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from storage.contract import SamplingParams
+from workers.model.sampling.request import DrawRequest, Draws
+from workers.model.sampling.sampler import Sampler
+
+CPU = torch.device("cpu")
+EOS = (0,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A request as the engine's chunks are."""
+
+    sampling: SamplingParams
+    tokens: Sequence[int] = field(default_factory=lambda: [1, 2, 3])
+    num_prompt: int = 3
+    sequence_id: str = "s"
+    is_pending: bool = False
+
+
+def asked(
+    seed: int = 0, tokens: Sequence[int] = (1, 2, 3), num_prompt: int = 3, sequence_id: str = "s", **sampling: object
+) -> Asked:
+    """A request for the token after `tokens`."""
+    params = SamplingParams(max_tokens=100, seed=seed, **sampling)  # type: ignore[arg-type]  # told by the caller
+    return Asked(sampling=params, tokens=list(tokens), num_prompt=num_prompt, sequence_id=sequence_id)
+
+
+def sampler(vocab_size: int) -> Sampler:
+    """A sampler whose only end-of-sequence id is 0."""
+    return Sampler(vocab_size=vocab_size, eos_token_ids=EOS, device=CPU)
+
+
+def draw(rows: Sequence[Sequence[float]] | torch.Tensor, requests: Sequence[DrawRequest]) -> Draws:
+    """What is drawn from copies of the rows."""
+    logits = rows.clone() if isinstance(rows, torch.Tensor) else torch.tensor(rows)
+    return sampler(logits.shape[1]).sample(logits, requests)

@@ -1,0 +1,201 @@
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+from torch import Tensor
+
+from storage.contract import SamplingParams
+from tests.model.sampling.asked import CPU, Asked, asked, draw, sampler
+from tests.model.sampling.reference import edited
+from workers.model.sampling.filters import Filters
+
+VOCAB_SIZE = 1000
+NAN, INFINITY = float("nan"), float("inf")
+LOGITS = [2.0, 1.5, 1.4, 0.3, 0.2, 0.0, -0.5, -1.0, -1.7, -INFINITY]
+
+params = st.builds(
+    SamplingParams,
+    max_tokens=st.just(9),
+    seed=st.integers(0, 2**64 - 1),
+    temperature=st.sampled_from([0.0, 0.005, 0.5, 1.0, 1.3, 1e38]),
+    top_k=st.sampled_from([0, 0, 1, 5, 70, 600, 10**9]),
+    top_p=st.sampled_from([1.0, 1.0, 0.9, 0.3, 1e-12]),
+    min_p=st.sampled_from([0.0, 0.0, 0.05, 0.9999999999]),
+    presence_penalty=st.sampled_from([0.0, 0.0, 1.5, -2.0, 1e300]),
+    frequency_penalty=st.sampled_from([0.0, 0.0, 0.3, -1e300]),
+    repetition_penalty=st.sampled_from([1.0, 1.0, 1.2, 1e-300, 1e300]),
+    logit_bias=st.sampled_from([(), (), ((3, 100.0), (999, -100.0)), ((0, 1.5),)]),
+    stop_token_ids=st.sampled_from([(), (7, 999), (10**6,)]),
+    ignore_eos=st.booleans(),
+    min_tokens=st.sampled_from([0, 2, 50]),
+    logprobs=st.sampled_from([None, None, 0, 3, 20]),
+)
+tokens = st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=1, max_size=30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of logits, sometimes peaked, flat, coarse as bf16 or broken."""
+
+    slope: int
+    height: float
+    is_coarse: bool
+    faults: dict[int, float]
+
+    def logits(self) -> Tensor:
+        logits = torch.arange(float(VOCAB_SIZE)).mul(self.slope).sin() * self.height
+        logits = logits.bfloat16().float() if self.is_coarse else logits
+        for token_id, fault in self.faults.items():
+            logits[token_id] = fault
+        return logits
+
+
+rows = st.builds(
+    Row,
+    slope=st.integers(1, 10**6),
+    height=st.sampled_from([0.0, 0.1, 1.0, 7.0, 1e38]),
+    is_coarse=st.booleans(),
+    faults=st.one_of(
+        st.just({}),
+        st.dictionaries(st.integers(0, VOCAB_SIZE - 1), st.sampled_from([NAN, INFINITY, -INFINITY]), max_size=2),
+    ),
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Asked:
+    ids = draw(tokens)
+    return Asked(sampling=draw(params), tokens=ids, num_prompt=draw(st.integers(1, len(ids))))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(rows, requests()), min_size=1, max_size=8))
+def test_a_row_does_not_depend_on_its_neighbours(batch: list[tuple[Row, Asked]]) -> None:
+    logits = torch.stack([row.logits() for row, _ in batch])
+    requests = [replace(one, sequence_id=str(place)) for place, (_, one) in enumerate(batch)]
+
+    together = draw(logits, requests)
+
+    for place, request in enumerate(requests):
+        alone = draw(logits[place : place + 1], [request])
+        assert together.token_ids[place] == alone.token_ids[0]
+        assert together.logprobs.get(place) == alone.logprobs.get(0)
+        assert (alone.token_ids[0] is None) == (not logits[place].max().isfinite())
+
+
+@settings(deadline=None)
+@given(rows, requests())
+def test_greedy_rows_take_the_likeliest_after_all_edits(row: Row, request: Asked) -> None:
+    logits = row.logits()
+    sampling = structs.replace(request.sampling, temperature=0.0, presence_penalty=0.25, frequency_penalty=0.5)
+    sampling = structs.replace(sampling, repetition_penalty=2.0, logit_bias=((3, 0.5),), stop_token_ids=(7,))
+    request = replace(request, sampling=sampling)
+
+    token_id = draw(logits[None], [request]).token_ids[0]
+
+    if logits.max().isfinite():
+        values = edited(logits.tolist(), request)
+        assert token_id is not None
+        assert values[token_id] >= max(values) - 1e-6 * abs(max(values))
+    else:
+        assert token_id is None
+
+
+def test_low_temperatures_are_greedy() -> None:
+    requests = [asked(seed=seed, temperature=0.009) for seed in range(50)]
+
+    assert set(draw([LOGITS] * 50, requests).token_ids) == {0}
+
+
+def test_rows_that_are_not_finite_have_no_token_and_harm_no_other() -> None:
+    broken = [[*LOGITS[:9], NAN], [INFINITY, *LOGITS[1:]], [-INFINITY] * 10]
+    rows = [LOGITS, *broken, [3e38, *LOGITS[1:]]]
+    requests = [asked(seed=seed, top_p=0.9, logprobs=2) for seed in range(5)]
+
+    drawn = draw(rows, requests)
+
+    assert drawn.token_ids[1:4] == [None, None, None]
+    assert drawn.token_ids[0] == draw([LOGITS], requests[:1]).token_ids[0]
+    assert drawn.token_ids[4] == 0
+    assert set(drawn.logprobs) == {0, 4}
+
+
+def test_a_row_has_no_token_when_every_one_of_them_is_masked() -> None:
+    masked = asked(temperature=0.0, min_tokens=1, stop_token_ids=(1,))
+
+    assert draw([[1.0, 2.0]], [masked]).token_ids == [None]
+
+
+def test_a_mask_hides_no_logit_that_is_not_finite() -> None:
+    masked = asked(temperature=0.0, min_tokens=1)
+
+    assert draw([[NAN, 1.0, 2.0], [INFINITY, 1.0, 2.0]], [masked, masked]).token_ids == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "seed", "position", "token_id"),
+    [
+        ({}, 7, 3, 45),
+        ({}, 1099511627776, 900, 436),
+        ({"temperature": 0.7}, 8, 3, 1018),
+        ({"temperature": 0.7}, 1099511627777, 901, 1280),
+        ({"top_p": 0.9}, 9, 3, 479),
+        ({"top_p": 0.9}, 1099511627778, 902, 1064),
+        ({"top_p": 0.5, "temperature": 1.5}, 10, 3, 741),
+        ({"top_p": 0.5, "temperature": 1.5}, 1099511627779, 903, 1134),
+        ({"top_k": 40}, 11, 3, 796),
+        ({"top_k": 40}, 1099511627780, 904, 1647),
+        ({"top_k": 40, "top_p": 0.8}, 12, 3, 1728),
+        ({"top_k": 40, "top_p": 0.8}, 1099511627781, 905, 1042),
+        ({"top_k": 300, "top_p": 0.95}, 13, 3, 1307),
+        ({"top_k": 300, "top_p": 0.95}, 1099511627782, 906, 1214),
+        ({"top_p": 0.1}, 14, 3, 863),
+        ({"top_p": 0.1}, 1099511627783, 907, 1860),
+    ],
+)
+def test_a_seed_draws_what_it_always_drew(sampling: dict[str, float], seed: int, position: int, token_id: int) -> None:
+    logits = torch.arange(2000.0).mul(seed % 97 + 1).sin().mul(3)
+
+    drawn = draw(logits[None], [asked(seed=seed, tokens=[1] * position, **sampling)])
+
+    assert drawn.token_ids == [token_id]
+
+
+def test_rows_may_lie_further_apart_than_they_are_long() -> None:
+    requests = [asked(seed=seed, top_p=0.9, repetition_penalty=1.5, sequence_id=str(seed)) for seed in range(4)]
+    logits = torch.arange(4 * 48.0).sin().view(4, 48)
+
+    strided = sampler(40).sample(logits.clone()[:, :40], requests)
+
+    assert strided == draw(logits[:, :40].contiguous(), requests)
+
+
+def test_bfloat16_logits_are_drawn_from_as_float32_ones() -> None:
+    logits = torch.arange(40.0).sin().bfloat16()[None]
+    request = asked(seed=5, top_p=0.8)
+
+    assert draw(logits, [request]) == draw(logits.float(), [request])
+
+
+def test_a_plain_greedy_batch_needs_nothing_but_the_likeliest() -> None:
+    prepared = sampler(10).prepare([asked(temperature=0.0), asked(temperature=1.0, top_k=1, top_p=0.5)])
+
+    assert prepared.is_plain
+    assert not sampler(10).prepare([asked(temperature=0.0, logprobs=0)]).is_plain
+
+
+def test_filters_keep_a_growing_part_of_one_order() -> None:
+    distances = torch.arange(200.0).mul(7).sin().sub(1)[None]
+    weights = distances.exp()
+
+    kept = [
+        Filters.of([SamplingParams(max_tokens=1, top_p=top_p)], 200, CPU).kept(distances, weights)
+        for top_p in (0.01, 0.2, 0.5, 0.9, 0.99)
+    ]
+
+    assert all(bool((fewer <= more).all()) for fewer, more in pairwise(kept))
+    assert [int(one.sum()) for one in kept] == sorted({int(one.sum()) for one in kept})
