@@ -1,39 +1,58 @@
-"""How many cache rows fit, and how long they are; pure arithmetic."""
+"""How many blocks of cache fit, and how long a sequence may be; pure arithmetic."""
 
 from dataclasses import dataclass
 
 from storage.errors import SettingInvalid
 
+# Positions in a block: small enough that little is lost at a sequence's end and that short prefixes are shared,
+# large enough that tables stay short.
+BLOCK_SIZE = 32
 _MIB = 1 << 20
+
+
+def blocks_of(num_tokens: int, block_size: int) -> int:
+    """Blocks that hold so many positions."""
+    return -(-num_tokens // block_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachePlan:
-    """The cache that will be allocated at start and kept."""
+    """The cache that will be allocated at start and kept.
 
-    num_rows: int
+    max_len: tokens of the longest sequence that may run
+    """
+
+    num_blocks: int
+    block_size: int
     max_len: int
-    bytes_per_token: int
+    bytes_per_block: int
 
     @property
     def size_bytes(self) -> int:
         """Memory of the whole cache."""
-        return self.num_rows * self.max_len * self.bytes_per_token
+        return self.num_blocks * self.bytes_per_block
 
 
 def plan_cache(
-    *, context_length: int, bytes_per_token: int, max_running: int, max_len: int, budget_bytes: int
+    *,
+    context_length: int,
+    bytes_per_block: int,
+    max_running: int,
+    max_len: int,
+    budget_bytes: int,
+    block_size: int = BLOCK_SIZE,
 ) -> CachePlan:
-    """As many rows as wanted and as the budget holds, each as long as the context or the wanted limit.
+    """As many blocks as the budget holds, at most what the wanted number of longest sequences can use.
 
-    Raises SettingInvalid when not even one row fits.
+    Raises SettingInvalid when not even one sequence of the context or the wanted limit fits.
     """
-    row_len = min(context_length, max_len)
-    num_rows = min(max_running, budget_bytes // (row_len * bytes_per_token))
-    if num_rows < 1:
-        needed, given = row_len * bytes_per_token / _MIB, budget_bytes / _MIB
+    longest = min(context_length, max_len)
+    blocks_each = blocks_of(longest, block_size)
+    num_blocks = min(budget_bytes // bytes_per_block, max_running * blocks_each)
+    if num_blocks < blocks_each:
+        needed, given = blocks_each * bytes_per_block / _MIB, budget_bytes / _MIB
         raise SettingInvalid(
-            f"One sequence of {row_len} tokens needs {needed:.0f} MiB of KV cache and the budget is {given:.0f} MiB: "
+            f"One sequence of {longest} tokens needs {needed:.0f} MiB of KV cache and the budget is {given:.0f} MiB: "
             "raise kv_budget_bytes or lower max_len"
         )
-    return CachePlan(num_rows=num_rows, max_len=row_len, bytes_per_token=bytes_per_token)
+    return CachePlan(num_blocks=num_blocks, block_size=block_size, max_len=longest, bytes_per_block=bytes_per_block)

@@ -1,4 +1,4 @@
-"""What the engine asks of whoever computes: tokens for a batch, and rows of a cache that come and go."""
+"""What the engine asks of whoever computes: tokens for a batch, over a cache that is cut into blocks."""
 
 import collections.abc
 from typing import Protocol
@@ -9,16 +9,19 @@ from storage.contract import SamplingParams
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of one sequence that a step computes.
+    """The part of one sequence that a step computes: `tokens[start:end]`.
 
-    row:        the sequence's row of the cache; positions before `start` are already in it
-    tokens:     all ids of the sequence so far; to compute are `tokens[start:end]`. Valid during the step only
+    blocks:     the sequence's block table, covering at least the positions before `end`; blocks[i] holds the
+                positions from i * block_size on. Valid during `launch` only
+    tokens:     all ids of the sequence so far. Valid during `launch` only
+    start:      positions before it are in the cache, or are computed by this very step or an earlier launch
     num_prompt: tokens[num_prompt:] are output
-    is_pending: whether the token at `start` is not known yet; never so far
+    is_pending: whether tokens[start] is the token that the previous launch drew for this sequence and that is not
+                known yet; start == len(tokens) then, and end == start + 1
     """
 
     sequence_id: str
-    row: int
+    blocks: collections.abc.Sequence[int]
     tokens: collections.abc.Sequence[int]
     start: int
     end: int
@@ -28,8 +31,8 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_sampled(self) -> bool:
-        """Whether the chunk reaches the sequence's end, so that its next token is drawn."""
-        return self.end == len(self.tokens)
+        """Whether the chunk reaches the sequence's end, so that its next token is drawn (max_tokens 0 included)."""
+        return self.end >= len(self.tokens)
 
 
 class Ranked(msgspec.Struct, frozen=True):
@@ -40,17 +43,51 @@ class Ranked(msgspec.Struct, frozen=True):
     top: tuple[tuple[int, float], ...] = ()
 
 
+class StepOutput(msgspec.Struct, frozen=True, kw_only=True):
+    """What one launch yielded.
+
+    token_ids:       one for each sampled chunk, in order; None where the logits are not finite
+    logprobs:        by place in token_ids, where sampling.logprobs is not None
+    prompt_logprobs: by place in the launched chunks, where sampling.prompt_logprobs is not None: the token at p + 1
+                     for each computed position p with p + 1 < num_prompt
+    """
+
+    token_ids: list[int | None]
+    logprobs: dict[int, Ranked] = {}
+    prompt_logprobs: dict[int, list[Ranked]] = {}
+
+
+class OutOfDeviceMemory(Exception):
+    """A step needs more memory than the device has left; a smaller one may pass."""
+
+
 class Runner(Protocol):
-    """A model with a cache of rows. Running sequences always hold the rows 0, 1, 2, ... without a gap."""
+    """A model with a cache of blocks. It keeps nothing per sequence but, one step ahead, the token drawn last.
 
-    def step(self, chunks: list[Chunk]) -> list[int | None]:
-        """The next token of each sampled chunk, in order; None where the logits are not finite.
+    Launches take effect in the order of their calls, and `clear` in its place between them.
 
-        A chunk's noise is fixed by (sampling.seed, len(tokens)). May raise: the engine then calls `reset`.
+    num_ahead: launches that may be under way beyond the one that is collected next: 0 or 1
+    """
+
+    num_ahead: int
+
+    def launch(self, chunks: list[Chunk]) -> None:
+        """Begin a step. Chunks of one token come first.
+
+        All keys and values of a step are stored, layer by layer, before any are looked at: a chunk may read blocks
+        that another chunk of the same step writes. A chunk's noise is fixed by (sampling.seed, end).
+
+        May raise, OutOfDeviceMemory where that is the cause: the engine then calls `reset`.
         """
 
-    def release(self, row: int, last: int) -> None:
-        """Forget row `row`; row `last`, the highest in use, moves into its place (they may be the same)."""
+    def collect(self) -> StepOutput:
+        """The oldest launch's output. May raise as `launch` does."""
+
+    def clear(self, blocks: list[int]) -> None:
+        """Fill blocks with zeros; what they held may not have been finite. No launch under way uses them."""
 
     def reset(self) -> None:
-        """Forget every row after a failed step. Raises when the runner can no longer be used."""
+        """Forget everything after a failed step, launches under way included, and zero all blocks.
+
+        Raises when the runner can no longer be used.
+        """
