@@ -1,0 +1,136 @@
+// Attention of one sequence's tokens over its blocks, by the online softmax over blocks of 32 keys from the first on.
+// A token's result does not depend on the tokens computed with it, bit for bit: blocks that it does not see change
+// nothing.
+// Source: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; Dao et al. 2022, "FlashAttention".
+#pragma once
+#include <algorithm>
+#include <cstddef>
+
+#include "matmul.h"
+#include "vectors.h"
+
+namespace tokenpost {
+
+constexpr int BLOCK = PANEL;      // positions of a cache block
+constexpr int MAX_HEAD = 256;
+constexpr float NEVER = -1e30f;   // a score that no seen key has
+
+// One layer's cache. A block holds, for each kv head, keys as a panel of head_size inputs and 32 positions, and values
+// as head_size / 32 panels of 32 positions and 32 outputs, each laid out as weights are. head_size: head_dim, padded to
+// 32.
+template <class Number, class Activation>
+struct LayerCache {
+    Number *keys, *values;
+    int num_kv_heads, head_size;
+
+    size_t place(int block, int head) const { return (size_t(block) * num_kv_heads + head) * head_size * BLOCK; }
+
+    void put_key(int block, int head, int offset, const float* key, int head_dim) const {
+        Number* panel = keys + place(block, head);
+        for (int d = 0; d < head_dim; ++d) put(panel + panel_place<Activation>(d, offset), key[d]);
+    }
+
+    void put_value(int block, int head, int offset, const float* value, int head_dim) const {
+        Number* panels = values + place(block, head);
+        for (int d = 0; d < head_dim; ++d) {
+            Number* panel = panels + size_t(d / PANEL) * BLOCK * PANEL;
+            put(panel + panel_place<Activation>(offset, d % PANEL), value[d]);
+        }
+    }
+};
+
+struct AttentionRule {
+    float scale;
+    int window;      // 0: all
+    float softcap;   // 0: none
+};
+
+// Query rows (tokens times grouped heads) of one kv head that are computed together: `num` rows of head_size numbers
+// and the position of each.
+template <class Activation>
+struct Queries {
+    static constexpr int MAX = std::is_same_v<Activation, float> ? 2 * MAX_ROWS : 2 * TILE;
+    int num;
+    alignas(64) Activation rows[MAX][MAX_HEAD];
+    int positions[MAX];
+    alignas(64) float outputs[MAX][MAX_HEAD];
+    alignas(64) float scores[MAX][BLOCK];
+    alignas(64) Activation weights[MAX][BLOCK];
+};
+
+// Turns one row of scores, of keys from position `first` on, into weights; returns by how much the row's earlier sums
+// shrink.
+template <class Activation>
+float weigh(const float* scores, Activation* weights, int first, int position, const AttentionRule& rule,
+            float& highest, float& total) {
+    constexpr IntVec COUNT = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    Vec part[2];
+    IntVec is_seen[2];
+    for (int half = 0; half < 2; ++half) {
+        Vec score = load(scores + half * LANES) * splat(rule.scale);
+        if (rule.softcap > 0) score = splat(rule.softcap) * tanh_of(score / splat(rule.softcap));
+        const IntVec key = COUNT + (first + half * LANES);
+        is_seen[half] = key <= position;
+        if (rule.window > 0) is_seen[half] &= key > position - rule.window;
+        part[half] = pick(is_seen[half], score, splat(NEVER));
+    }
+    const float best = max_of(larger(part[0], part[1]));
+    const float peak = best > highest ? best : highest;
+    float shrink = 1.0f;
+    if (peak != highest) {
+        shrink = exp_of(splat(highest - peak))[0];
+        highest = peak;
+    }
+    Vec sum = {};
+    for (int half = 0; half < 2; ++half) {
+        const Vec weight = pick(is_seen[half], exp_of(part[half] - splat(highest)), Vec{});
+        store(weights + half * LANES, weight);
+        sum += weight;
+    }
+    total = total * shrink + sum_of(sum);
+    return shrink;
+}
+
+template <class Number, class Activation>
+void attend(Queries<Activation>& queries, const LayerCache<Number, Activation>& cache, int head, const int32_t* table,
+            const AttentionRule& rule) {
+    const int num = queries.num, size = cache.head_size;
+    float highest[Queries<Activation>::MAX], total[Queries<Activation>::MAX];
+    for (int r = 0; r < num; ++r) {
+        highest[r] = NEVER, total[r] = 0;
+        std::fill_n(queries.outputs[r], size, 0.0f);
+    }
+    const auto [low, high] = std::minmax_element(queries.positions, queries.positions + num);
+    const int start = rule.window > 0 ? std::max(0, *low - rule.window + 1) / BLOCK : 0, last = *high / BLOCK;
+    for (int index = start; index <= last; ++index) {
+        const size_t place = cache.place(table[index], head);
+        const size_t next = index < last ? cache.place(table[index + 1], head) : place;
+        const auto keep = [&](int r, Vec left, Vec right) {
+            store(queries.scores[r], left);
+            store(queries.scores[r] + LANES, right);
+        };
+        panel_times(num, size, queries.rows[0], MAX_HEAD, cache.keys + place, cache.values + place, keep);
+        for (int r = 0; r < num; ++r) {
+            const float shrink = weigh(queries.scores[r], queries.weights[r], index * BLOCK, queries.positions[r], rule,
+                                       highest[r], total[r]);
+            if (shrink != 1.0f)
+                for (int d = 0; d < size; d += LANES)
+                    store(queries.outputs[r] + d, load(queries.outputs[r] + d) * splat(shrink));
+        }
+        for (int d = 0; d < size; d += PANEL) {
+            const auto add = [&](int r, Vec left, Vec right) {
+                float* output = queries.outputs[r] + d;
+                store(output, load(output) + left);
+                store(output + LANES, load(output + LANES) + right);
+            };
+            const size_t part = size_t(d) * BLOCK;
+            panel_times(num, BLOCK, queries.weights[0], BLOCK, cache.values + place + part, cache.keys + next + part,
+                        add);
+        }
+    }
+    for (int r = 0; r < num; ++r)
+        for (int d = 0; d < size; d += LANES)
+            store(queries.outputs[r] + d, load(queries.outputs[r] + d) / splat(total[r]));
+}
+
+}  // namespace tokenpost

@@ -1,0 +1,402 @@
+// A whole pass through the decoder: every layer for every token of a batch, by one team of threads.
+#pragma once
+#include <atomic>
+#include <cmath>
+#include <memory>
+#include <vector>
+
+#include "attention.h"
+#include "matrix.h"
+#include "model.h"
+#include "team.h"
+
+namespace tokenpost {
+
+class AnyDecoder {
+   public:
+    virtual ~AnyDecoder() = default;
+    virtual void step(const TokenpostBatch& batch) = 0;
+    virtual void head(int num_rows, const int32_t* places, int32_t* best, uint8_t* is_finite) = 0;
+    virtual void clear(int num_blocks, const int32_t* blocks) = 0;
+    virtual void reset() = 0;
+    virtual float* logits() const = 0;
+    virtual int logit_stride() const = 0;
+};
+
+// Weight: float or bf16, also what the cache holds. Activation: what matrices are multiplied with.
+template <class Weight, class Activation>
+class Decoder : public AnyDecoder {
+   public:
+    Decoder(const TokenpostShape& shape, const TokenpostLayer* layers, const TokenpostEnds& ends,
+            const TokenpostLimits& limits)
+        : shape_(shape),
+          ends_(ends),
+          limits_(limits),
+          team_(limits.num_threads, limits.num_spins),
+          hidden_(stride_for(shape.hidden_size)),
+          width_(stride_for(shape.num_heads * shape.head_dim)),
+          inner_(stride_for(shape.intermediate_size)),
+          heads_(stride_for((shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim)),
+          vocab_(padded(shape.vocab_size, PANEL)) {
+        for (int i = 0; i < shape.num_layers; ++i) layers_.push_back(take(layers[i]));
+        head_ = Panels::of({{static_cast<const Weight*>(ends.head), nullptr, shape.vocab_size}}, shape.hidden_size);
+        final_norm_ = copy(ends.final_norm, shape.hidden_size);
+        const size_t tokens = padded(limits.max_batch_tokens, 2 * TILE);
+        residual_ = Buffer<float>(tokens * hidden_);
+        branch_ = Buffer<float>(tokens * hidden_);
+        normed_ = Buffer<Activation>(tokens * hidden_);
+        turned_ = Buffer<float>(tokens * heads_);
+        seen_ = Buffer<Activation>(tokens * width_);
+        inside_ = Buffer<Activation>(tokens * inner_);
+        picked_ = Buffer<Activation>(size_t(padded(limits.max_logit_rows, 2 * TILE)) * hidden_);
+        logits_ = Buffer<float>(size_t(limits.max_logit_rows) * vocab_);
+        next_item_ = std::make_unique<std::atomic<int>[]>(shape.num_layers);
+    }
+
+    void step(const TokenpostBatch& batch) override {
+        batch_ = &batch;
+        plan_attention();
+        for (int i = 0; i < shape_.num_layers; ++i) next_item_[i].store(0, std::memory_order_relaxed);
+        team_.run([this](int me) {
+            open_tiles();
+            pass(me);
+            close_tiles();
+        });
+    }
+
+    void head(int num_rows, const int32_t* places, int32_t* best, uint8_t* is_finite) override {
+        team_.run([&](int me) {
+            open_tiles();
+            const auto [from, to] = share(num_rows, me);
+            for (int r = from; r < to; ++r)
+                normalize(row(residual_, places[r], hidden_), final_norm_.get(), row(picked_, r, hidden_));
+            team_.meet();
+            score(num_rows, me);
+            team_.meet();
+            for (int r = from; r < to; ++r) is_finite[r] = find_best(row(logits_, r, vocab_), best[r]);
+            close_tiles();
+        });
+    }
+
+    void clear(int num_blocks, const int32_t* blocks) override {
+        for (auto& layer : layers_)
+            for (int i = 0; i < num_blocks; ++i) {
+                const size_t size = size_t(shape_.num_kv_heads) * layer.cache.head_size * BLOCK;
+                std::fill_n(layer.cache.keys + blocks[i] * size, size, Weight{});
+                std::fill_n(layer.cache.values + blocks[i] * size, size, Weight{});
+            }
+    }
+
+    void reset() override {
+        for (auto& layer : layers_) {
+            std::fill_n(layer.keys.get(), layer.keys.count(), Weight{});
+            std::fill_n(layer.values.get(), layer.values.count(), Weight{});
+        }
+    }
+
+    float* logits() const override { return logits_.get(); }
+    int logit_stride() const override { return vocab_; }
+
+   private:
+    using Panels = Matrix<Weight, Activation>;
+
+    struct Layer {
+        Panels heads, output, gate_up, down;
+        Buffer<float> input_norm, attention_norm, feedforward_norm, feedforward_out_norm, query_norm, key_norm;
+        int rotary_table;
+        AttentionRule rule;
+        Buffer<Weight> keys, values;
+        LayerCache<Weight, Activation> cache;
+    };
+
+    // Some query rows of one sequence and kv head: rows count tokens times the group's heads.
+    struct Item {
+        int sequence, head, from, to;
+    };
+
+    struct Range {
+        int from, to;
+    };
+
+    // Setting up.
+
+    Layer take(const TokenpostLayer& given) {
+        const int size = shape_.head_dim, hidden = shape_.hidden_size, inner = shape_.intermediate_size;
+        const int num_queries = shape_.num_heads * size, num_keys = shape_.num_kv_heads * size;
+        const auto part = [](const void* weights, const float* bias, int num_outputs) {
+            return Part<Weight>{static_cast<const Weight*>(weights), bias, num_outputs};
+        };
+        const size_t cached = size_t(limits_.num_blocks) * shape_.num_kv_heads * padded(size, PANEL) * BLOCK;
+        Layer layer{
+            Panels::of({part(given.query, given.query_bias, num_queries), part(given.key, given.key_bias, num_keys),
+                        part(given.value, given.value_bias, num_keys)},
+                       hidden),
+            Panels::of({part(given.output, given.output_bias, hidden)}, num_queries),
+            Panels::paired(part(given.gate, nullptr, inner), part(given.up, nullptr, inner), hidden),
+            Panels::of({part(given.down, nullptr, hidden)}, inner),
+            copy(given.input_norm, hidden),
+            copy(given.attention_norm, hidden),
+            copy(given.feedforward_norm, hidden),
+            copy(given.feedforward_out_norm, hidden),
+            copy(given.query_norm, size),
+            copy(given.key_norm, size),
+            given.rotary_table,
+            AttentionRule{shape_.attention_scale, given.window, shape_.attention_softcap},
+            Buffer<Weight>(cached),
+            Buffer<Weight>(cached),
+            {},
+        };
+        layer.cache = {layer.keys.get(), layer.values.get(), shape_.num_kv_heads, padded(size, PANEL)};
+        return layer;
+    }
+
+    static Buffer<float> copy(const float* numbers, int count) {
+        if (numbers == nullptr) return {};
+        Buffer<float> own(padded(count, PANEL));
+        std::copy_n(numbers, count, own.get());
+        return own;
+    }
+
+    // The pass, one member a part. Rows are shared out among threads, or panels of weights, or attention items.
+
+    void pass(int me) {
+        const auto [from, to] = share(batch_->num_tokens, me);
+        for (int t = from; t < to; ++t) {
+            embed(t);
+            normalize(row(residual_, t, hidden_), layers_[0].input_norm.get(), row(normed_, t, hidden_));
+        }
+        for (int i = 0; i < shape_.num_layers; ++i) {
+            const Layer& layer = layers_[i];
+            const bool is_last = i + 1 == shape_.num_layers;
+            const float* next_norm = is_last ? nullptr : layers_[i + 1].input_norm.get();
+            team_.meet();
+            project(layer, me);
+            team_.meet();
+            turn_and_store(layer, me);
+            team_.meet();
+            attend_items(layer, next_item_[i]);
+            team_.meet();
+            add_product(layer.output, seen_, width_, layer.attention_norm.get() != nullptr, me);
+            team_.meet();
+            for (int t = from; t < to; ++t) add_and_normalize(t, layer.attention_norm.get(), layer.feedforward_norm.get());
+            team_.meet();
+            feed_forward(layer, me);
+            team_.meet();
+            add_product(layer.down, inside_, inner_, layer.feedforward_out_norm.get() != nullptr, me);
+            team_.meet();
+            for (int t = from; t < to; ++t) add_and_normalize(t, layer.feedforward_out_norm.get(), next_norm);
+        }
+    }
+
+    void embed(int t) {
+        const Weight* from = static_cast<const Weight*>(ends_.embedding) + size_t(batch_->token_ids[t]) * shape_.hidden_size;
+        float* to = row(residual_, t, hidden_);
+        for (int d = 0; d < shape_.hidden_size; ++d) to[d] = to_float(from[d]) * shape_.embedding_scale;
+    }
+
+    void project(const Layer& layer, int me) {
+        const auto [first, last] = share(layer.heads.num_panels(), me);
+        layer.heads.times(batch_->num_tokens, normed_.get(), hidden_, first, last,
+                          [&](int t, int column, Vec left, Vec right) {
+                              store(row(turned_, t, heads_) + column, left);
+                              store(row(turned_, t, heads_) + column + LANES, right);
+                          });
+    }
+
+    // Norms within heads, rotary positions, and keys and values into the cache; each kv head with its queries.
+    void turn_and_store(const Layer& layer, int me) {
+        const int size = shape_.head_dim, num_kv = shape_.num_kv_heads, group = shape_.num_heads / num_kv;
+        for (int s = 0; s < batch_->num_sequences; ++s) {
+            const int begin = batch_->begins[s], num_items = (batch_->ends[s] - begin) * num_kv;
+            const auto [from, to] = share(num_items, (me + s) % team_.size());
+            for (int item = from; item < to; ++item) {
+                const int t = begin + item / num_kv, head = item % num_kv, position = batch_->positions[t];
+                float* queries = row(turned_, t, heads_);
+                float* key = queries + (shape_.num_heads + head) * size;
+                const float* value = key + num_kv * size;
+                for (int q = head * group; q < (head + 1) * group; ++q)
+                    turn(layer, queries + q * size, layer.query_norm.get(), position);
+                turn(layer, key, layer.key_norm.get(), position);
+                const int block = batch_->tables[s][position / BLOCK];
+                layer.cache.put_key(block, head, position % BLOCK, key, size);
+                layer.cache.put_value(block, head, position % BLOCK, value, size);
+            }
+        }
+    }
+
+    // One head's norm and rotation, in place.
+    void turn(const Layer& layer, float* head, const float* norm, int position) const {
+        if (norm != nullptr) normalize_head(head, norm);
+        if (layer.rotary_table < 0) return;
+        const float* cosines = ends_.cosines[layer.rotary_table] + size_t(position) * shape_.rotary_dim;
+        const float* sines = ends_.sines[layer.rotary_table] + size_t(position) * shape_.rotary_dim;
+        const int half = shape_.rotary_dim / 2;
+        for (int d = 0; d < half; ++d) {
+            const float low = head[d], high = head[d + half];
+            head[d] = low * cosines[d] - high * sines[d];
+            head[d + half] = high * cosines[d + half] + low * sines[d + half];
+        }
+    }
+
+    void plan_attention() {
+        items_.clear();
+        const int group = shape_.num_heads / shape_.num_kv_heads;
+        for (int s = 0; s < batch_->num_sequences; ++s) {
+            const int num_rows = (batch_->ends[s] - batch_->begins[s]) * group;
+            for (int head = 0; head < shape_.num_kv_heads; ++head)
+                for (int from = 0; from < num_rows; from += Queries<Activation>::MAX)
+                    items_.push_back({s, head, from, std::min(from + Queries<Activation>::MAX, num_rows)});
+        }
+    }
+
+    void attend_items(const Layer& layer, std::atomic<int>& next) {
+        static thread_local Queries<Activation> queries;
+        const int num_items = int(items_.size());
+        for (int i = next.fetch_add(1); i < num_items; i = next.fetch_add(1)) attend_item(layer, items_[i], queries);
+    }
+
+    void attend_item(const Layer& layer, const Item& item, Queries<Activation>& queries) {
+        const int size = shape_.head_dim, group = shape_.num_heads / shape_.num_kv_heads;
+        queries.num = item.to - item.from;
+        for (int r = 0; r < queries.num; ++r) {
+            const int t = batch_->begins[item.sequence] + (item.from + r) / group;
+            const int head = item.head * group + (item.from + r) % group;
+            const float* from = row(turned_, t, heads_) + head * size;
+            for (int d = 0; d < size; ++d) put(&queries.rows[r][d], from[d]);
+            std::fill(queries.rows[r] + size, queries.rows[r] + layer.cache.head_size, Activation{});
+            queries.positions[r] = batch_->positions[t];
+        }
+        attend(queries, layer.cache, item.head, batch_->tables[item.sequence], layer.rule);
+        for (int r = 0; r < queries.num; ++r) {
+            const int t = batch_->begins[item.sequence] + (item.from + r) / group;
+            const int head = item.head * group + (item.from + r) % group;
+            Activation* to = row(seen_, t, width_) + head * size;
+            for (int d = 0; d < size; ++d) put(to + d, queries.outputs[r][d]);
+        }
+    }
+
+    // residual += x W, or branch = x W where a norm comes between.
+    void add_product(const Panels& matrix, const Buffer<Activation>& x, int stride, bool is_apart, int me) {
+        const auto [first, last] = share(matrix.num_panels(), me);
+        const Buffer<float>& target = is_apart ? branch_ : residual_;
+        matrix.times(batch_->num_tokens, x.get(), stride, first, last, [&](int t, int column, Vec left, Vec right) {
+            float* to = row(target, t, hidden_) + column;
+            store(to, is_apart ? left : load(to) + left);
+            store(to + LANES, is_apart ? right : load(to + LANES) + right);
+        });
+    }
+
+    void add_and_normalize(int t, const float* branch_norm, const float* next_norm) {
+        float* residual = row(residual_, t, hidden_);
+        if (branch_norm != nullptr) {
+            float* branch = row(branch_, t, hidden_);
+            const Vec scale = splat(inverse_size(branch, shape_.hidden_size));
+            for (int d = 0; d < shape_.hidden_size; d += LANES)
+                store(residual + d, load(residual + d) + load(branch + d) * scale * load(branch_norm + d));
+        }
+        normalize(residual, next_norm, row(normed_, t, hidden_));
+    }
+
+    void feed_forward(const Layer& layer, int me) {
+        const auto [first, last] = share(layer.gate_up.num_panels(), me);
+        const bool is_silu = shape_.activation == TOKENPOST_SILU;
+        layer.gate_up.times(batch_->num_tokens, normed_.get(), hidden_, first, last,
+                            [&](int t, int column, Vec gate, Vec up) {
+                                const Vec inside = (is_silu ? silu(gate) : gelu_tanh(gate)) * up;
+                                store(row(inside_, t, inner_) + column / 2, inside);
+                            });
+    }
+
+    void score(int num_rows, int me) {
+        const auto [first, last] = share(head_.num_panels(), me);
+        const float cap = shape_.logit_softcap;
+        const auto bend = [cap](Vec x) { return cap > 0 ? splat(cap) * tanh_of(x / splat(cap)) : x; };
+        head_.times(num_rows, picked_.get(), hidden_, first, last, [&](int r, int column, Vec left, Vec right) {
+            store(row(logits_, r, vocab_) + column, bend(left));
+            store(row(logits_, r, vocab_) + column + LANES, bend(right));
+        });
+    }
+
+    // The first of the highest logits; whether it is finite and none is NaN.
+    bool find_best(const float* logits, int32_t& best) const {
+        const int num = shape_.vocab_size, num_whole = num / LANES * LANES;
+        Vec highest = splat(-__builtin_inff());
+        IntVec is_bad = {};
+        for (int i = 0; i < num_whole; i += LANES) {
+            const Vec x = load(logits + i);
+            is_bad |= x != x;
+            highest = larger(x, highest);
+        }
+        float top = max_of(highest);
+        for (int i = num_whole; i < num; ++i) top = logits[i] > top ? logits[i] : top;
+        int32_t bad[LANES];
+        std::memcpy(bad, &is_bad, sizeof bad);
+        bool is_sound = std::isfinite(top);
+        for (int i = 0; i < LANES; ++i) is_sound &= bad[i] == 0;
+        for (int i = num_whole; i < num; ++i) is_sound &= logits[i] == logits[i];
+        best = 0;
+        while (is_sound && logits[best] != top) ++best;
+        return is_sound;
+    }
+
+    // Parts of parts.
+
+    // 1 / root mean square; rows are zero beyond their numbers.
+    float inverse_size(const float* x, int count) const {
+        Vec sum = {};
+        for (int d = 0; d < count; d += LANES) sum += load(x + d) * load(x + d);
+        return 1.0f / std::sqrt(sum_of(sum) / count + shape_.norm_epsilon);
+    }
+
+    // norm null: a mere copy.
+    void normalize(const float* x, const float* norm, Activation* to) const {
+        const float scale = norm == nullptr ? 1.0f : inverse_size(x, shape_.hidden_size);
+        for (int d = 0; d < shape_.hidden_size; d += LANES)
+            store(to + d, norm == nullptr ? load(x + d) : load(x + d) * splat(scale) * load(norm + d));
+    }
+
+    // One query or key head, which lies among others.
+    void normalize_head(float* x, const float* norm) const {
+        const int size = shape_.head_dim;
+        float total = 0;
+        if (size % LANES == 0) {
+            Vec sum = {};
+            for (int d = 0; d < size; d += LANES) sum += load(x + d) * load(x + d);
+            total = sum_of(sum);
+        } else {
+            for (int d = 0; d < size; ++d) total += x[d] * x[d];
+        }
+        const float scale = 1.0f / std::sqrt(total / size + shape_.norm_epsilon);
+        for (int d = 0; d < size; ++d) x[d] = x[d] * scale * norm[d];
+    }
+
+    // Room for whole panels, and one line more: rows a power of two apart would crowd the same places of a cache.
+    static int stride_for(int count) { return padded(count, PANEL) + PANEL; }
+
+    Range share(int count, int me) const {
+        return {int(int64_t(count) * me / team_.size()), int(int64_t(count) * (me + 1) / team_.size())};
+    }
+
+    template <class T>
+    static T* row(const Buffer<T>& buffer, int index, int stride) {
+        return buffer.get() + size_t(index) * stride;
+    }
+
+    const TokenpostShape shape_;
+    const TokenpostEnds ends_;
+    const TokenpostLimits limits_;
+    Team team_;
+    // Widths of rows, padded to whole panels: hidden state, all heads' output, inside the feed-forward part, queries
+    // with keys and values, logits.
+    const int hidden_, width_, inner_, heads_, vocab_;
+    std::vector<Layer> layers_;
+    Panels head_;
+    Buffer<float> final_norm_;
+    Buffer<float> residual_, branch_, turned_, logits_;
+    Buffer<Activation> normed_, seen_, inside_, picked_;
+    const TokenpostBatch* batch_ = nullptr;
+    std::vector<Item> items_;
+    std::unique_ptr<std::atomic<int>[]> next_item_;
+};
+
+}  // namespace tokenpost
