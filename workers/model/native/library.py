@@ -1,9 +1,8 @@
 """The compiled library's functions and structs as ctypes sees them; kernels/model.h is the original."""
 
 import ctypes
+from ctypes import POINTER, c_char_p, c_float, c_int32, c_void_p
 from pathlib import Path
-
-from ctypes import POINTER, c_char_p, c_float, c_int32, c_uint8, c_void_p
 
 SILU = 0
 GELU_TANH = 1

@@ -1,0 +1,198 @@
+"""The C++ decoder computes what transformers computes, and each sequence as if it were alone."""
+
+from array import array
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from storage.contract import SamplingParams
+from tests.model.conftest import prompt
+from tests.model.tiny import make_tiny
+from workers.engine.runner import Chunk
+from workers.model.native.build import Build
+from workers.model.native.decoder import BLOCK_SIZE, Decoder
+from workers.model.native.library import Library, Limits
+from workers.model.native.runner import NativeRunner
+from workers.model.native.weights import weights_of
+from workers.model.probe import attention_layers
+from workers.model.sampling.sampler import Sampler
+
+NUM_BLOCKS = 16
+VOCAB_SIZE = 400
+# Windows are shorter than the prompts, and softcaps so low that they bend every score.
+FAMILIES: dict[str, dict[str, object]] = {
+    "llama": {
+        "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0},
+        "attention_bias": True,
+    },
+    "mistral": {"sliding_window": 8},
+    "qwen2": {},
+    "qwen3": {},
+    "smollm3": {"num_hidden_layers": 5},
+    "phi3": {"sliding_window": 8},
+    "gemma2": {"sliding_window": 8, "attn_logit_softcapping": 1.0, "final_logit_softcapping": 5.0},
+    "gemma3_text": {"sliding_window": 8, "num_hidden_layers": 7},
+}
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """The kernels, compiled for this test run."""
+    path = Build(tmp_path_factory.mktemp("native")).wait()
+    assert path is not None
+    return Library(path)
+
+
+def runner_of(library: Library, model: PreTrainedModel, *, num_threads: int = 2) -> NativeRunner:
+    """The model on the library. It still computes in transformers before, but no longer after this call."""
+    weights = weights_of(model, attention_layers(model), max_len=128)
+    assert weights is not None
+    limits = Limits(
+        num_threads=num_threads, num_spins=100, max_batch_tokens=256, num_blocks=NUM_BLOCKS, max_logit_rows=8
+    )
+    sampler = Sampler(vocab_size=VOCAB_SIZE, eos_token_ids=[3], device=torch.device("cpu"))
+    return NativeRunner(Decoder(library, weights, limits), sampler)
+
+
+def chunk(ids: tuple[int, ...], start: int, end: int, blocks: list[int], **sampling: object) -> Chunk:
+    """`ids[start:end]` of a sequence that ends there."""
+    return Chunk(
+        sequence_id=str(blocks),
+        blocks=array("i", blocks),
+        tokens=ids[:end],
+        start=start,
+        end=end,
+        num_prompt=end,
+        sampling=SamplingParams(max_tokens=1, temperature=0.0, **sampling),  # type: ignore[arg-type]  # any of them
+    )
+
+
+def plain_logits(model: PreTrainedModel, ids: tuple[int, ...]) -> Tensor:
+    """What transformers says after every token, [num_tokens, vocab_size]."""
+    with torch.inference_mode():
+        logits: Tensor = model(torch.tensor([ids])).logits[0].float()
+    return logits
+
+
+def load(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    return model
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_those_of_transformers(family: str, library: Library, tmp_path: Path) -> None:
+    model = load(make_tiny(tmp_path / "model", family, **FAMILIES[family]))
+    ids = prompt(1, 90)
+    expected = plain_logits(model, ids)
+    runner = runner_of(library, model)
+
+    found = [runner.logits([chunk(ids, *span, [3, 1, 2])])[0] for span in ((0, 50), (50, 51), (51, 60), (60, 90))]
+
+    torch.testing.assert_close(torch.stack(found), expected[[49, 50, 59, 89]], rtol=1e-4, atol=5e-5)
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma2"])
+def test_the_window_matters(family: str, library: Library, tmp_path: Path) -> None:
+    narrow = runner_of(library, load(make_tiny(tmp_path / "narrow", family, **FAMILIES[family])))
+    wide = runner_of(library, load(make_tiny(tmp_path / "wide", family, **FAMILIES[family] | {"sliding_window": 100})))
+    ids = prompt(1, 60)
+
+    first, second = (runner.logits([chunk(ids, 0, 60, [3, 1])]) for runner in (narrow, wide))
+
+    assert (first - second).abs().max() > 0.1
+
+
+def test_bfloat16_is_close(library: Library, tiny_folder: Path) -> None:
+    model = load(tiny_folder, torch.bfloat16)
+    ids = prompt(1, 90)
+    expected = plain_logits(model, ids)
+
+    found = runner_of(library, model).logits([chunk(ids, 0, 90, [0, 1, 2])])[0]
+
+    assert torch.cosine_similarity(found, expected[89], dim=0) > 0.995
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_logits_do_not_depend_on_batch_or_chunks_bit_for_bit(
+    dtype: torch.dtype, num_threads: int, library: Library, tiny_folder: Path
+) -> None:
+    alone = runner_of(library, load(tiny_folder, dtype), num_threads=1)
+    together = runner_of(library, load(tiny_folder, dtype), num_threads=num_threads)
+    sequences = {salt: prompt(salt, 60 + salt) for salt in range(4)}
+    expected = {
+        salt: alone.logits([chunk(ids, 0, len(ids), [2 * salt, 2 * salt + 1, 9])])[0] for salt, ids in sequences.items()
+    }
+
+    # Each in chunks of its own, some decoding while others still read; the last block is everyone's own.
+    tables = {salt: [4 * salt, 4 * salt + 1, 4 * salt + 2] for salt in sequences}
+    together.logits([chunk(sequences[0], 0, 59, tables[0]), chunk(sequences[1], 0, 17, tables[1])])
+    first = together.logits([chunk(sequences[0], 59, 60, tables[0]), chunk(sequences[1], 17, 61, tables[1])])
+    second = together.logits(
+        [chunk(sequences[2], 0, 62, tables[2]), chunk(sequences[3], 0, 63, tables[3]), chunk((5,), 0, 1, [15])]
+    )
+
+    assert torch.equal(first[0], expected[0])
+    assert torch.equal(first[1], expected[1])
+    assert torch.equal(second[0], expected[2])
+    assert torch.equal(second[1], expected[3])
+
+
+def test_a_chunk_reads_blocks_that_another_chunk_of_its_step_writes(library: Library, tiny_folder: Path) -> None:
+    runner = runner_of(library, load(tiny_folder))
+    ids = prompt(1, 50)
+    expected = runner.logits([chunk(ids, 0, 50, [0, 1])])[0]
+    runner.reset()
+
+    first = chunk(ids, 0, BLOCK_SIZE, [4])
+    second = chunk(ids, BLOCK_SIZE, 50, [4, 5])
+
+    assert torch.equal(runner.logits([first, second])[1], expected)
+
+
+def test_what_is_not_finite_stays_with_its_sequence(library: Library, tiny_folder: Path) -> None:
+    model = load(tiny_folder)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[7] = float("nan")
+    runner = runner_of(library, model)
+    good, bad = prompt(1, 40), (5, 7, 9)
+    runner.launch([chunk(good, 0, 40, [0, 1])])
+    expected = runner.collect().token_ids
+
+    runner.launch([chunk(bad, 0, 3, [2]), chunk(good, 0, 40, [3, 4])])
+    output = runner.collect()
+    runner.clear([2])
+    runner.launch([chunk(good, 0, 40, [5, 2])])
+
+    assert output.token_ids == [None, *expected]
+    assert runner.collect().token_ids == expected
+
+
+def test_prompt_logprobs_are_those_of_transformers(library: Library, tiny_folder: Path) -> None:
+    model = load(tiny_folder)
+    ids = prompt(1, 40)
+    expected = plain_logits(model, ids).log_softmax(-1)
+    runner = runner_of(library, model)
+
+    runner.launch([chunk((5, 6), 0, 2, [9]), chunk(ids, 0, 40, [0, 1], prompt_logprobs=2, logprobs=3)])
+    output = runner.collect()
+
+    told = output.prompt_logprobs[1]
+    assert [one.token_id for one in told] == list(ids[1:])
+    assert [one.logprob for one in told] == pytest.approx([float(expected[p, ids[p + 1]]) for p in range(39)], abs=1e-3)
+    assert [pair[0] for pair in told[20].top] == expected[20].topk(2).indices.tolist()
+    assert len(output.logprobs[1].top) == 3
+    assert output.logprobs[1].token_id == output.token_ids[1] == int(expected[39].argmax())
+
+
+def test_a_library_is_compiled_once(tmp_path: Path) -> None:
+    first = Build(tmp_path).wait()
+    assert first is not None
+    changed_at = first.stat().st_mtime_ns
+
+    assert Build(tmp_path).wait() == first
+    assert first.stat().st_mtime_ns == changed_at
+    assert [path.name for path in tmp_path.iterdir()] == [first.name]

@@ -1,0 +1,91 @@
+"""Compiles the kernels for this machine, once; the library is kept for the next start."""
+
+import hashlib
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import structlog
+
+_KERNELS = Path(__file__).parent / "kernels"
+_SOURCE = _KERNELS / "decoder.cpp"
+_COMPILERS = ("g++", "clang++", "c++")
+_TIMEOUT_S = 120.0
+# The same sums in the same order on every run: nothing here lets a compiler reorder arithmetic.
+_FLAGS = ("-O3", "-std=c++20", "-shared", "-fPIC", "-pthread")
+_CPU_INFO = Path("/proc/cpuinfo")
+
+log = structlog.get_logger()
+
+
+class Build:
+    """A compilation under way, or what it led to."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start compiling unless the library of these sources for this processor lies in the folder already."""
+        self._compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
+        self._library = folder / f"decoder-{_digest(self._compiler)}.so"
+        self._process: subprocess.Popen[str] | None = None
+        self._fresh: Path | None = None
+        if self._compiler is not None and not self._library.is_file():
+            self._start(self._compiler, folder)
+
+    def wait(self) -> Path | None:
+        """The library, None where there is no compiler, or where it failed; why is logged."""
+        if self._compiler is None:
+            log.info("native_unavailable", reason=f"none of {', '.join(_COMPILERS)} is installed")
+            return None
+        if self._process is not None and self._fresh is not None and not self._finish(self._process, self._fresh):
+            return None
+        return self._library
+
+    def _start(self, compiler: str, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._fresh = Path(tempfile.mkdtemp(dir=folder)) / self._library.name
+        command = [compiler, *_FLAGS, _march(), str(_SOURCE), "-o", str(self._fresh)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def _finish(self, process: subprocess.Popen[str], fresh: Path) -> bool:
+        try:
+            output, _ = process.communicate(timeout=_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, _ = process.communicate()
+        if process.returncode == 0:
+            # Whoever comes at the same time has compiled the same.
+            fresh.replace(self._library)
+        else:
+            log.warning("native_unavailable", reason="the compiler failed", output=output[-2000:])
+        shutil.rmtree(fresh.parent, ignore_errors=True)
+        return process.returncode == 0
+
+
+def _march() -> str:
+    return "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"
+
+
+def _digest(compiler: str | None) -> str:
+    """Of everything that the library depends on: sources, flags, compiler, processor."""
+    sources = [path.read_bytes() for path in sorted(_KERNELS.iterdir()) if path.suffix in (".h", ".cpp")]
+    facts = [*_FLAGS, compiler or "", _stamp(compiler), platform.machine(), _processor()]
+    return hashlib.sha256(b"\0".join([*sources, *(fact.encode() for fact in facts)])).hexdigest()[:20]
+
+
+def _stamp(compiler: str | None) -> str:
+    """Another version of the compiler has another size or time."""
+    if compiler is None:
+        return ""
+    status = Path(compiler).resolve().stat()
+    return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def _processor() -> str:
+    """The processor's name and features: a home folder may be shared by machines that differ."""
+    if not _CPU_INFO.is_file():
+        return platform.processor()
+    lines = _CPU_INFO.read_text().splitlines()
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))

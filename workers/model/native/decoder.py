@@ -1,0 +1,71 @@
+"""A decoder inside the library: its memory, and its functions on arrays."""
+
+import ctypes
+from array import array
+
+import torch
+from torch import Tensor
+
+from workers.model.native.library import Batch, Layer, Library, Limits
+from workers.model.native.weights import Weights
+
+# Positions of a cache block, as the kernels are written.
+BLOCK_SIZE = 32
+
+
+class Decoder:
+    """Owns its copy of the weights, laid out anew, and the cache.
+
+    logits: [max_logit_rows, vocab_size] float32, written by `head`
+    """
+
+    def __init__(self, library: Library, weights: Weights, limits: Limits) -> None:
+        self._library = library
+        self._lasting = weights.lasting
+        self._vocab_size = weights.shape.vocab_size
+        layers = (Layer * len(weights.layers))(*weights.layers)
+        self._handle = library.make(weights.shape, layers, weights.ends, limits)
+        if not self._handle:
+            raise MemoryError(f"the decoder could not be made: {library.complaint().decode()}")
+        self._best = (ctypes.c_int32 * limits.max_logit_rows)()
+        self._is_finite = (ctypes.c_uint8 * limits.max_logit_rows)()
+        self.logits = self._view(limits.max_logit_rows)
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self._library.free(self._handle)
+
+    def step(self, batch: Batch) -> None:
+        """Run all layers for the batch's tokens and store their keys and values."""
+        self._library.step(self._handle, batch)
+
+    def head(self, places: "array[int]") -> list[int | None]:
+        """Score what follows the tokens at these places of the last step; the likeliest ids, None where not finite.
+
+        places: at most max_logit_rows
+        """
+        num_rows = len(places)
+        address, _ = places.buffer_info()
+        self._library.head(self._handle, num_rows, address, self._best, self._is_finite)
+        best: list[int | None] = self._best[:num_rows]
+        if not all(self._is_finite[:num_rows]):
+            for place, is_finite in enumerate(self._is_finite[:num_rows]):
+                if not is_finite:
+                    best[place] = None
+        return best
+
+    def clear(self, blocks: list[int]) -> None:
+        """Zero these blocks of the cache."""
+        numbers = array("i", blocks)
+        self._library.clear(self._handle, len(numbers), numbers.buffer_info()[0])
+
+    def reset(self) -> None:
+        """Zero the whole cache."""
+        self._library.reset(self._handle)
+
+    def _view(self, num_rows: int) -> Tensor:
+        stride = self._library.logit_stride(self._handle)
+        memory = (ctypes.c_float * (num_rows * stride)).from_address(self._library.logits(self._handle))
+        # The tensor must not outlive the memory, so the memory keeps its owner.
+        memory.owner = self
+        return torch.frombuffer(memory, dtype=torch.float32).view(num_rows, stride)[:, : self._vocab_size]
