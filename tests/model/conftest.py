@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from workers.model.limits import LoadLimits
 from workers.model.load import LoadedModel, load
 
 LIMITS = LoadLimits(max_running=6, max_len=128, max_batch_tokens=64)
+# The same with all left to torch, as on a machine without a compiler.
+TORCH_LIMITS = replace(LIMITS, kernel_folder=None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,10 +34,16 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture(scope="session", params=["native", "torch"])
+def limits(request: pytest.FixtureRequest) -> LoadLimits:
+    """Limits under which the kernels compute, or torch."""
+    return LIMITS if request.param == "native" else TORCH_LIMITS
+
+
 @pytest.fixture(scope="session")
-def tiny(tiny_folder: Path) -> LoadedModel:
+def tiny(tiny_folder: Path, limits: LoadLimits) -> LoadedModel:
     """That model, loaded in float32."""
-    return load(str(tiny_folder), device="cpu", limits=LIMITS)
+    return load(str(tiny_folder), device="cpu", limits=limits)
 
 
 def prompt(salt: int, num_tokens: int) -> tuple[int, ...]:

@@ -27,17 +27,17 @@ def test_the_card_tells_the_api_all_it_needs(tiny: LoadedModel, tiny_folder: Pat
 def test_the_description_tells_what_was_planned(tiny: LoadedModel) -> None:
     assert "Qwen3ForCausalLM" in tiny.description
     assert "float32 on cpu" in tiny.description
-    assert f"6 sequences x {CONTEXT_LENGTH} tokens" in tiny.description
+    assert "24 blocks x 32 tokens" in tiny.description
     assert tiny.limits.eos_token_ids == {END_OF_TURN}
 
 
 def test_a_served_name_and_a_budget_are_kept(tiny_folder: Path) -> None:
     # Three layers, two heads of 16, keys and values of 4 bytes: 768 bytes a token.
-    limits = LoadLimits(max_running=50, max_len=100, kv_budget_bytes=7 * 100 * 768 + 5)
+    limits = LoadLimits(max_running=50, max_len=100, kv_budget_bytes=7 * 32 * 768 + 5, kernel_folder=None)
     loaded = load(str(tiny_folder), device="cpu", limits=limits, served_name="mine")
 
     assert loaded.card.model == "mine"
-    assert (loaded.limits.num_rows, loaded.limits.max_len) == (7, 100)
+    assert (loaded.limits.num_blocks, loaded.limits.max_len) == (7, 100)
 
 
 def test_a_budget_that_holds_no_sequence_is_refused(tiny_folder: Path) -> None:

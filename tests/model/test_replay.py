@@ -8,9 +8,11 @@ import msgspec
 import pytest
 
 from tests.engine.checked import ids_of, run, text_of
-from tests.model.conftest import LIMITS, greedy, seeded
+from tests.model.conftest import greedy, seeded
 from workers.engine.engine import Engine
+from workers.engine.runner import Chunk
 from workers.engine.sequence import SequenceOutput
+from workers.model.limits import LoadLimits
 from workers.model.load import LoadedModel, load
 
 NUM_REQUESTS = 24
@@ -45,7 +47,7 @@ def test_seeds_matter(tiny: LoadedModel, alone: Outputs) -> None:
     assert ids_of(run(engine_of(tiny), other)[one.sequence_id]) != ids_of(alone[one.sequence_id])
 
 
-@pytest.mark.parametrize("max_batch_tokens", [6, 17, 512])
+@pytest.mark.parametrize("max_batch_tokens", [6, 17, 64])
 def test_all_together_in_chunks_of_any_size(tiny: LoadedModel, alone: Outputs, max_batch_tokens: int) -> None:
     assert_equal(run(engine_of(tiny, max_batch_tokens), *REQUESTS), alone)
 
@@ -78,8 +80,8 @@ def test_among_sequences_that_are_cancelled(tiny: LoadedModel, alone: Outputs) -
     assert_equal({one.sequence_id: outputs[one.sequence_id] for one in REQUESTS}, alone)
 
 
-def test_resumed_on_a_second_engine(tiny: LoadedModel, tiny_folder: Path, alone: Outputs) -> None:
-    second = engine_of(load(str(tiny_folder), device="cpu", limits=LIMITS))
+def test_resumed_on_a_second_engine(tiny_folder: Path, limits: LoadLimits, alone: Outputs) -> None:
+    second = engine_of(load(str(tiny_folder), device="cpu", limits=limits))
     numbers = random.Random(3)
     rests: Outputs = {}
     for one in REQUESTS:
@@ -88,7 +90,10 @@ def test_resumed_on_a_second_engine(tiny: LoadedModel, tiny_folder: Path, alone:
         rests[one.sequence_id] = alone[one.sequence_id][cut:]
         second.add(msgspec.structs.replace(one, emitted=emitted))
 
-    assert run(second) == rests
+    # How much of a prompt was found in the cache depends on what ran before.
+    told = {name: [msgspec.structs.replace(one, num_cached=0) for one in got] for name, got in run(second).items()}
+    expected = {name: [msgspec.structs.replace(one, num_cached=0) for one in got] for name, got in rests.items()}
+    assert told == expected
 
 
 def test_after_a_step_that_failed(tiny: LoadedModel, alone: Outputs) -> None:
@@ -100,15 +105,17 @@ def test_after_a_step_that_failed(tiny: LoadedModel, alone: Outputs) -> None:
 class FailingNow:
     """The model's runner with a memory that gives out in every ninth step, after it was written to."""
 
+    num_ahead = 0
+
     def __init__(self, loaded: LoadedModel) -> None:
-        self.release, self.reset = loaded.runner.release, loaded.runner.reset
-        self._step = loaded.runner.step
+        runner = loaded.runner
+        self.collect, self.clear, self.reset = runner.collect, runner.clear, runner.reset
+        self._launch = runner.launch
         self._num_steps = 0
 
-    def step(self, chunks: list) -> list[int | None]:  # type: ignore[type-arg]  # passed on
+    def launch(self, chunks: list[Chunk]) -> None:
         """As the model, but for every ninth step."""
-        tokens = self._step(chunks)
+        self._launch(chunks)
         self._num_steps += 1
         if self._num_steps % 9 == 0:
             raise MemoryError
-        return tokens

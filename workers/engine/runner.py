@@ -1,6 +1,7 @@
 """What the engine asks of whoever computes: tokens for a batch, over a cache that is cut into blocks."""
 
 import collections.abc
+from array import array
 from typing import Protocol
 
 import msgspec
@@ -12,7 +13,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """The part of one sequence that a step computes: `tokens[start:end]`.
 
     blocks:     the sequence's block table, covering at least the positions before `end`; blocks[i] holds the
-                positions from i * block_size on. Valid during `launch` only
+                positions from i * block_size on; of type code i. Valid during `launch` only
     tokens:     all ids of the sequence so far. Valid during `launch` only
     start:      positions before it are in the cache, or are computed by this very step or an earlier launch
     num_prompt: tokens[num_prompt:] are output
@@ -21,7 +22,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     sequence_id: str
-    blocks: collections.abc.Sequence[int]
+    blocks: "array[int]"
     tokens: collections.abc.Sequence[int]
     start: int
     end: int

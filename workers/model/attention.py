@@ -1,4 +1,4 @@
-"""Attention over rows of the cache, plugged into the unmodified model through transformers' AttentionInterface."""
+"""Attention over blocks of the cache, plugged into the unmodified model through transformers' AttentionInterface."""
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +8,8 @@ from transformers import AttentionInterface
 from workers.model.cache import LayerCache
 from workers.model.layout import Layout
 
-IMPLEMENTATION = "tokenpost_rows"
-_ATTRIBUTE = "tokenpost_rows"
+IMPLEMENTATION = "tokenpost_blocks"
+_ATTRIBUTE = "tokenpost_blocks"
 
 
 class Stage:
@@ -21,8 +21,8 @@ class Stage:
         self.layout: Layout
 
 
-class RowAttention:
-    """One layer's attention: stores the step's keys and values, then looks at the rows.
+class BlockAttention:
+    """One layer's attention: stores the step's keys and values, then looks at the sequences' blocks.
 
     window:  positions that a token sees, itself included; None is all
     softcap: scores are bent to lie within +-softcap; None leaves them
@@ -57,33 +57,27 @@ class RowAttention:
         return seen.unsqueeze(0)
 
     def _decode(self, queries: Tensor, layout: Layout, scale: float | None) -> Tensor:
-        """One token of each row: a single call over a view of the rows, query heads of a group as query length.
+        """One token of each sequence: a single call over all of them, query heads of a group as query length.
 
         queries, returned: [num_decode, num_heads, head_dim]
         """
-        num_rows, rows = layout.num_rows, layout.decode_rows
         num_heads, head_dim = queries.shape[1:]
-        keys = self._cache.keys[:num_rows, : layout.length].transpose(1, 2)
-        values = self._cache.values[:num_rows, : layout.length].transpose(1, 2)
-        if rows is not None:
-            queries = queries.new_zeros(num_rows, num_heads, head_dim).index_copy_(0, rows, queries)
-        grouped = queries.reshape(num_rows, keys.shape[1], -1, head_dim)
+        keys, values = (rows.transpose(1, 2) for rows in self._cache.read(layout.decode_slots))
+        grouped = queries.reshape(len(queries), keys.shape[1], -1, head_dim)
         mask = layout.decode_mask(self._window)
         if self._softcap is None:
             seen = functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scale)
         else:
             seen = _capped_attention(grouped, keys, values, mask, scale, self._softcap)
-        seen = seen.reshape(num_rows, num_heads, head_dim)
-        return seen if rows is None else seen.index_select(0, rows)
+        return seen.reshape(len(queries), num_heads, head_dim)
 
     def _catch_up(self, queries: Tensor, layout: Layout, index: int, scale: float | None) -> Tensor:
-        """Several tokens of one sequence, which see what is before them in their row.
+        """Several tokens of one sequence, which see what is before them.
 
         queries, returned: [num_tokens, num_heads, head_dim]
         """
         span = layout.spans[index]
-        keys = self._cache.keys[span.row, : span.stop].transpose(0, 1)
-        values = self._cache.values[span.row, : span.stop].transpose(0, 1)
+        keys, values = (rows.transpose(0, 1) for rows in self._cache.read(span.slots))
         if self._softcap is not None:
             grouped = queries.transpose(0, 1).reshape(keys.shape[0], -1, *queries.shape[::2])
             mask = layout.span_mask(index, self._window)
@@ -116,12 +110,12 @@ def _capped_attention(
     return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
 
 
-def attach(module: nn.Module, attention: RowAttention) -> None:
-    """Let the model's attention module use these rows."""
+def attach(module: nn.Module, attention: BlockAttention) -> None:
+    """Let the model's attention module use these blocks."""
     setattr(module, _ATTRIBUTE, attention)
 
 
-def _row_attention(
+def _block_attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -131,8 +125,8 @@ def _row_attention(
     **_: object,
 ) -> tuple[Tensor, None]:
     """What transformers calls in every layer; the other arguments were looked at when the model was loaded."""
-    attention: RowAttention = getattr(module, _ATTRIBUTE)
+    attention: BlockAttention = getattr(module, _ATTRIBUTE)
     return attention.attend(query, key, value, scaling), None
 
 
-AttentionInterface.register(IMPLEMENTATION, _row_attention)
+AttentionInterface.register(IMPLEMENTATION, _block_attention)

@@ -1,8 +1,9 @@
-"""Keys and values of running sequences: one contiguous row for each, in every layer."""
+"""Keys and values of running sequences: blocks of positions, in every layer."""
 
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,61 +20,60 @@ class LayerShape:
 
 
 class LayerCache:
-    """One layer's rows.
+    """One layer's blocks.
 
-    keys, values:           [num_rows, max_len, num_kv_heads, head_dim]
-    flat_keys, flat_values: [num_rows * max_len, num_kv_heads * head_dim], the same memory
+    keys, values:           [num_blocks, block_size, num_kv_heads, head_dim]
+    flat_keys, flat_values: [num_blocks * block_size, num_kv_heads * head_dim], the same memory
     """
 
     __slots__ = ("flat_keys", "flat_values", "keys", "values")
 
-    def __init__(self, shape: LayerShape, *, num_rows: int, max_len: int, dtype: torch.dtype, device: torch.device):
-        size = (num_rows, max_len, shape.num_kv_heads, shape.head_dim)
+    def __init__(
+        self, shape: LayerShape, *, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        size = (num_blocks, block_size, shape.num_kv_heads, shape.head_dim)
         # Written once now, or every first write would be a page fault in the middle of a step.
         self.keys = torch.empty(size, dtype=dtype, device=device).zero_()
         self.values = torch.empty(size, dtype=dtype, device=device).zero_()
-        self.flat_keys = self.keys.view(num_rows * max_len, shape.width)
-        self.flat_values = self.values.view(num_rows * max_len, shape.width)
+        self.flat_keys = self.keys.view(num_blocks * block_size, shape.width)
+        self.flat_values = self.values.view(num_blocks * block_size, shape.width)
+
+    def read(self, slots: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values at some slots, [*slots.shape, num_kv_heads, head_dim] each."""
+        size = (*slots.shape, *self.keys.shape[2:])
+        places = slots.flatten()
+        return self.flat_keys.index_select(0, places).view(size), self.flat_values.index_select(0, places).view(size)
 
 
-class RowCache:
-    """All layers' rows. Slot of a token: row * max_len + position.
-
-    Whatever no running sequence owns is zero. So a sequence's keys cannot outlive it, and a failed one's infinities
-    cannot reach a neighbour through masked places, where 0 * inf would be NaN.
-    """
+class BlockCache:
+    """All layers' blocks. Slot of a token: block * block_size + its place in the block."""
 
     def __init__(
-        self, shapes: list[LayerShape], *, num_rows: int, max_len: int, dtype: torch.dtype, device: torch.device
+        self,
+        shapes: list[LayerShape],
+        *,
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
-        self.max_len = max_len
+        self.block_size = block_size
         self.layers = [
-            LayerCache(shape, num_rows=num_rows, max_len=max_len, dtype=dtype, device=device) for shape in shapes
+            LayerCache(shape, num_blocks=num_blocks, block_size=block_size, dtype=dtype, device=device)
+            for shape in shapes
         ]
-        self._lengths = [0] * num_rows
 
-    def grow(self, row: int, length: int) -> None:
-        """Note that the row is about to hold `length` tokens."""
-        self._lengths[row] = length
-
-    def release(self, row: int, last: int) -> None:
-        """Clear a row and move the last one into its place."""
-        freed, moved = self._lengths[row], self._lengths[last]
+    def clear(self, blocks: list[int]) -> None:
+        """Zero some blocks."""
         for layer in self.layers:
-            for rows in (layer.keys, layer.values):
-                if row != last:
-                    rows[row, :moved] = rows[last, :moved]
-                    rows[row, moved:freed] = 0
-                rows[last, :moved] = 0
-        self._lengths[row] = moved
-        self._lengths[last] = 0
+            layer.keys[blocks] = 0
+            layer.values[blocks] = 0
 
     def reset(self) -> None:
-        """Clear every row."""
+        """Zero every block."""
         for layer in self.layers:
             layer.keys.zero_()
             layer.values.zero_()
-        self._lengths = [0] * len(self._lengths)
 
 
 def bytes_per_token(shapes: list[LayerShape], dtype: torch.dtype) -> int:

@@ -10,62 +10,81 @@ from workers.engine.runner import Chunk
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """Several tokens of one sequence: `begin:end` in the batch, `start:stop` in its row."""
+    """Several tokens of one sequence: `begin:end` in the batch, positions `start:stop`.
+
+    slots: [stop] places in the cache of all its positions so far
+    """
 
     begin: int
     end: int
-    row: int
     start: int
     stop: int
+    slots: Tensor
 
 
 class Layout:
     """A step's batch: one token of each decoding sequence, then spans, in the order of the chunks.
 
     token_ids, positions: [num_tokens]
-    slots:       [num_tokens] places in the cache
-    last:        [num_sampled] places in the batch whose logits are wanted, place 0 where none is sampled; None when
-                 it is every place
-    num_decode:  decoding sequences, the first places of the batch
-    num_rows:    rows that decode attention looks at, up to the highest one that decodes
-    length:      positions that decode attention looks at
-    decode_rows: [num_decode] their rows; None when these are 0 .. num_decode - 1
+    slots:        [num_tokens] places in the cache
+    last:         [num_wanted] places in the batch whose logits are wanted, place 0 where none is; None when it is
+                  every place
+    num_decode:   decoding sequences, the first places of the batch
+    decode_slots: [num_decode, length] places in the cache of their positions; past a sequence's end its last one, so
+                  that nobody ever reads what belongs to another
     """
 
-    def __init__(self, chunks: list[Chunk], *, max_len: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, chunks: list[Chunk], wanted: list[int], *, block_size: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
         self._dtype = dtype
         self._device = device
+        self._block_size = block_size
         self.num_decode = _num_decode(chunks)
-        self.spans = _spans(chunks, self.num_decode)
-        self._place(chunks, max_len)
+        self._place(chunks, wanted)
         self._place_decode(chunks[: self.num_decode])
+        self.spans = self._spans(chunks)
         self._decode_masks: dict[int | None, Tensor | None] = {}
         self._span_masks: dict[tuple[int, int | None], Tensor] = {}
 
-    def _place(self, chunks: list[Chunk], max_len: int) -> None:
+    def _place(self, chunks: list[Chunk], wanted: list[int]) -> None:
         token_ids: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
-        last: list[int] = []
+        size = self._block_size
         for chunk in chunks:
             token_ids += chunk.tokens[chunk.start : chunk.end]
             positions += range(chunk.start, chunk.end)
-            slots += range(chunk.row * max_len + chunk.start, chunk.row * max_len + chunk.end)
-            if chunk.is_sampled:
-                last.append(len(token_ids) - 1)
+            slots += [chunk.blocks[place // size] * size + place % size for place in range(chunk.start, chunk.end)]
         self.token_ids, self.positions, self.slots = self._tensors(token_ids, positions, slots)
         # One place at least, since packed layers take no empty batch.
-        self.last = None if len(last) == len(token_ids) else self._tensors(last or [0])[0]
+        self.last = None if len(wanted) == len(token_ids) else self._tensors(wanted or [0])[0]
 
     def _place_decode(self, chunks: list[Chunk]) -> None:
-        rows = [chunk.row for chunk in chunks]
         self._lengths = [chunk.end for chunk in chunks]
-        self.num_rows = max(rows, default=-1) + 1
-        self.length = max(self._lengths, default=0)
-        self.decode_rows = None if rows == list(range(self.num_rows)) else self._tensors(rows)[0]
+        length = max(self._lengths, default=0)
+        if chunks:
+            (lengths,) = self._tensors(self._lengths)
+            num_blocks = -(-length // self._block_size)
+            tables = [[*chunk.blocks[:num_blocks], *[0] * (num_blocks - len(chunk.blocks))] for chunk in chunks]
+            places = torch.arange(length, device=self._device).minimum(lengths.unsqueeze(1) - 1)
+            blocks = torch.tensor(tables, device=self._device).gather(1, places // self._block_size)
+            self.decode_slots = blocks * self._block_size + places % self._block_size
+
+    def _spans(self, chunks: list[Chunk]) -> list[Span]:
+        spans = []
+        begin = self.num_decode
+        for chunk in chunks[begin:]:
+            end = begin + chunk.end - chunk.start
+            places = torch.arange(chunk.end, device=self._device)
+            (blocks,) = self._tensors(list(chunk.blocks))
+            slots = blocks[places // self._block_size] * self._block_size + places % self._block_size
+            spans.append(Span(begin=begin, end=end, start=chunk.start, stop=chunk.end, slots=slots))
+            begin = end
+        return spans
 
     def decode_mask(self, window: int | None) -> Tensor | None:
-        """What each row may look at, [num_rows, 1, 1, length], 0 or -inf; None when that is everything.
+        """What each sequence may look at, [num_decode, 1, 1, length], 0 or -inf; None when that is everything.
 
         window: positions that a token sees, itself included; None is all
         """
@@ -74,15 +93,12 @@ class Layout:
         return self._decode_masks[window]
 
     def _make_decode_mask(self, window: int | None) -> Tensor | None:
-        is_windowed = window is not None and window < self.length
-        if self.decode_rows is None and not is_windowed and min(self._lengths) == self.length:
+        length = max(self._lengths)
+        is_windowed = window is not None and window < length
+        if not is_windowed and min(self._lengths) == length:
             return None
-        lengths = self._tensors(self._lengths)[0]
-        if self.decode_rows is not None:
-            # Rows between that do not decode look at one place; what they see is thrown away.
-            lengths = lengths.new_ones(self.num_rows).index_copy_(0, self.decode_rows, lengths)
-        lengths = lengths.view(-1, 1, 1, 1)
-        places = torch.arange(self.length, device=self._device)
+        lengths = self._tensors(self._lengths)[0].view(-1, 1, 1, 1)
+        places = torch.arange(length, device=self._device)
         hidden = places >= lengths
         if window is not None and is_windowed:
             hidden |= places < lengths - window
@@ -113,12 +129,3 @@ def _num_decode(chunks: list[Chunk]) -> int:
         if chunk.end - chunk.start > 1:
             return place
     return len(chunks)
-
-
-def _spans(chunks: list[Chunk], begin: int) -> list[Span]:
-    spans = []
-    for chunk in chunks[begin:]:
-        end = begin + chunk.end - chunk.start
-        spans.append(Span(begin=begin, end=end, row=chunk.row, start=chunk.start, stop=chunk.end))
-        begin = end
-    return spans

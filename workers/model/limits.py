@@ -1,6 +1,7 @@
 """What whoever starts a worker may decide about memory and steps."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -9,9 +10,11 @@ class LoadLimits:
 
     max_running:      sequences that run together
     max_len:          tokens of one sequence, prompt and output; the model's context where that is less
-    max_batch_tokens: tokens computed in one step; raised to the number of rows where it is less
-    kv_budget_bytes:  memory of the KV cache; None takes a quarter of what is free on a CPU, half of it on a GPU
-    num_threads:      torch's threads in this process; None leaves torch's own choice
+    max_batch_tokens: tokens computed in one step; raised to the number of sequences where it is less
+    kv_budget_bytes:  memory of the KV cache; None takes what every sequence needs at a usual length on a CPU (at most a
+                      quarter of main memory), half of what is free on a GPU
+    num_threads:      threads that compute; None is one for each core
+    kernel_folder:    where compiled kernels are kept; None leaves all to torch
     """
 
     max_running: int = 64
@@ -19,3 +22,4 @@ class LoadLimits:
     max_batch_tokens: int = 512
     kv_budget_bytes: int | None = None
     num_threads: int | None = None
+    kernel_folder: Path | None = Path("~/.cache/tokenpost")

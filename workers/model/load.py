@@ -1,7 +1,4 @@
-"""From a model's name to something that the engine can run. Call it in the thread that will step.
-
-On a GPU the same rows serve, by the same torch operations; that path has not been run yet.
-"""
+"""From a model's name to something that the engine can run. Call it in the thread that will step."""
 
 import time
 from dataclasses import dataclass
@@ -16,8 +13,10 @@ from workers.engine.limits import EngineLimits
 from workers.model import card, devices, files
 from workers.model.devices import DeviceName, DtypeName
 from workers.model.limits import LoadLimits
-from workers.model.preparation import Prepared, prepare
-from workers.model.runner import TorchRunner
+from workers.model.native.build import Build
+from workers.model.native.library import Library
+from workers.model.preparation import ModelRunner, Prepared, prepare
+from workers.model.sampling.sampler import Sampler
 from workers.model.source import source_of
 from workers.text.stream import TextFactory
 
@@ -33,7 +32,7 @@ class LoadedModel:
     description: one line for people: device, numbers, memory, what the cache holds
     """
 
-    runner: TorchRunner
+    runner: ModelRunner
     text: TextFactory
     limits: EngineLimits
     card: ModelCard
@@ -63,9 +62,12 @@ def load(
     if limits.num_threads is not None:
         torch.set_num_threads(limits.num_threads)
     where = devices.device_of(device)
+    build = _build(where, limits)
     loaded = files.read(source_of(source), devices.dtype_of(dtype, where), where)
     tokenizer = card.fast(loaded.tokenizer)
-    prepared = prepare(loaded.model, limits, files.eos_token_ids(loaded))
+    eos_token_ids = files.eos_token_ids(loaded)
+    sampler = Sampler(vocab_size=_vocab_size(loaded), eos_token_ids=eos_token_ids, device=where)
+    prepared = prepare(loaded.model, limits, sampler, _library(build))
     name = served_name or source
     description = _describe(name, loaded, prepared, time.monotonic() - started)
     log.info("model_loaded", model=name, description=description)
@@ -80,15 +82,33 @@ def load(
     )
 
 
-def _engine_limits(loaded: files.ModelFiles, prepared: Prepared, limits: LoadLimits) -> EngineLimits:
-    plan = prepared.plan
+def _build(where: torch.device, limits: LoadLimits) -> Build | None:
+    """The kernels compile while transformers reads the model."""
+    if where.type != "cpu" or limits.kernel_folder is None:
+        return None
+    return Build(limits.kernel_folder.expanduser())
+
+
+def _library(build: Build | None) -> Library | None:
+    path = None if build is None else build.wait()
+    return None if path is None else Library(path)
+
+
+def _vocab_size(loaded: files.ModelFiles) -> int:
     embeddings = loaded.model.get_input_embeddings()
     assert isinstance(embeddings, nn.Embedding)
+    return embeddings.num_embeddings
+
+
+def _engine_limits(loaded: files.ModelFiles, prepared: Prepared, limits: LoadLimits) -> EngineLimits:
+    plan = prepared.plan
     return EngineLimits(
-        num_rows=plan.num_rows,
+        max_running=limits.max_running,
         max_len=plan.max_len,
-        max_batch_tokens=max(limits.max_batch_tokens, plan.num_rows),
-        vocab_size=embeddings.num_embeddings,
+        num_blocks=plan.num_blocks,
+        block_size=plan.block_size,
+        max_batch_tokens=max(limits.max_batch_tokens, limits.max_running),
+        vocab_size=_vocab_size(loaded),
         eos_token_ids=files.eos_token_ids(loaded),
     )
 
@@ -97,8 +117,8 @@ def _describe(name: str, loaded: files.ModelFiles, prepared: Prepared, took_s: f
     plan, model = prepared.plan, loaded.model
     return (
         f"{name}: {type(model).__name__}, {loaded.num_parameters / 1e6:.1f}M parameters, {_name_of(loaded)} on "
-        f"{model.device.type} ({torch.get_num_threads()} threads, {prepared.num_packed} packed layers); "
-        f"cache of {plan.num_rows} sequences x {plan.max_len} tokens, {plan.size_bytes / _MIB:.0f} MiB; "
+        f"{model.device.type} ({torch.get_num_threads()} threads, {prepared.how}); cache of {plan.num_blocks} blocks x "
+        f"{plan.block_size} tokens, {plan.size_bytes / _MIB:.0f} MiB; sequences of {plan.max_len} tokens at most; "
         f"loaded in {took_s:.1f} s"
     )
 

@@ -1,43 +1,59 @@
-"""Turns a model as transformers loads it into one that runs over rows, and proves that it computes the same."""
+"""Turns a model as transformers loads it into one that runs over blocks, and proves that it computes the same."""
 
+from array import array
 from dataclasses import dataclass
+from typing import Protocol
 
+import structlog
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from storage.contract import SamplingParams
 from storage.errors import ModelUnsupported
-from workers.engine.memory import CachePlan, plan_cache
-from workers.engine.runner import Chunk
+from workers.engine.memory import BLOCK_SIZE, CachePlan, blocks_of, plan_cache
+from workers.engine.runner import Chunk, Runner
 from workers.model import attention, checks, devices, linears, norms
-from workers.model.attention import RowAttention, Stage
-from workers.model.cache import RowCache, bytes_per_token
+from workers.model.attention import BlockAttention, Stage
+from workers.model.cache import BlockCache, bytes_per_token
 from workers.model.limits import LoadLimits
+from workers.model.native.assembly import native_bytes_per_token, native_runner
+from workers.model.native.library import Library
 from workers.model.probe import AttentionLayer, attention_layers
 from workers.model.runner import TorchRunner
 from workers.model.sampling.sampler import Sampler
 
 # The trial runs this many tokens in three ways: a prompt, one token that decodes, and the rest behind them.
 _TRIAL_ENDS = (5, 6, 12)
+# Where nobody set a budget, the cache holds every sequence that may run at this length, or one of the longest.
+_USUAL_LEN = 1024
+
+log = structlog.get_logger()
+
+
+class ModelRunner(Runner, Protocol):
+    """A runner whose logits can be looked at."""
+
+    def logits(self, chunks: list[Chunk]) -> Tensor:
+        """Logits after each chunk, all of which are sampled, [num_chunks, vocab_size]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """A runner and what was made for it.
 
-    num_packed: linear layers laid out for the processor
+    how: what computes, for people
     """
 
-    runner: TorchRunner
+    runner: ModelRunner
     plan: CachePlan
-    num_packed: int
+    how: str
 
 
-def prepare(model: PreTrainedModel, limits: LoadLimits, eos_token_ids: frozenset[int]) -> Prepared:
-    """The model over rows of a cache that is allocated now.
+def prepare(model: PreTrainedModel, limits: LoadLimits, sampler: Sampler, library: Library | None) -> Prepared:
+    """The model over blocks of a cache that is allocated now: by the native library where it can, else by torch.
 
-    Raises ModelUnsupported for what rows cannot serve, SettingInvalid when the budget does not hold one sequence.
+    Raises ModelUnsupported for what blocks cannot serve, SettingInvalid when the budget does not hold one sequence.
     """
     trial = torch.arange(_TRIAL_ENDS[-1], device=model.device) * 7919 % model.config.get_text_config().vocab_size
     try:
@@ -46,23 +62,56 @@ def prepare(model: PreTrainedModel, limits: LoadLimits, eos_token_ids: frozenset
         raise ModelUnsupported(f"The model does not run in transformers itself: {error}") from error
     layers = attention_layers(model)
     checks.check_windows(model.config, layers)
-    plan = _plan(model, layers, limits)
+    native = _native(model, layers, limits, sampler, library)
+    if native is not None:
+        try:
+            checks.check_agreement(expected, _trial_logits(native.runner, trial.tolist()), model.dtype)
+        except ModelUnsupported as error:
+            log.warning("native_disagrees", model_type=model.config.model_type, reason=error.message)
+        else:
+            return native
+    prepared = _on_torch(model, layers, limits, sampler)
+    checks.check_agreement(expected, _trial_logits(prepared.runner, trial.tolist()), model.dtype)
+    return prepared
+
+
+def _native(
+    model: PreTrainedModel,
+    layers: list[AttentionLayer],
+    limits: LoadLimits,
+    sampler: Sampler,
+    library: Library | None,
+) -> Prepared | None:
+    if library is None or model.device.type != "cpu":
+        return None
+    plan = _plan(model, limits, native_bytes_per_token(layers, model.dtype))
+    runner = native_runner(library, model, layers, plan, limits, sampler)
+    return None if runner is None else Prepared(runner=runner, plan=plan, how="native kernels")
+
+
+def _on_torch(model: PreTrainedModel, layers: list[AttentionLayer], limits: LoadLimits, sampler: Sampler) -> Prepared:
+    plan = _plan(model, limits, bytes_per_token([layer.shape for layer in layers], model.dtype))
     norms.fuse_norms(model)
     num_packed = linears.pack_linears(model) if _may_pack(model) else 0
-    sampler = Sampler(vocab_size=expected.shape[1], eos_token_ids=eos_token_ids, device=model.device)
-    runner = _runner(model, layers, plan, sampler)
-    checks.check_agreement(expected, _row_logits(runner, trial.tolist()), model.dtype)
-    return Prepared(runner=runner, plan=plan, num_packed=num_packed)
+    runner = _torch_runner(model, layers, plan, sampler)
+    return Prepared(runner=runner, plan=plan, how=f"torch, {num_packed} packed layers")
 
 
-def _plan(model: PreTrainedModel, layers: list[AttentionLayer], limits: LoadLimits) -> CachePlan:
+def _plan(model: PreTrainedModel, limits: LoadLimits, token_bytes: int) -> CachePlan:
+    context_length = checks.context_length_of(model.config)
     budget = limits.kv_budget_bytes
+    if budget is None:
+        longest = min(context_length, limits.max_len)
+        usual = max(longest, limits.max_running * min(longest, _USUAL_LEN))
+        wanted = (blocks_of(usual, BLOCK_SIZE)) * BLOCK_SIZE * token_bytes
+        available = devices.cache_budget_bytes(model.device)
+        budget = available if model.device.type == "cuda" else min(wanted, available)
     return plan_cache(
-        context_length=checks.context_length_of(model.config),
-        bytes_per_token=bytes_per_token([layer.shape for layer in layers], model.dtype),
+        context_length=context_length,
+        bytes_per_block=token_bytes * BLOCK_SIZE,
         max_running=limits.max_running,
         max_len=limits.max_len,
-        budget_bytes=devices.cache_budget_bytes(model.device) if budget is None else budget,
+        budget_bytes=budget,
     )
 
 
@@ -72,13 +121,16 @@ def _may_pack(model: PreTrainedModel) -> bool:
     return model.device.type == "cpu" and size_bytes <= devices.main_memory_bytes() // 4
 
 
-def _runner(model: PreTrainedModel, layers: list[AttentionLayer], plan: CachePlan, sampler: Sampler) -> TorchRunner:
+def _torch_runner(
+    model: PreTrainedModel, layers: list[AttentionLayer], plan: CachePlan, sampler: Sampler
+) -> TorchRunner:
     shapes = [layer.shape for layer in layers]
-    cache = RowCache(shapes, num_rows=plan.num_rows, max_len=plan.max_len, dtype=model.dtype, device=model.device)
+    cache = BlockCache(
+        shapes, num_blocks=plan.num_blocks, block_size=plan.block_size, dtype=model.dtype, device=model.device
+    )
     stage = Stage()
-    for layer, rows in zip(layers, cache.layers, strict=True):
-        row_attention = RowAttention(rows, stage, window=layer.window, softcap=layer.softcap)
-        attention.attach(layer.module, row_attention)
+    for layer, blocks in zip(layers, cache.layers, strict=True):
+        attention.attach(layer.module, BlockAttention(blocks, stage, window=layer.window, softcap=layer.softcap))
     model.set_attn_implementation(attention.IMPLEMENTATION)
     return TorchRunner(model, cache, stage, sampler)
 
@@ -90,14 +142,14 @@ def _plain_logits(model: PreTrainedModel, token_ids: Tensor) -> Tensor:
     return logits[[end - 1 for end in _TRIAL_ENDS]].clone()
 
 
-def _row_logits(runner: TorchRunner, token_ids: list[int]) -> Tensor:
+def _trial_logits(runner: ModelRunner, token_ids: list[int]) -> Tensor:
     """What the prepared model says there."""
     logits = []
     start = 0
     for end in _TRIAL_ENDS:
         chunk = Chunk(
             sequence_id="trial",
-            row=0,
+            blocks=array("i", [0]),
             tokens=token_ids[:end],
             start=start,
             end=end,
@@ -106,5 +158,5 @@ def _row_logits(runner: TorchRunner, token_ids: list[int]) -> Tensor:
         )
         logits.append(runner.logits([chunk]))
         start = end
-    runner.release(0, 0)
+    runner.clear([0])
     return torch.cat(logits)

@@ -1,13 +1,14 @@
-"""Runs a transformers model one step at a time over a cache of rows."""
+"""Runs a transformers model one step at a time over a cache of blocks."""
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from workers.engine.runner import Chunk
+from workers.engine.runner import Chunk, Ranked, StepOutput
 from workers.model.attention import Stage
-from workers.model.cache import RowCache
+from workers.model.cache import BlockCache
 from workers.model.layout import Layout
+from workers.model.sampling.logprobs import rank
 from workers.model.sampling.sampler import Sampler
 
 
@@ -17,27 +18,57 @@ class TorchRunner:
     The model's attention has been replaced: it reads the layout that lies on the stage.
     """
 
-    def __init__(self, model: PreTrainedModel, cache: RowCache, stage: Stage, sampler: Sampler) -> None:
+    num_ahead = 0
+
+    def __init__(self, model: PreTrainedModel, cache: BlockCache, stage: Stage, sampler: Sampler) -> None:
         self._model = model
         self._cache = cache
         self._stage = stage
         self._sampler = sampler
         self._dtype = model.dtype
         self._device = model.device
+        self._output: StepOutput
 
     @torch.inference_mode()
-    def step(self, chunks: list[Chunk]) -> list[int | None]:
-        """The next token of each sampled chunk, in order; None where the logits are not finite."""
+    def launch(self, chunks: list[Chunk]) -> None:
+        """Compute the chunks and draw the next token of each sampled one."""
+        wanted = [_wanted(chunk) for chunk in chunks]
+        logits = self._compute(chunks, wanted)
         sampled = [chunk for chunk in chunks if chunk.is_sampled]
-        logits = self.logits(chunks)
-        return self._sampler.sample(logits, sampled).token_ids if sampled else []
+        lasts = _lasts(chunks, wanted)
+        rows = logits if len(lasts) == len(logits) else logits[lasts]
+        draws = self._sampler.sample(rows, sampled) if sampled else None
+        self._output = StepOutput(
+            token_ids=draws.token_ids if draws else [],
+            logprobs=draws.logprobs if draws else {},
+            prompt_logprobs=_prompt_logprobs(chunks, wanted, logits),
+        )
+
+    def collect(self) -> StepOutput:
+        """What the launch yielded."""
+        return self._output
+
+    def clear(self, blocks: list[int]) -> None:
+        """Zero the blocks."""
+        self._cache.clear(blocks)
+
+    def reset(self) -> None:
+        """Zero all blocks."""
+        self._cache.reset()
 
     @torch.inference_mode()
     def logits(self, chunks: list[Chunk]) -> Tensor:
-        """Logits after each sampled chunk, [num_sampled, vocab_size]; of no use when none is sampled."""
-        for chunk in chunks:
-            self._cache.grow(chunk.row, chunk.end)
-        layout = Layout(chunks, max_len=self._cache.max_len, dtype=self._dtype, device=self._device)
+        """Logits after each chunk, all of which are sampled, [num_chunks, vocab_size]."""
+        return self._compute(chunks, [range(chunk.end - 1, chunk.end) for chunk in chunks])
+
+    def _compute(self, chunks: list[Chunk], wanted: list[range]) -> Tensor:
+        """Logits after the wanted positions of each chunk, one chunk after another; one row of no use where none is."""
+        places = []
+        begin = 0
+        for chunk, positions in zip(chunks, wanted, strict=True):
+            places += [begin + position - chunk.start for position in positions]
+            begin += chunk.end - chunk.start
+        layout = Layout(chunks, places, block_size=self._cache.block_size, dtype=self._dtype, device=self._device)
         self._stage.layout = layout
         output = self._model(
             input_ids=layout.token_ids.unsqueeze(0),
@@ -48,10 +79,35 @@ class TorchRunner:
         logits: Tensor = output.logits[0]
         return logits
 
-    def release(self, row: int, last: int) -> None:
-        """Clear a row; the last one moves into its place."""
-        self._cache.release(row, last)
 
-    def reset(self) -> None:
-        """Clear every row."""
-        self._cache.reset()
+def _wanted(chunk: Chunk) -> range:
+    """Positions of a chunk after which logits are looked at, one behind the other."""
+    first = chunk.end - chunk.is_sampled
+    if chunk.sampling.prompt_logprobs is not None and chunk.start < chunk.num_prompt - 1:
+        return range(chunk.start, chunk.end if chunk.is_sampled else min(chunk.end, chunk.num_prompt - 1))
+    return range(first, chunk.end)
+
+
+def _lasts(chunks: list[Chunk], wanted: list[range]) -> list[int]:
+    """Rows of logits that follow sampled chunks."""
+    rows = []
+    end = 0
+    for chunk, positions in zip(chunks, wanted, strict=True):
+        end += len(positions)
+        if chunk.is_sampled:
+            rows.append(end - 1)
+    return rows
+
+
+def _prompt_logprobs(chunks: list[Chunk], wanted: list[range], logits: Tensor) -> dict[int, list[Ranked]]:
+    """Of the prompt tokens that follow computed positions, for chunks that asked."""
+    told = {}
+    begin = 0
+    for place, (chunk, positions) in enumerate(zip(chunks, wanted, strict=True)):
+        stop = min(chunk.end, chunk.num_prompt - 1)
+        num_top = chunk.sampling.prompt_logprobs
+        if num_top is not None and stop > chunk.start:
+            rows = logits[begin : begin + stop - chunk.start]
+            told[place] = rank(rows, chunk.tokens[chunk.start + 1 : stop + 1], num_top)
+        begin += len(positions)
+    return told

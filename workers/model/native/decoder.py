@@ -23,6 +23,7 @@ class Decoder:
         self._library = library
         self._lasting = weights.lasting
         self._vocab_size = weights.shape.vocab_size
+        self._max_batch_tokens = limits.max_batch_tokens
         layers = (Layer * len(weights.layers))(*weights.layers)
         self._handle = library.make(weights.shape, layers, weights.ends, limits)
         if not self._handle:
@@ -37,6 +38,7 @@ class Decoder:
 
     def step(self, batch: Batch) -> None:
         """Run all layers for the batch's tokens and store their keys and values."""
+        assert batch.num_tokens <= self._max_batch_tokens
         self._library.step(self._handle, batch)
 
     def head(self, places: "array[int]") -> list[int | None]:
@@ -45,6 +47,7 @@ class Decoder:
         places: at most max_logit_rows
         """
         num_rows = len(places)
+        assert num_rows <= len(self._best)
         address, _ = places.buffer_info()
         self._library.head(self._handle, num_rows, address, self._best, self._is_finite)
         best: list[int | None] = self._best[:num_rows]

@@ -4,6 +4,8 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_float, c_int32, c_void_p
 from pathlib import Path
 
+# Outputs that lie side by side: `PANEL` of kernels/matmul.h.
+PANEL = 32
 SILU = 0
 GELU_TANH = 1
 

@@ -1,9 +1,10 @@
 """A transformers model as the kernels want it: measures, weights and rotary tables, or why not."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from workers.model.native.library import GELU_TANH, SILU, Ends, Layer, Shape
@@ -17,6 +18,9 @@ _STATIC_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
 _ACTIVATIONS = {"silu": SILU, "gelu_pytorch_tanh": GELU_TANH}
 _DTYPES = (torch.float32, torch.bfloat16)
 _MAX_HEAD_DIM = 256
+
+# What transformers' modules are made of, only their classes tell, one for each architecture.
+Part = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +63,10 @@ def _ropes(config: PreTrainedConfig) -> list[dict[str, object]]:
 class _Collector:
     """Takes pointers, and notes to whom they belong."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: Part) -> None:
         self._model = model
         self._config = model.config
-        self._decoder = model.get_decoder()
+        self._decoder: Part = model.get_decoder()
         self._is_gemma = self._config.model_type.startswith("gemma")
         self._owners: list[Tensor] = []
 
@@ -111,7 +115,7 @@ class _Collector:
             logit_softcap=getattr(config, "final_logit_softcapping", None) or 0.0,
         )
 
-    def _layer(self, layer: nn.Module, attention: AttentionLayer, layer_types: list[str]) -> Layer:
+    def _layer(self, layer: Part, attention: AttentionLayer, layer_types: list[str]) -> Layer:
         own, mlp = layer.self_attn, layer.mlp
         query, key, value = self._heads(own, attention)
         gate, up = (mlp.gate_up_proj.weight.chunk(2)) if hasattr(mlp, "gate_up_proj") else _weights(mlp, "gate", "up")
@@ -142,7 +146,7 @@ class _Collector:
             rotary_table=self._table_of(own, layer_types),
         )
 
-    def _heads(self, own: nn.Module, attention: AttentionLayer) -> tuple[Tensor, ...]:
+    def _heads(self, own: Part, attention: AttentionLayer) -> tuple[Tensor, ...]:
         """Weights of queries, keys and values."""
         if not hasattr(own, "qkv_proj"):
             return _weights(own, "q", "k", "v")
@@ -157,7 +161,7 @@ class _Collector:
         has_own = "rope_type" not in (getattr(self._config, "rope_parameters", None) or {"rope_type": "default"})
         return sorted(set(types)) if has_own else [""]
 
-    def _table_of(self, own: nn.Module, layer_types: list[str]) -> int:
+    def _table_of(self, own: Part, layer_types: list[str]) -> int:
         if not getattr(own, "use_rope", True):
             return -1
         return layer_types.index(getattr(own, "layer_type", "")) if len(layer_types) > 1 else 0
@@ -169,11 +173,11 @@ class _Collector:
             cosines, sines = self._decoder.rotary_emb(torch.zeros(1, 1), torch.arange(max_len).unsqueeze(0), *arguments)
         return cosines[0].float().contiguous(), sines[0].float().contiguous()
 
-    def _bias(self, own: nn.Module, name: str) -> int | None:
+    def _bias(self, own: Part, name: str) -> int | None:
         bias = getattr(getattr(own, name, None), "bias", None)
         return None if bias is None else self._keep(bias.float())
 
-    def _norm(self, norm: nn.Module | None) -> int | None:
+    def _norm(self, norm: Part | None) -> int | None:
         """Gemma's norms count from one."""
         if norm is None:
             return None
@@ -186,5 +190,5 @@ class _Collector:
         return tensor.data_ptr()
 
 
-def _weights(module: nn.Module, *names: str) -> tuple[Tensor, ...]:
+def _weights(module: Part, *names: str) -> tuple[Tensor, ...]:
     return tuple(getattr(module, f"{name}_proj").weight for name in names)

@@ -1,0 +1,50 @@
+"""Puts a model onto the native library, if the library can compute it."""
+
+import torch
+from transformers import PreTrainedModel
+
+from workers.engine.memory import CachePlan
+from workers.model.limits import LoadLimits
+from workers.model.native.decoder import Decoder
+from workers.model.native.library import PANEL, Library, Limits
+from workers.model.native.runner import NativeRunner
+from workers.model.native.weights import weights_of
+from workers.model.probe import AttentionLayer
+from workers.model.sampling.sampler import Sampler
+
+# How often a thread looks whether the others have arrived before it sleeps: about as long as a step takes.
+_NUM_SPINS = 5000
+# Prompts whose log probabilities are wanted are scored so many positions at a time.
+_MIN_LOGIT_ROWS = 64
+
+
+def native_bytes_per_token(layers: list[AttentionLayer], dtype: torch.dtype) -> int:
+    """Cache memory of one token, over all layers, keys and values; heads are padded to whole panels."""
+    sizes = (layer.shape.num_kv_heads * -(-layer.shape.head_dim // PANEL) * PANEL for layer in layers)
+    return 2 * sum(sizes) * dtype.itemsize
+
+
+def native_runner(
+    library: Library,
+    model: PreTrainedModel,
+    layers: list[AttentionLayer],
+    plan: CachePlan,
+    limits: LoadLimits,
+    sampler: Sampler,
+) -> NativeRunner | None:
+    """The model on the library, which has a copy of its weights; None when the library does not know its kind."""
+    weights = weights_of(model, layers, plan.max_len)
+    if weights is None:
+        return None
+    decoder = Decoder(
+        library,
+        weights,
+        Limits(
+            num_threads=torch.get_num_threads(),
+            num_spins=_NUM_SPINS,
+            max_batch_tokens=max(limits.max_batch_tokens, limits.max_running),
+            num_blocks=plan.num_blocks,
+            max_logit_rows=max(limits.max_running, _MIN_LOGIT_ROWS),
+        ),
+    )
+    return NativeRunner(decoder, sampler)
