@@ -1,10 +1,12 @@
 """Fakes that obey the real protocols: a runner that foretells its tokens, and a queue that records."""
 
 import time
+from collections import deque
+from dataclasses import dataclass
 
 from storage.contract import JobSpec, ModelCard, SamplingParams
 from workers.engine.limits import EngineLimits
-from workers.engine.runner import Chunk
+from workers.engine.runner import Chunk, Ranked, StepOutput
 from workers.text.stream import TextFactory
 
 EOS = 0
@@ -16,7 +18,13 @@ _FIRST_WORD = 16
 _NUM_WORDS = 64
 
 LIMITS = EngineLimits(
-    num_rows=32, max_len=MAX_CONTEXT, max_batch_tokens=512, vocab_size=MAX_CONTEXT, eos_token_ids=frozenset({EOS})
+    max_running=32,
+    max_len=MAX_CONTEXT,
+    num_blocks=32 * MAX_CONTEXT // 32,
+    block_size=32,
+    max_batch_tokens=512,
+    vocab_size=MAX_CONTEXT,
+    eos_token_ids=frozenset({EOS}),
 )
 CARD = ModelCard(
     model="fake",
@@ -53,43 +61,135 @@ def foretold(num_tokens: int, *, salt: int = 3, seed: int = 11) -> str:
     return "".join(f" w{_word(salt, seed, position)}" for position in range(num_tokens))
 
 
-class FakeRunner:
-    """A model whose next token is a plain function of prompt, seed and position.
+@dataclass(frozen=True, slots=True)
+class FakePart:
+    """A chunk as it was when it was launched; its lists are not the engine's.
 
-    step_s: how long a step computes
+    blocks:      as many of its table as hold positions before its end
+    ids:         the ids to store, None for one that the launch before draws
+    following:   the prompt ids behind each of them
+    is_breaking: whether its prompt is marked BREAKS_STEP
     """
 
-    def __init__(self, step_s: float = 0.0) -> None:
+    chunk: Chunk
+    blocks: list[int]
+    ids: list[int | None]
+    following: list[int]
+    is_sampled: bool
+    is_breaking: bool
+
+
+class FakeRunner:
+    """A model whose cache holds ids, and whose next token is a plain function of the ids it finds there.
+
+    It computes as late as it may: what a launch reads is what its blocks hold when it is collected.
+
+    step_s:    how long a step computes
+    num_ahead: launches under way beyond the one that is collected
+    """
+
+    def __init__(self, step_s: float = 0.0, *, limits: EngineLimits = LIMITS, num_ahead: int = 0) -> None:
         self.step_s = step_s
+        self.num_ahead = num_ahead
         self.num_steps = 0
         self.num_resets = 0
         self.is_unusable = False
+        self.limits = limits
+        self.memory = [[0] * limits.block_size for _ in range(limits.num_blocks)]
+        self.under_way: deque[list[FakePart]] = deque()
+        self._drawn_by_sequence: dict[str, int] = {}
 
-    def step(self, chunks: list[Chunk]) -> list[int | None]:
-        """The foretold token of every sampled chunk; raises for a prompt that is marked so."""
+    def launch(self, chunks: list[Chunk]) -> None:
+        """Note what is to be computed."""
+        assert len(self.under_way) <= self.num_ahead
+        self.under_way.append([self._part(chunk) for chunk in chunks])
+
+    def collect(self) -> StepOutput:
+        """The tokens of the oldest launch; raises for a prompt that is marked so, after the cache was written."""
         self.num_steps += 1
+        parts = self.under_way.popleft()
         if self.step_s:
             time.sleep(self.step_s)
-        if any(chunk.tokens[3] == BREAKS_STEP for chunk in chunks):
+        for part in parts:
+            self._store(part)
+        if any(part.is_breaking for part in parts):
             raise RuntimeError("a broken step")
-        return [self._next(chunk) for chunk in chunks if chunk.is_sampled]
+        sampled = [part for part in parts if part.is_sampled]
+        token_ids = [self.next_token(part, self.read(part)) for part in sampled]
+        self._drawn_by_sequence = {
+            part.chunk.sequence_id: token_id or 0 for part, token_id in zip(sampled, token_ids, strict=True)
+        }
+        return StepOutput(
+            token_ids=token_ids, logprobs=self._logprobs(sampled), prompt_logprobs=self._prompt_logprobs(parts)
+        )
 
-    def release(self, row: int, last: int) -> None:
-        """Nothing is kept."""
+    def clear(self, blocks: list[int]) -> None:
+        """Forget what the blocks hold."""
+        assert not {block for parts in self.under_way for part in parts for block in part.blocks} & set(blocks)
+        for block in blocks:
+            self.memory[block] = [0] * self.limits.block_size
 
     def reset(self) -> None:
-        """Nothing is kept."""
+        """Forget everything."""
         self.num_resets += 1
         if self.is_unusable:
             raise RuntimeError("the device is lost")
+        self.under_way.clear()
+        self.memory = [[0] * self.limits.block_size for _ in self.memory]
 
-    @staticmethod
-    def _next(chunk: Chunk) -> int | None:
-        num_output_to_end, num_prompt, salt, mark = chunk.tokens[:4]
-        position = len(chunk.tokens) - num_prompt
+    def read(self, part: FakePart) -> list[int]:
+        """All ids of a sequence, as its blocks hold them."""
+        ids: list[int] = []
+        for block in part.blocks:
+            ids += self.memory[block]
+        return ids[: part.chunk.end]
+
+    def next_token(self, part: FakePart, ids: list[int]) -> int | None:
+        """The foretold token of a sequence whose cache holds `ids`."""
+        num_output_to_end, num_prompt, salt, mark = ids[:4]
+        position = len(ids) - num_prompt
         if mark == NOT_FINITE:
             return None
-        return EOS if position + 1 == num_output_to_end else _word(salt, chunk.sampling.seed, position)
+        return EOS if position + 1 == num_output_to_end else _word(salt, part.chunk.sampling.seed, position)
+
+    def _store(self, part: FakePart) -> None:
+        for position, token_id in enumerate(part.ids, part.chunk.start):
+            index, offset = divmod(position, self.limits.block_size)
+            known = self._drawn_by_sequence[part.chunk.sequence_id] if token_id is None else token_id
+            self.memory[part.blocks[index]][offset] = known
+
+    def _part(self, chunk: Chunk) -> FakePart:
+        return FakePart(
+            chunk=chunk,
+            blocks=list(chunk.blocks[: -(-chunk.end // self.limits.block_size)]),
+            ids=[None] if chunk.is_pending else list(chunk.tokens[chunk.start : chunk.end]),
+            following=list(chunk.tokens[chunk.start + 1 : min(chunk.end + 1, chunk.num_prompt)]),
+            is_sampled=chunk.is_sampled,
+            is_breaking=len(chunk.tokens) > 3 and chunk.tokens[3] == BREAKS_STEP,
+        )
+
+    def _logprobs(self, sampled: list[FakePart]) -> dict[int, Ranked]:
+        return {
+            place: ranked(self.read(part), self._drawn_by_sequence[part.chunk.sequence_id], num_top)
+            for place, part in enumerate(sampled)
+            if (num_top := part.chunk.sampling.logprobs) is not None
+        }
+
+    def _prompt_logprobs(self, parts: list[FakePart]) -> dict[int, list[Ranked]]:
+        return {
+            place: [
+                ranked(self.read(part)[:position], token_id, num_top)
+                for position, token_id in enumerate(part.following, part.chunk.start + 1)
+            ]
+            for place, part in enumerate(parts)
+            if (num_top := part.chunk.sampling.prompt_logprobs) is not None
+        }
+
+
+def ranked(before: list[int], token_id: int, num_top: int) -> Ranked:
+    """What the fake model tells of a token behind `before`: it is always the likeliest, the ids above follow."""
+    logprob = -(sum(before) % 16) / 16
+    return Ranked(token_id, logprob, tuple((token_id + i, logprob - i) for i in range(num_top)))
 
 
 class FakeQueue:

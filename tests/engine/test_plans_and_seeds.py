@@ -3,33 +3,54 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import SettingInvalid
-from workers.engine.memory import plan_cache
+from workers.engine.limits import EngineLimits
+from workers.engine.memory import BLOCK_SIZE, CachePlan, blocks_of, plan_cache
 from workers.engine.sampling_seed import choice_seed, position_key
 
 SEEDS = st.integers(-(2**63), 2**64 - 1)
 
 
-@given(st.integers(2, 10_000), st.integers(1, 500), st.integers(1, 64), st.integers(2, 10_000), st.integers(1, 10**8))
-def test_a_cache_plan_keeps_its_budget(context: int, per_token: int, rows: int, max_len: int, budget: int) -> None:
-    row_bytes = min(context, max_len) * per_token
-    if budget < row_bytes:
+@given(st.integers(2, 10_000), st.integers(1, 5000), st.integers(1, 64), st.integers(2, 10_000), st.integers(1, 10**8))
+def test_a_cache_plan_keeps_its_budget(context: int, per_block: int, running: int, max_len: int, budget: int) -> None:
+    def plan() -> CachePlan:
+        return plan_cache(
+            context_length=context,
+            bytes_per_block=per_block,
+            max_running=running,
+            max_len=max_len,
+            budget_bytes=budget,
+        )
+
+    blocks_each = blocks_of(min(context, max_len), BLOCK_SIZE)
+    if budget < blocks_each * per_block:
         with pytest.raises(SettingInvalid, match="kv_budget_bytes"):
-            plan_cache(
-                context_length=context,
-                bytes_per_token=per_token,
-                max_running=rows,
-                max_len=max_len,
-                budget_bytes=budget,
-            )
+            plan()
         return
 
-    plan = plan_cache(
-        context_length=context, bytes_per_token=per_token, max_running=rows, max_len=max_len, budget_bytes=budget
-    )
+    made = plan()
 
-    assert plan.size_bytes <= budget
-    assert plan.max_len == min(context, max_len)
-    assert plan.num_rows == rows or plan.size_bytes + row_bytes > budget
+    assert made.size_bytes <= budget
+    assert made.max_len == min(context, max_len)
+    assert made.num_blocks == running * blocks_each or made.size_bytes + per_block > budget
+    assert made.num_blocks >= blocks_each
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_batch_tokens": 7}, "max_batch_tokens"),
+        ({"max_catch_up_tokens": 0}, "max_catch_up_tokens"),
+        ({"max_running": 0}, "1 sequence"),
+        ({"block_size": 3}, "power of two"),
+        ({"num_blocks": 4}, "do not hold one sequence of 10"),
+    ],
+)
+def test_limits_under_which_somebody_would_starve_are_refused(changes: dict[str, int], message: str) -> None:
+    measures = {"max_running": 8, "max_len": 10, "num_blocks": 5, "block_size": 2, "max_batch_tokens": 8}
+
+    EngineLimits(**measures, vocab_size=10)  # type: ignore[arg-type]  # by name
+    with pytest.raises(SettingInvalid, match=message):
+        EngineLimits(**(measures | changes), vocab_size=10)  # type: ignore[arg-type]  # by name
 
 
 @given(SEEDS, st.integers(0, 10_000))

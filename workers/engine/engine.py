@@ -1,15 +1,17 @@
 """The inference loop: takes sequences in, steps the runner, gives tokens and text out."""
 
 import itertools
+from collections import deque
 
 import structlog
 
-from storage.contract import Failure
+from storage.contract import Failure, FinishReason
 from storage.errors import ContextLengthExceeded, InvalidRequest
 from workers.engine.limits import EngineLimits
-from workers.engine.runner import Chunk, Runner
-from workers.engine.scheduler import Scheduler
+from workers.engine.runner import OutOfDeviceMemory, Ranked, Runner, StepOutput
+from workers.engine.scheduler import Batch, Scheduler
 from workers.engine.sequence import Sequence, SequenceOutput, SequenceRequest
+from workers.engine.stats import EngineStats
 from workers.text.stream import TextFactory
 
 log = structlog.get_logger()
@@ -18,6 +20,9 @@ log = structlog.get_logger()
 class Engine:
     """Sequences that run together. Every one that was added gets exactly one last output, unless it is cancelled.
 
+    With a runner that works one launch ahead, the next step is launched before the tokens of the last are known. A
+    sequence that turns out to have ended leaves its superfluous token behind, and its blocks when that is collected.
+
     One thread owns an engine: `add`, `cancel` and `step` are called between each other, never at once.
     """
 
@@ -25,25 +30,47 @@ class Engine:
         self.limits = limits
         self._runner = runner
         self._text = text
-        self._scheduler = Scheduler(limits.num_rows, limits.max_batch_tokens)
+        self._scheduler = Scheduler(limits)
         self._sequence_by_id: dict[str, Sequence] = {}
         self._ready: list[SequenceOutput] = []
         self._arrivals = itertools.count()
+        self._under_way: deque[Batch] = deque()
+        # Ended while the one launch under way still computes them.
+        self._leaving: list[Sequence] = []
+        self._num_prompt_tokens = self._num_cached_tokens = self._num_output_tokens = 0
+        self._num_steps = self._num_step_faults = 0
 
     @property
     def has_work(self) -> bool:
         """Whether a step would do or yield something."""
-        return bool(self._sequence_by_id or self._ready)
+        return bool(self._sequence_by_id or self._ready or self._under_way)
 
     @property
     def num_running(self) -> int:
-        """Sequences that hold a row."""
-        return len(self._scheduler.rows)
+        """Sequences that hold blocks."""
+        return self._scheduler.num_running
 
     @property
     def num_waiting(self) -> int:
-        """Sequences that were added and hold no row yet."""
+        """Sequences that were added, or preempted, and hold no blocks."""
         return self._scheduler.num_waiting
+
+    def stats(self) -> EngineStats:
+        """What the engine holds now, and what it has done."""
+        blocks = self._scheduler.blocks
+        return EngineStats(
+            num_running=self.num_running,
+            num_waiting=self.num_waiting,
+            num_blocks=blocks.num_blocks,
+            num_blocks_used=blocks.num_used,
+            num_blocks_cached=blocks.num_cached,
+            num_prompt_tokens=self._num_prompt_tokens,
+            num_cached_tokens=self._num_cached_tokens,
+            num_output_tokens=self._num_output_tokens,
+            num_preemptions=self._scheduler.num_preemptions,
+            num_steps=self._num_steps,
+            num_step_faults=self._num_step_faults,
+        )
 
     def add(self, request: SequenceRequest) -> None:
         """Take a sequence in.
@@ -56,7 +83,7 @@ class Engine:
         self._check(request)
         sequence = Sequence(
             request,
-            self._text.open(request.sampling.stop),
+            self._text.open(request.sampling.stop, request.sampling.min_tokens),
             arrival=next(self._arrivals),
             eos_token_ids=self.limits.eos_token_ids,
         )
@@ -79,57 +106,123 @@ class Engine:
         """Compute one batch; outputs of the sequences that drew a token or ended.
 
         An error of the runner stays inside: the cache is rebuilt and the step's sequences are computed again, one
-        by one; the one that fails alone ends with `engine_fault`. Raises only what `Runner.reset` raises.
+        by one; the one that fails alone ends with `engine_fault`. A step that ran out of memory is computed again in
+        halves first. Raises only what `Runner.reset` raises.
         """
         outputs = self._compute()
-        ready, self._ready = self._ready, []
-        return ready + outputs
-
-    def _compute(self) -> list[SequenceOutput]:
-        chunks = self._scheduler.plan()
-        if not chunks:
-            return []
-        try:
-            tokens = self._runner.step(chunks)
-        except Exception:
-            log.exception("step_fault", num_sequences=len(chunks), num_tokens=sum(c.end - c.start for c in chunks))
-            return self._recover(chunks)
-        return self._advance(chunks, tokens)
-
-    def _advance(self, chunks: list[Chunk], tokens: list[int | None]) -> list[SequenceOutput]:
-        outputs = []
-        drawn = iter(tokens)
-        for chunk in chunks:
-            sequence = self._sequence_by_id[chunk.sequence_id]
-            sequence.num_computed = chunk.end
-            if chunk.is_sampled:
-                outputs.append(self._take(sequence, next(drawn)))
+        if self._ready:
+            outputs = self._ready + outputs
+            self._ready = []
         return outputs
 
-    def _take(self, sequence: Sequence, token_id: int | None) -> SequenceOutput:
-        if sequence in self._scheduler.suspects:
-            self._scheduler.suspects.remove(sequence)
-        if token_id is None:
-            return self._fail(sequence, "numerical_error", "The model's output was not finite")
+    def _compute(self) -> list[SequenceOutput]:
         try:
-            text = sequence.accept(token_id)
-            if sequence.finish is not None:
-                text += sequence.close()
+            self._launch()
+            if not self._under_way:
+                return []
+            output = self._runner.collect()
+        except Exception as error:
+            num_sequences = sum(len(batch.sequences) for batch in self._under_way)
+            log.exception("step_fault", num_launches=len(self._under_way), num_sequences=num_sequences)
+            return self._recover(is_memory=isinstance(error, OutOfDeviceMemory))
+        self._num_steps += 1
+        return self._advance(self._under_way.popleft(), output)
+
+    def _launch(self) -> None:
+        """As many launches as may be under way."""
+        while len(self._under_way) <= self._runner.num_ahead:
+            batch = self._scheduler.plan(is_ahead=bool(self._under_way))
+            if self._scheduler.unclean:
+                self._runner.clear(self._scheduler.unclean)
+                self._scheduler.unclean = []
+            if not batch.chunks:
+                return
+            self._under_way.append(batch)
+            self._runner.launch(batch.chunks)
+
+    def _advance(self, batch: Batch, output: StepOutput) -> list[SequenceOutput]:
+        leaving, self._leaving = self._leaving, []
+        for place, ranked in output.prompt_logprobs.items():
+            batch.sequences[place].prompt_logprobs += ranked
+        outputs = []
+        for place, (sequence, token_id) in enumerate(zip(batch.sampled, output.token_ids, strict=True)):
+            if token_id is None:
+                self._scheduler.blocks.distrust(sequence.table)
+                if sequence.is_open:
+                    outputs.append(self._fail(sequence, "numerical_error", "The model's output was not finite"))
+            elif sequence.is_open:
+                outputs.append(self._take(sequence, token_id, output.logprobs.get(place)))
+        for sequence in leaving:
+            self._scheduler.release(sequence)
+        return outputs
+
+    def _take(self, sequence: Sequence, token_id: int, ranked: Ranked | None) -> SequenceOutput:
+        if not sequence.table.is_proven:
+            self._prove(sequence)
+        try:
+            token_ids, text = self._accept(sequence, token_id)
         except Exception:
             log.exception("text_fault", sequence_id=sequence.sequence_id)
             return self._fail(sequence, "engine_fault", "The engine could not turn the output into text")
         if sequence.finish is not None:
             self._remove(sequence)
-        return _output(sequence, (token_id,), text)
+        if sequence.is_told and ranked is None:
+            return SequenceOutput(
+                sequence_id=sequence.sequence_id, token_ids=token_ids, text=text, finish=sequence.finish
+            )
+        return self._full_output(sequence, token_ids, text, ranked)
 
-    def _recover(self, chunks: list[Chunk]) -> list[SequenceOutput]:
-        """Rebuild the cache after a failed step and put its sequences on trial; a sequence that was on trial fails."""
-        suspects = self._scheduler.suspects
+    def _accept(self, sequence: Sequence, token_id: int) -> tuple[tuple[int, ...], str]:
+        """The ids that the sequence emits, and text that became certain."""
+        if sequence.max_total == sequence.num_prompt:
+            sequence.finish = FinishReason.LENGTH
+            return (), ""
+        self._num_output_tokens += 1
+        text = sequence.accept(token_id)
+        return (token_id,), text if sequence.finish is None else text + sequence.close()
+
+    def _prove(self, sequence: Sequence) -> None:
+        """The sequence has caught up, and what was computed for that is sound."""
+        self._scheduler.blocks.prove(sequence.table)
+        if sequence in self._scheduler.suspects:
+            self._scheduler.suspects.remove(sequence)
+
+    def _full_output(
+        self, sequence: Sequence, token_ids: tuple[int, ...], text: str, ranked: Ranked | None
+    ) -> SequenceOutput:
+        """An output with log probabilities, or the first one."""
+        is_first = not sequence.is_told
+        num_cached = min(sequence.num_cached, sequence.num_prompt) if is_first else 0
+        if is_first:
+            self._num_prompt_tokens += sequence.num_prompt
+            self._num_cached_tokens += num_cached
+        return SequenceOutput(
+            sequence_id=sequence.sequence_id,
+            token_ids=token_ids,
+            text=text,
+            finish=sequence.finish,
+            logprobs=(ranked,) if ranked is not None and token_ids else (),
+            prompt_logprobs=sequence.tell() if is_first else (),
+            num_cached=num_cached,
+        )
+
+    def _recover(self, *, is_memory: bool) -> list[SequenceOutput]:
+        """Rebuild the cache after a failed step, and try its sequences in halves or one by one.
+
+        The one that was tried alone fails.
+        """
+        batches, self._under_way, self._leaving = self._under_way, deque(), []
+        sequences = list(dict.fromkeys(one for batch in batches for one in batch.sequences if one.is_open))
+        self._num_step_faults += 1
         self._runner.reset()
-        if suspects:
-            self._scheduler.restart(suspects)
-            return [self._fail(suspects[0], "engine_fault", "The engine failed on this sequence")]
-        self._scheduler.restart([self._sequence_by_id[chunk.sequence_id] for chunk in chunks])
+        on_trial = self._scheduler.suspects
+        self._scheduler.restart()
+        if on_trial:
+            return [self._fail(on_trial[0], "engine_fault", "The engine failed on this sequence")]
+        if is_memory and not self._scheduler.cautious:
+            self._scheduler.cautious.update(sequences)
+        else:
+            self._scheduler.suspects = sequences
         return []
 
     def _fail(self, sequence: Sequence, code: str, message: str) -> SequenceOutput:
@@ -139,16 +232,19 @@ class Engine:
 
     def _remove(self, sequence: Sequence) -> None:
         del self._sequence_by_id[sequence.sequence_id]
-        freed = self._scheduler.remove(sequence)
-        if freed is not None:
-            self._runner.release(*freed)
+        sequence.is_open = False
+        self._scheduler.remove(sequence)
+        if any(sequence in batch.sequences for batch in self._under_way):
+            self._leaving.append(sequence)
+        else:
+            self._scheduler.release(sequence)
 
     def _check(self, request: SequenceRequest) -> None:
         assert request.sequence_id not in self._sequence_by_id
         if not request.prompt:
             raise InvalidRequest("A prompt needs at least one token")
-        if request.sampling.max_tokens < 1:
-            raise InvalidRequest("max_tokens must be at least 1")
+        if request.sampling.max_tokens < 0:
+            raise InvalidRequest("max_tokens must be at least 0")
         if len(request.prompt) + request.sampling.max_tokens > self.limits.max_len:
             raise ContextLengthExceeded(
                 f"The prompt has {len(request.prompt)} tokens and up to {request.sampling.max_tokens} are to follow; "

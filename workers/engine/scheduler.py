@@ -1,77 +1,271 @@
-"""Which tokens the next step computes: one budget, running sequences first, then the waiting line."""
+"""Which tokens the next step computes: one budget, decoding sequences first, then those that catch up or wait."""
 
 import heapq
+from operator import attrgetter
 
-from workers.engine.rows import RowTable
+from workers.engine.blocks import BlockManager
+from workers.engine.limits import EngineLimits
 from workers.engine.runner import Chunk
 from workers.engine.sequence import Sequence
 
+_ORDER = attrgetter("order")
 
-class Scheduler:
-    """The waiting line and the rows. There is no prefill and no decode phase: every sequence catches up.
 
-    suspects: sequences of a step that failed; each is computed alone until it drew a token again
+class Batch:
+    """What one launch computes.
+
+    chunks:    those of one token first
+    sequences: of each chunk
+    sampled:   those that a token is drawn for, in the order of their chunks
     """
 
-    def __init__(self, num_rows: int, max_batch_tokens: int) -> None:
-        self.rows = RowTable(num_rows)
+    __slots__ = ("chunks", "sampled", "sequences")
+
+    def __init__(self) -> None:
+        self.chunks: list[Chunk] = []
+        self.sequences: list[Sequence] = []
+        self.sampled: list[Sequence] = []
+
+    def add(self, chunk: Chunk, sequence: Sequence) -> None:
+        """Append a chunk."""
+        self.chunks.append(chunk)
+        self.sequences.append(sequence)
+        if chunk.is_sampled:
+            self.sampled.append(sequence)
+
+
+class Scheduler:
+    """The waiting line, the sequences that run, and their blocks. There is no prefill phase: everyone catches up.
+
+    A running sequence has blocks for all its tokens; it gets one more when it fills the last. When there is none,
+    the running sequence that comes last in order is preempted: it goes back to the waiting line with its tokens and
+    catches up later. One that waits takes the place of those with a worse priority. So the first in order always
+    goes on, and everyone becomes the first at last.
+
+    suspects: sequences of a step that failed; each is computed alone until it drew a token again
+    cautious: sequences of a step that ran out of memory; steps are half as large until all of them have ended
+    unclean:  blocks given back that must be cleared before the next launch
+    """
+
+    def __init__(self, limits: EngineLimits) -> None:
+        self.blocks = BlockManager(limits.num_blocks, limits.block_size)
         self.suspects: list[Sequence] = []
-        self._max_batch_tokens = max_batch_tokens
+        self.cautious: set[Sequence] = set()
+        self.unclean: list[int] = []
+        self.num_preemptions = 0
+        self._limits = limits
+        self._running: list[Sequence] = []
         self._waiting: list[tuple[tuple[int, int], Sequence]] = []
 
     @property
+    def num_running(self) -> int:
+        """Sequences that hold blocks and have not ended."""
+        return len(self._running)
+
+    @property
     def num_waiting(self) -> int:
-        """Sequences without a row."""
+        """Sequences without blocks."""
         return len(self._waiting)
 
     def add(self, sequence: Sequence) -> None:
         """Put the sequence into the waiting line."""
         heapq.heappush(self._waiting, (sequence.order, sequence))
 
-    def remove(self, sequence: Sequence) -> tuple[int, int] | None:
-        """Take the sequence out, wherever it is; (row, last row) when it held a row of the cache."""
+    def remove(self, sequence: Sequence) -> None:
+        """Take the sequence out, wherever it is. Its blocks stay its own until `release`."""
+        self.cautious.discard(sequence)
         if sequence in self.suspects:
             self.suspects.remove(sequence)
-        if sequence.row is not None:
-            return self.rows.vacate(sequence)
-        self._waiting.remove((sequence.order, sequence))
-        heapq.heapify(self._waiting)
-        return None
+        if sequence.capacity:
+            self._running.remove(sequence)
+        else:
+            self._waiting.remove((sequence.order, sequence))
+            heapq.heapify(self._waiting)
 
-    def plan(self) -> list[Chunk]:
-        """The next step's chunks: sequences that need one token, by row, then those that catch up, then new ones."""
+    def release(self, sequence: Sequence) -> None:
+        """Take back the blocks of a sequence that has left or is preempted."""
+        self.unclean += self.blocks.release(sequence.table, sequence.tokens, sequence.num_computed, sequence.cache_salt)
+
+    def restart(self) -> None:
+        """The cache is empty: let everyone wait and be computed anew."""
+        self.blocks.reset()
+        self.unclean = []
+        for sequence in self._running:
+            sequence.table.clear()
+            sequence.restart()
+            self.add(sequence)
+        self._running = []
+
+    def plan(self, *, is_ahead: bool) -> Batch:
+        """The next launch.
+
+        is_ahead: another launch is under way. Nobody is preempted then, for a token is on its way to everyone; when
+        somebody has to be, or when there are suspects, the batch is empty
+        """
+        batch = Batch()
         if self.suspects:
-            return [self._chunk(self.suspects[0], self._max_batch_tokens)]
-        chunks = [self._chunk(sequence, 1) for sequence in self.rows if sequence.num_remaining == 1]
-        budget = self._max_batch_tokens - len(chunks)
-        behind = sorted((s for s in self.rows if s.num_remaining > 1), key=lambda sequence: sequence.order)
-        while budget and (sequence := behind.pop(0) if behind else self._admit()):
-            chunks.append(self._chunk(sequence, budget))
-            budget -= chunks[-1].end - chunks[-1].start
+            if not is_ahead:
+                self._plan_alone(batch, self.suspects[0])
+            return batch
+        if not self._make_way(is_ahead) or not self._grow(is_ahead):
+            return batch
+        decoding, behind = self._split()
+        budget = self._halved(self._limits.max_batch_tokens) - len(decoding)
+        if decoding:
+            budget = min(budget, self._halved(self._limits.max_catch_up_tokens))
+        late = self._catch_ups(behind, budget)
+        self._add_decodes(batch, decoding)
+        for chunk, sequence in sorted(late, key=_has_several_tokens):
+            batch.add(chunk, sequence)
+        return batch
+
+    def _halved(self, limit: int) -> int:
+        return max(1, limit // 2) if self.cautious else limit
+
+    def _split(self) -> tuple[list[Sequence], list[Sequence]]:
+        """Those that need their next token, and those that catch up; the last token of some is under way."""
+        decoding, behind = [], []
+        for sequence in self._running:
+            if sequence.is_behind:
+                behind.append(sequence)
+            elif sequence.num_computed + 1 < sequence.max_total:
+                decoding.append(sequence)
+        return decoding, behind
+
+    def _add_decodes(self, batch: Batch, decoding: list[Sequence]) -> None:
+        """One token each. This loop is the engine's cost of a token: it calls nothing of ours."""
+        add = batch.chunks.append
+        batch.sequences = decoding
+        batch.sampled = decoding.copy()
+        for sequence in decoding:
+            start, tokens = sequence.num_computed, sequence.tokens
+            sequence.num_computed = start + 1
+            add(
+                Chunk(
+                    sequence_id=sequence.sequence_id,
+                    blocks=sequence.table.blocks,
+                    tokens=tokens,
+                    start=start,
+                    end=start + 1,
+                    num_prompt=sequence.num_prompt,
+                    sampling=sequence.sampling,
+                    is_pending=start == len(tokens),
+                )
+            )
+
+    def _catch_ups(self, behind: list[Sequence], budget: int) -> list[tuple[Chunk, Sequence]]:
+        """Chunks of sequences that catch up or enter, in order, until the budget is spent."""
+        chunks = []
+        behind.sort(key=_ORDER, reverse=True)
+        while budget > 0 and (sequence := self._next(behind)) is not None:
+            chunk = self._catch_up(sequence, budget)
+            if chunk is not None:
+                chunks.append((chunk, sequence))
+                budget -= chunk.end - chunk.start
         return chunks
 
-    def restart(self, suspects: list[Sequence]) -> None:
-        """Let every running sequence be computed anew, the suspects alone."""
-        self.suspects = suspects
-        for sequence in self.rows:
-            sequence.num_computed = 0
+    def _next(self, behind: list[Sequence]) -> Sequence | None:
+        """The first in order of those that catch up, which come last to first, and those that can enter."""
+        if self._waiting and (not behind or self._waiting[0][0] < behind[-1].order):
+            entered = self._enter()
+            if entered is not None:
+                return entered
+        return behind.pop() if behind else None
 
-    def _admit(self) -> Sequence | None:
-        if not self._waiting or not self.rows.has_room:
+    def _catch_up(self, sequence: Sequence, budget: int) -> Chunk | None:
+        """The next part that the sequence computes; None while it waits for others to compute what they share."""
+        table, num_known = sequence.table, len(sequence.tokens)
+        start = self.blocks.skip(table, sequence.num_computed)
+        sequence.num_cached += start - sequence.num_computed
+        sequence.num_computed = start
+        end = self.blocks.claim(table, start, min(start + budget, num_known))
+        if end == start:
             return None
-        sequence = heapq.heappop(self._waiting)[1]
-        self.rows.seat(sequence)
-        return sequence
-
-    def _chunk(self, sequence: Sequence, budget: int) -> Chunk:
-        assert sequence.row is not None
-        start = sequence.num_computed
+        self.blocks.complete(table, start, end)
+        sequence.num_computed = end
+        sequence.is_behind = end < num_known
         return Chunk(
             sequence_id=sequence.sequence_id,
-            row=sequence.row,
+            blocks=table.blocks,
             tokens=sequence.tokens,
             start=start,
-            end=min(start + budget, len(sequence.tokens)),
+            end=end,
             num_prompt=sequence.num_prompt,
             sampling=sequence.sampling,
         )
+
+    def _plan_alone(self, batch: Batch, suspect: Sequence) -> None:
+        """One sequence; whoever else holds the blocks it needs gives them back."""
+        if not suspect.capacity:
+            self._waiting.remove((suspect.order, suspect))
+            heapq.heapify(self._waiting)
+            while not self._seat(suspect, num_spared=0):
+                self._preempt(max(self._running, key=_ORDER))
+        chunk = self._catch_up(suspect, self._halved(self._limits.max_batch_tokens))
+        assert chunk is not None
+        batch.add(chunk, suspect)
+
+    def _grow(self, is_ahead: bool) -> bool:
+        """One more block for everyone who filled the last; False when launches under way must be collected first."""
+        full = [one for one in self._running if one.num_computed == one.capacity and one.capacity < one.max_total - 1]
+        if not full:
+            return True
+        full.sort(key=_ORDER)
+        for sequence in full:
+            while sequence.capacity and not self.blocks.grow(sequence.table, sequence.tokens, sequence.cache_salt):
+                if is_ahead:
+                    return False
+                self._preempt(max(self._running, key=_ORDER))
+            if sequence.capacity:
+                sequence.capacity += self._limits.block_size
+        return True
+
+    def _make_way(self, is_ahead: bool) -> bool:
+        """Let those with a better priority take the places of others; False when launches must be collected first."""
+        while self._waiting and self._running:
+            last = max(self._running, key=_ORDER)
+            if last.priority <= self._waiting[0][1].priority:
+                break
+            if self._enter() is not None:
+                continue
+            if is_ahead:
+                return False
+            self._preempt(last)
+        return True
+
+    def _enter(self) -> Sequence | None:
+        """Let whoever waits first run, if there is a place."""
+        if not self._waiting or not self._seat(self._waiting[0][1], num_spared=len(self._running)):
+            return None
+        return heapq.heappop(self._waiting)[1]
+
+    def _seat(self, sequence: Sequence, num_spared: int) -> bool:
+        """Let the sequence run if there is room for it.
+
+        num_spared: blocks that are left for those that run; each will need one soon
+        """
+        if len(self._running) >= self._halved(self._limits.max_running):
+            return False
+        if not self.blocks.admit(
+            sequence.table,
+            sequence.tokens,
+            salt=sequence.cache_salt,
+            reads_cache=sequence.reads_cache,
+            num_spared=num_spared,
+        ):
+            return False
+        sequence.capacity = len(sequence.table.blocks) * self._limits.block_size
+        self._running.append(sequence)
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Back to the waiting line; its tokens are kept and computed again, or found in the cache."""
+        self.num_preemptions += 1
+        self._running.remove(sequence)
+        self.release(sequence)
+        sequence.restart()
+        self.add(sequence)
+
+
+def _has_several_tokens(planned: tuple[Chunk, Sequence]) -> bool:
+    return planned[0].end - planned[0].start > 1

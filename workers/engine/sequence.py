@@ -1,16 +1,20 @@
 """One prompt and its tokens inside the engine: what is asked, what comes out, and the state between."""
 
 import msgspec
+from msgspec import structs
 
 from storage.contract import Failure, FinishReason, SamplingParams
+from workers.engine.blocks import BlockTable
+from workers.engine.runner import Ranked
 from workers.text.stream import TextStream
 
 
 class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine is to run.
 
-    emitted:  output ids that an earlier run already published; they count toward `max_tokens`
-    priority: lower goes first; equal priorities go in order of arrival
+    emitted:    output ids that an earlier run already published; they count toward `max_tokens`
+    priority:   lower goes first; equal priorities go in order of arrival
+    cache_salt: only sequences with the same salt share what the cache holds of their prefixes
     """
 
     sequence_id: str
@@ -18,13 +22,18 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     sampling: SamplingParams
     emitted: tuple[int, ...] = ()
     priority: int = 0
+    cache_salt: str = ""
 
 
 class SequenceOutput(msgspec.Struct, frozen=True, kw_only=True):
     """What one step yielded for one sequence; the last one carries `finish` or `failure`.
 
-    token_ids: new ids, the end-of-sequence id included
-    text:      text that became certain; the last output flushes what was held back
+    token_ids:       new ids, the end-of-sequence id included
+    text:            text that became certain; the last output flushes what was held back
+    logprobs:        one for each of token_ids where they were asked for
+    prompt_logprobs: one for each prompt token but the first where they were asked for, on the first output of a
+                     sequence without emitted ids
+    num_cached:      prompt tokens that were found in the cache, on the first output
     """
 
     sequence_id: str
@@ -32,6 +41,9 @@ class SequenceOutput(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     finish: FinishReason | None = None
     failure: Failure | None = None
+    logprobs: tuple[Ranked, ...] = ()
+    prompt_logprobs: tuple[Ranked, ...] = ()
+    num_cached: int = 0
 
     @property
     def is_last(self) -> bool:
@@ -42,22 +54,35 @@ class SequenceOutput(msgspec.Struct, frozen=True, kw_only=True):
 class Sequence:
     """A sequence in the engine, waiting or running.
 
-    tokens:       prompt and output ids
-    num_computed: leading tokens whose keys and values lie in the cache; every step closes the gap to `tokens`,
-                  be it a prompt, a resumed output or the token drawn last
-    row:          place in the cache, None while it waits
+    order:           sort key of the waiting line; the greatest is the first to be preempted
+    tokens:          prompt and output ids
+    max_total:       tokens that it may have at most
+    num_computed:    leading positions whose keys and values are in the cache or are computed by a launch
+    capacity:        positions that its blocks hold; 0 while it waits
+    is_behind:       whether it catches up: a prompt, or tokens that are computed again
+    is_open:         whether it has yet to end
+    is_told:         whether it had an output
+    num_cached:      positions that it found in the cache
+    prompt_logprobs: collected until the first output
     """
 
     __slots__ = (
-        "_eos_token_ids",
-        "arrival",
+        "_ending",
+        "cache_salt",
+        "capacity",
         "finish",
+        "is_behind",
+        "is_open",
+        "is_told",
+        "max_total",
+        "num_cached",
         "num_computed",
         "num_prompt",
-        "priority",
-        "row",
+        "order",
+        "prompt_logprobs",
         "sampling",
         "sequence_id",
+        "table",
         "text",
         "tokens",
     )
@@ -66,42 +91,50 @@ class Sequence:
         self, request: SequenceRequest, text: TextStream, *, arrival: int, eos_token_ids: frozenset[int]
     ) -> None:
         self.sequence_id = request.sequence_id
-        self.sampling = request.sampling
-        self.priority = request.priority
-        self.arrival = arrival
+        self.cache_salt = request.cache_salt
+        self.order = (request.priority, arrival)
         self.tokens = list(request.prompt)
         self.num_prompt = len(request.prompt)
-        self.num_computed = 0
-        self.row: int | None = None
+        self.max_total = self.num_prompt + request.sampling.max_tokens
+        self.table = BlockTable()
         self.text = text
         self.finish: FinishReason | None = None
-        self._eos_token_ids = eos_token_ids
+        self.is_open = True
+        self.is_told = False
+        self.sampling = request.sampling
+        if request.emitted:
+            self._forget_prompt_logprobs()
+        self._ending = _ending_ids(request.sampling, eos_token_ids)
+        self.restart()
+
+    def restart(self) -> None:
+        """Nothing of it is in the cache any more."""
+        self.num_computed = 0
+        self.capacity = 0
+        self.is_behind = True
+        self.num_cached = 0
+        self.prompt_logprobs: list[Ranked] = []
 
     @property
-    def order(self) -> tuple[int, int]:
-        """Sort key of the waiting line."""
-        return self.priority, self.arrival
+    def priority(self) -> int:
+        """Lower goes first."""
+        return self.order[0]
 
     @property
-    def num_remaining(self) -> int:
-        """Tokens whose keys and values are still to be computed, at least one until the sequence ends."""
-        return len(self.tokens) - self.num_computed
-
-    @property
-    def num_output(self) -> int:
-        """Tokens emitted so far, earlier runs included."""
-        return len(self.tokens) - self.num_prompt
+    def reads_cache(self) -> bool:
+        """Whether it may use what is cached; the log probabilities of a prompt need every position computed."""
+        return self.sampling.prompt_logprobs is None
 
     def accept(self, token_id: int) -> str:
         """Append an output token and decide whether it is the last; text that became certain."""
         self.tokens.append(token_id)
-        if token_id in self._eos_token_ids:
+        if token_id in self._ending:
             self.finish = FinishReason.STOP
             return ""
         text = self.text.push(token_id)
         if self.text.is_stopped:
             self.finish = FinishReason.STOP
-        elif self.num_output >= self.sampling.max_tokens:
+        elif len(self.tokens) >= self.max_total:
             self.finish = FinishReason.LENGTH
         return text
 
@@ -111,3 +144,21 @@ class Sequence:
         if self.text.is_stopped:
             self.finish = FinishReason.STOP
         return text
+
+    def tell(self) -> tuple[Ranked, ...]:
+        """Note the first output; the prompt's log probabilities, which go with it."""
+        told = tuple(self.prompt_logprobs)
+        self.is_told = True
+        self.prompt_logprobs = []
+        self._forget_prompt_logprobs()
+        return told
+
+    def _forget_prompt_logprobs(self) -> None:
+        """They are told once; a sequence that is computed again need not compute them again."""
+        if self.sampling.prompt_logprobs is not None:
+            self.sampling = structs.replace(self.sampling, prompt_logprobs=None)
+
+
+def _ending_ids(sampling: SamplingParams, eos_token_ids: frozenset[int]) -> frozenset[int]:
+    kept = frozenset() if sampling.ignore_eos else eos_token_ids
+    return kept.union(sampling.stop_token_ids) if sampling.stop_token_ids else kept

@@ -13,17 +13,23 @@ class StopFilter:
         self._stop = tuple(string for string in stop if string)
         self._held = ""
 
-    def push(self, text: str) -> str:
-        """Text that is certainly before any stop string."""
+    def push(self, text: str, *, may_stop: bool = True) -> str:
+        """Text that is certainly before any stop string.
+
+        may_stop: whether a stop string that ends in this text counts; it may have begun in earlier text that did not
+        """
         if not self._stop or self.is_stopped:
             return "" if self.is_stopped else text
+        num_held = len(self._held)
         text = self._held + text
-        # The one that is complete first, however the text is cut; of two that end together the longer.
-        ends = [(start + len(string), start) for string in self._stop if (start := text.find(string)) >= 0]
-        if ends:
-            self.is_stopped = True
-            self._held = ""
-            return text[: min(ends)[1]]
+        if may_stop:
+            # The one that is complete first, however the text is cut; of two that end together the longer.
+            starts = ((string, text.find(string, max(0, num_held - len(string) + 1))) for string in self._stop)
+            ends = [(start + len(string), start) for string, start in starts if start >= 0]
+            if ends:
+                self.is_stopped = True
+                self._held = ""
+                return text[: min(ends)[1]]
         cut = len(text) - self._num_doubtful(text)
         self._held = text[cut:]
         return text[:cut]

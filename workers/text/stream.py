@@ -10,11 +10,15 @@ from workers.text.vocabulary import spoken_ids
 
 
 class TextStream:
-    """Text of one sequence. It depends on the ids alone, so a stream fed with emitted ids goes on where it was."""
+    """Text of one sequence. It depends on the ids alone, so a stream fed with emitted ids goes on where it was.
 
-    def __init__(self, detokenizer: Detokenizer, stop: StopFilter) -> None:
+    min_tokens: ids in whose text no stop string counts
+    """
+
+    def __init__(self, detokenizer: Detokenizer, stop: StopFilter, min_tokens: int = 0) -> None:
         self._detokenizer = detokenizer
         self._stop = stop
+        self._num_deaf = min_tokens
 
     @property
     def is_stopped(self) -> bool:
@@ -23,13 +27,16 @@ class TextStream:
 
     def push(self, token_id: int) -> str:
         """Text that became certain with this id."""
+        if self._num_deaf:
+            self._num_deaf -= 1
+            return self._stop.push(self._detokenizer.push(token_id), may_stop=False)
         return self._stop.push(self._detokenizer.push(token_id))
 
     def close(self) -> str:
         """Text that was held back, now that no id follows."""
         if self.is_stopped:
             return ""
-        return self._stop.push(self._detokenizer.close()) + self._stop.close()
+        return self._stop.push(self._detokenizer.close(), may_stop=not self._num_deaf) + self._stop.close()
 
 
 class TextFactory:
@@ -43,9 +50,9 @@ class TextFactory:
         self._decode = decode
         self._spoken = spoken
 
-    def open(self, stop: tuple[str, ...]) -> TextStream:
-        """A fresh stream that ends at any of the stop strings."""
-        return TextStream(Detokenizer(self._decode, self._spoken), StopFilter(stop))
+    def open(self, stop: tuple[str, ...], min_tokens: int = 0) -> TextStream:
+        """A fresh stream that ends at any of the stop strings once the text of so many ids is out."""
+        return TextStream(Detokenizer(self._decode, self._spoken), StopFilter(stop), min_tokens)
 
 
 def factory_of(tokenizer: Tokenizer) -> TextFactory:
