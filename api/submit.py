@@ -66,7 +66,7 @@ async def submit(services: Services, order: Order) -> Submitted:
     subscription = services.relay.subscribe(new.job_id, is_new=True) if order.is_followed else None
     try:
         await _insert(services, new)
-        services.tickets.send(new.job_id, new.model)
+        services.tickets.send(new.job_id, new.model, new.spec.lane)
     except BaseException:
         if subscription is not None:
             services.relay.unsubscribe(subscription)

@@ -33,6 +33,21 @@ class JobKind(StrEnum):
     COMPLETION = "completion"
 
 
+class Lane(StrEnum):
+    """In which of its model's two queues a job's ticket waits.
+
+    FRONT: its worker takes it also when it is full of others, and interrupts them
+    BACK:  it waits until a worker has room
+    """
+
+    FRONT = "front"
+    BACK = "back"
+
+
+# Of jobs that nobody waits for, where the request does not say; from it on, jobs go by the back lane.
+BACKGROUND_PRIORITY = 10
+
+
 class FinishReason(StrEnum):
     """Why one choice ended: an end-of-sequence token or stop string, or its token limit."""
 
@@ -96,6 +111,11 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     def total_choices(self) -> int:
         """Number of choices of the whole job."""
         return len(self.prompts) * self.num_choices
+
+    @property
+    def lane(self) -> Lane:
+        """Where the job's tickets wait."""
+        return Lane.BACK if self.priority >= BACKGROUND_PRIORITY else Lane.FRONT
 
 
 class Candidate(msgspec.Struct, frozen=True, array_like=True):

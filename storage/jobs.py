@@ -92,6 +92,7 @@ def row_of(new: NewJob, retention_s: int) -> dict[str, object]:
         "metadata_": new.metadata,
         "spec": _encoder.encode(new.spec),
         "lost_attempts": 0,
+        "lane": new.spec.lane,
         "retention_s": retention_s,
         "created_at": new.created_at,
         "sent_at": new.created_at,

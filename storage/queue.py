@@ -1,4 +1,4 @@
-"""The queue: Celery on Redis, one queue per model, and the thread that sends tickets to it.
+"""The queues: Celery on Redis, two for each model, and the thread that sends tickets to them.
 
 A ticket carries a job id and nothing else. A lost one is found by the sweeper, a doubled one is refused by the claim.
 """
@@ -16,12 +16,13 @@ from celery import Celery
 from redis import Redis
 from redis.exceptions import RedisError
 
+from storage.contract import Lane
 from storage.errors import ShuttingDown
 from storage.redis import connect
 
 GENERATE = "tokenpost.generate"
 MAINTENANCE_QUEUE = "tokenpost.maintenance"
-_QUEUE_PREFIX = "tokenpost.generate."
+_QUEUE_PREFIX = {Lane.FRONT: "tokenpost.generate.", Lane.BACK: "tokenpost.background."}
 _BATCH_SIZE = 256
 _SEND_ERRORS = (RedisError, OSError)
 _NO_EMBED: dict[str, None] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -36,9 +37,9 @@ _TRANSPORT_OPTIONS = {
 log = structlog.get_logger()
 
 
-def queue_of(model: str) -> str:
+def queue_of(model: str, lane: Lane = Lane.FRONT) -> str:
     """The name of the queue that holds a model's tickets; Celery splits names at commas, so those are escaped."""
-    return _QUEUE_PREFIX + quote(model, safe="/:@+")
+    return _QUEUE_PREFIX[lane] + quote(model, safe="/:@+")
 
 
 def broker_url(redis_url: str) -> str:
@@ -101,11 +102,11 @@ class TicketPublisher:
         if self._thread.is_alive():
             log.warning("tickets_unsent_at_stop", num_tickets=self._waiting.qsize())
 
-    def send(self, job_id: str, model: str) -> None:
+    def send(self, job_id: str, model: str, lane: Lane = Lane.FRONT) -> None:
         """Hand over a ticket and return at once; call it after the job's row is committed."""
         if not self._is_open:
             raise ShuttingDown("the ticket publisher is stopped")
-        self._waiting.put(_Ticket(job_id, queue_of(model), datetime.now(UTC).timestamp()))
+        self._waiting.put(_Ticket(job_id, queue_of(model, lane), datetime.now(UTC).timestamp()))
 
     def _run(self) -> None:
         is_running = True
@@ -217,14 +218,14 @@ _encode = msgspec.json.Encoder().encode
 _message_decoder = msgspec.json.Decoder(_Message)
 
 
-def oldest_sent_at(redis: Redis, model: str) -> datetime | None:
+def oldest_sent_at(redis: Redis, model: str, lane: Lane = Lane.FRONT) -> datetime | None:
     """When the ticket that has waited longest in the model's queue was sent; None when none waits."""
-    raw = redis.lindex(queue_of(model), -1)
+    raw = redis.lindex(queue_of(model, lane), -1)
     if raw is None:
         return None
     return datetime.fromtimestamp(_message_decoder.decode(raw).headers.sent_at, UTC)
 
 
 def queue_length(redis: Redis, model: str) -> int:
-    """How many tickets wait for the model."""
-    return int(redis.llen(queue_of(model)))
+    """How many tickets wait for the model, in both lanes."""
+    return sum(int(redis.llen(queue_of(model, lane))) for lane in Lane)

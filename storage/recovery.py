@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, exists, literal_column, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from storage.contract import Failure, JobStatus, WorkerStatus
+from storage.contract import Failure, JobStatus, Lane, WorkerStatus
 from storage.jobs import ENDING, IS_RUNNING, JobState, states_of_rows
 from storage.tables import Job, Worker, table_of
 
@@ -19,10 +19,11 @@ WORKER_LOST = Failure(code="worker_lost", message="Every worker that ran this jo
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):
-    """A job that needs a (new) ticket in the queue of its model."""
+    """A job that needs a (new) ticket in a queue of its model."""
 
     job_id: str
     model: str
+    lane: Lane
 
 
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +66,7 @@ def requeue_of_dead_workers(
         update(_job)
         .where(_job.c.id.in_(lost), IS_RUNNING, ~is_last)
         .values(once_more | {"status": JobStatus.QUEUED, "worker_id": None, "sent_at": now})
-        .returning(_job.c.id, _job.c.model)
+        .returning(_job.c.id, _job.c.model, _job.c.lane)
     )
     failed = states_of_rows(c.execute(failing, {"moment": now}).all())
     return Recovered(tickets=_tickets(c.execute(requeueing).all()), failed=failed)
@@ -76,17 +77,18 @@ def _has_dead_worker(dead_worker_ids: Collection[str]) -> ColumnElement[bool]:
     return or_(_job.c.worker_id.in_(dead_worker_ids), ~is_alive)
 
 
-def list_queued_models(c: Connection) -> list[str]:
-    """The models that have queued jobs."""
-    return list(c.execute(select(_job.c.model).where(_IS_QUEUED).distinct()).scalars())
+def list_queued_lines(c: Connection) -> list[tuple[str, Lane]]:
+    """(model, lane) of every queue for which jobs are queued."""
+    return [(row.model, row.lane) for row in c.execute(select(_job.c.model, _job.c.lane).where(_IS_QUEUED).distinct())]
 
 
-def list_lost_tickets(c: Connection, model: str, before: datetime, limit: int = 500) -> list[Ticket]:
+def list_lost_tickets(c: Connection, model: str, lane: Lane, before: datetime, limit: int = 500) -> list[Ticket]:
     """The queued jobs whose newest ticket was sent before `before`, oldest first.
 
-    before: when the oldest ticket that still waits in the model's queue was sent (now, if none does), less some slack
+    before: when the oldest ticket that still waits in this queue was sent (now, if none does), less some slack
     """
-    query = select(_job.c.id, _job.c.model).where(_IS_QUEUED, _job.c.model == model, _job.c.sent_at < before)
+    query = select(_job.c.id, _job.c.model, _job.c.lane)
+    query = query.where(_IS_QUEUED, _job.c.model == model, _job.c.lane == lane, _job.c.sent_at < before)
     return _tickets(c.execute(query.order_by(_job.c.sent_at).limit(limit)).all())
 
 
@@ -125,4 +127,4 @@ def erase_many(c: Connection, job_ids: Collection[str]) -> int:
 
 
 def _tickets(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[Ticket]:
-    return [Ticket(job_id=row.id, model=row.model) for row in rows]
+    return [Ticket(job_id=row.id, model=row.model, lane=row.lane) for row in rows]

@@ -7,7 +7,7 @@ from sqlalchemy.types import JSON
 from sqlmodel import Field, SQLModel
 
 from storage.columns import EnumText, UtcDateTime
-from storage.contract import JobKind, JobStatus, WorkerStatus
+from storage.contract import JobKind, JobStatus, Lane, WorkerStatus
 
 
 def _partial_index(name: str, condition: str, *columns: str) -> Index:
@@ -25,6 +25,7 @@ class Job(SQLModel, table=True):
     spec, result:  msgpack of JobSpec and Result
     failure:       JSON values of Failure
     lost_attempts: attempts whose worker died
+    lane:          which of its model's queues its tickets go to
     retention_s:   seconds after `ended_at` at which the row is erased
     started_at:    when the newest attempt was claimed
     sent_at:       when its newest ticket was handed to the queue
@@ -57,10 +58,11 @@ class Job(SQLModel, table=True):
     ended_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
     sent_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     erase_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    lane: Lane = Field(default=Lane.FRONT, sa_column=Column(EnumText(Lane), nullable=False, server_default=Lane.FRONT))
 
     # Partial indexes hold few rows: a finished job, as most are, lies in none of the first two.
     __table_args__ = (
-        _partial_index("ix_job_queued", "status = 'queued'", "model", "sent_at"),
+        _partial_index("ix_job_queued", "status = 'queued'", "model", "lane", "sent_at"),
         _partial_index("ix_job_running", "status = 'in_progress'", "worker_id"),
         _partial_index("ix_job_stored_chat", "kind = 'chat' AND store", "owner", "id"),
         _partial_index("ix_job_erase_at", "erase_at IS NOT NULL", "erase_at"),

@@ -4,7 +4,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from storage.contract import JobSpec, ModelCard, SamplingParams
+from storage.contract import JobSpec, Lane, ModelCard, SamplingParams
 from workers.engine.limits import EngineLimits
 from workers.engine.runner import Chunk, Ranked, StepOutput
 from workers.text.stream import TextFactory
@@ -197,10 +197,12 @@ class FakeQueue:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
+        self.lanes: list[Lane] = []
 
-    def send(self, job_id: str, model: str) -> None:
+    def send(self, job_id: str, model: str, lane: Lane) -> None:
         """Note the ticket."""
         self.sent.append((job_id, model))
+        self.lanes.append(lane)
 
 
 def _word(salt: int, seed: int, position: int) -> int:

@@ -1,4 +1,4 @@
-"""Puts a generation worker together: Celery's app with our pool, the model's queue and the process behind it."""
+"""Puts a generation worker together: Celery's app with our pool, the model's queues and the process behind it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,8 +6,10 @@ from functools import partial
 from celery import Celery
 
 from storage import queue
+from storage.contract import Lane
 from storage.settings import StorageSettings
 from workers import pool
+from workers.back_lane import BACK_QUEUE, BackLane
 from workers.engine_thread import Loaded
 from workers.process import GenerationProcess
 from workers.settings import WorkerSettings
@@ -25,10 +27,12 @@ def create_worker_app(settings: WorkerSettings, storage: StorageSettings, load: 
             "worker_pool": "workers.pool:EnginePool",
             "worker_consumer": "workers.consumer:PromptConsumer",
             "worker_concurrency": settings.concurrency,
+            BACK_QUEUE: queue.queue_of(settings.name, Lane.BACK),
             pool.PROCESS: partial(GenerationProcess, settings, storage, load),
             pool.DRAIN_GRACE_S: settings.drain_grace_s,
         }
     )
+    app.steps["consumer"].add(BackLane)
     app.task(name=queue.GENERATE)(_generate)
     return app
 

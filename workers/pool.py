@@ -65,6 +65,11 @@ class EnginePool(BasePool):
         make: ProcessFactory = self.app.conf[PROCESS]
         self._process = make(self._inbox.put, self._end_worker)
 
+    @property
+    def num_live(self) -> int:
+        """Jobs whose tickets wait for an answer."""
+        return self._process.num_live
+
     # Called by Celery, on the main thread.
 
     def on_start(self) -> None:

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Connection
 
 from storage import holders, queue, recovery, workers
-from storage.contract import WorkerStatus
+from storage.contract import Lane, WorkerStatus
 from storage.database import Database
 from storage.errors import StorageUnavailable
 from storage.log import delete_logs
@@ -39,7 +39,7 @@ T = TypeVar("T")
 class Tickets(Protocol):
     """Sends tickets; see `storage.queue.TicketPublisher`."""
 
-    def send(self, job_id: str, model: str) -> None:
+    def send(self, job_id: str, model: str, lane: Lane) -> None:
         """Hand over a ticket and return at once."""
 
 
@@ -130,15 +130,15 @@ class Sweeper:
     def _send_again(self) -> None:
         """Send tickets for queued jobs that have none: those older than the oldest that waits."""
         with self._database.connect() as connection:
-            models = recovery.list_queued_models(connection)
-        for model in models:
+            lines = recovery.list_queued_lines(connection)
+        for model, lane in lines:
             now = datetime.now(UTC)
-            oldest = queue.oldest_sent_at(self._redis, model) or now
+            oldest = queue.oldest_sent_at(self._redis, model, lane) or now
             before = min(oldest, now) - timedelta(seconds=self._settings.ticket_slack_s)
             with self._database.connect() as connection:
-                lost = recovery.list_lost_tickets(connection, model, before)
+                lost = recovery.list_lost_tickets(connection, model, lane, before)
             if lost:
-                log.warning("tickets_lost", model=model, num_tickets=len(lost))
+                log.warning("tickets_lost", model=model, lane=lane, num_tickets=len(lost))
                 self._mark_sent(lost, now)
                 self._send(lost)
 
@@ -148,7 +148,7 @@ class Sweeper:
 
     def _send(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:
-            self._tickets.send(ticket.job_id, ticket.model)
+            self._tickets.send(ticket.job_id, ticket.model, ticket.lane)
 
     def _erase(self) -> None:
         """Erase jobs whose time is over: the log first, so that a crash between leaves a row that is found again."""

@@ -20,12 +20,10 @@ from api.protocol.wire import (
     WireRequest,
     few_pairs,
 )
-from storage.contract import SamplingParams
+from storage.contract import BACKGROUND_PRIORITY, SamplingParams
 from storage.errors import InvalidRequest
 
 MAX_TOP_LOGPROBS = 20
-# Of jobs that nobody waits for, where the request does not say; lower goes first.
-BACKGROUND_PRIORITY = 10
 # A nucleus of no mass still holds the likeliest token, and so does what is as likely as the likeliest.
 _MIN_TOP_P = 1e-6
 _MAX_MIN_P = 1 - 1e-6

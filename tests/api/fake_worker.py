@@ -19,6 +19,7 @@ from storage.contract import (
     FinishReason,
     JobSpec,
     JobStatus,
+    Lane,
     ModelCard,
     Result,
     TokenEvent,
@@ -112,7 +113,7 @@ class FakeWorker:
         beats = 0
         while not self._stopping.is_set():
             try:
-                found = tickets.brpop([queue_of(self._model)], timeout=0.05)
+                found = tickets.brpop([queue_of(self._model, lane) for lane in Lane], timeout=0.05)
             except redis.RedisError:
                 self._stopping.wait(_POLL_S)
                 continue

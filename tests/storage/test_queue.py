@@ -11,6 +11,7 @@ from celery.contrib.testing.worker import start_worker
 from kombu import Connection, Consumer, Queue
 
 from storage import queue
+from storage.contract import Lane
 from storage.errors import ShuttingDown
 from storage.queue import TicketPublisher
 from tests.services import running_redis
@@ -85,6 +86,20 @@ def test_names_of_models_make_names_of_queues_that_celery_keeps_whole() -> None:
     names = [queue.queue_of(model) for model in ("a,b", "a b", "a%2Cb", "ü", "org/name:tag", "\x06\x16")]
     assert len(set(names)) == len(names)
     assert not any("," in name or "\x06" in name for name in names)
+
+
+def test_each_lane_of_a_model_is_a_queue_of_its_own(redis_client: redis.Redis, redis_url: str) -> None:
+    publisher = TicketPublisher(redis_url)
+    publisher.start()
+    publisher.send("soon", "demo")
+    publisher.send("later", "demo", Lane.BACK)
+    publisher.stop()
+
+    assert queue.queue_length(redis_client, "demo") == 2
+    front, back = (redis_client.lrange(queue.queue_of("demo", lane), 0, -1) for lane in Lane)
+    assert [(len(line), name in line[0]) for line, name in ((front, b"soon"), (back, b"later"))] == [(1, True)] * 2
+    assert queue.oldest_sent_at(redis_client, "demo", Lane.BACK) is not None
+    assert queue.oldest_sent_at(redis_client, "other", Lane.BACK) is None
 
 
 @pytest.mark.parametrize(

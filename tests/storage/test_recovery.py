@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from msgspec import structs
 from sqlalchemy import Connection, text
 
 from storage import jobs, recovery, workers
-from storage.contract import JobStatus
+from storage.contract import JobStatus, Lane
 from storage.database import Database
-from tests.storage.examples import NOW, RESULT, USAGE, after, put_job, put_worker
+from tests.storage.examples import NOW, RESULT, SPEC, USAGE, after, put_job, put_worker
 
 
 @pytest.fixture
@@ -99,16 +100,21 @@ def test_recovery_goes_in_portions(c: Connection) -> None:
 def test_lost_tickets_are_those_older_than_any_that_waits(c: Connection) -> None:
     lost = [put_job(c, created_at=after(number)) for number in range(3)]
     put_job(c, created_at=after(10))
+    can_wait = put_job(c, spec=structs.replace(SPEC, priority=10))
     put_job(c, model="other")
     _running(c, "w1")
 
-    assert sorted(recovery.list_queued_models(c)) == ["demo", "other"]
-    found = recovery.list_lost_tickets(c, "demo", after(10))
+    assert sorted(recovery.list_queued_lines(c)) == [("demo", Lane.BACK), ("demo", Lane.FRONT), ("other", Lane.FRONT)]
+    found = recovery.list_lost_tickets(c, "demo", Lane.FRONT, after(10))
     assert [ticket.job_id for ticket in found] == lost
-    assert [ticket.job_id for ticket in recovery.list_lost_tickets(c, "demo", after(10), limit=1)] == lost[:1]
+    assert [ticket.job_id for ticket in recovery.list_lost_tickets(c, "demo", Lane.FRONT, after(10), limit=1)] == lost[
+        :1
+    ]
 
     recovery.mark_sent(c, lost, after(20))
-    assert recovery.list_lost_tickets(c, "demo", after(10)) == []
+    assert recovery.list_lost_tickets(c, "demo", Lane.FRONT, after(10)) == []
+    patient = recovery.Ticket(job_id=can_wait, model="demo", lane=Lane.BACK)
+    assert recovery.list_lost_tickets(c, "demo", Lane.BACK, after(10)) == [patient]
     recovery.mark_sent(c, [], after(20))
 
 
@@ -129,7 +135,7 @@ def test_only_ended_jobs_whose_time_is_over_are_erased(c: Connection) -> None:
 
 def test_the_sweepers_questions_are_answered_by_their_indexes(sqlite_database: Database) -> None:
     questions = {
-        "ix_job_queued": "SELECT id FROM job WHERE status = 'queued' AND model = 'm' AND sent_at < 'x'",
+        "ix_job_queued": "SELECT id FROM job WHERE status = 'queued' AND model = '' AND lane = '' AND sent_at < 'x'",
         "ix_job_running": "SELECT id FROM job WHERE status = 'in_progress' AND worker_id = 'w'",
         "ix_job_stored_chat": "SELECT id FROM job WHERE kind = 'chat' AND store AND owner = 'o' ORDER BY id",
         "ix_job_erase_at": "SELECT id FROM job WHERE erase_at IS NOT NULL AND erase_at <= 'x' ORDER BY erase_at",

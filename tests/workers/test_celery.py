@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from storage import ids, jobs
-from storage.contract import JobStatus, WorkerStatus
-from storage.queue import TicketPublisher, queue_length
+from storage.contract import BACKGROUND_PRIORITY, JobSpec, JobStatus, Lane, WorkerStatus
+from storage.queue import TicketPublisher, queue_length, queue_of
 from storage.writer import Writer
 from tests.fakes import BREAKS_STEP, bad_spec, foretold, spec
 from tests.services import running_redis
@@ -75,6 +76,49 @@ def test_tickets_become_results_and_are_acknowledged(ground: Ground, tickets: Ti
         child.terminate()
         assert child.wait(10.0) == 0, child.log
         assert child.status() is WorkerStatus.DEAD
+
+
+def _patient(num_tokens: int, *, salt: int = 3) -> JobSpec:
+    """A job of which nobody waits for the answer."""
+    return structs.replace(spec(num_tokens, salt=salt), priority=BACKGROUND_PRIORITY)
+
+
+def test_a_house_full_of_background_jobs_lets_others_in(
+    ground: Ground, tickets: TicketPublisher, tmp_path: Path
+) -> None:
+    patient = [ground.put_job(_patient(500, salt=salt)) for salt in range(5)]
+    with started(ground, tmp_path, fake_step_s=0.01, max_running=2, lookahead=1) as child:
+        for job_id in patient:
+            tickets.send(job_id, MODEL, Lane.BACK)
+        wait_until(lambda: sum(ground.row(job_id).status is JobStatus.IN_PROGRESS for job_id in patient) == 3)
+
+        tickets.send(urgent := ground.put_job(spec(5)), MODEL)
+        ground.wait_for_status(urgent, JobStatus.COMPLETED)
+
+        statuses = [ground.row(job_id).status for job_id in patient]
+        assert sorted(statuses) == [JobStatus.IN_PROGRESS] * 3 + [JobStatus.QUEUED] * 2
+        assert ground.redis.llen(queue_of(MODEL, Lane.BACK)) == 2
+        # All are answered, also those that come by the back lane.
+        for job_id in patient:
+            ground.cancel(job_id, child.worker_id)
+        wait_until(lambda: _is_answered(ground))
+
+
+def test_both_lanes_together_fill_a_house(ground: Ground, tickets: TicketPublisher, tmp_path: Path) -> None:
+    urgent = [ground.put_job(spec(500, salt=salt)) for salt in range(3)]
+    patient = ground.put_job(_patient(5))
+    with started(ground, tmp_path, fake_step_s=0.005, max_running=2, lookahead=1) as child:
+        for job_id in urgent:
+            tickets.send(job_id, MODEL)
+        wait_until(lambda: all(tokens_of(ground.log(job_id)) for job_id in urgent))
+        tickets.send(patient, MODEL, Lane.BACK)
+        ground.wait_for_tokens(urgent[0], 100)
+        assert ground.row(patient).status is JobStatus.QUEUED
+
+        ground.cancel(urgent[0], child.worker_id)
+
+        ground.wait_for_status(patient, JobStatus.COMPLETED)
+        assert ground.row(urgent[1]).status is JobStatus.IN_PROGRESS
 
 
 def test_a_killed_workers_jobs_go_on_elsewhere_without_a_gap(
@@ -157,7 +201,7 @@ def test_a_redis_that_dies_and_comes_back_costs_nothing(sqlite_url: str, tmp_pat
     with running_redis(keeps_data=True) as server:
         ground = Ground(sqlite_url, server.url)
         job_ids = [ground.put_job(spec(150, salt=salt)) for salt in range(10)]
-        later = ground.put_job(spec(5))
+        later, patient = ground.put_job(spec(5)), ground.put_job(_patient(5))
         with started(ground, tmp_path, fake_step_s=0.01), tickets_to(ground) as tickets, sweeping(ground, tickets):
             for job_id in job_ids:
                 tickets.send(job_id, MODEL)
@@ -169,7 +213,8 @@ def test_a_redis_that_dies_and_comes_back_costs_nothing(sqlite_url: str, tmp_pat
 
             _wait_for_all(ground, job_ids)
             tickets.send(later, MODEL)
-            _wait_for_all(ground, [later])
+            tickets.send(patient, MODEL, Lane.BACK)
+            _wait_for_all(ground, [later, patient])
             wait_until(lambda: not ground.redis.hlen("unacked"))
         for salt, job_id in enumerate(job_ids):
             assert_whole(ground.log(job_id), jobs.result_of(ground.row(job_id)))
