@@ -31,7 +31,8 @@ from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceOutput
 from workers.engine_thread import EngineThread
 from workers.events import Publisher, Round
-from workers.generation import Generation, Phase, StopReason, event_of
+from workers.generation import Generation, Phase, StopReason
+from workers.logprobs import Spelling
 from workers.mending import end_row, missing_rows, start_row, tokens_row
 from workers.outcome import Left
 
@@ -163,7 +164,7 @@ class Dispatcher:
         """Claim the job, inside the writer's transaction; run again, it finds the generation begun."""
         claim = jobs.claim(connection, generation.job_id, self._worker_id, datetime.now(UTC))
         if claim is not None and claim.attempt == 1 and generation.phase is Phase.CLAIMING:
-            generation.begin(claim.attempt, claim.spec)
+            generation.begin(claim.attempt, claim.spec, salt_of(claim))
             self._run(generation)
         return claim
 
@@ -182,7 +183,7 @@ class Dispatcher:
         elif claim.attempt == 1:
             self._road.publisher.put(partial(self._on_committed, generation))
         else:
-            generation.begin(claim.attempt, claim.spec)
+            generation.begin(claim.attempt, claim.spec, salt_of(claim))
             start = start_row(generation.job_id, generation.attempt)
             self._road.publisher.put_row_and_read(start, then=partial(self._on_log, generation))
 
@@ -238,13 +239,17 @@ class Dispatcher:
                 continue
             generation, choice = place
             events = events_by_job.setdefault(generation, [])
-            event = event_of(choice, output)
+            event = generation.event_of(choice, output, self._spelling)
             if event is not None:
                 events.append(event)
             if output.failure is not None:
                 generation.fail(output.failure)
         for generation, events in events_by_job.items():
             self._write_down(generation, events, batch)
+
+    def _spelling(self) -> Spelling:
+        # Outputs come from an engine that is loaded.
+        return self._road.engine.loaded.result().spelling
 
     def _write_down(self, generation: Generation, events: list[TokenEvent], batch: Round) -> None:
         if events:
@@ -338,6 +343,11 @@ class Dispatcher:
         if generation.phase is Phase.RUNNING:
             _cancel(generation.sequence_ids(), engine)
             self._road.publisher.put(partial(self._on_quit, generation))
+
+
+def salt_of(claim: jobs.Claim) -> str:
+    """What the job's cached prefixes are kept apart by: nobody may learn from a hit what another owner asked."""
+    return f"{claim.model}\0{claim.owner}"
 
 
 Operation = Callable[[Connection, Generation, datetime], End | Left]

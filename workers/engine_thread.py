@@ -12,17 +12,20 @@ from dataclasses import dataclass
 from storage.contract import ModelCard
 from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceOutput
+from workers.logprobs import Spelling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """An engine that is ready to run.
 
+    spelling:      the bytes of its tokens
     device, dtype: as worker rows show them
     """
 
     engine: Engine
     card: ModelCard
+    spelling: Spelling
     device: str
     dtype: str
 

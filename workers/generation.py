@@ -1,6 +1,6 @@
 """One attempt at one job as a value: what was emitted, what is still open, how it ends. No thread, no I/O."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 
 from msgspec import structs
@@ -19,6 +19,7 @@ from storage.contract import (
 )
 from workers.engine.sampling_seed import choice_seed
 from workers.engine.sequence import SequenceOutput, SequenceRequest
+from workers.logprobs import LogprobTeller, Spelling, teller_of
 
 
 class Phase(StrEnum):
@@ -46,9 +47,13 @@ class Generation:
     outputs are published.
 
     is_claimed: whether its claim is committed; entries are published from then on
+    teller:     spells log probabilities; None for a job that asks for none
     """
 
     __slots__ = (
+        "_cache_salt",
+        "_cached_by_choice",
+        "_ended_before",
         "_finish_by_choice",
         "attempt",
         "entries",
@@ -59,6 +64,7 @@ class Generation:
         "phase",
         "spec",
         "stop",
+        "teller",
     )
 
     def __init__(self, job_id: str) -> None:
@@ -71,12 +77,21 @@ class Generation:
         self.entries: list[tuple[TokenEvent, ...]] = []
         self.num_resumed = 0
         self.failure: Failure | None = None
+        self.teller: LogprobTeller | None = None
+        self._cache_salt = ""
         self._finish_by_choice: dict[int, FinishReason] = {}
+        self._cached_by_choice: dict[int, int] = {}
+        self._ended_before: frozenset[int] = frozenset()
 
-    def begin(self, attempt: int, spec: JobSpec) -> None:
-        """Take over the claimed attempt."""
+    def begin(self, attempt: int, spec: JobSpec, cache_salt: str = "") -> None:
+        """Take over the claimed attempt.
+
+        cache_salt: sequences share cached prefixes only with those of the same salt
+        """
         self.attempt = attempt
         self.spec = spec
+        self.teller = teller_of(spec)
+        self._cache_salt = cache_salt
 
     def resume(self, log: Iterable[LogEntry]) -> None:
         """Go on after what earlier attempts put into the log.
@@ -87,6 +102,9 @@ class Generation:
             if entry.kind is EntryKind.TOKENS and entry.seq == self.seq + 1:
                 self.take(entry.tokens)
         self.num_resumed = self.seq
+        self._ended_before = frozenset(self._finish_by_choice)
+        if self.teller is not None:
+            self.teller.resume(self._emitted_by_choice())
 
     @property
     def seq(self) -> int:
@@ -116,6 +134,8 @@ class Generation:
             prompt=self.spec.prompts[choice // self.spec.num_choices],
             sampling=seeded(self.spec, choice),
             emitted=emitted,
+            priority=self.spec.priority,
+            cache_salt=self._cache_salt,
         )
 
     def _emitted_by_choice(self) -> dict[int, list[int]]:
@@ -124,6 +144,22 @@ class Generation:
             for event in entry:
                 emitted.setdefault(event.choice, []).extend(event.token_ids)
         return emitted
+
+    def event_of(self, choice: int, output: SequenceOutput, spelling: Callable[[], Spelling]) -> TokenEvent | None:
+        """What an engine output says to the log; None when it says nothing (a bare failure)."""
+        if output.num_cached:
+            self._cached_by_choice[choice] = output.num_cached
+        if not output.token_ids and not output.text and output.finish is None:
+            return None
+        if self.teller is None:
+            return TokenEvent(choice=choice, token_ids=output.token_ids, text=output.text, finish=output.finish)
+        return TokenEvent(
+            choice=choice,
+            token_ids=output.token_ids,
+            text=output.text,
+            finish=output.finish,
+            logprobs=self.teller.tell(choice, output, spelling()),
+        )
 
     def take(self, events: Sequence[TokenEvent]) -> None:
         """Add one entry: what one engine step emitted for this job."""
@@ -156,7 +192,22 @@ class Generation:
 
     def usage(self) -> Usage:
         """Tokens read and written so far."""
-        return usage_of(self.spec, self.entries)
+        return usage_of(self.spec, self.entries, self._num_cached())
+
+    def _num_cached(self) -> int:
+        """Prompt tokens that no choice had to compute, because they were in the cache when the job came.
+
+        What one choice of a prompt finds because another computed it is no saving on the prompt, which counts once;
+        so a prompt saves what its least lucky choice found. Choices that ended in earlier attempts do not speak.
+        """
+        if not self._cached_by_choice:
+            return 0
+        num_choices = self.spec.num_choices
+        return sum(
+            min(self._cached_by_choice.get(choice, 0) for choice in choices)
+            for first in range(0, self.spec.total_choices, num_choices)
+            if (choices := [choice for choice in range(first, first + num_choices) if choice not in self._ended_before])
+        )
 
 
 def seeded(spec: JobSpec, choice: int) -> SamplingParams:
@@ -164,16 +215,10 @@ def seeded(spec: JobSpec, choice: int) -> SamplingParams:
     return structs.replace(spec.sampling, seed=choice_seed(spec.sampling.seed, choice))
 
 
-def usage_of(spec: JobSpec, entries: Iterable[tuple[TokenEvent, ...]]) -> Usage:
+def usage_of(spec: JobSpec, entries: Iterable[tuple[TokenEvent, ...]], cached_tokens: int = 0) -> Usage:
     """Tokens of a job: its prompts, each once, and everything that its entries emitted."""
     return Usage(
         prompt_tokens=sum(len(prompt) for prompt in spec.prompts),
         completion_tokens=sum(len(event.token_ids) for entry in entries for event in entry),
+        cached_tokens=cached_tokens,
     )
-
-
-def event_of(choice: int, output: SequenceOutput) -> TokenEvent | None:
-    """What an engine output says to the log; None when it says nothing (a bare failure)."""
-    if not output.token_ids and not output.text and output.finish is None:
-        return None
-    return TokenEvent(choice=choice, token_ids=output.token_ids, text=output.text, finish=output.finish)

@@ -29,7 +29,9 @@ def load(settings: WorkerSettings) -> Loaded:
         settings.model, device=settings.device, dtype=settings.dtype, limits=limits, served_name=settings.name
     )
     engine = Engine(loaded.runner, loaded.text, loaded.limits)
-    return Loaded(engine=engine, card=loaded.card, device=loaded.device, dtype=loaded.dtype)
+    return Loaded(
+        engine=engine, card=loaded.card, spelling=loaded.token_bytes, device=loaded.device, dtype=loaded.dtype
+    )
 
 
 try:

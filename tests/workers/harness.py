@@ -16,7 +16,7 @@ from storage.log import control_channel, encode_cancel, read_log
 from storage.redis import connect
 from storage.settings import StorageSettings
 from storage.tables import Job, table_of
-from tests.fakes import CARD, LIMITS, TEXT, FakeRunner
+from tests.fakes import CARD, EOS, LIMITS, TEXT, FakeRunner
 from tests.waiting import wait_until
 from workers.engine.engine import Engine
 from workers.engine_thread import Loaded
@@ -29,7 +29,19 @@ LEASE_S = 0.9
 
 def load(runner: FakeRunner) -> Loaded:
     """An engine around the fake model."""
-    return Loaded(engine=Engine(runner, TEXT, LIMITS), card=CARD, device="cpu", dtype="float32")
+    engine = Engine(runner, TEXT, LIMITS)
+    return Loaded(engine=engine, card=CARD, spelling=FakeSpelling(), device="cpu", dtype="float32")
+
+
+class FakeSpelling:
+    """The bytes of the fake model's words; the first one of a text stands without its space."""
+
+    def is_spoken(self, token_id: int) -> bool:
+        return token_id != EOS
+
+    def of(self, token_id: int, *, is_first: bool = False) -> bytes:
+        text = "" if token_id == EOS else f" w{token_id}"
+        return (text.lstrip() if is_first else text).encode()
 
 
 class FakeTicket:

@@ -1,6 +1,7 @@
 """One attempt at one job as a value."""
 
 import pytest
+from msgspec import structs
 
 from storage.contract import (
     EntryKind,
@@ -12,9 +13,10 @@ from storage.contract import (
     SamplingParams,
     TokenEvent,
 )
+from tests.workers.harness import FakeSpelling
 from workers.engine.sampling_seed import choice_seed
 from workers.engine.sequence import SequenceOutput
-from workers.generation import Generation, event_of
+from workers.generation import Generation
 
 SPEC = JobSpec(prompts=((1, 2), (3,)), sampling=SamplingParams(max_tokens=9, seed=5), num_choices=2)
 
@@ -90,9 +92,51 @@ def test_one_failed_choice_fails_the_job_with_the_first_reason(generation: Gener
     assert generation.failure == Failure(code="numerical_error", message="a")
 
 
-def test_an_output_that_says_nothing_is_no_event() -> None:
+def test_an_output_that_says_nothing_is_no_event(generation: Generation) -> None:
     bare = SequenceOutput(sequence_id="a", token_ids=(), text="", failure=Failure(code="x", message="y"))
     last = SequenceOutput(sequence_id="a", token_ids=(), text="", finish=FinishReason.STOP)
 
-    assert event_of(0, bare) is None
-    assert event_of(0, last) == TokenEvent(choice=0, token_ids=(), text="", finish=FinishReason.STOP)
+    assert generation.event_of(0, bare, FakeSpelling) is None
+    assert generation.event_of(0, last, FakeSpelling) == TokenEvent(
+        choice=0, token_ids=(), text="", finish=FinishReason.STOP
+    )
+
+
+def test_the_engine_hears_of_priority_and_of_who_may_share_a_prefix() -> None:
+    begun = Generation("cmpl-1")
+    begun.begin(1, structs.replace(SPEC, priority=10), "demo\0alice")
+
+    assert {(request.priority, request.cache_salt) for _, request in begun.requests()} == {(10, "demo\0alice")}
+
+
+def _cached(generation: Generation, *num_cached: int) -> int:
+    """The cached tokens of a job whose choices found so many."""
+    for choice, number in enumerate(num_cached):
+        output = SequenceOutput(sequence_id="a", token_ids=(7,), text="x", num_cached=number)
+        generation.event_of(choice, output, FakeSpelling)
+    return generation.usage().cached_tokens
+
+
+def test_a_cold_prompt_saves_nothing_though_its_choices_share_it(generation: Generation) -> None:
+    assert _cached(generation, 0, 1, 0, 0) == 0
+
+
+def test_a_warm_prompt_is_counted_once(generation: Generation) -> None:
+    assert _cached(generation, 1, 2, 0, 0) == 1
+
+
+def test_choices_that_ended_before_this_attempt_save_nothing_and_spoil_nothing(generation: Generation) -> None:
+    generation.resume([_entry(1, _event(0, 2, finish=FinishReason.STOP), _event(2, 2, finish=FinishReason.STOP))])
+
+    assert _cached(generation, 0, 1, 0, 0) == 1
+
+
+def test_every_choice_tells_its_prompt_once_over_all_attempts() -> None:
+    asked = SamplingParams(max_tokens=9, logprobs=0, prompt_logprobs=0)
+    resumed = Generation("cmpl-1")
+    resumed.begin(2, structs.replace(SPEC, sampling=asked))
+
+    resumed.resume([_entry(1, _event(1, 8))])
+
+    # The engine tells the prompt of a sequence without emitted ids.
+    assert [choice for choice, request in resumed.requests() if not request.emitted] == [0, 2, 3]

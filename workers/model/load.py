@@ -19,6 +19,7 @@ from workers.model.preparation import ModelRunner, Prepared, prepare
 from workers.model.sampling.sampler import Sampler
 from workers.model.source import source_of
 from workers.text.stream import TextFactory
+from workers.text.token_bytes import TokenBytes
 
 _MIB = 1 << 20
 
@@ -34,6 +35,7 @@ class LoadedModel:
 
     runner: ModelRunner
     text: TextFactory
+    token_bytes: TokenBytes
     limits: EngineLimits
     card: ModelCard
     device: str
@@ -74,6 +76,7 @@ def load(
     return LoadedModel(
         runner=prepared.runner,
         text=card.text_of(tokenizer),
+        token_bytes=TokenBytes(tokenizer.backend_tokenizer),
         limits=_engine_limits(loaded, prepared, limits),
         card=card.card_of(tokenizer, model=name, context_length=prepared.plan.max_len),
         device=where.type,
