@@ -93,6 +93,7 @@ class Worker(SQLModel, table=True):
     slots:      sequences or jobs that it can run at once
     running:    jobs that it ran at its last beat
     updated_at: its own wall clock at its last beat
+    engine:     gauges and counters of its engine by name, as of its last beat; None until the model is loaded
     """
 
     __tablename__ = "worker"
@@ -109,6 +110,7 @@ class Worker(SQLModel, table=True):
     running: int = 0
     started_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     updated_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    engine: dict[str, int] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
 
 
 class Key(SQLModel, table=True):

@@ -27,15 +27,20 @@ class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
 def register(c: Connection, new: NewWorker, now: datetime) -> None:
     """Make the worker known as LOADING; one with the same id begins anew."""
     values = {key: value for key, value in msgspec.structs.asdict(new).items() if key != "worker_id"}
-    values |= {"status": WorkerStatus.LOADING, "running": 0, "started_at": now, "updated_at": now}
+    values |= {"status": WorkerStatus.LOADING, "running": 0, "engine": None}
+    values |= {"started_at": now, "updated_at": now}
     statement = upsert(c, _worker).values(id=new.worker_id, beat=0, **values)
     c.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values | {"beat": _worker.c.beat + 1}))
 
 
-def beat(c: Connection, worker_id: str, running: int, now: datetime) -> bool:
-    """Whether the worker still counts as alive; False when it was marked dead or forgotten, and must register anew."""
+def beat(c: Connection, worker_id: str, running: int, now: datetime, engine: dict[str, int] | None = None) -> bool:
+    """Whether the worker still counts as alive; False when it was marked dead or forgotten, and must register anew.
+
+    engine: what its engine tells of itself, by name; None while there is none
+    """
     statement = update(_worker).where(_worker.c.id == worker_id, _worker.c.status != WorkerStatus.DEAD)
-    return c.execute(statement.values(beat=_worker.c.beat + 1, running=running, updated_at=now)).rowcount == 1
+    values = {"beat": _worker.c.beat + 1, "running": running, "updated_at": now, "engine": engine}
+    return c.execute(statement.values(values)).rowcount == 1
 
 
 def set_status(c: Connection, worker_id: str, status: WorkerStatus, now: datetime) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from storage.contract import ModelCard
 from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceOutput
+from workers.engine_watch import EngineWatch
 from workers.logprobs import Spelling
 
 
@@ -39,6 +40,7 @@ class EngineThread:
 
     def __init__(self, load: Callable[[], Loaded], on_fatal: Callable[[BaseException], None]) -> None:
         self.loaded: Future[Loaded] = Future()
+        self.watch = EngineWatch()
         self._load = load
         self._on_fatal = on_fatal
         self._on_step: OnStep
@@ -85,6 +87,7 @@ class EngineThread:
     def _turn(self, engine: Engine) -> bool:
         """Do the work that waits, then one step; False when the thread is to end."""
         if not self._inbox and not engine.has_work:
+            self.watch.settle(engine)
             with self._wake:
                 self._wake.wait_for(lambda: self._inbox or self._is_stopping)
         while self._inbox:
@@ -96,4 +99,5 @@ class EngineThread:
             outputs = engine.step()
             if outputs:
                 self._on_step(outputs)
+            self.watch.look(engine)
         return True

@@ -16,6 +16,7 @@ from storage.contract import ModelCard, WorkerStatus
 from storage.jobs import JobState
 from storage.workers import NewWorker
 from storage.writer import Writer
+from workers.engine.stats import EngineStats
 
 # A writer that does not answer for so long is as good as away.
 PATIENCE_S = 10.0
@@ -64,14 +65,18 @@ class Registry:
         """Say that the worker is gone, so that nobody waits for its lease."""
         self._write(lambda connection: workers.mark_dead(connection, self._new.worker_id))
 
-    def beat(self, running: int) -> list[JobState]:
+    def beat(self, running: int, engine: EngineStats | None) -> list[JobState]:
         """Renew the lease; the jobs that the rows say are in progress here.
+
+        engine: what it told last; None while the model loads
 
         A worker that was declared dead by mistake comes back; its jobs were given to others.
         """
 
+        told = None if engine is None else structs.asdict(engine)
+
         def write(connection: Connection) -> list[JobState]:
-            if not workers.beat(connection, self._new.worker_id, running, datetime.now(UTC)):
+            if not workers.beat(connection, self._new.worker_id, running, datetime.now(UTC), told):
                 log.warning("worker_was_declared_dead", worker_id=self._new.worker_id)
                 self._put_row(connection)
             return jobs.list_running_of(connection, self._new.worker_id)

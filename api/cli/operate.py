@@ -11,7 +11,7 @@ from api.cli.console import age, make_console, say, say_json, say_table, utc_now
 from api.cli.doctor import Finding, examine_device, examine_ground, examine_models
 from api.cli.ground import NothingHere, opened, opened_or_made, place_of
 from api.cli.options import MODEL_HELP, DatabaseOption, HomeOption, JsonOption, RedisOption
-from api.cli.ps import ProcessView, find_running, list_processes
+from api.cli.ps import EngineView, ProcessView, find_running, list_processes
 from api.cli.settings import CliSettings, Place
 from storage import workers
 from storage.contract import WorkerStatus
@@ -72,6 +72,28 @@ def _say_processes(views: Sequence[ProcessView], *, empty: str) -> None:
     ]
     columns = ("ROLE", "MODEL", "PID", "STATE", "SINCE", "JOBS", "RESTARTS", "HOST")
     say_table(columns, lines, empty=empty)
+    engines = [(view, engine) for view in views if (engine := view.engine_view) is not None]
+    if engines:
+        say("")
+        _say_engines(engines)
+
+
+def _say_engines(engines: Sequence[tuple[ProcessView, EngineView]]) -> None:
+    lines = [
+        (
+            view.model,
+            view.pid,
+            engine.num_running,
+            engine.num_waiting,
+            f"{engine.num_blocks_used}/{engine.num_blocks}",
+            None if engine.hit_rate is None else f"{engine.hit_rate:.0%}",
+            engine.num_preemptions,
+            engine.num_output_tokens,
+        )
+        for view, engine in engines
+    ]
+    columns = ("ENGINE", "PID", "RUNNING", "WAITING", "BLOCKS", "CACHE HITS", "PREEMPTED", "TOKENS OUT")
+    say_table(columns, lines, empty="")
 
 
 def doctor(

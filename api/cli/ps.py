@@ -18,6 +18,7 @@ class ProcessView(msgspec.Struct, frozen=True, kw_only=True):
     state:   the supervisor's word, or a generation worker's own (loading, ready, draining)
     running: jobs that a generation worker runs; None for other roles
     host:    None for this machine
+    engine:  what a generation worker's engine tells of itself by name (see `EngineView`); None for other roles
     """
 
     role: str
@@ -30,6 +31,30 @@ class ProcessView(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     host: str | None = None
     log: str | None = None
+    engine: dict[str, int] | None = None
+
+    @property
+    def engine_view(self) -> "EngineView | None":
+        """The engine for people; None where there is none."""
+        return None if self.engine is None else msgspec.convert(self.engine, EngineView)
+
+
+class EngineView(msgspec.Struct, frozen=True, kw_only=True):
+    """What people want to know of an engine; gauges of now, and counters since its worker started."""
+
+    num_running: int = 0
+    num_waiting: int = 0
+    num_blocks: int = 0
+    num_blocks_used: int = 0
+    num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_output_tokens: int = 0
+    num_preemptions: int = 0
+
+    @property
+    def hit_rate(self) -> float | None:
+        """The share of prompt tokens that the prefix cache saved; None before the first."""
+        return self.num_cached_tokens / self.num_prompt_tokens if self.num_prompt_tokens else None
 
 
 def find_running(place: Place) -> PlatformState | None:
@@ -63,6 +88,7 @@ def _supervised(process: ProcessState, row: Worker | None) -> ProcessView:
         state=_state(process, row),
         since=datetime.fromtimestamp(process.since, UTC),
         running=row.running if row is not None else None,
+        engine=row.engine if row is not None else None,
         model=process.model,
         restarts=process.restarts,
         log=process.log,
@@ -84,6 +110,7 @@ def _foreign(worker: Worker) -> ProcessView:
         state=worker.status,
         since=worker.started_at,
         running=worker.running,
+        engine=worker.engine,
         model=worker.model,
         host=worker.host,
     )

@@ -206,6 +206,20 @@ def test_a_wrong_key_option_is_one_line(run: Run, arguments: tuple[str, ...], li
 
 # --- models, ps, db, doctor ---
 
+ENGINE = {
+    "num_running": 3,
+    "num_waiting": 1,
+    "num_blocks": 640,
+    "num_blocks_used": 40,
+    "num_blocks_cached": 9,
+    "num_prompt_tokens": 400,
+    "num_cached_tokens": 100,
+    "num_output_tokens": 77,
+    "num_preemptions": 2,
+    "num_steps": 30,
+    "num_step_faults": 0,
+}
+
 
 def test_models_are_listed_with_whether_they_can_run_a_job(run: Run, home_database: Database) -> None:
     assert run("models", "list").out == "No worker has served a model yet.\n"
@@ -227,7 +241,7 @@ def test_ps_joins_what_the_supervisor_and_the_workers_say(run: Run, home: Home, 
         for worker_id in ("mine", "elsewhere", "silent"):
             put_worker(connection, worker_id, now=now - timedelta(hours=worker_id == "silent"))
         workers.set_status(connection, "mine", WorkerStatus.READY, now)
-        workers.beat(connection, "mine", 3, now)
+        workers.beat(connection, "mine", 3, now, ENGINE)
     processes = [
         ProcessState(role="api", name="api", pid=11, state="waiting", since=time.time()),
         ProcessState(
@@ -263,6 +277,11 @@ def test_ps_joins_what_the_supervisor_and_the_workers_say(run: Run, home: Home, 
         ("generation worker", "loading", 0),
     ]
     assert views[3]["host"] == "here"
+    assert [view["engine"] for view in views] == [None, None, ENGINE, None]
+    assert [line.split() for line in table.splitlines()[-2:]] == [
+        ["ENGINE", "PID", "RUNNING", "WAITING", "BLOCKS", "CACHE", "HITS", "PREEMPTED", "TOKENS", "OUT"],
+        ["demo", "12", "3", "1", "40/640", "25%", "2", "77"],
+    ]
     assert table.splitlines()[1].split() == ["supervisor", "-", str(os.getpid()), "running", "2", "min", "-", "0", "-"]
 
 

@@ -74,7 +74,7 @@ def test_a_models_status_is_that_of_its_live_workers(c: Connection) -> None:
 def test_a_beat_moves_the_counter_and_tells_the_load(c: Connection) -> None:
     put_worker(c, "w1")
     before = workers.find(c, "w1")
-    assert workers.beat(c, "w1", 3, after(2))
+    assert workers.beat(c, "w1", 3, after(2), {"num_running": 5})
     worker = workers.find(c, "w1")
 
     assert before is not None
@@ -82,11 +82,12 @@ def test_a_beat_moves_the_counter_and_tells_the_load(c: Connection) -> None:
     assert worker.beat > before.beat
     assert (worker.running, worker.updated_at, worker.started_at) == (3, after(2), NOW)
     assert (worker.model, worker.slots, worker.device) == ("demo", 8, "cpu")
+    assert (before.engine, worker.engine) == (None, {"num_running": 5})
 
 
 def test_a_worker_that_was_given_up_learns_it_and_may_begin_anew(c: Connection) -> None:
     put_worker(c, "w1")
-    workers.beat(c, "w1", 0, after(1))
+    workers.beat(c, "w1", 0, after(1), {"num_running": 5})
     before = workers.find(c, "w1")
     assert workers.mark_dead(c, "w1")
     assert not workers.mark_dead(c, "w1")
@@ -98,7 +99,7 @@ def test_a_worker_that_was_given_up_learns_it_and_may_begin_anew(c: Connection) 
     worker = workers.find(c, "w1")
     assert worker is not None
     assert before is not None
-    assert (worker.status, worker.started_at) == (WorkerStatus.LOADING, after(3))
+    assert (worker.status, worker.started_at, worker.engine) == (WorkerStatus.LOADING, after(3), None)
     # A watcher that saw the old beats must see this one move.
     assert worker.beat > before.beat
     assert workers.beat(c, "w1", 0, after(4))
