@@ -118,11 +118,16 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         return Lane.BACK if self.priority >= BACKGROUND_PRIORITY else Lane.FRONT
 
 
+# The least log probability that is told: OpenAI's word for "very unlikely". JSON, in which logs are written, has none
+# for the logarithm of zero.
+MIN_LOGPROB = -9999.0
+
+
 class Candidate(msgspec.Struct, frozen=True, array_like=True):
     """A token that could stand at a place, and the logarithm of its probability there.
 
     data:    the token's own bytes, which need not be whole characters; empty for a special token without text
-    logprob: of the model's distribution, before temperature, filters, penalties and bias
+    logprob: of the model's distribution, before temperature, filters, penalties and bias; at least MIN_LOGPROB
     """
 
     token_id: int

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from storage.contract import Candidate, EventLogprobs, JobSpec, TokenLogprobs
+from storage.contract import MIN_LOGPROB, Candidate, EventLogprobs, JobSpec, TokenLogprobs
 from workers.engine.runner import Ranked
 from workers.engine.sequence import SequenceOutput
 
@@ -65,9 +65,7 @@ def _of_prompt(prompt: Sequence[int], ranked: Sequence[Ranked], spelling: Spelli
 
 
 def _spelled(ranked: Ranked, spelling: Spelling, *, is_first: bool) -> TokenLogprobs:
-    return TokenLogprobs(
-        Candidate(ranked.token_id, spelling.of(ranked.token_id, is_first=is_first), ranked.logprob),
-        tuple(
-            Candidate(token_id, spelling.of(token_id, is_first=is_first), logprob) for token_id, logprob in ranked.top
-        ),
-    )
+    def candidate(token_id: int, logprob: float) -> Candidate:
+        return Candidate(token_id, spelling.of(token_id, is_first=is_first), max(MIN_LOGPROB, logprob))
+
+    return TokenLogprobs(candidate(ranked.token_id, ranked.logprob), tuple(candidate(*other) for other in ranked.top))

@@ -7,7 +7,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterable, Sequence
 from typing import cast
 
-from api.protocol.logprobs import content_of, spelled, told
+from api.protocol.logprobs import content_of, spelled
 from storage.contract import JobHeader, TokenEvent, TokenLogprobs
 
 _decoder = getincrementaldecoder("utf-8")
@@ -79,7 +79,7 @@ class _Lists:
 
     def add(self, token: TokenLogprobs, offset: int) -> None:
         self.tokens.append(spelled(token.chosen))
-        self.logprobs.append(told(token.chosen))
+        self.logprobs.append(token.chosen.logprob)
         self.top.append(_top_of(token))
         self.offsets.append(offset)
 
@@ -96,5 +96,5 @@ def _top_of(token: TokenLogprobs) -> dict[str, float]:
     """The likeliest and the token itself, as OpenAI has it; of tokens that read the same, the likeliest."""
     top: dict[str, float] = {}
     for candidate in (*token.top, token.chosen):
-        top.setdefault(spelled(candidate), told(candidate))
+        top.setdefault(spelled(candidate), candidate.logprob)
     return top

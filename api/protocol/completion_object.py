@@ -5,9 +5,9 @@ from typing import cast
 from api.protocol.chat_object import SYSTEM_FINGERPRINT, completion_usage, unanswered
 from api.protocol.completion_logprobs import CompletionLogprobs
 from api.protocol.envelope import outcome_error
-from api.protocol.logprobs import MIN_LOGPROB, told, wants_logprobs
+from api.protocol.logprobs import wants_logprobs
 from api.protocol.outcome import ChoiceText, Outcome
-from storage.contract import End, JobHeader, TokenEvent
+from storage.contract import MIN_LOGPROB, End, JobHeader, TokenEvent
 
 
 def num_completion_choices(header: JobHeader) -> int:
@@ -73,7 +73,7 @@ def _shown_of(header: JobHeader, outcome: Outcome) -> list[int]:
 
 def _mean_logprob(choice: ChoiceText) -> float:
     """How likely the choice is, its end included, whatever its length; the least for one without tokens."""
-    found = [told(token.chosen) for event in choice.measured if event.logprobs for token in event.logprobs.tokens]
+    found = [token.chosen.logprob for event in choice.measured if event.logprobs for token in event.logprobs.tokens]
     return sum(found) / len(found) if found else MIN_LOGPROB
 
 

@@ -10,9 +10,6 @@ from typing import assert_never, cast
 from api.protocol.responses import INCLUDED_LOGPROBS
 from storage.contract import Candidate, FinishReason, JobHeader, JobKind, TokenEvent, TokenLogprobs
 
-# OpenAI's word for "very unlikely"; JSON has none for the logarithm of zero.
-MIN_LOGPROB = -9999.0
-
 
 def wants_logprobs(header: JobHeader) -> bool:
     """Whether the request asked to be told log probabilities."""
@@ -47,14 +44,9 @@ def token_objects(events: Iterable[TokenEvent], header: JobHeader) -> list[dict[
 
 
 def _object_of(candidate: Candidate) -> dict[str, object]:
-    return {"token": spelled(candidate), "logprob": told(candidate), "bytes": list(candidate.data)}
+    return {"token": spelled(candidate), "logprob": candidate.logprob, "bytes": list(candidate.data)}
 
 
 def spelled(candidate: Candidate) -> str:
     """The token as text; half a character shows as U+FFFD."""
     return candidate.data.decode("utf-8", "replace")
-
-
-def told(candidate: Candidate) -> float:
-    """Its log probability as a number that JSON knows."""
-    return candidate.logprob if candidate.logprob > MIN_LOGPROB else MIN_LOGPROB

@@ -12,7 +12,7 @@ from api.protocol.folds import fold_of, object_of
 from api.protocol.items import previous_of
 from api.protocol.prepare import prepare
 from api.protocol.responses import INCLUDED_LOGPROBS, ResponseRequest
-from storage.contract import FinishReason, JobHeader, JobKind, JobStatus, LogEntry
+from storage.contract import MIN_LOGPROB, FinishReason, JobHeader, JobKind, JobStatus, LogEntry
 from tests.protocol.examples import (
     body,
     candidate,
@@ -35,7 +35,7 @@ HEY = [
     tokens(2, measured("", likely(b"\xc3", -0.5, candidate(b"\xc3", -0.5), candidate("i", -1.5)))),
     tokens(3, measured("é", likely(b"\xa9", -0.125, candidate(b"\xa8", -0.0625), candidate(b"\xa9", -0.125)))),
     start(2),
-    tokens(4, measured("", likely("!", float("-inf"), candidate("?", -0.75), candidate(b"", -1.0)))),
+    tokens(4, measured("", likely("!", MIN_LOGPROB, candidate("?", -0.75), candidate(b"", -1.0)))),
     tokens(5, measured("!", likely(b"", -0.375, candidate(b"", -0.375), candidate("!", -3.0)), finish=STOP)),
     end(6),
 ]

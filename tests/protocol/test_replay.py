@@ -12,6 +12,7 @@ from api.protocol.logprobs import wants_logprobs
 from api.protocol.outcome import entries_of
 from api.protocol.responses import INCLUDED_LOGPROBS
 from storage.contract import (
+    MIN_LOGPROB,
     EntryKind,
     FinishReason,
     JobHeader,
@@ -47,7 +48,7 @@ _HEADERS = st.sampled_from(
     ]
 )
 _CANDIDATES = st.builds(
-    candidate, st.sampled_from(["a", "é", b"\xc3", b"\xa9", b""]), st.floats(max_value=0), token_id=st.integers(1, 3)
+    candidate, st.sampled_from(["a", "é", b"\xc3", b"\xa9", b""]), st.floats(MIN_LOGPROB, 0), token_id=st.integers(1, 3)
 )
 _LIKELY = st.builds(TokenLogprobs, _CANDIDATES, st.lists(_CANDIDATES, max_size=2).map(tuple))
 

@@ -1,7 +1,19 @@
 """Log probabilities from the engine into events."""
 
+from math import inf
+
 from storage import jobs
-from storage.contract import Candidate, EventLogprobs, JobSpec, SamplingParams, TokenEvent, TokenLogprobs
+from storage.contract import (
+    MIN_LOGPROB,
+    Candidate,
+    EntryKind,
+    EventLogprobs,
+    JobSpec,
+    SamplingParams,
+    TokenEvent,
+    TokenLogprobs,
+)
+from storage.log import decode_entry, encode_tokens
 from tests.fakes import EOS, FakeRunner, prompt, spec
 from tests.workers.harness import Bench, FakeSpelling, Ground, assert_whole, running, tokens_of, wait_for_answer
 from workers.engine.runner import Ranked
@@ -28,6 +40,16 @@ def test_every_candidate_is_told_with_its_bytes() -> None:
     assert LogprobTeller(SPEC).tell(0, output, SPELLING).tokens == (
         TokenLogprobs(Candidate(7, b"w7", -0.5), (Candidate(9, b"w9", -0.25), Candidate(EOS, b"", -3.0))),
     )
+
+
+def test_what_cannot_be_is_told_as_a_number_that_the_log_can_hold() -> None:
+    told = LogprobTeller(SPEC).tell(0, _output(Ranked(7, -inf, ((8, -inf),))), SPELLING)
+    event = TokenEvent(choice=0, token_ids=(7,), text="w7", logprobs=told)
+
+    entry = decode_entry(1, 1, EntryKind.TOKENS, encode_tokens([event]))
+
+    assert entry.tokens == (event,)
+    assert {one.logprob for one in (told.tokens[0].chosen, *told.tokens[0].top)} == {MIN_LOGPROB}
 
 
 def test_a_text_begins_with_its_first_token_that_has_text() -> None:
