@@ -78,8 +78,10 @@ class _Live:
 class Dispatcher:
     """The table of live jobs and the steps of their walk, each named for the thread that takes it."""
 
-    def __init__(self, worker_id: str, road: Road) -> None:
+    def __init__(self, worker_id: str, road: Road, *, shares_prefixes: bool = True) -> None:
+        """shares_prefixes: whether jobs of one owner share what the cache holds of their prompts"""
         self._worker_id = worker_id
+        self._shares_prefixes = shares_prefixes
         self._road = road
         self._live: dict[str, _Live] = {}
         self._place_by_sequence: dict[str, tuple[Generation, int]] = {}
@@ -164,9 +166,13 @@ class Dispatcher:
         """Claim the job, inside the writer's transaction; run again, it finds the generation begun."""
         claim = jobs.claim(connection, generation.job_id, self._worker_id, datetime.now(UTC))
         if claim is not None and claim.attempt == 1 and generation.phase is Phase.CLAIMING:
-            generation.begin(claim.attempt, claim.spec, salt_of(claim))
+            generation.begin(claim.attempt, claim.spec, self._salt(generation, claim))
             self._run(generation)
         return claim
+
+    def _salt(self, generation: Generation, claim: jobs.Claim) -> str:
+        """Who may share cached prefixes: nobody may learn from a hit what another owner asked."""
+        return f"{claim.model}\0{claim.owner if self._shares_prefixes else generation.job_id}"
 
     def _on_claim(self, generation: Generation, done: "Future[jobs.Claim | None]") -> None:
         error = done.exception()
@@ -183,7 +189,7 @@ class Dispatcher:
         elif claim.attempt == 1:
             self._road.publisher.put(partial(self._on_committed, generation))
         else:
-            generation.begin(claim.attempt, claim.spec, salt_of(claim))
+            generation.begin(claim.attempt, claim.spec, self._salt(generation, claim))
             start = start_row(generation.job_id, generation.attempt)
             self._road.publisher.put_row_and_read(start, then=partial(self._on_log, generation))
 
@@ -343,11 +349,6 @@ class Dispatcher:
         if generation.phase is Phase.RUNNING:
             _cancel(generation.sequence_ids(), engine)
             self._road.publisher.put(partial(self._on_quit, generation))
-
-
-def salt_of(claim: jobs.Claim) -> str:
-    """What the job's cached prefixes are kept apart by: nobody may learn from a hit what another owner asked."""
-    return f"{claim.model}\0{claim.owner}"
 
 
 Operation = Callable[[Connection, Generation, datetime], End | Left]

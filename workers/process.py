@@ -73,7 +73,7 @@ class GenerationProcess:
         self._registry = Registry(
             self._writer, worker_id=settings.worker_id, model=settings.name, slots=settings.max_running
         )
-        self._dispatcher = Dispatcher(settings.worker_id, self._road(on_hub))
+        self._dispatcher = Dispatcher(settings.worker_id, self._road(on_hub), shares_prefixes=settings.prefix_cache)
 
     def _road(self, on_hub: Callable[[Call], None]) -> Road:
         return Road(

@@ -20,6 +20,7 @@ class WorkerSettings(PlatformSettings):
     max_len:          tokens of one sequence, prompt and output; the model's context where that is less
     max_batch_tokens: tokens computed in one step
     kv_budget_mb:     memory of the KV cache in MiB; none lets the engine choose
+    prefix_cache:     whether a job may use what earlier jobs of the same owner left in the cache
     num_threads:      threads that compute; none leaves it to torch
     drain_grace_s:    how long running jobs may finish after SIGTERM before they are given back
     """
@@ -34,6 +35,7 @@ class WorkerSettings(PlatformSettings):
     max_len: int = Field(default=4096, ge=2)
     max_batch_tokens: int = Field(default=512, ge=1)
     kv_budget_mb: int | None = Field(default=None, ge=1)
+    prefix_cache: bool = True
     num_threads: int | None = Field(default=None, ge=1)
     drain_grace_s: float = Field(default=20.0, ge=0)
 

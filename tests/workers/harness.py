@@ -86,11 +86,13 @@ class Ground:
         self.database = Database(database_url)
         self.redis: Redis = connect(redis_url)
 
-    def put_job(self, spec: JobSpec, *, kind: JobKind = JobKind.COMPLETION, retention_s: int = 600) -> str:
+    def put_job(
+        self, spec: JobSpec, *, kind: JobKind = JobKind.COMPLETION, retention_s: int = 600, owner: str = "alice"
+    ) -> str:
         """The id of a new queued job; it has no ticket."""
         new = jobs.NewJob(
             job_id=ids.new_job_id(kind),
-            owner="alice",
+            owner=owner,
             kind=kind,
             model=MODEL,
             background=True,
@@ -153,17 +155,17 @@ class Ground:
 
 
 class Bench:
-    """One worker on a ground."""
+    """One worker on a ground; `settings` are those of `WorkerSettings`."""
 
-    def __init__(self, ground: Ground, *, runner: FakeRunner | None = None, worker_id: str | None = None) -> None:
+    def __init__(self, ground: Ground, *, runner: FakeRunner | None = None, **settings: bool) -> None:
         self.ground = ground
         self.runner = runner or FakeRunner()
         self.hub = FakeHub()
         self.was_fatal = threading.Event()
-        self.worker_id = worker_id or ids.new_id("wrk_")
-        settings = WorkerSettings(model=MODEL, served_name=MODEL, worker_id=self.worker_id)
+        self.worker_id = ids.new_id("wrk_")
+        own = WorkerSettings(model=MODEL, served_name=MODEL, worker_id=self.worker_id, **settings)
         self.process = GenerationProcess(
-            settings, ground.settings, lambda: load(self.runner), self.hub.call_soon, self.was_fatal.set
+            own, ground.settings, lambda: load(self.runner), self.hub.call_soon, self.was_fatal.set
         )
 
     def submit(self, job_id: str) -> FakeTicket:
@@ -182,9 +184,9 @@ class Bench:
 
 
 @contextmanager
-def running(ground: Ground, *, runner: FakeRunner | None = None) -> Iterator[Bench]:
+def running(ground: Ground, *, runner: FakeRunner | None = None, **settings: bool) -> Iterator[Bench]:
     """A worker that is ready; stopped at the end if the test has not done so."""
-    bench = Bench(ground, runner=runner)
+    bench = Bench(ground, runner=runner, **settings)
     bench.process.start(lambda: None)
     try:
         yield bench
