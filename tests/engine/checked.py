@@ -70,17 +70,20 @@ class CheckedRunner(FakeRunner):
     """Asserts that every chunk is what it may be, and fails when it is told to.
 
     breaking:           sequences whose steps raise
+    hungry:             sequences whose steps run out of memory
     not_finite:         sequences whose logits are not finite
     num_faults:         launches that will raise whatever is in them
     num_failed_outputs: collected launches that will
     num_memory_faults:  larger steps than `max_step_tokens` that will run out of memory
     batches, sizes:     the sequences of every launch, and how many tokens it computed
+    asked:              what the last chunk of every launch asked about its prompt
     broken:             what the engine did against its word; an error raised here would be a failed step to it
     """
 
     def __init__(self, limits: EngineLimits = LIMITS, num_ahead: int = 0) -> None:
         super().__init__(limits=limits, num_ahead=num_ahead)
         self.breaking: set[str] = set()
+        self.hungry: set[str] = set()
         self.not_finite: set[str] = set()
         self.num_faults = 0
         self.num_failed_outputs = 0
@@ -89,6 +92,7 @@ class CheckedRunner(FakeRunner):
         self.broken: list[AssertionError] = []
         self.batches: list[list[str]] = []
         self.sizes: list[int] = []
+        self.asked: list[int | None] = []
 
     def launch(self, chunks: list[Chunk]) -> None:
         """Look at the chunks; fail if told to, or if they are too many tokens."""
@@ -96,10 +100,13 @@ class CheckedRunner(FakeRunner):
             super().launch(chunks)
         self.batches.append([chunk.sequence_id for chunk in chunks])
         self.sizes.append(sum(chunk.end - chunk.start for chunk in chunks))
+        self.asked.append(chunks[-1].sampling.prompt_logprobs)
         with self._noted():
             self._check(chunks)
         if self.num_memory_faults and self.sizes[-1] > self.max_step_tokens:
             self.num_memory_faults -= 1
+            raise OutOfDeviceMemory
+        if self.hungry & set(self.batches[-1]):
             raise OutOfDeviceMemory
         if self.num_faults:
             self.num_faults -= 1

@@ -39,6 +39,36 @@ def test_the_last_output_flushes_the_beginning_of_a_stop_string_that_never_came(
     assert outputs[-1].finish is FinishReason.LENGTH
 
 
+def test_a_stop_string_before_min_tokens_does_not_end_a_sequence(engine: Engine) -> None:
+    ids, _ = expected_output(request("s", seed=2, max_tokens=12))
+    text = TEXT._decode(ids)
+
+    outputs = run(engine, request("s", seed=2, max_tokens=12, stop=(text[2:4], text[6:8]), min_tokens=5))["s"]
+
+    assert text_of(outputs) == text[:6]
+    assert ids_of(outputs) == ids[:8]
+
+
+def test_an_ignored_end_of_sequence_id_is_a_token_like_any_other(engine: Engine) -> None:
+    requests = [request(f"s{seed}", seed=seed, max_tokens=20, ignore_eos=True) for seed in range(40)]
+
+    outputs = run(engine, *requests)
+
+    assert any(EOS in ids_of(got)[:-1] for got in outputs.values())
+    assert {len(ids_of(got)) for got in outputs.values()} == {20}
+    assert {got[-1].finish for got in outputs.values()} == {FinishReason.LENGTH}
+
+
+def test_a_stop_token_id_ends_a_sequence_and_has_no_text(engine: Engine) -> None:
+    ids, _ = expected_output(request("s", seed=2, max_tokens=12))
+
+    got = run(engine, request("s", seed=2, max_tokens=12, stop_token_ids=(ids[4],)))["s"]
+
+    assert ids_of(got) == ids[:5]
+    assert text_of(got) == TEXT._decode(ids[:4])
+    assert got[-1].finish is FinishReason.STOP
+
+
 @pytest.mark.parametrize("stop", [(), ("QRS",)])
 def test_a_resumed_sequence_goes_on_after_its_emitted_ids(engine: Engine, stop: tuple[str, ...]) -> None:
     whole = request("s", seed=4, max_tokens=10, stop=stop)

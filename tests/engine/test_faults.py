@@ -1,6 +1,20 @@
 """What fails, fails alone: sequences whose numbers are not finite, steps that break, memory that gives out."""
 
-from tests.engine.checked import LIMITS, TEXT, CheckedRunner, expected_output, request, run, said, sequences
+import itertools
+
+from tests.engine import invariants
+from tests.engine.checked import (
+    LIMITS,
+    POISON,
+    TEXT,
+    CheckedRunner,
+    expected_output,
+    ids_of,
+    request,
+    run,
+    said,
+    sequences,
+)
 from workers.engine.engine import Engine
 from workers.text.stream import TextFactory
 
@@ -66,3 +80,87 @@ def test_an_error_in_the_text_of_one_sequence_fails_it_alone(runner: CheckedRunn
 
     failed = {name for name, got in outputs.items() if got[-1].failure is not None}
     assert failed == {one.sequence_id for one in requests if 38 in expected_output(one)[0]} != set()
+
+
+def test_what_is_not_finite_is_cleared_before_anybody_else_gets_its_blocks(
+    engine: Engine, runner: CheckedRunner
+) -> None:
+    run(engine, request("bad", prompt=(1, 1, 1, 1, POISON, 1, 1, 1, 1, 1)))
+
+    run(engine, request("next"))
+
+    assert not any(POISON in block for block in runner.memory)
+
+
+def test_a_prompt_that_is_cancelled_half_read_leaves_nothing_behind(engine: Engine, runner: CheckedRunner) -> None:
+    engine.add(request("bad", prompt=(POISON, *(1,) * 20)))
+    engine.step()
+    engine.cancel("bad")
+
+    run(engine, request("next"))
+
+    assert not any(POISON in block for block in runner.memory)
+
+
+def test_a_prefix_shared_with_one_that_is_not_finite_is_still_good(engine: Engine) -> None:
+    prefix = (1, 2, 1, 2, 1, 2, 1, 2)
+    bad = request("bad", prompt=(*prefix, POISON, 1))
+    good = [request(f"g{i}", prompt=(*prefix, 3 + i), max_tokens=12) for i in range(3)]
+
+    outputs = run(engine, good[0], bad, *good[1:])
+
+    assert outputs.pop("bad")[-1].failure is not None
+    assert {name: ids_of(got) for name, got in outputs.items()} == {
+        one.sequence_id: expected_output(one)[0] for one in good
+    }
+
+
+def test_a_step_that_runs_out_of_memory_is_computed_again_in_halves(engine: Engine, runner: CheckedRunner) -> None:
+    undisturbed = said(run(engine, *sequences(6)))
+    runner.num_memory_faults = 1000
+    runner.max_step_tokens = 3
+    before = len(runner.sizes)
+
+    outputs = said(run(engine, *sequences(6)))
+
+    assert outputs == undisturbed
+    # Only a step of others, after those of the first have ended, is a whole one again, and is halved in turn.
+    failed = [index for index, size in enumerate(runner.sizes) if index >= before and size > 3]
+    assert failed[0] == before
+    assert len(failed) == engine.stats().num_step_faults
+    assert all(second - first > 8 for first, second in itertools.pairwise(failed))
+
+
+def test_steps_are_whole_again_when_those_that_ran_out_of_memory_have_ended(
+    engine: Engine, runner: CheckedRunner
+) -> None:
+    runner.num_memory_faults = 1
+    run(engine, request("s", num_prompt=7))
+    before = len(runner.sizes)
+
+    run(engine, request("t", prompt=(2,) * 7))
+
+    assert runner.sizes[before] == 7
+
+
+def test_one_that_never_fits_into_memory_fails_alone(engine: Engine, runner: CheckedRunner) -> None:
+    undisturbed = said(run(engine, *sequences(6)))
+    runner.hungry = {"s2"}
+
+    outputs = run(engine, *sequences(6))
+
+    (last,) = outputs.pop("s2")
+    assert last.failure is not None
+    assert last.failure.code == "engine_fault"
+    assert said(outputs) == {name: undisturbed[name] for name in outputs}
+
+
+def test_after_a_failed_step_nothing_is_found_in_the_cache(engine: Engine, runner: CheckedRunner) -> None:
+    run(engine, request("before", num_prompt=20))
+    runner.num_failed_outputs = 1
+
+    outputs = run(engine, request("broken", num_prompt=9))
+
+    assert outputs["broken"][0].num_cached == 0
+    assert runner.num_resets == 1
+    invariants.check(engine)

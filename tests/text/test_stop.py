@@ -8,9 +8,12 @@ from workers.text.stream import factory_of
 SHORT = st.text("ab\n", min_size=1, max_size=4)
 
 
-def expected(text: str, stop: list[str]) -> tuple[str, bool]:
-    """The slow and obvious way: grow the text character by character until it ends with a stop string."""
-    for end in range(len(text) + 1):
+def expected(text: str, stop: list[str], num_deaf: int = 0) -> tuple[str, bool]:
+    """The slow and obvious way: grow the text character by character until it ends with a stop string.
+
+    num_deaf: characters that end no stop string
+    """
+    for end in range(num_deaf + 1 if num_deaf else 0, len(text) + 1):
         found = [string for string in stop if text[:end].endswith(string)]
         if found:
             return text[: end - max(map(len, found))], True
@@ -37,6 +40,32 @@ def test_nothing_is_held_back_that_begins_no_stop_string(pieces: list[str], stop
             return
         held = text[len(shown) :]
         assert not held or any(string.startswith(held) for string in stop)
+
+
+@given(
+    st.lists(st.text("ab\nc", max_size=5), max_size=12),
+    st.lists(SHORT, max_size=4),
+    st.integers(min_value=0, max_value=5),
+)
+def test_a_stop_string_that_is_complete_too_early_is_text_like_any_other(
+    pieces: list[str], stop: list[str], num_deaf: int
+) -> None:
+    stop_filter = StopFilter(tuple(stop))
+    shown = "".join(stop_filter.push(piece, may_stop=index >= num_deaf) for index, piece in enumerate(pieces))
+    shown += stop_filter.close()
+
+    assert (shown, stop_filter.is_stopped) == expected("".join(pieces), stop, len("".join(pieces[:num_deaf])))
+
+
+def test_a_stream_counts_the_ids_in_which_no_stop_string_counts() -> None:
+    tokenizer = tokenizers.byte_level()
+    ids = tokenizer.encode("fox fox fox").ids
+    stream = factory_of(tokenizer).open(("fox",), min_tokens=len(ids) - 1)
+
+    shown = "".join(stream.push(token_id) for token_id in ids) + stream.close()
+
+    assert shown == "fox fox "
+    assert stream.is_stopped
 
 
 def test_an_empty_stop_string_stops_nothing() -> None:
