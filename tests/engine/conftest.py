@@ -11,12 +11,13 @@ from tests.engine.checked import LIMITS, TEXT, CheckedRunner
 from workers.engine.engine import Engine
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _silence() -> Iterator[None]:
     """Steps fail by the thousand here, and their tracebacks take longer than all else."""
+    before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 @pytest.fixture(params=[0, 1], ids=["in step", "one ahead"])
