@@ -7,7 +7,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterable, Sequence
 from typing import cast
 
-from api.protocol.logprobs import content_of, spelled
+from api.protocol.logprobs import content_of, text_of
 from storage.contract import JobHeader, TokenEvent, TokenLogprobs
 
 _decoder = getincrementaldecoder("utf-8")
@@ -25,38 +25,40 @@ class CompletionLogprobs:
         echo:   its text where that stands before the choice's own
         """
         self._header = header
-        heads = cast(list[str], header.context.get("prompt_heads", []))
-        self._head = heads[prompt] if heads else None
-        self._awaits_prompt = bool(heads)
+        names = cast(list[list[tuple[int, str]]], header.context.get("prompt_names", []))
+        self._names = dict(names[prompt]) if names else {}
+        self._awaits_head = self._awaits_prompt = bool(names)
         self._echo = echo
         self._decoder = _decoder("replace")
-        self._offset = 0 if heads else len(echo)
+        self._offset = 0 if names else len(echo)
 
     def tell(self, events: Iterable[TokenEvent]) -> dict[str, object]:
         """The four lists of the events' tokens, which may be empty."""
         lists = _Lists()
         for event in events:
-            if self._head is not None:
-                self._tell_head(lists, self._head)
+            if self._awaits_head:
+                lists.add_first(self._names[0])
+                self._awaits_head = False
             if event.logprobs is not None:
-                self._tell_tokens(lists, event, event.logprobs.prompt)
+                if self._awaits_prompt:
+                    self._tell_prompt(lists, event.logprobs.prompt)
+                for token in content_of(event, self._header):
+                    lists.add(token, token.chosen.data, self._advance(token.chosen.data))
         return lists.as_json()
 
-    def _tell_head(self, lists: "_Lists", head: str) -> None:
-        lists.add_first(head)
-        # A special token with which the tokenizer begins is not part of the text.
-        self._offset = len(head) if self._echo.startswith(head) else 0
-        self._head = None
-
-    def _tell_tokens(self, lists: "_Lists", event: TokenEvent, prompt: Sequence[TokenLogprobs]) -> None:
-        if self._awaits_prompt:
-            for token in prompt:
-                lists.add(token, self._advance(token.chosen.data))
-            self._awaits_prompt = False
-            self._decoder.reset()
-            self._offset = len(self._echo)
-        for token in content_of(event, self._header):
-            lists.add(token, self._advance(token.chosen.data))
+    def _tell_prompt(self, lists: "_Lists", tokens: Sequence[TokenLogprobs]) -> None:
+        spelled = [
+            self._names[place].encode() if place in self._names else token.chosen.data
+            for place, token in enumerate(tokens, start=1)
+        ]
+        echo = self._echo.encode()
+        # The first token is what the others leave: nothing, where the tokenizer begins with a special one by itself.
+        self._advance(echo[: max(0, len(echo) - sum(map(len, spelled)))])
+        for token, data in zip(tokens, spelled, strict=True):
+            lists.add(token, data, self._advance(data))
+        self._awaits_prompt = False
+        self._decoder.reset()
+        self._offset = len(self._echo)
 
     def _advance(self, data: bytes) -> int:
         offset = self._offset
@@ -77,10 +79,10 @@ class _Lists:
         self.top.append(None)
         self.offsets.append(0)
 
-    def add(self, token: TokenLogprobs, offset: int) -> None:
-        self.tokens.append(spelled(token.chosen))
+    def add(self, token: TokenLogprobs, data: bytes, offset: int) -> None:
+        self.tokens.append(text_of(data))
         self.logprobs.append(token.chosen.logprob)
-        self.top.append(_top_of(token))
+        self.top.append(_top_of(token, data))
         self.offsets.append(offset)
 
     def as_json(self) -> dict[str, object]:
@@ -92,9 +94,11 @@ class _Lists:
         }
 
 
-def _top_of(token: TokenLogprobs) -> dict[str, float]:
+def _top_of(token: TokenLogprobs, data: bytes) -> dict[str, float]:
     """The likeliest and the token itself, as OpenAI has it; of tokens that read the same, the likeliest."""
     top: dict[str, float] = {}
-    for candidate in (*token.top, token.chosen):
-        top.setdefault(spelled(candidate), candidate.logprob)
+    for candidate in token.top:
+        is_chosen = candidate.token_id == token.chosen.token_id
+        top.setdefault(text_of(data if is_chosen else candidate.data), candidate.logprob)
+    top.setdefault(text_of(data), token.chosen.logprob)
     return top

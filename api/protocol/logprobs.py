@@ -44,9 +44,9 @@ def token_objects(events: Iterable[TokenEvent], header: JobHeader) -> list[dict[
 
 
 def _object_of(candidate: Candidate) -> dict[str, object]:
-    return {"token": spelled(candidate), "logprob": candidate.logprob, "bytes": list(candidate.data)}
+    return {"token": text_of(candidate.data), "logprob": candidate.logprob, "bytes": list(candidate.data)}
 
 
-def spelled(candidate: Candidate) -> str:
-    """The token as text; half a character shows as U+FFFD."""
-    return candidate.data.decode("utf-8", "replace")
+def text_of(data: bytes) -> str:
+    """A token as text; half a character shows as U+FFFD."""
+    return data.decode("utf-8", "replace")

@@ -25,8 +25,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
     request:  the body as sent, without nulls; JSON values
     context:  what the folds need besides, JSON values: {"input_items"} of a response, {} of a chat, {"num_prompts"} of
-              a completion, with `echo` also {"prompt_texts"}, with `logprobs` as well {"prompt_heads"}: the text of
-              each prompt's first token, which no log tells
+              a completion, with `echo` also {"prompt_texts"}, with `logprobs` as well {"prompt_names"}: of each prompt
+              the texts, by place, of tokens that no log can spell
     metadata: the caller's own pairs
     store:    as sent, else the protocol's default
     """
@@ -178,7 +178,7 @@ def _completion_context(
     if request.echo:
         context["prompt_texts"] = [_prompt_text(prompt, tools) for prompt in request.prompts]
         if request.num_prompt_logprobs is not None:
-            context["prompt_heads"] = [tools.decode(prompt[:1]) for prompt in prompts]
+            context["prompt_names"] = [list(map(list, tools.names_of(prompt))) for prompt in prompts]
     return context
 
 

@@ -26,6 +26,8 @@ class PromptTools:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
         self._template = None if card.chat_template is None else ChatTemplate(card.chat_template, card.special_tokens)
         self._bos = self._bos_of(card.special_tokens)
 
@@ -49,6 +51,14 @@ class PromptTools:
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of `token_ids`, special tokens included."""
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=False))
+
+    def names_of(self, token_ids: Sequence[int]) -> list[tuple[int, str]]:
+        """(place, text) of what the log of a job cannot spell: a prompt's first token and its special ones."""
+        return [
+            (place, self.decode([token_id]))
+            for place, token_id in enumerate(token_ids)
+            if place == 0 or token_id in self._special_ids
+        ]
 
     def render_chat(self, messages: Sequence[Mapping[str, str]], *, field: str = "messages") -> str:
         """Prompt text of a chat, up to where the answer begins.

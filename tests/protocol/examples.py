@@ -113,12 +113,13 @@ def event(text: str, *, choice: int = 0, finish: FinishReason | None = None) -> 
     return TokenEvent(choice=choice, token_ids=(1,), text=text, finish=finish)
 
 
-def candidate(data: str | bytes, logprob: float, *, token_id: int = 1) -> Candidate:
-    """A token at a place."""
-    return Candidate(token_id, data.encode() if isinstance(data, str) else data, logprob)
+def candidate(data: str | bytes, logprob: float, *, token_id: int | None = None) -> Candidate:
+    """A token at a place; its bytes make its id unless one is given."""
+    data = data.encode() if isinstance(data, str) else data
+    return Candidate(int.from_bytes(data) if token_id is None else token_id, data, logprob)
 
 
-def likely(data: str | bytes, logprob: float, *top: Candidate, token_id: int = 1) -> TokenLogprobs:
+def likely(data: str | bytes, logprob: float, *top: Candidate, token_id: int | None = None) -> TokenLogprobs:
     """A token that was chosen, and the likeliest in its place."""
     return TokenLogprobs(candidate(data, logprob, token_id=token_id), top)
 

@@ -8,6 +8,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
+from api.protocol.completions import CompletionRequest
 from api.protocol.folds import fold_of, object_of
 from api.protocol.items import previous_of
 from api.protocol.prepare import prepare
@@ -140,7 +141,7 @@ def added_up(chunks: list[Any]) -> dict[str, list[Any]]:
 ECHO = header(
     JobKind.COMPLETION,
     {"logprobs": 1, "echo": True, "n": 2},
-    {"num_prompts": 1, "prompt_texts": ["aéb"], "prompt_heads": ["a"]},
+    {"num_prompts": 1, "prompt_texts": ["aéb"], "prompt_names": [[[0, "a"]]]},
 )
 PROMPT = (likely(b"\xc3", -1.0), likely(b"\xa9", -2.0, candidate("x", -0.5)), likely("b", -3.0))
 ECHO_LOG = [
@@ -185,17 +186,55 @@ def test_a_streamed_echo_comes_with_its_choices_first_event() -> None:
         assert added_up([one for one in chunks if one["index"] == choice]) == shown["choices"][choice]["logprobs"]
 
 
-def test_a_beginning_of_sequence_is_told_without_moving_the_text() -> None:
-    context = {"num_prompts": 1, "prompt_texts": ["hi"], "prompt_heads": ["<s>"]}
-    job = header(JobKind.COMPLETION, {"logprobs": 0, "echo": True, "max_tokens": 0}, context)
-    read = measured("", finish=LENGTH, prompt=(likely("h", -1.0), likely("i", -2.0)))
+ECHOES = [
+    # The tokenizer begins with a special token that is not of the text.
+    ("hi", [[0, "<s>"]], ["h", "i"], ["<s>", "h", "i"], [0, 0, 1]),
+    # Special tokens that were sent, as text or as ids.
+    (
+        "<s>a<|im_end|>b",
+        [[0, "<s>"], [2, "<|im_end|>"]],
+        ["a", "", "b"],
+        ["<s>", "a", "<|im_end|>", "b"],
+        [0, 3, 4, 14],
+    ),
+    # It begins in the middle of a character.
+    (
+        "🦊é!",
+        [[0, "\ufffd"]],
+        [b"\x9f\xa6", b"\x8a", "é", "!"],
+        ["\ufffd", "\ufffd\ufffd", "\ufffd", "é", "!"],
+        [0, 0, 0, 1, 2],
+    ),
+    # It has one token.
+    ("hi", [[0, "hi"]], [], ["hi"], [0]),
+]
+
+
+@pytest.mark.parametrize(("text", "names", "log", "spelled", "offsets"), ECHOES, ids=["bos", "special", "half", "one"])
+def test_an_echoed_prompt_says_where_each_token_begins(
+    text: str, names: list[object], log: list[str | bytes], spelled: list[str], offsets: list[int]
+) -> None:
+    context = {"num_prompts": 1, "prompt_texts": [text], "prompt_names": [names]}
+    job = header(JobKind.COMPLETION, {"logprobs": 1, "echo": True, "max_tokens": 1}, context)
+    prompt = tuple(likely(data, -1.0, candidate(data, -1.0)) for data in log)
+    read = measured("x", likely("x", -3.0), finish=LENGTH, prompt=prompt)
 
     shown: Any = object_of(job, [start(), tokens(1, read), end(2, JobStatus.INCOMPLETE)])
 
     choice = shown["choices"][0]
-    assert (choice["text"], choice["finish_reason"]) == ("hi", "length")
-    assert choice["logprobs"]["tokens"] == ["<s>", "h", "i"]
-    assert choice["logprobs"]["text_offset"] == [0, 0, 1]
+    assert (choice["text"], choice["finish_reason"]) == (text + "x", "length")
+    assert choice["logprobs"]["tokens"] == [*spelled, "x"]
+    assert choice["logprobs"]["text_offset"] == [*offsets, len(text)]
+    assert choice["logprobs"]["top_logprobs"][1:] == [*({one: -1.0} for one in spelled[1:]), {"x": -3.0}]
+
+
+def test_what_a_log_cannot_spell_is_known_from_the_prompt() -> None:
+    ids = tools().encode("<s>a<|im_end|>", add_special_tokens=False)
+    request = CompletionRequest.parse(body(prompt=[list(ids), list(ids[1:])], echo=True, logprobs=0))
+
+    context = prepare(request, tools(), seed=1).context
+
+    assert context["prompt_names"] == [[[0, "<s>"], [2, "<|im_end|>"]], [[0, "a"], [1, "<|im_end|>"]]]
 
 
 @pytest.mark.parametrize("job", [CHAT, RESPONSE, COMPLETION], ids=list(JobKind))

@@ -43,7 +43,7 @@ _HEADERS = st.sampled_from(
         header(
             JobKind.COMPLETION,
             {"n": 2, "logprobs": 1, "echo": True},
-            {"num_prompts": 2, "prompt_texts": ["ab", "c"], "prompt_heads": ["a", "c"]},
+            {"num_prompts": 2, "prompt_texts": ["ab", "c"], "prompt_names": [[[0, "a"]], [[0, "c"], [1, "<s>"]]]},
         ),
     ]
 )

@@ -238,7 +238,7 @@ def test_an_echo_alone_reads_the_prompt_and_may_fill_the_context() -> None:
     one = prepare(request, small, seed=1)
 
     assert (one.spec.sampling.max_tokens, one.spec.sampling.prompt_logprobs) == (0, 1)
-    assert one.context == {"num_prompts": 1, "prompt_texts": ["abcde"], "prompt_heads": ["a"]}
+    assert one.context == {"num_prompts": 1, "prompt_texts": ["abcde"], "prompt_names": [[[0, "a"]]]}
     with pytest.raises(ContextLengthExceeded):
         prepare(CompletionRequest.parse(body(prompt="abcdef", echo=True, max_tokens=0)), small, seed=1)
 
