@@ -13,6 +13,8 @@ from tests.model.tiny import make_tiny
 from workers.engine.sequence import SequenceRequest
 from workers.model.limits import LoadLimits
 from workers.model.load import LoadedModel, load
+from workers.model.native.build import Build
+from workers.model.native.library import Library
 
 LIMITS = LoadLimits(max_running=6, max_len=128, max_batch_tokens=64)
 # The same with all left to torch, as on a machine without a compiler.
@@ -26,6 +28,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """The kernels, compiled for this test run."""
+    path = Build(tmp_path_factory.mktemp("native")).wait()
+    assert path is not None
+    return Library(path)
 
 
 @pytest.fixture(scope="session")

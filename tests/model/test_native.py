@@ -38,14 +38,6 @@ FAMILIES: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    """The kernels, compiled for this test run."""
-    path = Build(tmp_path_factory.mktemp("native")).wait()
-    assert path is not None
-    return Library(path)
-
-
 def runner_of(library: Library, model: PreTrainedModel, *, num_threads: int = 2) -> NativeRunner:
     """The model on the library. It still computes in transformers before, but no longer after this call."""
     weights = weights_of(model, attention_layers(model), max_len=128)

@@ -67,9 +67,8 @@ def load(
     build = _build(where, limits)
     loaded = files.read(source_of(source), devices.dtype_of(dtype, where), where)
     tokenizer = card.fast(loaded.tokenizer)
-    eos_token_ids = files.eos_token_ids(loaded)
-    sampler = Sampler(vocab_size=_vocab_size(loaded), eos_token_ids=eos_token_ids, device=where)
-    prepared = prepare(loaded.model, limits, sampler, _library(build))
+    library = _library(build)
+    prepared = prepare(loaded.model, limits, _sampler(loaded, where, library), library)
     name = served_name or source
     description = _describe(name, loaded, prepared, time.monotonic() - started)
     log.info("model_loaded", model=name, description=description)
@@ -95,6 +94,11 @@ def _build(where: torch.device, limits: LoadLimits) -> Build | None:
 def _library(build: Build | None) -> Library | None:
     path = None if build is None else build.wait()
     return None if path is None else Library(path)
+
+
+def _sampler(loaded: files.ModelFiles, where: torch.device, library: Library | None) -> Sampler:
+    eos_token_ids = files.eos_token_ids(loaded)
+    return Sampler(vocab_size=_vocab_size(loaded), eos_token_ids=eos_token_ids, device=where, library=library)
 
 
 def _vocab_size(loaded: files.ModelFiles) -> int:

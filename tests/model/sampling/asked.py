@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from storage.contract import SamplingParams
+from workers.model.native.library import Library
 from workers.model.sampling.request import DrawRequest, Draws
 from workers.model.sampling.sampler import Sampler
 
@@ -32,12 +33,17 @@ def asked(
     return Asked(sampling=params, tokens=list(tokens), num_prompt=num_prompt, sequence_id=sequence_id)
 
 
-def sampler(vocab_size: int) -> Sampler:
-    """A sampler whose only end-of-sequence id is 0."""
-    return Sampler(vocab_size=vocab_size, eos_token_ids=EOS, device=CPU)
+@dataclass(frozen=True)
+class Drawing:
+    """Draws on a CPU: with the native library, or on torch alone, as on a GPU."""
 
+    library: Library | None = None
 
-def draw(rows: Sequence[Sequence[float]] | torch.Tensor, requests: Sequence[DrawRequest]) -> Draws:
-    """What is drawn from copies of the rows."""
-    logits = rows.clone() if isinstance(rows, torch.Tensor) else torch.tensor(rows)
-    return sampler(logits.shape[1]).sample(logits, requests)
+    def sampler(self, vocab_size: int) -> Sampler:
+        """A sampler whose only end-of-sequence id is 0."""
+        return Sampler(vocab_size=vocab_size, eos_token_ids=EOS, device=CPU, library=self.library)
+
+    def draw(self, rows: Sequence[Sequence[float]] | torch.Tensor, requests: Sequence[DrawRequest]) -> Draws:
+        """What a new sampler draws from copies of the rows."""
+        logits = rows.clone() if isinstance(rows, torch.Tensor) else torch.tensor(rows)
+        return self.sampler(logits.shape[1]).sample(logits, requests)

@@ -5,19 +5,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.model.sampling.asked import asked, draw
+from tests.model.sampling.asked import Drawing, asked
 from workers.model.sampling.logprobs import NEVER, rank
 
 LOGITS = torch.arange(50.0).mul(3).sin().mul(4)
 
 
-def test_they_are_the_models_own_whatever_was_drawn_from() -> None:
+def test_they_are_the_models_own_whatever_was_drawn_from(drawing: Drawing) -> None:
     expected = LOGITS.double().log_softmax(-1)
     request = asked(
         seed=1, temperature=1.9, logit_bias=((30, 99.0),), presence_penalty=2.0, repetition_penalty=5.0, logprobs=5
     )
 
-    drawn = draw(LOGITS[None], [request])
+    drawn = drawing.draw(LOGITS[None], [request])
 
     ranked = drawn.logprobs[0]
     assert ranked.token_id == drawn.token_ids[0] == 30
@@ -27,17 +27,17 @@ def test_they_are_the_models_own_whatever_was_drawn_from() -> None:
     assert [logprob for _, logprob in ranked.top] == pytest.approx(likeliest.values.tolist(), abs=1e-5)
 
 
-def test_each_row_tells_as_many_as_it_asked_for() -> None:
+def test_each_row_tells_as_many_as_it_asked_for(drawing: Drawing) -> None:
     requests = [asked(temperature=0.0, logprobs=count) for count in (None, 0, 20, 3, None)]
 
-    drawn = draw(LOGITS.repeat(5, 1), requests)
+    drawn = drawing.draw(LOGITS.repeat(5, 1), requests)
 
     assert {row: len(ranked.top) for row, ranked in drawn.logprobs.items()} == {1: 0, 2: 20, 3: 3}
     assert len({ranked.logprob for ranked in drawn.logprobs.values()}) == 1
 
 
-def test_a_vocabulary_smaller_than_the_number_asked_for_is_told_whole() -> None:
-    ranked = draw(LOGITS[None, :7], [asked(logprobs=20)]).logprobs[0]
+def test_a_vocabulary_smaller_than_the_number_asked_for_is_told_whole(drawing: Drawing) -> None:
+    ranked = drawing.draw(LOGITS[None, :7], [asked(logprobs=20)]).logprobs[0]
 
     assert sum(math.exp(logprob) for _, logprob in ranked.top) == pytest.approx(1.0, abs=1e-5)
     assert len(ranked.top) == 7

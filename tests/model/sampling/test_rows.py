@@ -9,8 +9,9 @@ from msgspec import structs
 from torch import Tensor
 
 from storage.contract import SamplingParams
-from tests.model.sampling.asked import CPU, Asked, asked, draw, sampler
+from tests.model.sampling.asked import CPU, Asked, Drawing, asked
 from tests.model.sampling.reference import edited
+from workers.model.native.library import Library
 from workers.model.sampling.filters import Filters
 
 VOCAB_SIZE = 1000
@@ -74,28 +75,37 @@ def requests(draw: st.DrawFn) -> Asked:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(rows, requests()), min_size=1, max_size=8))
-def test_a_row_does_not_depend_on_its_neighbours(batch: list[tuple[Row, Asked]]) -> None:
+def test_a_row_does_not_depend_on_its_neighbours(drawing: Drawing, batch: list[tuple[Row, Asked]]) -> None:
     logits = torch.stack([row.logits() for row, _ in batch])
     requests = [replace(one, sequence_id=str(place)) for place, (_, one) in enumerate(batch)]
 
-    together = draw(logits, requests)
+    together = drawing.draw(logits, requests)
 
     for place, request in enumerate(requests):
-        alone = draw(logits[place : place + 1], [request])
+        alone = drawing.draw(logits[place : place + 1], [request])
         assert together.token_ids[place] == alone.token_ids[0]
         assert together.logprobs.get(place) == alone.logprobs.get(0)
         assert (alone.token_ids[0] is None) == (not logits[place].max().isfinite())
 
 
 @settings(deadline=None)
+@given(st.lists(st.tuples(rows, requests()), min_size=1, max_size=8))
+def test_the_library_draws_what_torch_draws(library: Library, batch: list[tuple[Row, Asked]]) -> None:
+    logits = torch.stack([row.logits() for row, _ in batch])
+    requests = [replace(one, sequence_id=str(place)) for place, (_, one) in enumerate(batch)]
+
+    assert Drawing(library).draw(logits, requests) == Drawing().draw(logits, requests)
+
+
+@settings(deadline=None)
 @given(rows, requests())
-def test_greedy_rows_take_the_likeliest_after_all_edits(row: Row, request: Asked) -> None:
+def test_greedy_rows_take_the_likeliest_after_all_edits(drawing: Drawing, row: Row, request: Asked) -> None:
     logits = row.logits()
     sampling = structs.replace(request.sampling, temperature=0.0, presence_penalty=0.25, frequency_penalty=0.5)
     sampling = structs.replace(sampling, repetition_penalty=2.0, logit_bias=((3, 0.5),), stop_token_ids=(7,))
     request = replace(request, sampling=sampling)
 
-    token_id = draw(logits[None], [request]).token_ids[0]
+    token_id = drawing.draw(logits[None], [request]).token_ids[0]
 
     if logits.max().isfinite():
         values = edited(logits.tolist(), request)
@@ -105,35 +115,35 @@ def test_greedy_rows_take_the_likeliest_after_all_edits(row: Row, request: Asked
         assert token_id is None
 
 
-def test_low_temperatures_are_greedy() -> None:
+def test_low_temperatures_are_greedy(drawing: Drawing) -> None:
     requests = [asked(seed=seed, temperature=0.009) for seed in range(50)]
 
-    assert set(draw([LOGITS] * 50, requests).token_ids) == {0}
+    assert set(drawing.draw([LOGITS] * 50, requests).token_ids) == {0}
 
 
-def test_rows_that_are_not_finite_have_no_token_and_harm_no_other() -> None:
+def test_rows_that_are_not_finite_have_no_token_and_harm_no_other(drawing: Drawing) -> None:
     broken = [[*LOGITS[:9], NAN], [INFINITY, *LOGITS[1:]], [-INFINITY] * 10]
     rows = [LOGITS, *broken, [3e38, *LOGITS[1:]]]
     requests = [asked(seed=seed, top_p=0.9, logprobs=2) for seed in range(5)]
 
-    drawn = draw(rows, requests)
+    drawn = drawing.draw(rows, requests)
 
     assert drawn.token_ids[1:4] == [None, None, None]
-    assert drawn.token_ids[0] == draw([LOGITS], requests[:1]).token_ids[0]
+    assert drawn.token_ids[0] == drawing.draw([LOGITS], requests[:1]).token_ids[0]
     assert drawn.token_ids[4] == 0
     assert set(drawn.logprobs) == {0, 4}
 
 
-def test_a_row_has_no_token_when_every_one_of_them_is_masked() -> None:
+def test_a_row_has_no_token_when_every_one_of_them_is_masked(drawing: Drawing) -> None:
     masked = asked(temperature=0.0, min_tokens=1, stop_token_ids=(1,))
 
-    assert draw([[1.0, 2.0]], [masked]).token_ids == [None]
+    assert drawing.draw([[1.0, 2.0]], [masked]).token_ids == [None]
 
 
-def test_a_mask_hides_no_logit_that_is_not_finite() -> None:
+def test_a_mask_hides_no_logit_that_is_not_finite(drawing: Drawing) -> None:
     masked = asked(temperature=0.0, min_tokens=1)
 
-    assert draw([[NAN, 1.0, 2.0], [INFINITY, 1.0, 2.0]], [masked, masked]).token_ids == [None, None]
+    assert drawing.draw([[NAN, 1.0, 2.0], [INFINITY, 1.0, 2.0]], [masked, masked]).token_ids == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -157,35 +167,37 @@ def test_a_mask_hides_no_logit_that_is_not_finite() -> None:
         ({"top_p": 0.1}, 1099511627783, 907, 1860),
     ],
 )
-def test_a_seed_draws_what_it_always_drew(sampling: dict[str, float], seed: int, position: int, token_id: int) -> None:
+def test_a_seed_draws_what_it_always_drew(
+    drawing: Drawing, sampling: dict[str, float], seed: int, position: int, token_id: int
+) -> None:
     logits = torch.arange(2000.0).mul(seed % 97 + 1).sin().mul(3)
 
-    drawn = draw(logits[None], [asked(seed=seed, tokens=[1] * position, **sampling)])
+    drawn = drawing.draw(logits[None], [asked(seed=seed, tokens=[1] * position, **sampling)])
 
     assert drawn.token_ids == [token_id]
 
 
-def test_rows_may_lie_further_apart_than_they_are_long() -> None:
+def test_rows_may_lie_further_apart_than_they_are_long(drawing: Drawing) -> None:
     requests = [asked(seed=seed, top_p=0.9, repetition_penalty=1.5, sequence_id=str(seed)) for seed in range(4)]
     logits = torch.arange(4 * 48.0).sin().view(4, 48)
 
-    strided = sampler(40).sample(logits.clone()[:, :40], requests)
+    strided = drawing.sampler(40).sample(logits.clone()[:, :40], requests)
 
-    assert strided == draw(logits[:, :40].contiguous(), requests)
+    assert strided == drawing.draw(logits[:, :40].contiguous(), requests)
 
 
-def test_bfloat16_logits_are_drawn_from_as_float32_ones() -> None:
+def test_bfloat16_logits_are_drawn_from_as_float32_ones(drawing: Drawing) -> None:
     logits = torch.arange(40.0).sin().bfloat16()[None]
     request = asked(seed=5, top_p=0.8)
 
-    assert draw(logits, [request]) == draw(logits.float(), [request])
+    assert drawing.draw(logits, [request]) == drawing.draw(logits.float(), [request])
 
 
-def test_a_plain_greedy_batch_needs_nothing_but_the_likeliest() -> None:
-    prepared = sampler(10).prepare([asked(temperature=0.0), asked(temperature=1.0, top_k=1, top_p=0.5)])
+def test_a_plain_greedy_batch_needs_nothing_but_the_likeliest(drawing: Drawing) -> None:
+    prepared = drawing.sampler(10).prepare([asked(temperature=0.0), asked(temperature=1.0, top_k=1, top_p=0.5)])
 
     assert prepared.is_plain
-    assert not sampler(10).prepare([asked(temperature=0.0, logprobs=0)]).is_plain
+    assert not drawing.sampler(10).prepare([asked(temperature=0.0, logprobs=0)]).is_plain
 
 
 def test_filters_keep_a_growing_part_of_one_order() -> None:

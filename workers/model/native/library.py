@@ -1,7 +1,7 @@
 """The compiled library's functions and structs as ctypes sees them; kernels/model.h is the original."""
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_float, c_int32, c_void_p
+from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
 
 # Outputs that lie side by side: `PANEL` of kernels/matmul.h.
@@ -109,3 +109,6 @@ class Library:
         self.clear.argtypes = [c_void_p, c_int32, c_void_p]
         self.reset = library.tokenpost_reset
         self.reset.argtypes = [c_void_p]
+        self.race = library.tokenpost_race
+        self.race.argtypes = [c_void_p, c_int64, c_int32, c_int32, c_char_p, c_void_p]
+        self.race.restype = None

@@ -4,6 +4,7 @@ Every filter keeps the first tokens of one order: the likeliest first, of equals
 numbers, which give the same in any order: a row's filter cannot depend on the batch around it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from storage.contract import SamplingParams
+from workers.model.sampling.request import usable_temperature
 from workers.model.sampling.upload import upload
 
 # Weights are counted in these parts of the likeliest token's. The sum over 2**22 tokens fits 64 bits.
@@ -24,23 +26,23 @@ class Filters:
 
     top_k: [num_rows, 1] int64, at least 1
     top_p: [num_rows, 1] float64; above 1 keeps everything
-    min_p: [num_rows, 1] float32
+    least: [num_rows, 1] float32, of min_p: how far below the best logit the last token in the race may lie
     """
 
     top_k: Tensor | None
     top_p: Tensor | None
-    min_p: Tensor | None
+    least: Tensor | None
 
     @classmethod
     def of(cls, params: Sequence[SamplingParams], vocab_size: int, device: torch.device) -> "Filters":
         """The filters that requests ask for."""
         top_k = [[one.top_k or vocab_size] for one in params]
         top_p = [[one.top_p if one.top_p < 1.0 else 2.0] for one in params]
-        min_p = [[one.min_p] for one in params]
+        least = [[least_distance(one.min_p, usable_temperature(one))] for one in params]
         return cls(
             top_k=upload(top_k, torch.int64, device) if any(one.top_k for one in params) else None,
             top_p=upload(top_p, torch.float64, device) if any(one.top_p < 1.0 for one in params) else None,
-            min_p=upload(min_p, torch.float32, device) if any(one.min_p for one in params) else None,
+            least=upload(least, torch.float32, device) if any(one.min_p for one in params) else None,
         )
 
     def kept(self, distances: Tensor, weights: Tensor) -> Tensor:
@@ -53,7 +55,7 @@ class Filters:
         As in transformers, top_p counts within what top_k left, and min_p is a share of the likeliest.
         """
         far = distances.abs().view(torch.int32)  # the bits of numbers that are not negative are in their order
-        kept = weights > 0.0 if self.min_p is None else weights >= self.min_p
+        kept = weights > 0.0 if self.least is None else distances >= self.least
         parts = (weights.double() * _PARTS).long() if self.top_p is not None else far
         if self.top_k is not None:
             is_near = _nearest(far, torch.ones_like(far), self.top_k)
@@ -63,6 +65,11 @@ class Filters:
             limits = (self.top_p * parts.sum(-1, keepdim=True).double()).ceil().long().clamp_(min=1)
             kept &= _nearest(far, parts, limits)
         return kept
+
+
+def least_distance(min_p: float, temperature: float) -> float:
+    """How far below the best a logit may lie, so that its weight is at least `min_p`; not above 0."""
+    return temperature * math.log(min_p) if min_p > 0.0 else -math.inf
 
 
 def _nearest(far: Tensor, weights: Tensor, limits: Tensor) -> Tensor:

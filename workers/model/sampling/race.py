@@ -9,17 +9,15 @@ from torch import Tensor
 from workers.engine.sampling_seed import position_key
 from workers.model.sampling.filters import Filters
 from workers.model.sampling.noise import exponential_noise
-from workers.model.sampling.request import DrawRequest, is_filtered, num_known
+from workers.model.sampling.request import DrawRequest, is_filtered, num_known, usable_temperature
 from workers.model.sampling.upload import upload
 
 # Numbers that a CPU handles at once: about what its nearest caches hold with the temporaries.
 _CPU_BLOCK = 1 << 16
-# Far above any use, and what is infinitely unlikely stays so.
-_MAX_TEMPERATURE = 1e30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Race:
+class TorchRace:
     """Rows whose tokens are drawn in one go.
 
     rows:         [num_rows] places in the batch
@@ -33,10 +31,11 @@ class Race:
     temperatures: Tensor
     filters: Filters | None
 
-    def run(self, logits: Tensor, best: Tensor) -> Tensor:
-        """The token of each row, [num_rows]; of no use where the logits are not finite.
+    def run(self, logits: Tensor, best: Tensor, tokens: Tensor) -> None:
+        """Put the token of each row among those of the batch; it is of no use where the logits are not finite.
 
         logits: [num_sampled, vocab_size] float32, of the whole batch; best: [num_sampled], each row's highest
+        tokens: [num_sampled] int64
 
         A token is argmax p / E, where E ~ Exp(1) is a function of seed, position and token id alone. So whatever
         else is in the batch, the same request draws the same token.
@@ -49,7 +48,7 @@ class Race:
         scores = weights / exponential_noise(self.keys, torch.arange(logits.shape[1], device=logits.device)[None])
         if self.filters is not None:
             scores *= self.filters.kept(distances, weights)
-        return likeliest(scores)[1]
+        tokens[self.rows] = likeliest(scores)[1]
 
 
 def likeliest(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +66,7 @@ def likeliest(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def plan_races(
     requests: Sequence[DrawRequest], rows: Sequence[int], vocab_size: int, device: torch.device
-) -> list[Race]:
+) -> list[TorchRace]:
     """Races of the rows: those without filters apart, and on a CPU few enough at once for its caches."""
     size = max(1, _CPU_BLOCK // vocab_size) if device.type == "cpu" else max(1, len(rows))
     races = []
@@ -79,11 +78,11 @@ def plan_races(
     return races
 
 
-def _plan(requests: list[DrawRequest], rows: list[int], vocab_size: int, device: torch.device) -> Race:
+def _plan(requests: list[DrawRequest], rows: list[int], vocab_size: int, device: torch.device) -> TorchRace:
     params = [request.sampling for request in requests]
     keys = [position_key(request.sampling.seed, num_known(request)) for request in requests]
-    temperatures = [[min(one.temperature, _MAX_TEMPERATURE)] for one in params]
-    return Race(
+    temperatures = [[usable_temperature(one)] for one in params]
+    return TorchRace(
         rows=upload(rows, torch.int64, device),
         keys=upload(keys, torch.int32, device),
         temperatures=upload(temperatures, torch.float32, device),

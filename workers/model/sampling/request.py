@@ -9,6 +9,8 @@ from workers.engine.runner import Ranked
 
 # Below this the likeliest token wins but for ties, and a division by it would lose all digits.
 MIN_TEMPERATURE = 0.01
+# Far above any use, and what is infinitely unlikely stays so.
+MAX_TEMPERATURE = 1e30
 
 
 class DrawRequest(Protocol):
@@ -50,6 +52,11 @@ def num_known(request: DrawRequest) -> int:
 def is_noisy(params: SamplingParams) -> bool:
     """Whether the token is drawn by chance rather than the likeliest."""
     return params.temperature >= MIN_TEMPERATURE and params.top_k != 1
+
+
+def usable_temperature(params: SamplingParams) -> float:
+    """The temperature of a noisy row, bounded so that no quotient is undefined."""
+    return min(params.temperature, MAX_TEMPERATURE)
 
 
 def is_filtered(params: SamplingParams) -> bool:

@@ -2,17 +2,26 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from workers.model.native.library import Library
 from workers.model.sampling.edits import EditPlanner, Edits
 from workers.model.sampling.logprobs import pack_ranked, unpack_ranked
-from workers.model.sampling.race import Race, likeliest, plan_races
+from workers.model.sampling.native_race import plan_native_races
+from workers.model.sampling.race import likeliest, plan_races
 from workers.model.sampling.request import DrawRequest, Draws, is_noisy
 from workers.model.sampling.upload import upload
 
 _NO_TOKEN = -1
+
+
+class Race(Protocol):
+    """Rows that are not greedy; `TorchRace.run` says what a run does."""
+
+    def run(self, logits: Tensor, best: Tensor, tokens: Tensor) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +36,7 @@ class Prepared:
 
     num_rows: int
     edits: Edits | None
-    races: list[Race]
+    races: Sequence[Race]
     ranked: Tensor | None
     ranked_rows: dict[int, int]
 
@@ -57,7 +66,11 @@ class Sampler:
     a function of its own row's logits and request.
     """
 
-    def __init__(self, *, vocab_size: int, eos_token_ids: Collection[int], device: torch.device) -> None:
+    def __init__(
+        self, *, vocab_size: int, eos_token_ids: Collection[int], device: torch.device, library: Library | None = None
+    ) -> None:
+        """On a CPU `library` draws, where there is one."""
+        self._library = library if device.type == "cpu" else None
         self._vocab_size = vocab_size
         self._device = device
         self._edits = EditPlanner(vocab_size=vocab_size, eos_token_ids=eos_token_ids, device=device)
@@ -73,10 +86,15 @@ class Sampler:
         return Prepared(
             num_rows=len(requests),
             edits=self._edits.plan(requests),
-            races=plan_races(requests, noisy, self._vocab_size, self._device) if noisy else [],
+            races=self._races(requests, noisy) if noisy else [],
             ranked=upload(list(ranked_rows), torch.int64, self._device) if ranked_rows else None,
             ranked_rows=ranked_rows,
         )
+
+    def _races(self, requests: Sequence[DrawRequest], rows: Sequence[int]) -> Sequence[Race]:
+        if self._library is not None:
+            return plan_native_races(self._library, requests, rows, self._vocab_size)
+        return plan_races(requests, rows, self._vocab_size, self._device)
 
     @torch.inference_mode()
     def draw(self, logits: Tensor, prepared: Prepared, pending: Tensor | None = None) -> Drawn:
@@ -94,7 +112,7 @@ class Sampler:
             best, tokens = likeliest(logits)
             is_sound &= best > -torch.inf
         for race in prepared.races:
-            tokens[race.rows] = race.run(logits, best)
+            race.run(logits, best, tokens)
         packed = torch.where(is_sound, tokens, _NO_TOKEN)
         if prepared.ranked is not None:
             if undo is not None:

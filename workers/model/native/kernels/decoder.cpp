@@ -1,5 +1,6 @@
 // The library's door: plain functions for workers/model/native/library.py.
 #include "decoder.h"
+#include "race.h"
 
 #include <exception>
 #include <string>
