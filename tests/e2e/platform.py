@@ -61,15 +61,19 @@ def bare_environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_platform(home: Path, *arguments: str) -> Iterator[Platform]:
-    """A platform that is ready; everything of it is gone afterwards."""
+def running_platform(home: Path, *arguments: str, **settings: object) -> Iterator[Platform]:
+    """A platform that is ready; everything of it is gone afterwards.
+
+    settings: TOKENPOST_* by their lower-case names
+    """
+    environment = bare_environment() | {f"TOKENPOST_{name.upper()}": str(value) for name, value in settings.items()}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     line = [sys.executable, "-m", "api.cli.main", "up", "--home", str(home), "--port", str(port), *arguments]
     home.mkdir(parents=True, exist_ok=True)
     with (home / "screen.txt").open("wb") as screen:
-        process = subprocess.Popen(line, stdout=screen, stderr=subprocess.STDOUT, env=bare_environment())
+        process = subprocess.Popen(line, stdout=screen, stderr=subprocess.STDOUT, env=environment)
         platform = Platform(home=home, port=port, pid=process.pid)
         try:
             wait_until(lambda: _checked(process, home) and platform.is_ready(), _START_LIMIT_S, "a ready platform")
