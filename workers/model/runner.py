@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from workers.engine.runner import Chunk, Ranked, StepOutput
+from workers.engine.runner import Chunk, OutOfDeviceMemory, Ranked, StepOutput
 from workers.model.attention import Stage
 from workers.model.cache import BlockCache
 from workers.model.layout import Layout
@@ -31,18 +31,14 @@ class TorchRunner:
 
     @torch.inference_mode()
     def launch(self, chunks: list[Chunk]) -> None:
-        """Compute the chunks and draw the next token of each sampled one."""
-        wanted = [_wanted(chunk) for chunk in chunks]
-        logits = self._compute(chunks, wanted)
-        sampled = [chunk for chunk in chunks if chunk.is_sampled]
-        lasts = _lasts(chunks, wanted)
-        rows = logits if len(lasts) == len(logits) else logits[lasts]
-        draws = self._sampler.sample(rows, sampled) if sampled else None
-        self._output = StepOutput(
-            token_ids=draws.token_ids if draws else [],
-            logprobs=draws.logprobs if draws else {},
-            prompt_logprobs=_prompt_logprobs(chunks, wanted, logits),
-        )
+        """Compute the chunks and draw the next token of each sampled one.
+
+        Raises OutOfDeviceMemory where that is why it failed.
+        """
+        try:
+            self._output = self._step(chunks)
+        except torch.OutOfMemoryError as error:
+            raise OutOfDeviceMemory from error
 
     def collect(self) -> StepOutput:
         """What the launch yielded."""
@@ -60,6 +56,19 @@ class TorchRunner:
     def logits(self, chunks: list[Chunk]) -> Tensor:
         """Logits after each chunk, all of which are sampled, [num_chunks, vocab_size]."""
         return self._compute(chunks, [range(chunk.end - 1, chunk.end) for chunk in chunks])
+
+    def _step(self, chunks: list[Chunk]) -> StepOutput:
+        wanted = [_wanted(chunk) for chunk in chunks]
+        logits = self._compute(chunks, wanted)
+        sampled = [chunk for chunk in chunks if chunk.is_sampled]
+        lasts = _lasts(chunks, wanted)
+        rows = logits if len(lasts) == len(logits) else logits[lasts]
+        draws = self._sampler.sample(rows, sampled) if sampled else None
+        return StepOutput(
+            token_ids=draws.token_ids if draws else [],
+            logprobs=draws.logprobs if draws else {},
+            prompt_logprobs=_prompt_logprobs(chunks, wanted, logits),
+        )
 
     def _compute(self, chunks: list[Chunk], wanted: list[range]) -> Tensor:
         """Logits after the wanted positions of each chunk, one chunk after another; one row of no use where none is."""
