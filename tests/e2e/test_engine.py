@@ -103,13 +103,16 @@ def _has_ended(client: OpenAI, job_id: str) -> bool:
     return client.responses.retrieve(job_id).status not in ("queued", "in_progress")
 
 
+def _num_in_progress(client: OpenAI, job_ids: list[str]) -> int:
+    return sum(client.responses.retrieve(job_id).status == "in_progress" for job_id in job_ids)
+
+
 def test_an_interactive_job_overtakes_a_house_full_of_background_jobs(engines: Platform, alice: OpenAI) -> None:
     num_jobs = MAX_RUNNING + LOOKAHEAD + 2
-    undisturbed = texts_of(alice, background_jobs(alice, num_jobs, 300))
+    undisturbed = texts_of(alice, background_jobs(alice, num_jobs, 500))
     num_preempted = wait_until(lambda: engine_of(engines, MODEL))["num_preemptions"]
-    job_ids = background_jobs(alice, num_jobs, 300)
-    statuses = [alice.responses.retrieve(job_id).status for job_id in job_ids]
-    assert statuses.count("in_progress") == MAX_RUNNING + LOOKAHEAD
+    job_ids = background_jobs(alice, num_jobs, 500)
+    wait_until(lambda: _num_in_progress(alice, job_ids) == MAX_RUNNING + LOOKAHEAD)
 
     answer = alice.responses.create(model=MODEL, input="What is 12 + 30?", temperature=0)
     still_open = [not _has_ended(alice, job_id) for job_id in job_ids]
