@@ -170,7 +170,11 @@ class TokenEvent(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens read and written by a job; each distinct prompt is counted once."""
+    """Tokens read and written by a job; each of its prompts is counted once, whatever the number of choices.
+
+    cached_tokens: of the prompt tokens, those that the attempt that ended the job found in the prefix cache, so that
+                   none of its choices had to compute them
+    """
 
     prompt_tokens: int
     completion_tokens: int
