@@ -24,6 +24,7 @@ def load(settings: WorkerSettings) -> Loaded:
         max_batch_tokens=settings.max_batch_tokens,
         kv_budget_bytes=None if settings.kv_budget_mb is None else settings.kv_budget_mb * _MIB,
         num_threads=settings.num_threads,
+        kernel_folder=settings.kernel_folder if settings.native else None,
     )
     loaded = model.load(
         settings.model, device=settings.device, dtype=settings.dtype, limits=limits, served_name=settings.name

@@ -21,7 +21,9 @@ class WorkerSettings(PlatformSettings):
     max_batch_tokens: tokens computed in one step
     kv_budget_mb:     memory of the KV cache in MiB; none lets the engine choose
     prefix_cache:     whether a job may use what earlier jobs of the same owner left in the cache
-    num_threads:      threads that compute; none leaves it to torch
+    num_threads:      threads that compute; none takes one for each core
+    native:           whether kernels are compiled for this processor where a compiler is; else torch computes
+    kernel_folder:    where compiled kernels are kept
     drain_grace_s:    how long running jobs may finish after SIGTERM before they are given back
     """
 
@@ -37,6 +39,8 @@ class WorkerSettings(PlatformSettings):
     kv_budget_mb: int | None = Field(default=None, ge=1)
     prefix_cache: bool = True
     num_threads: int | None = Field(default=None, ge=1)
+    native: bool = True
+    kernel_folder: Path = Path("~/.cache/tokenpost")
     drain_grace_s: float = Field(default=20.0, ge=0)
 
     @property

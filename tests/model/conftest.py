@@ -16,7 +16,7 @@ from workers.model.load import LoadedModel, load
 from workers.model.native.build import Build
 from workers.model.native.library import Library
 
-LIMITS = LoadLimits(max_running=6, max_len=128, max_batch_tokens=64)
+LIMITS = LoadLimits(max_running=6, max_len=128, max_batch_tokens=64, num_threads=1)
 # The same with all left to torch, as on a machine without a compiler.
 TORCH_LIMITS = replace(LIMITS, kernel_folder=None)
 

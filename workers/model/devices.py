@@ -12,6 +12,8 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 DtypeName = Literal["auto", "float32", "bfloat16"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# As many as torch takes by itself: one for each core.
+NUM_THREADS = torch.get_num_threads()
 _GIB = 1 << 30
 _MAX_CPU_BUDGET_BYTES = 4 * _GIB
 # Where Linux tells a container what it may take; elsewhere there is no such file.

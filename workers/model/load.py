@@ -61,16 +61,19 @@ def load(
     started = time.monotonic()
     limits = limits or LoadLimits()
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers left it bare
-    if limits.num_threads is not None:
-        torch.set_num_threads(limits.num_threads)
+    num_threads = limits.num_threads or devices.NUM_THREADS
+    torch.set_num_threads(num_threads)
     where = devices.device_of(device)
     build = _build(where, limits)
     loaded = files.read(source_of(source), devices.dtype_of(dtype, where), where)
     tokenizer = card.fast(loaded.tokenizer)
     library = _library(build)
     prepared = prepare(loaded.model, limits, _sampler(loaded, where, library), library)
+    if prepared.is_native:
+        # Its threads and torch's would take the cores from each other, each spinning while the others compute.
+        torch.set_num_threads(1)
     name = served_name or source
-    description = _describe(name, loaded, prepared, time.monotonic() - started)
+    description = _describe(name, loaded, prepared, num_threads, time.monotonic() - started)
     log.info("model_loaded", model=name, description=description)
     return LoadedModel(
         runner=prepared.runner,
@@ -120,11 +123,11 @@ def _engine_limits(loaded: files.ModelFiles, prepared: Prepared, limits: LoadLim
     )
 
 
-def _describe(name: str, loaded: files.ModelFiles, prepared: Prepared, took_s: float) -> str:
+def _describe(name: str, loaded: files.ModelFiles, prepared: Prepared, num_threads: int, took_s: float) -> str:
     plan, model = prepared.plan, loaded.model
     return (
         f"{name}: {type(model).__name__}, {loaded.num_parameters / 1e6:.1f}M parameters, {_name_of(loaded)} on "
-        f"{model.device.type} ({torch.get_num_threads()} threads, {prepared.how}); cache of {plan.num_blocks} blocks x "
+        f"{model.device.type} ({num_threads} threads, {prepared.how}); cache of {plan.num_blocks} blocks x "
         f"{plan.block_size} tokens, {plan.size_bytes / _MIB:.0f} MiB; sequences of {plan.max_len} tokens at most; "
         f"loaded in {took_s:.1f} s"
     )

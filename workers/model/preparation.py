@@ -27,6 +27,7 @@ from workers.model.sampling.sampler import Sampler
 _TRIAL_ENDS = (5, 6, 12)
 # Where nobody set a budget, the cache holds every sequence that may run at this length, or one of the longest.
 _USUAL_LEN = 1024
+_MIB = 1 << 20
 
 log = structlog.get_logger()
 
@@ -42,11 +43,13 @@ class ModelRunner(Runner, Protocol):
 class Prepared:
     """A runner and what was made for it.
 
-    how: what computes, for people
+    is_native: whether the kernels compute rather than torch
+    how:       what computes, for people
     """
 
     runner: ModelRunner
     plan: CachePlan
+    is_native: bool
     how: str
 
 
@@ -86,7 +89,11 @@ def _native(
         return None
     plan = _plan(model, limits, native_bytes_per_token(layers, model.dtype))
     runner = native_runner(library, model, layers, plan, limits, sampler)
-    return None if runner is None else Prepared(runner=runner, plan=plan, how="native kernels")
+    if runner is None:
+        return None
+    weights, working = (size / _MIB for size in runner.memory())
+    how = f"native kernels: weights {weights:.0f} MiB, working memory {working:.0f} MiB"
+    return Prepared(runner=runner, plan=plan, is_native=True, how=how)
 
 
 def _on_torch(model: PreTrainedModel, layers: list[AttentionLayer], limits: LoadLimits, sampler: Sampler) -> Prepared:
@@ -94,7 +101,7 @@ def _on_torch(model: PreTrainedModel, layers: list[AttentionLayer], limits: Load
     norms.fuse_norms(model)
     num_packed = linears.pack_linears(model) if _may_pack(model) else 0
     runner = _torch_runner(model, layers, plan, sampler)
-    return Prepared(runner=runner, plan=plan, how=f"torch, {num_packed} packed layers")
+    return Prepared(runner=runner, plan=plan, is_native=False, how=f"torch, {num_packed} packed layers")
 
 
 def _plan(model: PreTrainedModel, limits: LoadLimits, token_bytes: int) -> CachePlan:

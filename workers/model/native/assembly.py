@@ -4,6 +4,7 @@ import torch
 from transformers import PreTrainedModel
 
 from workers.engine.memory import CachePlan
+from workers.model import devices
 from workers.model.limits import LoadLimits
 from workers.model.native.decoder import Decoder
 from workers.model.native.library import PANEL, Library, Limits
@@ -40,7 +41,7 @@ def native_runner(
         library,
         weights,
         Limits(
-            num_threads=torch.get_num_threads(),
+            num_threads=limits.num_threads or devices.NUM_THREADS,
             num_spins=_NUM_SPINS,
             max_batch_tokens=max(limits.max_batch_tokens, limits.max_running),
             num_blocks=plan.num_blocks,

@@ -36,6 +36,12 @@ class Decoder:
         if getattr(self, "_handle", None):
             self._library.free(self._handle)
 
+    def memory(self) -> tuple[int, int]:
+        """Bytes of the weights, embeddings and rotary tables included, and of the working memory."""
+        weights, working = ctypes.c_int64(), ctypes.c_int64()
+        self._library.memory(self._handle, weights, working)
+        return weights.value + sum(tensor.nbytes for tensor in self._lasting), working.value
+
     def step(self, batch: Batch) -> None:
         """Run all layers for the batch's tokens and store their keys and values."""
         assert batch.num_tokens <= self._max_batch_tokens

@@ -105,6 +105,8 @@ class Library:
         self.logits.restype = c_void_p
         self.logit_stride = library.tokenpost_logit_stride
         self.logit_stride.argtypes = [c_void_p]
+        self.memory = library.tokenpost_memory
+        self.memory.argtypes = [c_void_p, POINTER(c_int64), POINTER(c_int64)]
         self.clear = library.tokenpost_clear
         self.clear.argtypes = [c_void_p, c_int32, c_void_p]
         self.reset = library.tokenpost_reset

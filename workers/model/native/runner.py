@@ -23,6 +23,10 @@ class NativeRunner:
         self._max_rows = decoder.logits.shape[0]
         self._output: StepOutput
 
+    def memory(self) -> tuple[int, int]:
+        """Bytes of the weights and of the working memory."""
+        return self._decoder.memory()
+
     @torch.inference_mode()
     def launch(self, chunks: list[Chunk]) -> None:
         """Compute the chunks and draw the next token of each sampled one."""

@@ -48,6 +48,9 @@ void tokenpost_head(void* decoder, int32_t num_rows, const int32_t* places, int3
     of(decoder)->head(num_rows, places, best, is_finite);
 }
 
+// Bytes of the weights and of the working memory; the cache is what the caller asked for.
+void tokenpost_memory(void* decoder, int64_t* weights, int64_t* working) { of(decoder)->tell_memory(weights, working); }
+
 float* tokenpost_logits(void* decoder) { return of(decoder)->logits(); }
 
 int32_t tokenpost_logit_stride(void* decoder) { return of(decoder)->logit_stride(); }

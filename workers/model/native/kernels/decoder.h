@@ -19,6 +19,7 @@ class AnyDecoder {
     virtual void head(int num_rows, const int32_t* places, int32_t* best, uint8_t* is_finite) = 0;
     virtual void clear(int num_blocks, const int32_t* blocks) = 0;
     virtual void reset() = 0;
+    virtual void tell_memory(int64_t* weights, int64_t* working) const = 0;
     virtual float* logits() const = 0;
     virtual int logit_stride() const = 0;
 };
@@ -92,6 +93,14 @@ class Decoder : public AnyDecoder {
             std::fill_n(layer.keys.get(), layer.keys.count(), Weight{});
             std::fill_n(layer.values.get(), layer.values.count(), Weight{});
         }
+    }
+
+    void tell_memory(int64_t* weights, int64_t* working) const override {
+        *weights = head_.bytes();
+        for (const auto& layer : layers_)
+            *weights += layer.heads.bytes() + layer.output.bytes() + layer.gate_up.bytes() + layer.down.bytes();
+        *working = residual_.bytes() + branch_.bytes() + turned_.bytes() + logits_.bytes() + normed_.bytes() +
+                   seen_.bytes() + inside_.bytes() + picked_.bytes();
     }
 
     float* logits() const override { return logits_.get(); }

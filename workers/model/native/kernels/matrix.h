@@ -42,11 +42,8 @@ class Matrix {
         return matrix;
     }
 
-    static size_t bytes_for(int num_outputs, int num_inputs) {
-        return Buffer<Weight>::bytes_of(size_t(padded(num_outputs, PANEL)) * padded(num_inputs, PANEL));
-    }
-
     int num_outputs() const { return num_outputs_; }
+    size_t bytes() const { return panels_.bytes() + bias_.bytes(); }
     int num_panels() const { return padded(num_outputs_, PANEL) / PANEL; }
 
     // Panels first .. last - 1 against every row of X; finish(row, column, left, right) for each 32 outputs.

@@ -33,7 +33,7 @@ class Buffer {
     }
     ~Buffer() { std::free(data_); }
 
-    // What a buffer of `count` takes; panels may be read a little beyond their end.
+    // What a buffer of `count` takes.
     static size_t bytes_of(size_t count) {
         if (count == 0) return 0;
         const size_t bytes = count * sizeof(T);
@@ -43,6 +43,7 @@ class Buffer {
 
     T* get() const { return data_; }
     size_t count() const { return count_; }
+    size_t bytes() const { return bytes_of(count_); }
     explicit operator bool() const { return data_ != nullptr; }
 
    private:
