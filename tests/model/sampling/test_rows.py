@@ -12,7 +12,7 @@ from storage.contract import SamplingParams
 from tests.model.sampling.asked import CPU, Asked, Drawing, asked
 from tests.model.sampling.reference import edited
 from workers.model.native.library import Library
-from workers.model.sampling.filters import Filters
+from workers.model.sampling.filters import Filters, _edges, _edges_among_few
 
 VOCAB_SIZE = 1000
 NAN, INFINITY = float("nan"), float("inf")
@@ -30,7 +30,7 @@ params = st.builds(
     frequency_penalty=st.sampled_from([0.0, 0.0, 0.3, -1e300]),
     repetition_penalty=st.sampled_from([1.0, 1.0, 1.2, 1e-300, 1e300]),
     logit_bias=st.sampled_from([(), (), ((3, 100.0), (999, -100.0)), ((0, 1.5),)]),
-    stop_token_ids=st.sampled_from([(), (7, 999), (10**6,)]),
+    stop_token_ids=st.sampled_from([(), (7, 999), (10**6, -1)]),
     ignore_eos=st.booleans(),
     min_tokens=st.sampled_from([0, 2, 50]),
     logprobs=st.sampled_from([None, None, 0, 3, 20]),
@@ -211,3 +211,17 @@ def test_filters_keep_a_growing_part_of_one_order() -> None:
 
     assert all(bool((fewer <= more).all()) for fewer, more in pairwise(kept))
     assert [int(one.sum()) for one in kept] == sorted({int(one.sum()) for one in kept})
+
+
+@pytest.mark.parametrize("slope", [0.1, 1.0, 5.0])
+def test_a_search_among_few_tokens_finds_what_one_among_all_finds(slope: float) -> None:
+    chooser = torch.Generator().manual_seed(4)
+    far = torch.rand(6, 3000, generator=chooser).mul(slope * 10).bfloat16().float().view(torch.int32)
+    weights = (far.view(torch.float32).neg().exp().double() * 2**40).long()
+    for share in (0.001, 0.1, 0.5, 0.9):
+        limits = (weights.sum(-1, keepdim=True) * share).long()
+
+        few = _edges_among_few(far, weights, limits)
+
+        assert few is None or bool((few == _edges(far, weights, limits)).all())
+    assert _edges_among_few(far, weights, torch.ones_like(limits)) is not None

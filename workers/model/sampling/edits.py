@@ -149,7 +149,7 @@ class EditPlanner:
         if not params.min_tokens or num_known(request) - request.num_prompt >= params.min_tokens:
             return []
         eos = () if params.ignore_eos else self._eos_token_ids
-        return [token_id for token_id in (*eos, *params.stop_token_ids) if token_id < self._vocab_size]
+        return [token_id for token_id in (*eos, *params.stop_token_ids) if 0 <= token_id < self._vocab_size]
 
     def _index(self, entries: Sequence[tuple[int, int]] | Sequence[tuple[int, int, float]]) -> tuple[Tensor, Tensor]:
         both = upload([[entry[0], entry[1]] for entry in entries], torch.int64, self._device)

@@ -1,4 +1,4 @@
-"""Which tokens top_k, top_p and min_p leave in the race, without sorting and without asking the device anything.
+"""Which tokens top_k, top_p and min_p leave in the race, without sorting, and on a GPU without asking it anything.
 
 Every filter keeps the first tokens of one order: the likeliest first, of equals the lower id. Sums are of whole
 numbers, which give the same in any order: a row's filter cannot depend on the batch around it.
@@ -18,6 +18,8 @@ from workers.model.sampling.upload import upload
 # Weights are counted in these parts of the likeliest token's. The sum over 2**22 tokens fits 64 bits.
 _PARTS = 2.0**40
 _FARTHEST = (1 << 31) - 1
+# Tokens that a CPU looks at before it searches them all.
+_NUM_NEAREST = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,15 +80,33 @@ def _nearest(far: Tensor, weights: Tensor, limits: Tensor) -> Tensor:
     far:     [num_rows, vocab_size] int32, not negative: lower comes earlier, of equals the lower id
     weights: [num_rows, vocab_size] whole numbers, not negative
     limits:  [num_rows, 1] int64, at least 1
-
-    Bit by bit it finds the least distance within which the limit is reached.
     """
+    edges = _edges_among_few(far, weights, limits) if far.device.type == "cpu" else None
+    if edges is None:
+        edges = _edges(far, weights, limits)
+    is_within = far < edges
+    before = (weights * is_within).sum(-1, keepdim=True)
+    on_edge = weights * (far == edges)
+    return is_within | ((far == edges) & (before + on_edge.cumsum(-1) - on_edge < limits))
+
+
+def _edges(far: Tensor, weights: Tensor, limits: Tensor) -> Tensor:
+    """The least distance of each row within which its limit is reached, [num_rows, 1], found bit by bit."""
     edges = torch.full_like(limits, _FARTHEST, dtype=torch.int32)
     for bit in range(30, -1, -1):
         nearer = edges - (1 << bit)
         is_enough = (weights * (far <= nearer)).sum(-1, keepdim=True) >= limits
         edges = torch.where(is_enough, nearer, edges)
-    is_within = far < edges
-    before = (weights * is_within).sum(-1, keepdim=True)
-    on_edge = weights * (far == edges)
-    return is_within | ((far == edges) & (before + on_edge.cumsum(-1) - on_edge < limits))
+    return edges
+
+
+def _edges_among_few(far: Tensor, weights: Tensor, limits: Tensor) -> Tensor | None:
+    """The same where every row's limit is reached among its nearest tokens, which is seldom otherwise; else None.
+
+    Many times as fast, but it asks the device.
+    """
+    nearest, ids = far.topk(min(_NUM_NEAREST, far.shape[1]), -1, largest=False)
+    is_reached = weights.gather(1, ids).cumsum(-1) >= limits
+    if not bool(is_reached[:, -1].all()):
+        return None
+    return nearest.gather(1, is_reached.long().argmax(-1, keepdim=True))
