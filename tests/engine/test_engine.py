@@ -127,4 +127,6 @@ def test_what_can_never_run_is_refused(engine: Engine) -> None:
     for foreign in (-1, LIMITS.vocab_size):
         with pytest.raises(InvalidRequest):
             engine.add(request("s", emitted=(foreign,)))
+        with pytest.raises(InvalidRequest):
+            engine.add(request("s", logit_bias=((foreign, 1.0),)))
     assert engine.num_waiting == 1

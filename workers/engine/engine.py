@@ -250,7 +250,7 @@ class Engine:
                 f"The prompt has {len(request.prompt)} tokens and up to {request.sampling.max_tokens} are to follow; "
                 f"this worker runs sequences of at most {self.limits.max_len} tokens"
             )
-        token_ids = request.prompt + request.emitted
+        token_ids = (*request.prompt, *request.emitted, *(token_id for token_id, _ in request.sampling.logit_bias))
         if min(token_ids) < 0 or max(token_ids) >= self.limits.vocab_size:
             raise InvalidRequest(f"Token ids must be at least 0 and below {self.limits.vocab_size}")
 

@@ -19,7 +19,7 @@ from workers.model.sampling.upload import upload
 _PARTS = 2.0**40
 _FARTHEST = (1 << 31) - 1
 # Tokens that a CPU looks at before it searches them all.
-_NUM_NEAREST = 256
+_NUM_NEAREST = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
