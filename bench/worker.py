@@ -1,6 +1,7 @@
 """What a generation worker costs around its engine: latencies of one job, tokens a second of many, with a fake model.
 
-`python -m bench.worker [--step-ms 5] [--streams 32]`: a real Celery worker process, Redis and SQLite; no API.
+`python -m bench.worker [--step-ms 5] [--streams 32] [--logprobs 20]`: a real Celery worker process, Redis and SQLite,
+no API.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis.client
+from msgspec import structs
 from rich.console import Console
 from rich.table import Table
 
@@ -77,10 +79,14 @@ def latencies(ground: Ground, tickets: TicketPublisher, listener: Listener) -> d
     return times
 
 
-def rate_through_worker(ground: Ground, tickets: TicketPublisher, listener: Listener, num_streams: int) -> float:
+def rate_through_worker(
+    ground: Ground, tickets: TicketPublisher, listener: Listener, num_streams: int, num_logprobs: int | None
+) -> float:
     """Tokens a second, from the first token to the last END."""
     rows = listener.rows()
-    job_ids = [ground.put_job(spec(NUM_WORDS, salt=index)) for index in range(num_streams)]
+    asked = structs.replace(spec(NUM_WORDS).sampling, logprobs=num_logprobs)
+    specs = [structs.replace(spec(NUM_WORDS, salt=index), sampling=asked) for index in range(num_streams)]
+    job_ids = [ground.put_job(one) for one in specs]
     for job_id in job_ids:
         tickets.send(job_id, MODEL)
     begun = next(now for now, row in rows if row[3] == EntryKind.TOKENS)
@@ -106,12 +112,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--step-ms", type=float, default=5.0)
     parser.add_argument("--streams", type=int, default=32)
+    parser.add_argument("--logprobs", type=int, help="alternatives told for each token; none tells nothing")
     arguments = parser.parse_args()
     step_s, num_streams = arguments.step_ms / 1000, arguments.streams
     alone = rate_alone(step_s, num_streams)
     with worker(step_s) as (ground, tickets, listener):
         times = latencies(ground, tickets, listener)
-        rate = rate_through_worker(ground, tickets, listener, num_streams)
+        rate = rate_through_worker(ground, tickets, listener, num_streams, arguments.logprobs)
     table = Table(title=f"generation worker, {arguments.step_ms} ms a step")
     for heading in ("milliseconds", "p10", "p50", "p90"):
         table.add_column(heading, justify="right")
