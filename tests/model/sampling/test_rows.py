@@ -13,6 +13,7 @@ from tests.model.sampling.asked import CPU, Asked, Drawing, asked
 from tests.model.sampling.reference import edited
 from workers.model.native.library import Library
 from workers.model.sampling.filters import Filters, _edges, _edges_among_few
+from workers.model.sampling.sampler import Sampler
 
 VOCAB_SIZE = 1000
 NAN, INFINITY = float("nan"), float("inf")
@@ -225,3 +226,26 @@ def test_a_search_among_few_tokens_finds_what_one_among_all_finds(slope: float) 
 
         assert few is None or bool((few == _edges(far, weights, limits)).all())
     assert _edges_among_few(far, weights, torch.ones_like(limits)) is not None
+
+
+def test_a_draw_asks_the_device_nothing() -> None:
+    # Tensors of this device have no values: whoever looks at one fails.
+    nowhere = torch.device("meta")
+    kinds: list[dict[str, object]] = [
+        {"temperature": 0.0},
+        {"temperature": 0.7},
+        {"top_k": 40, "top_p": 0.9, "min_p": 0.1},
+        {"repetition_penalty": 1.2, "presence_penalty": 0.5, "logprobs": 3},
+        {"logit_bias": ((3, 1.0),), "min_tokens": 9, "top_p": 0.5, "logprobs": 0},
+    ]
+    requests = [
+        replace(asked(sequence_id=f"{place} {is_pending}", **kind), is_pending=is_pending)
+        for is_pending in (False, True)
+        for place, kind in enumerate(kinds)
+    ]
+    blind = Sampler(vocab_size=VOCAB_SIZE, eos_token_ids=[0], device=nowhere)
+    logits = torch.empty(len(requests), VOCAB_SIZE, device=nowhere)
+
+    drawn = blind.draw(logits, blind.prepare(requests), torch.empty(len(requests), dtype=torch.int64, device=nowhere))
+
+    assert drawn.token_ids.device == drawn.packed.device == nowhere

@@ -14,6 +14,8 @@ from workers.model.sampling.upload import upload
 
 # Numbers that a CPU handles at once: about what its nearest caches hold with the temporaries.
 _CPU_BLOCK = 1 << 16
+# And a GPU: some hundred rows of a large vocabulary, whose temporaries take less than a GiB.
+_GPU_BLOCK = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +69,8 @@ def likeliest(rows: Tensor) -> tuple[Tensor, Tensor]:
 def plan_races(
     requests: Sequence[DrawRequest], rows: Sequence[int], vocab_size: int, device: torch.device
 ) -> list[TorchRace]:
-    """Races of the rows: those without filters apart, and on a CPU few enough at once for its caches."""
-    size = max(1, _CPU_BLOCK // vocab_size) if device.type == "cpu" else max(1, len(rows))
+    """Races of the rows: those without filters apart, and few enough at once for caches or memory."""
+    size = max(1, (_CPU_BLOCK if device.type == "cpu" else _GPU_BLOCK) // vocab_size)
     races = []
     for with_filters in (False, True):
         places = [row for row in rows if is_filtered(requests[row].sampling) is with_filters]

@@ -16,8 +16,8 @@ def upload(
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on the device; work that was launched before it goes on meanwhile."""
-    if device.type == "cpu":
-        return tensor
+    if device.type != "cuda":
+        return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
