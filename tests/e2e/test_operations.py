@@ -50,7 +50,11 @@ def test_a_tail_follows_a_running_job_to_its_end(platform: Platform, client: Ope
 
 
 def test_a_running_job_is_cancelled_by_command(platform: Platform, client: OpenAI) -> None:
-    job = client.responses.create(model="demo", input=STORY, temperature=0, background=True)
+    # As long as the context: the command takes a second to start.
+    endless = {"ignore_eos": True}
+    job = client.responses.create(
+        model="demo", input=STORY, temperature=0, background=True, max_output_tokens=3900, extra_body=endless
+    )
     wait_until(lambda: client.responses.retrieve(job.id).status == "in_progress", 30.0, "the job's start")
 
     platform.command("jobs", "cancel", job.id)
