@@ -58,36 +58,42 @@ struct Queries {
     alignas(64) Activation weights[MAX][BLOCK];
 };
 
+// One row's state between blocks: the highest score so far, and what the weights sum up to, lane by lane.
+struct Tally {
+    float highest = NEVER;
+    Vec total = {};
+};
+
 // Turns one row of scores, of keys from position `first` on, into weights; returns by how much the row's earlier sums
-// shrink.
-template <class Activation>
+// shrink. IS_WHOLE: every key of the block is seen; the result is the same either way.
+template <bool IS_WHOLE, class Activation>
 float weigh(const float* scores, Activation* weights, int first, int position, const AttentionRule& rule,
-            float& highest, float& total) {
+            Tally& tally) {
     constexpr IntVec COUNT = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     Vec part[2];
     IntVec is_seen[2];
     for (int half = 0; half < 2; ++half) {
-        Vec score = load(scores + half * LANES) * splat(rule.scale);
-        if (rule.softcap > 0) score = splat(rule.softcap) * tanh_of(score / splat(rule.softcap));
+        part[half] = load(scores + half * LANES) * splat(rule.scale);
+        if (rule.softcap > 0) part[half] = splat(rule.softcap) * tanh_of(part[half] / splat(rule.softcap));
+        if (IS_WHOLE) continue;
         const IntVec key = COUNT + (first + half * LANES);
         is_seen[half] = key <= position;
         if (rule.window > 0) is_seen[half] &= key > position - rule.window;
-        part[half] = pick(is_seen[half], score, splat(NEVER));
+        part[half] = pick(is_seen[half], part[half], splat(NEVER));
     }
     const float best = max_of(larger(part[0], part[1]));
-    const float peak = best > highest ? best : highest;
     float shrink = 1.0f;
-    if (peak != highest) {
-        shrink = exp_of(splat(highest - peak))[0];
-        highest = peak;
+    if (best > tally.highest) {
+        shrink = exp_of(splat(tally.highest - best))[0];
+        tally.highest = best;
+        tally.total *= splat(shrink);
     }
-    Vec sum = {};
     for (int half = 0; half < 2; ++half) {
-        const Vec weight = pick(is_seen[half], exp_of(part[half] - splat(highest)), Vec{});
+        Vec weight = exp_of(part[half] - splat(tally.highest));
+        if (!IS_WHOLE) weight = pick(is_seen[half], weight, Vec{});
         store(weights + half * LANES, weight);
-        sum += weight;
+        tally.total += weight;
     }
-    total = total * shrink + sum_of(sum);
     return shrink;
 }
 
@@ -95,11 +101,8 @@ template <class Number, class Activation>
 void attend(Queries<Activation>& queries, const LayerCache<Number, Activation>& cache, int head, const int32_t* table,
             const AttentionRule& rule) {
     const int num = queries.num, size = cache.head_size;
-    float highest[Queries<Activation>::MAX], total[Queries<Activation>::MAX];
-    for (int r = 0; r < num; ++r) {
-        highest[r] = NEVER, total[r] = 0;
-        std::fill_n(queries.outputs[r], size, 0.0f);
-    }
+    Tally tallies[Queries<Activation>::MAX];
+    for (int r = 0; r < num; ++r) std::fill_n(queries.outputs[r], size, 0.0f);
     const auto [low, high] = std::minmax_element(queries.positions, queries.positions + num);
     const int start = rule.window > 0 ? std::max(0, *low - rule.window + 1) / BLOCK : 0, last = *high / BLOCK;
     for (int index = start; index <= last; ++index) {
@@ -111,8 +114,12 @@ void attend(Queries<Activation>& queries, const LayerCache<Number, Activation>& 
         };
         panel_times(num, size, queries.rows[0], MAX_HEAD, cache.keys + place, cache.values + place, keep);
         for (int r = 0; r < num; ++r) {
-            const float shrink = weigh(queries.scores[r], queries.weights[r], index * BLOCK, queries.positions[r], rule,
-                                       highest[r], total[r]);
+            const int first = index * BLOCK, position = queries.positions[r];
+            const bool is_whole =
+                first + BLOCK - 1 <= position && (rule.window == 0 || first > position - rule.window);
+            const float shrink =
+                is_whole ? weigh<true>(queries.scores[r], queries.weights[r], first, position, rule, tallies[r])
+                         : weigh<false>(queries.scores[r], queries.weights[r], first, position, rule, tallies[r]);
             if (shrink != 1.0f)
                 for (int d = 0; d < size; d += LANES)
                     store(queries.outputs[r] + d, load(queries.outputs[r] + d) * splat(shrink));
@@ -128,9 +135,11 @@ void attend(Queries<Activation>& queries, const LayerCache<Number, Activation>& 
                         add);
         }
     }
-    for (int r = 0; r < num; ++r)
+    for (int r = 0; r < num; ++r) {
+        const float total = sum_of(tallies[r].total);
         for (int d = 0; d < size; d += LANES)
-            store(queries.outputs[r] + d, load(queries.outputs[r] + d) / splat(total[r]));
+            store(queries.outputs[r] + d, load(queries.outputs[r] + d) / splat(total));
+    }
 }
 
 }  // namespace tokenpost
