@@ -32,7 +32,7 @@ class WorkerSettings(PlatformSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     worker_id: str = Field(default_factory=lambda: ids.new_id("wrk_"), min_length=1)
-    max_running: int = Field(default=32, ge=1, le=4096)
+    max_running: int = Field(default=64, ge=1, le=4096)
     lookahead: int = Field(default=4, ge=1, le=1024)
     max_len: int = Field(default=4096, ge=2)
     max_batch_tokens: int = Field(default=512, ge=1)

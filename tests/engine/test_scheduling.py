@@ -51,6 +51,19 @@ def test_prompts_get_a_share_of_a_step_while_others_decode_and_all_of_it_otherwi
     assert runner.sizes == [20, 5, 4, 4, 4, 2, 1]
 
 
+def test_a_crowd_of_prompts_is_not_held_back_for_one_stream() -> None:
+    engine, runner = engine_of(replace(LIMITS, max_batch_tokens=20, max_catch_up_tokens=3))
+    engine.add(request("stream", prompt=(2,) * 4, max_tokens=20, ignore_eos=True))
+    engine.step()
+    for first in (3, 4, 5):
+        engine.add(request(f"crowd{first}", prompt=(first,) * 18, max_tokens=1))
+
+    engine.step()
+
+    # Two more than one wait beside one that streams: two thirds of the step are theirs.
+    assert runner.sizes == [4, 1 + 20 * 2 // 3]
+
+
 def test_a_lower_priority_number_leaves_the_waiting_line_first() -> None:
     engine, runner = engine_of()
     for name, priority in (("late", 5), ("normal", 0), ("first", -1), ("second", 0)):

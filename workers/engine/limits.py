@@ -16,7 +16,8 @@ class EngineLimits:
     block_size:          positions in a block, a power of two
     max_batch_tokens:    tokens computed in one step, over all sequences; at least max_running
     max_catch_up_tokens: of these, tokens of prompts (or of sequences that are computed again) in a step in which
-                         others draw their next token; it bounds how long a prompt may keep a stream waiting
+                         others draw their next token; it bounds how long a prompt may keep a stream waiting. More where
+                         several prompts wait
     vocab_size:          prompt ids must be below it
     eos_token_ids:       ids that end a sequence
     """

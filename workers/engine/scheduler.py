@@ -110,14 +110,25 @@ class Scheduler:
         if not self._make_way(is_ahead) or not self._grow(is_ahead):
             return batch
         decoding, behind = self._split()
-        budget = self._halved(self._limits.max_batch_tokens) - len(decoding)
-        if decoding:
-            budget = min(budget, self._halved(self._limits.max_catch_up_tokens))
-        late = self._catch_ups(behind, budget)
+        late = self._catch_ups(behind, self._catch_up_budget(len(decoding), len(behind)))
         self._add_decodes(batch, decoding)
         for chunk, sequence in sorted(late, key=_has_several_tokens):
             batch.add(chunk, sequence)
         return batch
+
+    def _catch_up_budget(self, num_decoding: int, num_behind: int) -> int:
+        """Tokens of a step for those that catch up.
+
+        One prompt gets the limit, so that it does not stall the streams. Where many wait for their first token, each
+        more adds its share of the step: holding a crowd back for the few that stream would cost more than it saves.
+        """
+        whole = self._halved(self._limits.max_batch_tokens)
+        if not num_decoding:
+            return whole
+        num_entering = min(len(self._waiting), self._limits.max_running - len(self._running))
+        crowd = max(0, num_behind + num_entering - 1)
+        fair = whole * crowd // (crowd + num_decoding)
+        return min(whole - num_decoding, max(fair, self._halved(self._limits.max_catch_up_tokens)))
 
     def _halved(self, limit: int) -> int:
         return max(1, limit // 2) if self.cautious else limit

@@ -22,6 +22,9 @@ from workers.text.stream import TextFactory
 from workers.text.token_bytes import TokenBytes
 
 _MIB = 1 << 20
+# Tokens of a prompt that a step reads beside 16 streams: on a CPU so many that a step takes two to three times as long
+# (`python -m bench.engine`). A GPU computes many more in the time of one decode step; not measured.
+_CATCH_UP_TOKENS = {"cpu": 48, "cuda": 512}
 
 log = structlog.get_logger()
 
@@ -120,6 +123,7 @@ def _engine_limits(loaded: files.ModelFiles, prepared: Prepared, limits: LoadLim
         max_batch_tokens=max(limits.max_batch_tokens, limits.max_running),
         vocab_size=_vocab_size(loaded),
         eos_token_ids=files.eos_token_ids(loaded),
+        max_catch_up_tokens=_CATCH_UP_TOKENS[loaded.model.device.type],
     )
 
 

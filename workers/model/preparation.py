@@ -26,7 +26,7 @@ from workers.model.sampling.sampler import Sampler
 # The trial runs this many tokens in three ways: a prompt, one token that decodes, and the rest behind them.
 _TRIAL_ENDS = (5, 6, 12)
 # Where nobody set a budget, the cache holds every sequence that may run at this length, or one of the longest.
-_USUAL_LEN = 1024
+_USUAL_LEN = 512
 _MIB = 1 << 20
 
 log = structlog.get_logger()
