@@ -1,16 +1,19 @@
 """Greedy tokens equal those of transformers' own `generate`, or the model is refused when it is loaded."""
 
+from array import array
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from storage.contract import SamplingParams
 from storage.errors import ModelUnsupported
 from tests.engine.checked import ids_of, run
-from tests.model.conftest import LIMITS, greedy
+from tests.model.conftest import LIMITS, greedy, prompt
 from tests.model.tiny import make_tiny
 from workers.engine.engine import Engine
+from workers.engine.runner import Chunk
 from workers.engine.sequence import SequenceRequest
 from workers.model.load import LoadedModel, load
 
@@ -30,12 +33,46 @@ EQUAL: dict[str, dict[str, object]] = {
     "gpt_neox": {},
     "opt": {},
     "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64},
+    "gemma": {},
+    "olmo3": {"sliding_window": 8},
+    "smollm3": {},
+    "starcoder2": {"sliding_window": 8},
+    "stablelm": {},
+    "glm": {},
+    "glm4": {},
+    "exaone4": {"sliding_window": 8, "sliding_window_pattern": 2},
+    "mixtral": {"num_local_experts": 4},
+    "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
+    "ministral": {"sliding_window": 8},
+    "ministral3": {},
+    "hunyuan_v1_dense": {},
+    "hunyuan_v1_moe": {"num_experts": 4, "moe_topk": 2},
+    "ernie4_5": {},
+    "seed_oss": {},
+    "arcee": {},
+    "apertus": {},
+    "phi": {},
+    "nemotron": {},
+    "granitemoe": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "cohere": {},
+    "helium": {},
+    "gpt_bigcode": {"n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 128},
+    "olmo": {},
+    "glm4_moe": {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+    | {"n_group": 1, "topk_group": 1},
+    "qwen2_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+    | {"shared_expert_intermediate_size": 64},
 }
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "qwen3_next": ({}, "linear_attention"),
     "llama4_text": ({}, "chunked_attention"),
     "mamba": ({}, "linear_attention"),
     "rwkv": ({}, "Recurrent"),
+    "lfm2": ({"layer_types": ["conv", "full_attention", "conv"]}, "Layers of type conv"),
+    "bloom": ({}, "position_ids"),
+    "mpt": ({}, "position_ids"),
+    "gptj": ({"n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 128, "rotary_dim": 8}, "0 of 3 layers"),
+    "diffllama": ({}, "share one attention"),
     "falcon": ({"alibi": True}, "ALiBi"),
     "falcon ": ({"new_decoder_architecture": False}, "0 of 3 layers"),
     "gpt_oss": ({"num_local_experts": 4, "num_experts_per_tok": 2}, "s_aux"),
@@ -74,6 +111,34 @@ def test_greedy_tokens_equal_those_of_generate(model_type: str, tmp_path: Path) 
     expected = [generated(folder, one, list(loaded.limits.eos_token_ids)) for one in requests]
     assert [ids_of(outputs[one.sequence_id]) for one in requests] == expected
     assert len({token_id for ids in expected for token_id in ids}) > 10
+
+
+# What bends attention must bend it here as well: measures at which nothing of it is left give other logits.
+BENT: list[tuple[str, dict[str, object]]] = [
+    *((name, {"sliding_window": 100}) for name, changes in EQUAL.items() if "sliding_window" in changes),
+    ("gemma2", {"attn_logit_softcapping": None}),
+    ("gemma2", {"final_logit_softcapping": None}),
+]
+
+
+@pytest.mark.parametrize(("name", "straight"), BENT, ids=str)
+def test_sliding_windows_and_softcaps_matter(name: str, straight: dict[str, object], tmp_path: Path) -> None:
+    bent, plain = (
+        load(str(make_tiny(tmp_path / str(index), name, **EQUAL[name] | changes)), device="cpu", limits=LIMITS)
+        for index, changes in enumerate(({}, straight))
+    )
+    ids = prompt(1, 40)
+    chunk = Chunk(
+        sequence_id="",
+        blocks=array("i", [0, 1]),
+        tokens=ids,
+        start=0,
+        end=40,
+        num_prompt=40,
+        sampling=SamplingParams(max_tokens=1),
+    )
+
+    assert (bent.runner.logits([chunk]) - plain.runner.logits([chunk])).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("name", REFUSED)

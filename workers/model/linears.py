@@ -26,6 +26,11 @@ class PackedLinear(nn.Module):
         reorder = torch.ops.mkldnn._reorder_linear_weight
         self._packed_weight = reorder(linear.weight.detach().contiguous(), _EXPECTED_TOKENS)
 
+    @property
+    def weight(self) -> Tensor:
+        """For models that look at its type or device."""
+        return self._packed_weight if self._plain_weight is None else self._plain_weight
+
     def forward(self, hidden: Tensor) -> Tensor:
         """As `nn.Linear`: [..., num_inputs] to [..., num_outputs]."""
         flat = hidden.reshape(-1, hidden.shape[-1])

@@ -74,7 +74,11 @@ def prepare(model: PreTrainedModel, limits: LoadLimits, sampler: Sampler, librar
         else:
             return native
     prepared = _on_torch(model, layers, limits, sampler)
-    checks.check_agreement(expected, _trial_logits(prepared.runner, trial.tolist()), model.dtype)
+    try:
+        found = _trial_logits(prepared.runner, trial.tolist())
+    except Exception as error:
+        raise ModelUnsupported(f"The model does not run over a cache of blocks: {error}") from error
+    checks.check_agreement(expected, found, model.dtype)
     return prepared
 
 
