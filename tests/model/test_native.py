@@ -180,6 +180,23 @@ def test_prompt_logprobs_are_those_of_transformers(library: Library, tiny_folder
     assert output.logprobs[1].token_id == output.token_ids[1] == int(expected[39].argmax())
 
 
+def test_without_a_compiler_or_a_folder_to_write_there_is_no_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    assert Build(tmp_path / "file" / "folder").wait() is None
+    assert Build(None).wait() is None
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Build(tmp_path).wait() is None
+
+
+def test_a_compilation_that_nobody_waits_for_leaves_nothing(tmp_path: Path) -> None:
+    Build(tmp_path).close()
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_library_is_compiled_once(tmp_path: Path) -> None:
     first = Build(tmp_path).wait()
     assert first is not None

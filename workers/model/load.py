@@ -1,7 +1,9 @@
 """From a model's name to something that the engine can run. Call it in the thread that will step."""
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 import torch
@@ -67,10 +69,11 @@ def load(
     num_threads = limits.num_threads or devices.NUM_THREADS
     torch.set_num_threads(num_threads)
     where = devices.device_of(device)
-    build = _build(where, limits)
-    loaded = files.read(source_of(source), devices.dtype_of(dtype, where), where)
-    tokenizer = card.fast(loaded.tokenizer)
-    library = _library(build)
+    # The kernels compile while transformers reads the model.
+    with closing(Build(_kernel_folder(where, limits))) as build:
+        loaded = files.read(source_of(source), devices.dtype_of(dtype, where), where)
+        tokenizer = card.fast(loaded.tokenizer)
+        library = _library(build)
     prepared = prepare(loaded.model, limits, _sampler(loaded, where, library), library)
     if prepared.is_native:
         # Its threads and torch's would take the cores from each other, each spinning while the others compute.
@@ -90,16 +93,19 @@ def load(
     )
 
 
-def _build(where: torch.device, limits: LoadLimits) -> Build | None:
-    """The kernels compile while transformers reads the model."""
+def _kernel_folder(where: torch.device, limits: LoadLimits) -> Path | None:
     if where.type != "cpu" or limits.kernel_folder is None:
         return None
-    return Build(limits.kernel_folder.expanduser())
+    return limits.kernel_folder.expanduser()
 
 
-def _library(build: Build | None) -> Library | None:
-    path = None if build is None else build.wait()
-    return None if path is None else Library(path)
+def _library(build: Build) -> Library | None:
+    path = build.wait()
+    try:
+        return None if path is None else Library(path)
+    except OSError as error:
+        log.warning("native_unavailable", reason=str(error))
+        return None
 
 
 def _sampler(loaded: files.ModelFiles, where: torch.device, library: Library | None) -> Sampler:

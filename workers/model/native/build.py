@@ -21,25 +21,46 @@ log = structlog.get_logger()
 
 
 class Build:
-    """A compilation under way, or what it led to."""
+    """A compilation under way, or what it led to. To be closed."""
 
-    def __init__(self, folder: Path) -> None:
-        """Start compiling unless the library of these sources for this processor lies in the folder already."""
-        self._compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
-        self._library = folder / f"decoder-{_digest(self._compiler)}.so"
+    def __init__(self, folder: Path | None) -> None:
+        """Start compiling unless the library of these sources for this processor lies in the folder already.
+
+        folder: None is for nobody who wants a library
+        """
+        self._folder = folder
+        self._obstacle = ""
         self._process: subprocess.Popen[str] | None = None
-        self._fresh: Path | None = None
-        if self._compiler is not None and not self._library.is_file():
-            self._start(self._compiler, folder)
+        self._fresh: Path
+        if folder is not None:
+            self._prepare(folder)
 
     def wait(self) -> Path | None:
-        """The library, None where there is no compiler, or where it failed; why is logged."""
-        if self._compiler is None:
-            log.info("native_unavailable", reason=f"none of {', '.join(_COMPILERS)} is installed")
-            return None
-        if self._process is not None and self._fresh is not None and not self._finish(self._process, self._fresh):
-            return None
-        return self._library
+        """The library; None where nobody wants it, where there is no compiler, or where it failed, which is logged."""
+        if self._process is not None:
+            self._finish(self._process)
+        if self._obstacle:
+            log.warning("native_unavailable", reason=self._obstacle)
+        return None if self._folder is None or self._obstacle else self._library
+
+    def close(self) -> None:
+        """Give up a compilation that nobody waited for."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            shutil.rmtree(self._fresh.parent, ignore_errors=True)
+
+    def _prepare(self, folder: Path) -> None:
+        compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
+        if compiler is None:
+            self._obstacle = f"none of {', '.join(_COMPILERS)} is installed"
+            return
+        self._library = folder / f"decoder-{_digest(compiler)}.so"
+        if not self._library.is_file():
+            try:
+                self._start(compiler, folder)
+            except OSError as error:
+                self._obstacle = str(error)
 
     def _start(self, compiler: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -49,7 +70,7 @@ class Build:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
-    def _finish(self, process: subprocess.Popen[str], fresh: Path) -> bool:
+    def _finish(self, process: subprocess.Popen[str]) -> None:
         try:
             output, _ = process.communicate(timeout=_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -57,28 +78,26 @@ class Build:
             output, _ = process.communicate()
         if process.returncode == 0:
             # Whoever comes at the same time has compiled the same.
-            fresh.replace(self._library)
+            self._fresh.replace(self._library)
         else:
-            log.warning("native_unavailable", reason="the compiler failed", output=output[-2000:])
-        shutil.rmtree(fresh.parent, ignore_errors=True)
-        return process.returncode == 0
+            self._obstacle = f"the compiler failed: {output[-2000:]}"
+        shutil.rmtree(self._fresh.parent, ignore_errors=True)
+        self._process = None
 
 
 def _march() -> str:
     return "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"
 
 
-def _digest(compiler: str | None) -> str:
+def _digest(compiler: str) -> str:
     """Of everything that the library depends on: sources, flags, compiler, processor."""
     sources = [path.read_bytes() for path in sorted(_KERNELS.iterdir()) if path.suffix in (".h", ".cpp")]
-    facts = [*_FLAGS, compiler or "", _stamp(compiler), platform.machine(), _processor()]
+    facts = [*_FLAGS, compiler, _stamp(compiler), platform.machine(), _processor()]
     return hashlib.sha256(b"\0".join([*sources, *(fact.encode() for fact in facts)])).hexdigest()[:20]
 
 
-def _stamp(compiler: str | None) -> str:
+def _stamp(compiler: str) -> str:
     """Another version of the compiler has another size or time."""
-    if compiler is None:
-        return ""
     status = Path(compiler).resolve().stat()
     return f"{status.st_size}:{status.st_mtime_ns}"
 
