@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,13 +14,15 @@ from hypothesis import strategies as st
 from storage.contract import SamplingParams
 from tests.engine import invariants
 from tests.engine.checked import ids_of, run, text_of
-from tests.model.conftest import prompt
+from tests.model.conftest import LIMITS, prompt
 from tests.model.tiny import END_OF_TURN
 from workers.engine.engine import Engine
 from workers.engine.limits import EngineLimits
 from workers.engine.runner import StepOutput
 from workers.engine.sequence import SequenceOutput, SequenceRequest
-from workers.model.load import LoadedModel
+from workers.model.limits import LoadLimits
+from workers.model.load import LoadedModel, load
+from workers.model.native.library import Library
 
 SAMPLING = st.builds(
     SamplingParams,
@@ -33,6 +36,7 @@ SAMPLING = st.builds(
     repetition_penalty=st.sampled_from([1.0, 1.3]),
     logit_bias=st.sampled_from([(), ((7, 4.0), (END_OF_TURN, -100.0))]),
     seed=st.integers(0, 2),
+    stop=st.sampled_from([(), ("e", "a "), ("qu",)]),
     stop_token_ids=st.sampled_from([(), tuple(range(100, 120))]),
     ignore_eos=st.booleans(),
     min_tokens=st.sampled_from([0, 4]),
@@ -127,6 +131,18 @@ def mixed(loaded: LoadedModel, requests: list[SequenceRequest], course: Course) 
     return outputs
 
 
+@pytest.fixture(scope="module")
+def second(tiny_folder: Path, limits: LoadLimits) -> LoadedModel:
+    """The same model once more, as another worker has it."""
+    return load(str(tiny_folder), device="cpu", limits=limits)
+
+
+@pytest.fixture(scope="module")
+def rounded(tiny_folder: Path, library: Library) -> LoadedModel:
+    """The model in bfloat16 on the native kernels, whose rows do not depend on their neighbours in any type."""
+    return load(str(tiny_folder), device="cpu", dtype="bfloat16", limits=LIMITS)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _silence() -> Iterator[None]:
     """A traceback for each failed step takes longer than the steps."""
@@ -136,23 +152,29 @@ def _silence() -> Iterator[None]:
     structlog.configure(**before)
 
 
-@settings(
-    max_examples=20,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(drawn=st.lists(REQUESTS, min_size=2, max_size=8), course=COURSES)
-def test_every_request_of_a_mix_gets_what_it_gets_alone(
-    tiny: LoadedModel, drawn: list[SequenceRequest], course: Course
-) -> None:
-    requests = [msgspec.structs.replace(one, sequence_id=str(index)) for index, one in enumerate(drawn)]
+def choices(drawn: list[SequenceRequest], num_choices: int) -> list[SequenceRequest]:
+    """Each request so many times over, with seeds of their own, as the choices of one job are."""
+    return [
+        msgspec.structs.replace(
+            one,
+            sequence_id=f"{index}/{choice}",
+            sampling=msgspec.structs.replace(one.sampling, seed=one.sampling.seed + choice),
+        )
+        for index, one in enumerate(drawn)
+        for choice in range(num_choices)
+    ]
+
+
+def check_mix(loaded: LoadedModel, other: LoadedModel, requests: list[SequenceRequest], course: Course) -> None:
+    """Assert that each request gets on the other model what it gets alone on the first one."""
     alone = {}
     for one in requests:
-        engine = Engine(tiny.runner, tiny.text, tiny.limits)
+        engine = Engine(loaded.runner, loaded.text, loaded.limits)
         alone[one.sequence_id] = run(engine, one)[one.sequence_id]
     emitted = {name: tuple(ids_of(got)[: min(course.cut, len(got) - 1)]) for name, got in alone.items()}
 
-    outputs = mixed(tiny, [msgspec.structs.replace(one, emitted=emitted[one.sequence_id]) for one in requests], course)
+    resumed = [msgspec.structs.replace(one, emitted=emitted[one.sequence_id]) for one in requests]
+    outputs = mixed(other, resumed, course)
 
     for name, got in outputs.items():
         rest = alone[name][len(emitted[name]) :]
@@ -162,3 +184,31 @@ def test_every_request_of_a_mix_gets_what_it_gets_alone(
         assert [len(output.logprobs) for output in got] == [len(output.logprobs) for output in rest]
         if not emitted[name]:
             assert [one.token_id for one in got[0].prompt_logprobs] == [one.token_id for one in rest[0].prompt_logprobs]
+
+
+MIX = {
+    "drawn": st.lists(REQUESTS, min_size=2, max_size=6),
+    "num_choices": st.sampled_from([1, 1, 3]),
+    "course": COURSES,
+}
+OFTEN = settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@OFTEN
+@given(**MIX)
+def test_every_request_of_a_mix_gets_what_it_gets_alone(
+    tiny: LoadedModel, second: LoadedModel, drawn: list[SequenceRequest], num_choices: int, course: Course
+) -> None:
+    check_mix(tiny, second, choices(drawn, num_choices), course)
+
+
+@OFTEN
+@given(**MIX)
+def test_so_it_does_in_bfloat16_on_the_native_kernels(
+    rounded: LoadedModel, drawn: list[SequenceRequest], num_choices: int, course: Course
+) -> None:
+    check_mix(rounded, rounded, choices(drawn, num_choices), course)
