@@ -125,7 +125,9 @@ def main() -> None:
     logging.disable(logging.WARNING)
     console, folder, engine_rates = Console(width=120), make_model(arguments.model), {}
     for dtype in arguments.dtype or ["float32", "bfloat16"]:
-        loaded = load(str(folder), device="cpu", dtype=dtype, limits=LoadLimits(max_running=max(arguments.streams)))
+        loaded = load(
+            str(folder), device="cpu", dtype=dtype, limits=LoadLimits(max_running=max(64, *arguments.streams))
+        )
         console.print(loaded.description)
         hf = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="sdpa")
         sizes = [(num_streams, is_ragged) for is_ragged in (False, True) for num_streams in arguments.streams]
