@@ -1,0 +1,148 @@
+"""What every kernel is asked, on a GPU or in Triton's interpreter: `python -m tests.triton.cases KIND` runs one."""
+
+import random
+import sys
+
+import torch
+
+from tests.triton.mixes import Shape, assert_close, draw_mix, draw_query, draw_shape
+from tests.triton.reference import seen_by_token, visible_from
+from workers.model.triton.decode import decode
+from workers.model.triton.prefill import attend
+from workers.model.triton.store import store
+
+NUM_MIXES = 16
+_PLAIN = Shape(num_kv_heads=2, group=4, head_dim=64, block_size=16, window=None, softcap=None, dtype=torch.float32)
+
+
+def check_store(seed: int, device: str) -> None:
+    """Every token lies in its slot, and nothing else has changed."""
+    dice = random.Random(seed)
+    torch.manual_seed(seed)
+    shape = draw_shape(dice)
+    num_tokens = dice.choice([0, 1, 5, 17])
+    keys, values = torch.randn(2, 4, shape.block_size, shape.num_kv_heads, shape.head_dim).to(device, shape.dtype)
+    key = torch.randn(num_tokens, shape.num_kv_heads + 1, shape.head_dim).to(device, shape.dtype)[:, 1:]
+    value = torch.randn(shape.num_kv_heads, num_tokens, shape.head_dim).to(device, shape.dtype).transpose(0, 1)
+    slots = [dice.choice([slot, slot, slot, -1]) for slot in dice.sample(range(4 * shape.block_size), num_tokens)]
+    expected_keys, expected_values = keys.clone(), values.clone()
+    for token, slot in enumerate(slots):
+        if slot >= 0:
+            expected_keys[slot // shape.block_size, slot % shape.block_size] = key[token]
+            expected_values[slot // shape.block_size, slot % shape.block_size] = value[token]
+
+    store(key, value, keys, values, torch.tensor(slots, dtype=torch.int64, device=device))
+
+    assert torch.equal(keys, expected_keys)
+    assert torch.equal(values, expected_values)
+
+
+def check_decode(seed: int, device: str) -> None:
+    """Each sequence's token sees what the reference sees, padding sees zero, however many splits there are."""
+    dice = random.Random(seed)
+    torch.manual_seed(seed)
+    shape = draw_shape(dice)
+    lengths = [dice.choice([0, 1, 16, dice.randint(1, 40), dice.randint(1, 300)]) for _ in range(dice.randint(1, 4))]
+    mix = draw_mix(dice, shape, lengths, device)
+    query = draw_query(shape, len(lengths), device)
+
+    seen = decode(
+        query,
+        mix.keys,
+        mix.values,
+        mix.tables,
+        torch.tensor(lengths, dtype=torch.int32, device=device),
+        scale=shape.scale,
+        window=shape.window,
+        softcap=shape.softcap,
+        num_splits=dice.choice([1, 2, 3, 8]),
+    )
+
+    for row, length in enumerate(lengths):
+        visible = visible_from(length - 1, shape.window) if length else range(0)
+        expected = seen_by_token(query[row], mix.keys, mix.values, mix.tables[row], visible, shape.scale, shape.softcap)
+        assert_close(seen[row], expected)
+
+
+def check_attend(seed: int, device: str) -> None:
+    """Every token of every chunk sees what the reference sees, behind prefixes of none to many positions."""
+    dice = random.Random(seed)
+    torch.manual_seed(seed)
+    shape = draw_shape(dice)
+    chunks = [dice.choice([1, 2, dice.randint(1, 20), dice.randint(1, 60)]) for _ in range(dice.randint(1, 3))]
+    lengths = [num_tokens + dice.choice([0, 0, 16, dice.randint(1, 200)]) for num_tokens in chunks]
+    begins = [sum(chunks[:index]) for index in range(len(chunks) + 1)]
+    mix = draw_mix(dice, shape, lengths, device)
+    num_padding = dice.choice([0, 3])
+    query = draw_query(shape, begins[-1] + num_padding, device)
+
+    seen = attend(
+        query,
+        mix.keys,
+        mix.values,
+        mix.tables,
+        torch.tensor(begins, dtype=torch.int32, device=device),
+        torch.tensor(lengths, dtype=torch.int32, device=device),
+        scale=shape.scale,
+        window=shape.window,
+        softcap=shape.softcap,
+        max_query_len=max(chunks) + dice.choice([0, 30]),
+    )
+
+    expected = torch.zeros(seen.shape, device=device)
+    for row, (num_tokens, length) in enumerate(zip(chunks, lengths, strict=True)):
+        for index in range(num_tokens):
+            place = begins[row] + index
+            visible = visible_from(length - num_tokens + index, shape.window)
+            expected[place] = seen_by_token(
+                query[place], mix.keys, mix.values, mix.tables[row], visible, shape.scale, shape.softcap
+            )
+    assert_close(seen, expected)
+
+
+def check_neighbours(seed: int, device: str) -> None:
+    """A sequence's output has the same bits alone and in a batch, also beside one whose cache is NaN."""
+    dice = random.Random(seed)
+    torch.manual_seed(seed)
+    lengths = [dice.randint(1, 150) for _ in range(3)]
+    mix = draw_mix(dice, _PLAIN, [*lengths[:2], 0], device)
+    query = draw_query(_PLAIN, 3, device)
+    # The third sequence's blocks were left NaN.
+    tables = torch.cat([mix.tables[:2], torch.zeros_like(mix.tables[:1])])
+    every = torch.tensor([*lengths[:2], min(lengths[2], _PLAIN.block_size)], dtype=torch.int32, device=device)
+
+    def of(rows: slice) -> torch.Tensor:
+        return decode(
+            query[rows],
+            mix.keys,
+            mix.values,
+            tables[rows],
+            every[rows],
+            scale=_PLAIN.scale,
+            window=None,
+            softcap=None,
+            num_splits=4,
+        )
+
+    together = of(slice(0, 3))
+
+    assert torch.equal(together[:1], of(slice(0, 1)))
+    assert torch.equal(together[1:2], of(slice(1, 2)))
+    assert together[2].isnan().all()
+
+
+CHECKS = {"store": check_store, "decode": check_decode, "attend": check_attend, "neighbours": check_neighbours}
+
+
+def main(kind: str, device: str = "cpu", num_mixes: int = NUM_MIXES) -> None:
+    """Run one kind of check over many random batches."""
+    for seed in range(num_mixes):
+        try:
+            CHECKS[kind](seed, device)
+        except Exception as error:
+            error.add_note(f"{kind}, seed {seed}")
+            raise
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
