@@ -1,5 +1,7 @@
 """Attention over blocks of the cache, plugged into the unmodified model through transformers' AttentionInterface."""
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -110,9 +112,20 @@ def _capped_attention(
     return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
 
 
-def attach(module: nn.Module, attention: BlockAttention) -> None:
+class Attention(Protocol):
+    """One layer's attention over blocks; `BlockAttention.attend` says what it does."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor: ...
+
+
+def attach(module: nn.Module, attention: Attention) -> None:
     """Let the model's attention module use these blocks."""
     setattr(module, _ATTRIBUTE, attention)
+
+
+def detach(module: nn.Module) -> None:
+    """Let go of the blocks that the module uses."""
+    delattr(module, _ATTRIBUTE)
 
 
 def _block_attention(
@@ -125,7 +138,7 @@ def _block_attention(
     **_: object,
 ) -> tuple[Tensor, None]:
     """What transformers calls in every layer; the other arguments were looked at when the model was loaded."""
-    attention: BlockAttention = getattr(module, _ATTRIBUTE)
+    attention: Attention = getattr(module, _ATTRIBUTE)
     return attention.attend(query, key, value, scaling), None
 
 

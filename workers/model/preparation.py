@@ -10,12 +10,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from storage.contract import SamplingParams
-from storage.errors import ModelUnsupported
+from storage.errors import ModelUnsupported, SettingInvalid
 from workers.engine.memory import BLOCK_SIZE, CachePlan, blocks_of, plan_cache
 from workers.engine.runner import Chunk, Runner
 from workers.model import attention, checks, devices, linears, norms
 from workers.model.attention import BlockAttention, Stage
 from workers.model.cache import BlockCache, bytes_per_token
+from workers.model.gpu.assembly import free_after_trial, gpu_runner
+from workers.model.gpu.fused import fuse_linears
+from workers.model.gpu.kernels import kernels_of
 from workers.model.limits import LoadLimits
 from workers.model.native.assembly import native_bytes_per_token, native_runner
 from workers.model.native.library import Library
@@ -73,6 +76,10 @@ def prepare(model: PreTrainedModel, limits: LoadLimits, sampler: Sampler, librar
             log.warning("native_disagrees", model_type=model.config.model_type, reason=error.message)
         else:
             return native
+    if model.device.type == "cuda":
+        on_gpu = _on_gpu(model, layers, limits, sampler, expected, trial.tolist())
+        if on_gpu is not None:
+            return on_gpu
     prepared = _on_torch(model, layers, limits, sampler)
     try:
         found = _trial_logits(prepared.runner, trial.tolist())
@@ -100,6 +107,37 @@ def _native(
     return Prepared(runner=runner, plan=plan, is_native=True, how=how)
 
 
+def _on_gpu(
+    model: PreTrainedModel,
+    layers: list[AttentionLayer],
+    limits: LoadLimits,
+    sampler: Sampler,
+    expected: Tensor,
+    trial: list[int],
+) -> Prepared | None:
+    """Block tables, Triton's kernels and CUDA graphs; None where they do not run or compute something else."""
+    try:
+        kernels = kernels_of(model.device)
+        norms.fuse_norms(model)
+        num_fused = fuse_linears(model, model.config.model_type)
+        available = free_after_trial(model, layers, kernels, limits, sampler)
+        token_bytes = bytes_per_token([layer.shape for layer in layers], model.dtype)
+        plan = _plan(model, limits, token_bytes, available)
+        runner = gpu_runner(model, layers, kernels, plan, limits.max_running, sampler)
+        checks.check_agreement(expected, _trial_logits(runner, trial), model.dtype)
+    except SettingInvalid:
+        raise
+    except Exception as error:
+        log.warning("gpu_path_unavailable", error=str(error), exc_info=True)
+        return None
+    runner.capture()
+    how = (
+        f"{runner.num_graphs} CUDA graphs, {num_fused} fused layers, {available / _MIB:.0f} MiB free for the cache "
+        "after a trial step"
+    )
+    return Prepared(runner=runner, plan=plan, is_native=False, how=how)
+
+
 def _on_torch(model: PreTrainedModel, layers: list[AttentionLayer], limits: LoadLimits, sampler: Sampler) -> Prepared:
     plan = _plan(model, limits, bytes_per_token([layer.shape for layer in layers], model.dtype))
     norms.fuse_norms(model)
@@ -108,14 +146,14 @@ def _on_torch(model: PreTrainedModel, layers: list[AttentionLayer], limits: Load
     return Prepared(runner=runner, plan=plan, is_native=False, how=f"torch, {num_packed} packed layers")
 
 
-def _plan(model: PreTrainedModel, limits: LoadLimits, token_bytes: int) -> CachePlan:
+def _plan(model: PreTrainedModel, limits: LoadLimits, token_bytes: int, free_bytes: int | None = None) -> CachePlan:
     context_length = checks.context_length_of(model.config)
     budget = limits.kv_budget_bytes
     if budget is None:
         longest = min(context_length, limits.max_len)
         usual = max(longest, limits.max_running * min(longest, _USUAL_LEN))
         wanted = (blocks_of(usual, BLOCK_SIZE)) * BLOCK_SIZE * token_bytes
-        available = devices.cache_budget_bytes(model.device)
+        available = devices.cache_budget_bytes(model.device) if free_bytes is None else free_bytes
         budget = available if model.device.type == "cuda" else min(wanted, available)
     return plan_cache(
         context_length=context_length,

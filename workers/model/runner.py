@@ -58,10 +58,10 @@ class TorchRunner:
         return self._compute(chunks, [range(chunk.end - 1, chunk.end) for chunk in chunks])
 
     def _step(self, chunks: list[Chunk]) -> StepOutput:
-        wanted = [_wanted(chunk) for chunk in chunks]
+        wanted = [wanted_positions(chunk) for chunk in chunks]
         logits = self._compute(chunks, wanted)
         sampled = [chunk for chunk in chunks if chunk.is_sampled]
-        lasts = _lasts(chunks, wanted)
+        lasts = last_rows(chunks, wanted)
         rows = logits if len(lasts) == len(logits) else logits[lasts]
         draws = self._sampler.sample(rows, sampled) if sampled else None
         return StepOutput(
@@ -89,7 +89,7 @@ class TorchRunner:
         return logits
 
 
-def _wanted(chunk: Chunk) -> range:
+def wanted_positions(chunk: Chunk) -> range:
     """Positions of a chunk after which logits are looked at, one behind the other."""
     first = chunk.end - chunk.is_sampled
     if chunk.sampling.prompt_logprobs is not None and chunk.start < chunk.num_prompt - 1:
@@ -97,7 +97,7 @@ def _wanted(chunk: Chunk) -> range:
     return range(first, chunk.end)
 
 
-def _lasts(chunks: list[Chunk], wanted: list[range]) -> list[int]:
+def last_rows(chunks: list[Chunk], wanted: list[range]) -> list[int]:
     """Rows of logits that follow sampled chunks."""
     rows = []
     end = 0

@@ -1,0 +1,91 @@
+"""Puts the GPU's runner together, and finds out how much memory its cache may take."""
+
+from array import array
+
+import torch
+from transformers import PreTrainedModel
+
+from storage.contract import SamplingParams
+from workers.engine.memory import BLOCK_SIZE, CachePlan
+from workers.engine.runner import Chunk
+from workers.model import attention
+from workers.model.cache import BlockCache
+from workers.model.gpu.attention import TableAttention, TableStage
+from workers.model.gpu.kernels import Kernels
+from workers.model.gpu.network import Network
+from workers.model.gpu.runner import GpuRunner
+from workers.model.limits import LoadLimits
+from workers.model.probe import AttentionLayer
+from workers.model.sampling.sampler import Sampler
+
+# Left free for the driver, other libraries' workspaces and the allocator's cuttings.
+_MARGIN_SHARE = 0.05
+
+
+def gpu_runner(
+    model: PreTrainedModel,
+    layers: list[AttentionLayer],
+    kernels: Kernels,
+    plan: CachePlan,
+    max_running: int,
+    sampler: Sampler,
+) -> GpuRunner:
+    """A runner over a cache that is allocated now; without graphs until `capture`."""
+    cache = BlockCache(
+        [layer.shape for layer in layers],
+        num_blocks=plan.num_blocks,
+        block_size=plan.block_size,
+        dtype=model.dtype,
+        device=model.device,
+    )
+    stage = TableStage()
+    for layer, blocks in zip(layers, cache.layers, strict=True):
+        attend = TableAttention(blocks, stage, kernels, window=layer.window, softcap=layer.softcap)
+        attention.attach(layer.module, attend)
+    model.set_attn_implementation(attention.IMPLEMENTATION)
+    return GpuRunner(Network(model, stage), cache, sampler, max_running=max_running, max_len=plan.max_len)
+
+
+def free_after_trial(
+    model: PreTrainedModel, layers: list[AttentionLayer], kernels: Kernels, limits: LoadLimits, sampler: Sampler
+) -> int:
+    """Bytes of GPU memory that the cache may take: what is free after weights, twice what a trial step of the largest
+    batch took (once for such a step, once for the graphs), and a margin.
+    """
+    num_tokens = max(limits.max_batch_tokens, limits.max_running)
+    max_running = limits.max_running
+    # All sequences of the trial share these blocks: what it computes is of no use, what it takes is.
+    num_blocks = -(-num_tokens // BLOCK_SIZE)
+    plan = CachePlan(num_blocks=num_blocks, block_size=BLOCK_SIZE, max_len=num_tokens, bytes_per_block=0)
+    torch.cuda.reset_peak_memory_stats(model.device)
+    runner = gpu_runner(model, layers, kernels, plan, max_running, sampler)
+    before = torch.cuda.memory_allocated(model.device)
+    for chunks in (trial_chunks(max_running, 1), trial_chunks(max_running, num_tokens)):
+        runner.launch(chunks)
+        runner.collect()
+    step_bytes = torch.cuda.max_memory_allocated(model.device) - before
+    for layer in layers:
+        attention.detach(layer.module)
+    del runner
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info(model.device)
+    return max(0, int(free - 2 * step_bytes - _MARGIN_SHARE * total))
+
+
+def trial_chunks(max_running: int, num_tokens: int) -> list[Chunk]:
+    """As many sequences as may run, all drawing by chance, over so many tokens together, or one each."""
+    first = max(1, num_tokens - max_running + 1)
+    lengths = [1] * (max_running - 1) + [first]
+    sampling = SamplingParams(max_tokens=1, top_p=0.9)
+    return [
+        Chunk(
+            sequence_id=f"trial {place}",
+            blocks=array("i", range(-(-length // BLOCK_SIZE))),
+            tokens=[0] * length,
+            start=0,
+            end=length,
+            num_prompt=length,
+            sampling=sampling,
+        )
+        for place, length in enumerate(lengths)
+    ]

@@ -1,0 +1,110 @@
+"""Decode steps of a few fixed sizes, captured as CUDA graphs so that a step is one call of the driver."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import structlog
+import torch
+from torch import Tensor
+
+from workers.model.gpu.network import Network
+from workers.model.gpu.tables import Shape, StepTables
+
+# Triton compiles and libraries choose their ways in the first runs, which a capture would not survive.
+_NUM_WARM_UPS = 2
+# Greatest difference of a replayed logit, as a share of the greatest logit. The same kernels run: rounding at most.
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
+
+log = structlog.get_logger()
+
+
+def buckets_of(max_running: int) -> list[int]:
+    """Numbers of sequences that decode steps are padded to: powers of two, and the most that run."""
+    buckets = []
+    size = 1
+    while size < max_running:
+        buckets.append(size)
+        size *= 2
+    return [*buckets, max_running]
+
+
+def bucket_of(num_seqs: int, buckets: Sequence[int]) -> int:
+    """The smallest bucket that holds so many."""
+    return buckets[bisect_left(buckets, num_seqs)]
+
+
+class DecodeGraphs:
+    """For each bucket the buffers of its steps, which stay where they are, and a graph where it was captured."""
+
+    def __init__(self, network: Network, buckets: Sequence[int], width: int, num_kv_heads: int) -> None:
+        self._network = network
+        self._tables = {
+            bucket: StepTables(
+                Shape(num_seqs=bucket, num_tokens=bucket, num_spans=0, width=width),
+                network.device,
+                num_kv_heads=num_kv_heads,
+            )
+            for bucket in buckets
+        }
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+
+    @property
+    def num_captured(self) -> int:
+        """Buckets that have a graph."""
+        return len(self._graphs)
+
+    def run(self, bucket: int, packed: Tensor, drawn: Tensor) -> Tensor:
+        """Logits of a decode step, [bucket, vocab_size], good until the bucket's next run.
+
+        packed: the step's numbers on the host; drawn: as in Network.compute
+        """
+        tables = self._tables[bucket]
+        tables.send(packed)
+        if bucket not in self._graphs:
+            return self._network.compute(tables, drawn, None)
+        graph, logits = self._graphs[bucket]
+        graph.replay()
+        return logits
+
+    @torch.inference_mode()
+    def capture(self, drawn: Tensor) -> None:
+        """Capture every bucket and compare a replay with a plain run; on any failure no graph is kept.
+
+        The largest comes first, so that the others find room in its memory.
+        """
+        pool = torch.cuda.graph_pool_handle()
+        try:
+            for bucket in sorted(self._tables, reverse=True):
+                self._graphs[bucket] = self._captured(self._tables[bucket], drawn, pool)
+        except Exception as error:
+            self._graphs = {}
+            torch.cuda.synchronize()
+            log.warning("graphs_unavailable", error=str(error), exc_info=True)
+
+    def _captured(
+        self, tables: StepTables, drawn: Tensor, pool: "tuple[int, int]"
+    ) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        # Rows of no sequence: nothing is stored, and block 0 is looked at.
+        tables.slots.fill_(-1)
+        tables.sources.fill_(-1)
+        tables.lengths.fill_(1)
+        expected = self._warmed_up(tables, drawn)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool):  # type: ignore[arg-type]  # the pair is what torch hands out
+            logits = self._network.compute(tables, drawn, None)
+        graph.replay()
+        error = (logits.float() - expected.float()).abs().max() / expected.float().abs().max().clamp_min(1e-6)
+        if not float(error) <= _TOLERANCE[logits.dtype]:
+            raise RuntimeError(f"a replayed step differs by {float(error):.2g}")
+        return graph, logits
+
+    def _warmed_up(self, tables: StepTables, drawn: Tensor) -> Tensor:
+        """Logits of the same step, one operation after another, on a stream of its own as a capture has."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch left it bare
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_NUM_WARM_UPS):
+                logits = self._network.compute(tables, drawn, None)
+        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.synchronize()
+        return logits.clone()

@@ -1,0 +1,157 @@
+"""What computes attention over block tables: Triton's kernels on a GPU, or the same in plain torch."""
+
+import importlib
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class Kernels(Protocol):
+    """Attention over a paged cache.
+
+    Everywhere: queries are [num_tokens, num_heads, head_dim], keys and values of the cache
+    [num_blocks, block_size, num_kv_heads, head_dim], tables [num_seqs, max_blocks] int32, lengths [num_seqs] int32
+    the positions that a sequence has with those of this step; a window counts the token itself.
+    """
+
+    def store(self, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, slots: Tensor) -> None:
+        """Write tokens' keys and values, [num_tokens, num_kv_heads, head_dim], to int64 slots, -1 nowhere."""
+
+    def decode(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        tables: Tensor,
+        lengths: Tensor,
+        *,
+        scale: float,
+        window: int | None,
+        softcap: float | None,
+        num_splits: int,
+    ) -> Tensor:
+        """What the last token of each sequence sees, [num_seqs, num_heads, head_dim]."""
+
+    def attend(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        tables: Tensor,
+        begins: Tensor,
+        lengths: Tensor,
+        *,
+        scale: float,
+        window: int | None,
+        softcap: float | None,
+        max_query_len: int,
+    ) -> Tensor:
+        """What the last tokens of each sequence see; sequence i has the queries begins[i]:begins[i + 1]."""
+
+
+class TorchKernels:
+    """The slow and obvious reference."""
+
+    def store(self, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, slots: Tensor) -> None:
+        """As in Kernels."""
+        width = keys.shape[2] * keys.shape[3]
+        for numbers, cache in ((key, keys), (value, values)):
+            flat = cache.view(-1, width)
+            flat.index_copy_(0, slots[slots >= 0], numbers.reshape(-1, width)[slots >= 0])
+
+    def decode(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        tables: Tensor,
+        lengths: Tensor,
+        *,
+        scale: float,
+        window: int | None,
+        softcap: float | None,
+        num_splits: int,
+    ) -> Tensor:
+        """As in Kernels."""
+        seen_keys, seen_values = _gathered(keys, tables), _gathered(values, tables)
+        return _look(query.unsqueeze(1), seen_keys, seen_values, lengths.unsqueeze(1), scale, window, softcap)[:, 0]
+
+    def attend(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        tables: Tensor,
+        begins: Tensor,
+        lengths: Tensor,
+        *,
+        scale: float,
+        window: int | None,
+        softcap: float | None,
+        max_query_len: int,
+    ) -> Tensor:
+        """As in Kernels."""
+        seen = torch.empty_like(query)
+        bounds = begins.tolist()
+        for row, (begin, end, length) in enumerate(zip(bounds, bounds[1:], lengths.tolist(), strict=False)):
+            num_blocks = -(-length // keys.shape[1])
+            table = tables[row : row + 1, :num_blocks]
+            ends = torch.arange(length - (end - begin), length, device=query.device).add(1).unsqueeze(0)
+            rows = query[begin:end].unsqueeze(0)
+            seen[begin:end] = _look(
+                rows, _gathered(keys, table), _gathered(values, table), ends, scale, window, softcap
+            )
+        return seen
+
+
+class TritonKernels:
+    """Triton's kernels. Importing them needs the triton package, which builds of torch for CPUs do not bring."""
+
+    def __init__(self) -> None:
+        # Not above: this module is read on machines without triton too.
+        modules = (importlib.import_module(f"workers.model.triton.{name}") for name in ("store", "decode", "prefill"))
+        store, decode, prefill = modules
+        self.store = store.store
+        self.decode = decode.decode
+        self.attend = prefill.attend
+
+
+def kernels_of(device: torch.device) -> Kernels:
+    """Triton's on CUDA, else the reference. Raises ImportError where triton is missing."""
+    return cast("Kernels", TritonKernels()) if device.type == "cuda" else TorchKernels()
+
+
+def _gathered(cache: Tensor, tables: Tensor) -> Tensor:
+    """[num_seqs, max_blocks * block_size, num_kv_heads, head_dim]."""
+    return cache[tables.long()].flatten(1, 2)
+
+
+def _look(
+    query: Tensor, keys: Tensor, values: Tensor, ends: Tensor, scale: float, window: int | None, softcap: float | None
+) -> Tensor:
+    """Attention in which the query at [i, j] sees the positions before ends[i, j].
+
+    query:        [num_seqs, num_queries, num_heads, head_dim]
+    keys, values: [num_seqs, length, num_kv_heads, head_dim]
+    """
+    places = torch.arange(keys.shape[1], device=query.device)
+    limits = ends.long().unsqueeze(-1)
+    seen = places < limits
+    if window is not None:
+        seen &= places >= limits - window
+    num_groups = query.shape[2] // keys.shape[2]
+    keys, values = (rows.repeat_interleave(num_groups, 2).transpose(1, 2) for rows in (keys, values))
+    # What nobody sees may be a stranger's, and not finite.
+    hidden = ~seen.any(1).view(len(keys), 1, -1, 1)
+    keys, values = keys.masked_fill(hidden, 0), values.masked_fill(hidden, 0)
+    queries = query.transpose(1, 2)
+    mask = seen.unsqueeze(1)
+    if softcap is None:
+        return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale).transpose(
+            1, 2
+        )
+    scores = torch.tanh(queries @ keys.transpose(-1, -2) * scale / softcap) * softcap
+    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1, dtype=torch.float32)
+    return (weights.to(values.dtype) @ values).transpose(1, 2)

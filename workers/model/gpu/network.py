@@ -1,0 +1,35 @@
+"""The model as a function of a step's tables."""
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from workers.model.gpu.attention import TableStage
+from workers.model.gpu.tables import StepTables
+
+
+class Network:
+    """A transformers model whose attention reads the tables that lie on the stage."""
+
+    def __init__(self, model: PreTrainedModel, stage: TableStage) -> None:
+        self._model = model
+        self._stage = stage
+        self.device = model.device
+
+    def compute(self, tables: StepTables, drawn: Tensor, last: Tensor | None) -> Tensor:
+        """Logits, [num_wanted, vocab_size]; nothing here depends on what the tables hold, only on their shape.
+
+        drawn: [max_running] int64, tokens that the launch before drew
+        last:  [num_wanted] places in the batch whose logits are wanted; None is every place
+        """
+        self._stage.tables, self._stage.slots = tables, tables.slots.long()
+        sources = tables.sources.long()
+        token_ids = torch.where(sources >= 0, drawn[sources.clamp(min=0)], tables.token_ids.long())
+        output = self._model(
+            input_ids=token_ids.unsqueeze(0),
+            position_ids=tables.positions.long().unsqueeze(0),
+            use_cache=False,
+            logits_to_keep=0 if last is None else last,
+        )
+        logits: Tensor = output.logits[0]
+        return logits

@@ -1,0 +1,220 @@
+"""The engine's Runner for CUDA: nothing in a launch waits for the device, and drawn tokens stay there for the next."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+import torch
+from torch import Tensor
+
+from workers.engine.runner import Chunk, OutOfDeviceMemory, Ranked, StepOutput
+from workers.model.cache import BlockCache
+from workers.model.gpu.graphs import DecodeGraphs, bucket_of, buckets_of
+from workers.model.gpu.network import Network
+from workers.model.gpu.tables import StepTables, pack, shape_of
+from workers.model.runner import last_rows, wanted_positions
+from workers.model.sampling.logprobs import pack_ranked, unpack_ranked
+from workers.model.sampling.sampler import Drawn, Sampler
+from workers.model.sampling.upload import upload
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PromptRanks:
+    """Log probabilities of prompt tokens, on their way to the host.
+
+    lengths: by place in the chunks, how many rows of `packed` are its own and how many alternatives each tells
+    """
+
+    packed: Tensor
+    lengths: dict[int, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Flight:
+    """A launch that was not collected yet; the event is reached when the host's copies are whole."""
+
+    drawn: Drawn | None
+    prompt: _PromptRanks | None
+    event: torch.cuda.Event | None
+
+
+class GpuRunner:
+    """Steps of a model over block tables.
+
+    Steps in which each sequence has one token use the buffers of their bucket, and its CUDA graph where there is
+    one. On a CPU it computes the same, without graphs.
+    """
+
+    num_ahead = 1
+
+    def __init__(
+        self, network: Network, cache: BlockCache, sampler: Sampler, *, max_running: int, max_len: int
+    ) -> None:
+        self._network = network
+        self._cache = cache
+        self._sampler = sampler
+        self._device = network.device
+        self._is_cuda = network.device.type == "cuda"
+        self._width = -(-max_len // cache.block_size)
+        self._num_kv_heads = cache.layers[0].keys.shape[2]
+        self._buckets = buckets_of(max_running)
+        self._graphs = DecodeGraphs(network, self._buckets, self._width, self._num_kv_heads)
+        self._rows: dict[str, int] = {}
+        self._last = torch.zeros(max_running, dtype=torch.int64, device=self._device)
+        self._flights: deque[_Flight] = deque()
+
+    @property
+    def num_graphs(self) -> int:
+        """Buckets whose steps are replayed."""
+        return self._graphs.num_captured
+
+    def capture(self) -> None:
+        """Capture the decode steps of every bucket; without success they run one operation at a time."""
+        self._graphs.capture(self._last)
+
+    @torch.inference_mode()
+    def launch(self, chunks: list[Chunk]) -> None:
+        """Begin a step. Raises OutOfDeviceMemory where the device has too little left."""
+        try:
+            self._flights.append(self._launch(chunks))
+        except torch.OutOfMemoryError as error:
+            raise OutOfDeviceMemory from error
+
+    def collect(self) -> StepOutput:
+        """The oldest launch's output; waits for the device."""
+        flight = self._flights.popleft()
+        try:
+            if flight.event is not None:
+                flight.event.synchronize()
+        except torch.OutOfMemoryError as error:
+            raise OutOfDeviceMemory from error
+        draws = None if flight.drawn is None else self._sampler.results(flight.drawn)
+        return StepOutput(
+            token_ids=draws.token_ids if draws else [],
+            logprobs=draws.logprobs if draws else {},
+            prompt_logprobs=_told(flight.prompt) if flight.prompt else {},
+        )
+
+    @torch.inference_mode()
+    def clear(self, blocks: list[int]) -> None:
+        """Zero the blocks, after what was launched before."""
+        self._cache.clear(blocks)
+
+    @torch.inference_mode()
+    def reset(self) -> None:
+        """Wait for launches under way, forget them and zero all blocks."""
+        self._flights.clear()
+        self._rows = {}
+        if self._is_cuda:
+            torch.cuda.synchronize(self._device)
+            # What a step that ran out of memory left in pieces may serve the smaller ones that follow.
+            torch.cuda.empty_cache()
+        self._cache.reset()
+
+    @torch.inference_mode()
+    def logits(self, chunks: list[Chunk]) -> Tensor:
+        """Logits after each chunk, all of which are sampled, [num_chunks, vocab_size]."""
+        wanted = [range(chunk.end - 1, chunk.end) for chunk in chunks]
+        return self._compute(chunks, wanted)
+
+    def _launch(self, chunks: list[Chunk]) -> _Flight:
+        wanted = [wanted_positions(chunk) for chunk in chunks]
+        logits = self._compute(chunks, wanted)
+        # Before anything is drawn: edits are made in place.
+        prompt = self._prompt_ranks(chunks, wanted, logits)
+        sampled = [chunk for chunk in chunks if chunk.is_sampled]
+        drawn = None
+        if sampled:
+            lasts = last_rows(chunks, wanted)
+            is_whole = lasts == list(range(len(logits)))
+            drawn = self._draw(logits if is_whole else logits[upload(lasts, torch.int64, self._device)], sampled)
+        self._rows = {chunk.sequence_id: row for row, chunk in enumerate(sampled)}
+        return self._flight(drawn, prompt)
+
+    def _compute(self, chunks: list[Chunk], wanted: list[range]) -> Tensor:
+        """Logits after the wanted positions of each chunk, one chunk after another; one row of no use where none is."""
+        is_decode = all(chunk.end - chunk.start == 1 for chunk in chunks)
+        bucket = bucket_of(len(chunks), self._buckets) if is_decode else None
+        shape = shape_of(chunks, self._width, bucket)
+        packed = pack(chunks, shape, self._rows, block_size=self._cache.block_size, is_pinned=self._is_cuda)
+        if bucket is not None:
+            return self._graphs.run(bucket, packed, self._last)[: len(chunks)][_kept(wanted)]
+        longest = max(chunk.end - chunk.start for chunk in chunks[shape.num_seqs - shape.num_spans :])
+        tables = StepTables(shape, self._device, max_query_len=longest, num_kv_heads=self._num_kv_heads)
+        tables.send(packed)
+        places = _places(chunks, wanted)
+        last = None if len(places) == shape.num_tokens else upload(places or [0], torch.int64, self._device)
+        return self._network.compute(tables, self._last, last)
+
+    def _draw(self, logits: Tensor, sampled: Sequence[Chunk]) -> Drawn:
+        """Draw a token for each row, and keep them for the next launch."""
+        prepared = self._sampler.prepare(sampled)
+        pending = None
+        if any(chunk.is_pending for chunk in sampled):
+            rows = [self._rows[chunk.sequence_id] if chunk.is_pending else 0 for chunk in sampled]
+            pending = self._last[upload(rows, torch.int64, self._device)]
+        drawn = self._sampler.draw(logits, prepared, pending)
+        self._last[: len(sampled)].copy_(drawn.token_ids)
+        return drawn
+
+    def _prompt_ranks(self, chunks: list[Chunk], wanted: list[range], logits: Tensor) -> _PromptRanks | None:
+        """Of the prompt tokens that follow computed positions, for chunks that asked."""
+        rows: list[int] = []
+        token_ids: list[int] = []
+        lengths = {}
+        begin = 0
+        for place, (chunk, positions) in enumerate(zip(chunks, wanted, strict=True)):
+            stop = min(chunk.end, chunk.num_prompt - 1)
+            num_top = chunk.sampling.prompt_logprobs
+            if num_top is not None and stop > chunk.start:
+                rows += range(begin, begin + stop - chunk.start)
+                token_ids += chunk.tokens[chunk.start + 1 : stop + 1]
+                lengths[place] = (stop - chunk.start, num_top)
+            begin += len(positions)
+        if not rows:
+            return None
+        asked, ids = upload(rows, torch.int64, self._device), upload(token_ids, torch.int64, self._device)
+        packed = pack_ranked(logits[asked], ids, max(num_top for _, num_top in lengths.values()))
+        return _PromptRanks(packed=packed, lengths=lengths)
+
+    def _flight(self, drawn: Drawn | None, prompt: _PromptRanks | None) -> _Flight:
+        if not self._is_cuda:
+            return _Flight(drawn=drawn, prompt=prompt, event=None)
+        if drawn is not None:
+            drawn = replace(drawn, packed=_on_its_way(drawn.packed))
+        if prompt is not None:
+            prompt = replace(prompt, packed=_on_its_way(prompt.packed))
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch left it bare
+        event.record()
+        return _Flight(drawn=drawn, prompt=prompt, event=event)
+
+
+def _on_its_way(tensor: Tensor) -> Tensor:
+    """A copy on the host, whole when what was launched so far is done."""
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)
+
+
+def _places(chunks: Sequence[Chunk], wanted: Sequence[range]) -> list[int]:
+    """Wanted positions as places in the batch."""
+    places = []
+    begin = 0
+    for chunk, positions in zip(chunks, wanted, strict=True):
+        places += [begin + position - chunk.start for position in positions]
+        begin += chunk.end - chunk.start
+    return places
+
+
+def _kept(wanted: Sequence[range]) -> slice | list[int]:
+    """Rows of a decode step's logits that are wanted; one of no use where none is."""
+    rows = [row for row, positions in enumerate(wanted) if positions]
+    return slice(None) if len(rows) == len(wanted) else rows or [0]
+
+
+def _told(prompt: _PromptRanks) -> dict[int, list[Ranked]]:
+    num_tops = [num_top for length, num_top in prompt.lengths.values() for _ in range(length)]
+    ranked = iter(unpack_ranked(prompt.packed.cpu(), num_tops))
+    return {place: [next(ranked) for _ in range(length)] for place, (length, _) in prompt.lengths.items()}
