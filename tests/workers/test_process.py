@@ -222,7 +222,7 @@ def test_a_worker_tells_of_itself_and_its_model(ground: Ground) -> None:
     with ground.database.connect() as connection:
         assert models.get_card(connection, CARD.model) == CARD
         beat = workers.list_workers(connection)[0].beat
-        assert workers.list_workers(connection)[0].slots == 32
+        assert workers.list_workers(connection)[0].slots == 64
     with ground.database.begin() as connection:
         workers.mark_dead(connection, bench.worker_id)
     wait_until(lambda: status() is WorkerStatus.READY, 3.0, "the return of a worker declared dead")

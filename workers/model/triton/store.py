@@ -21,7 +21,7 @@ def _store(
     width_padded: tl.constexpr,
 ):
     token = tl.program_id(0).to(tl.int64)
-    slot = tl.load(slots + token)
+    slot = tl.load(slots + token).to(tl.int64)
     place = tl.arange(0, width_padded)
     is_kept = place < tl.where(slot >= 0, width, 0)
     head = place // head_dim
