@@ -40,7 +40,7 @@ class TableAttention:
         """As `BlockAttention.attend`."""
         tables, cache = self._stage.tables, self._cache
         scale = query.shape[-1] ** -0.5 if scale is None else scale
-        queries, new_keys, new_values = (rows[0].transpose(0, 1).contiguous() for rows in (query, key, value))
+        queries, new_keys, new_values = (rows[0].transpose(0, 1) for rows in (query, key, value))
         self._kernels.store(new_keys, new_values, cache.keys, cache.values, self._stage.slots)
         if not tables.num_spans:
             return self._decode(queries, tables, scale).unsqueeze(0)
