@@ -25,7 +25,7 @@ from workers.text.token_bytes import TokenBytes
 
 _MIB = 1 << 20
 # Tokens of a prompt that a step reads beside 16 streams: on a CPU so many that a step takes two to three times as long
-# (`python -m bench.engine`). A GPU computes many more in the time of one decode step; not measured.
+# (`bench/README.md`). A GPU computes many more in the time of one decode step; not measured.
 _CATCH_UP_TOKENS = {"cpu": 48, "cuda": 512}
 
 log = structlog.get_logger()
