@@ -31,7 +31,10 @@ _result_decoder = msgspec.msgpack.Decoder(Result)
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as its caller asked for it, before it has a row."""
+    """A job as its caller asked for it, before it has a row.
+
+    body_digest, expires_at, cancel_at, webhook: as in `storage.tables.Job`
+    """
 
     job_id: str
     owner: str
@@ -44,6 +47,10 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str]
     spec: JobSpec
     created_at: datetime
+    body_digest: bytes | None = None
+    expires_at: datetime | None = None
+    cancel_at: datetime | None = None
+    webhook: dict[str, object] | None = None
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +103,10 @@ def row_of(new: NewJob, retention_s: int) -> dict[str, object]:
         "retention_s": retention_s,
         "created_at": new.created_at,
         "sent_at": new.created_at,
+        "body_digest": new.body_digest,
+        "expires_at": new.expires_at,
+        "cancel_at": new.cancel_at,
+        "webhook": new.webhook,
     }
 
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Column, Index, LargeBinary, MetaData, Table, text
+from sqlalchemy import Column, Index, Integer, LargeBinary, Table, text
 from sqlalchemy.types import JSON
 from sqlmodel import Field, SQLModel
 
@@ -26,6 +26,11 @@ class Job(SQLModel, table=True):
     failure:       JSON values of Failure
     lost_attempts: attempts whose worker died
     lane:          which of its model's queues its tickets go to
+    body_digest:   of owner, path and body of the request, by which a client's retry finds it; 16 bytes
+    num_attached:  callers that joined it after the one who made it
+    expires_at:    when it fails unless it has ended
+    cancel_at:     when it is cancelled unless it has ended
+    webhook:       its own target of webhook events, as JSON values, with its secret
     retention_s:   seconds after `ended_at` at which the row is erased
     started_at:    when the newest attempt was claimed
     sent_at:       when its newest ticket was handed to the queue
@@ -59,6 +64,11 @@ class Job(SQLModel, table=True):
     sent_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     erase_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
     lane: Lane = Field(default=Lane.FRONT, sa_column=Column(EnumText(Lane), nullable=False, server_default=Lane.FRONT))
+    body_digest: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    num_attached: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    expires_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    cancel_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    webhook: dict[str, object] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
 
     # Partial indexes hold few rows: a finished job, as most are, lies in none of the first two.
     __table_args__ = (
@@ -66,6 +76,9 @@ class Job(SQLModel, table=True):
         _partial_index("ix_job_running", "status = 'in_progress'", "worker_id"),
         _partial_index("ix_job_stored_chat", "kind = 'chat' AND store", "owner", "id"),
         _partial_index("ix_job_erase_at", "erase_at IS NOT NULL", "erase_at"),
+        _partial_index("ix_job_expires_at", "expires_at IS NOT NULL AND ended_at IS NULL", "expires_at"),
+        _partial_index("ix_job_cancel_at", "cancel_at IS NOT NULL AND ended_at IS NULL", "cancel_at"),
+        _partial_index("ix_job_body_digest", "body_digest IS NOT NULL", "body_digest"),
         Index("ix_job_created_at", "created_at"),
     )
 
@@ -142,9 +155,23 @@ class Holder(SQLModel, table=True):
     beat: int
 
 
-METADATA: MetaData = SQLModel.metadata
+class IdempotencyKey(SQLModel, table=True):
+    """What a caller's `Idempotency-Key` made: kept for a while, or until that is erased.
+
+    body_digest: of the request that came with it; another one under the same key is refused
+    resource_id: the job or webhook endpoint
+    """
+
+    __tablename__ = "idempotency_key"
+
+    owner: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    body_digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    resource_id: str = Field(index=True)
+    created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    expires_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False, index=True))
 
 
 def table_of(row: type[SQLModel]) -> Table:
     """The SQLAlchemy table behind a row class."""
-    return METADATA.tables[str(row.__tablename__)]
+    return SQLModel.metadata.tables[str(row.__tablename__)]

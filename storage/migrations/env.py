@@ -4,8 +4,8 @@ from alembic import context
 from sqlalchemy import Connection
 
 from storage.database import Database
+from storage.schema import METADATA
 from storage.settings import StorageSettings
-from storage.tables import METADATA
 
 
 def _run(connection: Connection) -> None:

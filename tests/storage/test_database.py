@@ -11,7 +11,8 @@ from sqlalchemy.exc import IntegrityError
 
 from storage.database import Database, is_current, migrate
 from storage.errors import SettingInvalid, StorageUnavailable
-from storage.tables import METADATA, Holder, Worker, table_of
+from storage.schema import METADATA
+from storage.tables import Holder, Worker, table_of
 from tests.services import PostgresServer
 
 
