@@ -1,13 +1,12 @@
-"""All queries about jobs. Every change of status is one conditional UPDATE, named by its cause."""
+"""Queries about jobs. Every change of status is one conditional UPDATE, named by its cause."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Update, bindparam, delete, exists, func, literal_column, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, delete, literal_column, select, update
 from sqlalchemy.sql.elements import ColumnElement
-from sqlalchemy.sql.selectable import TableValuedAlias
 
 from storage.columns import SecondsAfter, UtcDateTime
 from storage.contract import End, Failure, JobHeader, JobKind, JobSpec, JobStatus, Result, Usage
@@ -19,8 +18,8 @@ from storage.transitions import sources_of
 _job = table_of(Job)
 # Labelled by key, so that a row's mapping has the names of Job's fields ("metadata" is `metadata_`).
 _ALL = [column.label(column.key) for column in _job.c]
-_ALL_BUT_SPEC = [column for column in _ALL if column.key != "spec"]
-_SUMMARY = [column for column in _ALL_BUT_SPEC if column.key not in ("request", "context", "result")]
+ALL_BUT_SPEC = [column for column in _ALL if column.key != "spec"]
+_SUMMARY = [column for column in ALL_BUT_SPEC if column.key not in ("request", "context", "result")]
 _FIND = select(*_ALL).where(_job.c.id == bindparam("of_job"))
 # Literals, not parameters: only then does a database see that its partial index answers the question.
 IS_RUNNING: ColumnElement[bool] = literal_column("status = 'in_progress'")
@@ -187,37 +186,6 @@ def list_states(c: Connection, job_ids: Collection[str]) -> list[JobState]:
     return states_of_rows(c.execute(query.where(_job.c.id.in_(job_ids))).all())
 
 
-def list_chat(
-    c: Connection,
-    owner: str,
-    *,
-    model: str | None = None,
-    metadata: Mapping[str, str] | None = None,
-    after: str | None = None,
-    limit: int = 20,
-    is_newest_first: bool = False,
-) -> list[Job]:
-    """The owner's stored chat completions that have a result, by age; rows without `spec`.
-
-    metadata: pairs that all must match
-    after:    an id; only those behind it in the order are listed
-    """
-    wanted = metadata or {}
-    if any("\0" in text for text in (model or "", after or "", *wanted, *wanted.values())):
-        return []
-    query = select(*_ALL_BUT_SPEC).where(literal_column("kind = 'chat' AND store"), _job.c.owner == owner)
-    query = query.where(_job.c.status.in_([JobStatus.COMPLETED, JobStatus.INCOMPLETE]))
-    if model is not None:
-        query = query.where(_job.c.model == model)
-    for key, value in wanted.items():
-        pair = _metadata_pairs(c)
-        query = query.where(exists().select_from(pair).where(pair.c.key == key, pair.c.value == value))
-    if after is not None:
-        query = query.where(_job.c.id < after if is_newest_first else _job.c.id > after)
-    query = query.order_by(_job.c.id.desc() if is_newest_first else _job.c.id).limit(limit)
-    return [Job(**row._mapping) for row in c.execute(query)]
-
-
 def list_all(
     c: Connection,
     *,
@@ -375,12 +343,6 @@ def erase(c: Connection, job_id: str, owner: str) -> Cancelled:
     if row is None:
         raise JobNotFound(f"No job with id '{job_id}'.")
     return Cancelled(was=row.status, worker_id=row.worker_id, attempt=row.attempt)
-
-
-def _metadata_pairs(c: Connection) -> TableValuedAlias:
-    # Not a JSON path: SQLite's paths cannot name a key that holds a quotation mark.
-    each = func.json_each if c.dialect.name == "sqlite" else func.json_each_text
-    return each(_job.c.metadata_).table_valued("key", "value")
 
 
 def states_of_rows(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[JobState]:

@@ -13,7 +13,7 @@ from api.protocol.lists import deleted_object, list_object, messages_of, page_of
 from api.replies import json_reply
 from api.routes.legacy import create_job, read_job
 from api.views import view_of
-from storage import jobs
+from storage import chats, jobs
 from storage.contract import JobKind, Result
 
 router = APIRouter(tags=["chat"], route_class=LeanRoute)
@@ -42,7 +42,7 @@ async def list_stored(request: Request) -> Response:
     model, after, order = query.get_text("model"), query.get_text("after"), query.get_order(default="asc")
 
     def read(connection: Connection) -> dict[str, object]:
-        found = jobs.list_chat(
+        found = chats.list_stored(
             connection,
             owner,
             model=model,

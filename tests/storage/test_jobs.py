@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from typing import Any
 
 import pytest
@@ -289,46 +288,6 @@ def test_running_jobs_are_listed_by_worker_and_states_by_id(c: Connection) -> No
         queued: JobStatus.QUEUED,
     }
     assert jobs.list_states(c, []) == []
-
-
-def _stored_chat(c: Connection, number: int, now: datetime = NOW, **changes: object) -> str:
-    job_id, attempt = _claimed(c, job_id=f"chatcmpl-{number:032x}", **changes)
-    FINISHES["complete"](c, job_id, attempt)
-    return job_id
-
-
-def test_stored_chats_are_listed_by_age_in_pages(c: Connection) -> None:
-    ids = [_stored_chat(c, number) for number in range(5)]
-    _stored_chat(c, 10, owner="bob")
-    _stored_chat(c, 11, store=False)
-    put_job(c, job_id=f"chatcmpl-{12:032x}")
-    job_id, attempt = _claimed(c, kind=JobKind.RESPONSE)
-    FINISHES["complete"](c, job_id, attempt)
-
-    assert [job.id for job in jobs.list_chat(c, "alice")] == ids
-    assert [job.id for job in jobs.list_chat(c, "alice", limit=2)] == ids[:2]
-    assert [job.id for job in jobs.list_chat(c, "alice", after=ids[1], limit=2)] == ids[2:4]
-    assert [job.id for job in jobs.list_chat(c, "alice", is_newest_first=True, after=ids[3])] == ids[2::-1]
-    first = jobs.list_chat(c, "alice", limit=1)[0]
-    assert jobs.result_of(first) == RESULT
-    assert jobs.header_of(first).request["temperature"] == 0.5
-
-
-def test_stored_chats_are_filtered_by_model_and_metadata(c: Connection) -> None:
-    odd_key = 'a "quoted".key[0]$ \\ \n ü'
-    plain = _stored_chat(c, 1)
-    other = _stored_chat(c, 2, model="other", metadata={"project": "x", odd_key: "y'z"})
-
-    def ids(**filters: object) -> list[str]:
-        return [job.id for job in jobs.list_chat(c, "alice", **filters)]  # type: ignore[arg-type]  # filters by name
-
-    assert ids(metadata={"project": "x"}) == [plain, other]
-    assert ids(metadata={"project": "x", odd_key: "y'z"}) == [other]
-    assert ids(metadata={"project": "1"}) == []
-    assert ids(metadata={"absent": "x"}) == []
-    assert ids(model="other") == [other]
-    for hostile in ({"model": "\x00"}, {"after": "\x00"}, {"metadata": {"\x00": "x"}}, {"metadata": {"x": "\x00"}}):
-        assert ids(**hostile) == []
 
 
 def test_operators_list_the_newest_jobs_first(c: Connection) -> None:
