@@ -15,6 +15,7 @@ from storage.errors import PlatformError, ShuttingDown
 
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 OnLeave = Callable[[], Awaitable[None]]
+Notes = Callable[[], bytes]
 
 
 class EventStream(Response):
@@ -30,10 +31,12 @@ class EventStream(Response):
         release: Callable[[Subscription], None],
         on_leave: OnLeave | None = None,
         skip: int = 0,
+        notes: Notes | None = None,
     ) -> None:
         """release:  called with the subscription when the stream is over
         on_leave: awaited when the client goes before the end; None where that changes nothing
         skip:     how many frames the client has already
+        notes:    SSE comments to send at the beginning and whenever the stream is woken without entries; may be empty
         """
         # Not Response.__init__, which would announce an empty body.
         self.status_code = 200
@@ -44,6 +47,7 @@ class EventStream(Response):
         self._release = release
         self._on_leave = on_leave
         self._skip = skip
+        self._notes: Notes = notes or bytes
         self._is_over = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,7 +62,7 @@ class EventStream(Response):
 
     async def _run(self, send: Send) -> None:
         try:
-            await self._write(send, self._new(self._fold.open()))
+            await self._write(send, [*self._new(self._fold.open()), self._notes()])
             while not self._fold.is_ended and not self._subscription.is_closed:
                 await self._step(send)
         except PlatformError as error:
@@ -77,7 +81,7 @@ class EventStream(Response):
         elif frames:
             await self._write(send, frames)
         elif not entries and not self._subscription.is_closed:
-            await self._write(send, [HEARTBEAT])
+            await self._write(send, [self._notes() or HEARTBEAT])
 
     def _new(self, frames: list[bytes]) -> list[bytes]:
         """Those frames that the client does not have."""
@@ -88,9 +92,9 @@ class EventStream(Response):
         return frames
 
     async def _write(self, send: Send, frames: list[bytes]) -> None:
-        if frames:
+        if body := b"".join(frames):
             self._subscription.spoken_at = asyncio.get_running_loop().time()
-            await send({"type": "http.response.body", "body": b"".join(frames), "more_body": True})
+            await send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def _finish(self, send: Send, rest: bytes) -> None:
         self._is_over = True
