@@ -48,7 +48,9 @@ class Keyring:
         self._is_reachable = not settings.is_loopback
         self._known: dict[str, _KnownKey] = {}
         self._touched_at: dict[str, float] = {}
-        self._refresher = Refresher("keys", self._load, every_s=settings.refresh_s)
+        self._refresher = Refresher(
+            "keys", self._load, every_s=settings.refresh_s, patience_s=settings.storage_timeout_s
+        )
 
     async def start(self) -> None:
         """Return when the keys are known; SettingInvalid where others can reach us and no key is there."""

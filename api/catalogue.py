@@ -50,7 +50,7 @@ class Catalogue:
         self._tools: dict[str, PromptTools] = {}
         self._building: dict[str, asyncio.Lock] = {}
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="prompts")
-        self._refresher = Refresher("models", self._load, every_s=refresh_s)
+        self._refresher = Refresher("models", self._load, every_s=refresh_s, patience_s=reads.timeout_s)
 
     async def start(self) -> None:
         """Return when the models are known."""

@@ -21,13 +21,13 @@ class Reader:
 
     def __init__(self, database: Database, *, timeout_s: float) -> None:
         self._database = database
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="reader")
 
     async def ask(self, question: Callable[[Connection], T]) -> T:
         """What `question` returns of a connection for reading; it runs in a thread, decoding included."""
         loop = asyncio.get_running_loop()
-        async with Prompt(self._timeout_s, "the database"):
+        async with Prompt(self.timeout_s, "the database"):
             return await loop.run_in_executor(self._threads, self._answer, question)
 
     def _answer(self, question: Callable[[Connection], T]) -> T:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from api.reading import Prompt
 from storage.errors import ShuttingDown, StorageUnavailable
 
 # Whoever asks for what does not exist makes us read no more often than this.
@@ -16,10 +17,12 @@ log = structlog.get_logger()
 class Refresher:
     """Calls `load` for ever; while the database is away the last copy stays."""
 
-    def __init__(self, name: str, load: Callable[[], Awaitable[None]], *, every_s: float) -> None:
+    def __init__(self, name: str, load: Callable[[], Awaitable[None]], *, every_s: float, patience_s: float) -> None:
+        """patience_s: longest wait of one who misses something"""
         self._name = name
         self._load = load
         self._every_s = every_s
+        self._patience_s = patience_s
         self._is_wanted = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
@@ -37,11 +40,13 @@ class Refresher:
         self._settle(self._take(), ShuttingDown("this process is going down"))
 
     async def renew(self) -> None:
-        """Return when a refresh that began after this call is done; raises StorageUnavailable when it failed."""
+        """Return when a refresh that began after this call is done; StorageUnavailable when it failed or is late."""
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         self._is_wanted.set()
-        await waiting
+        # Two reads may lie before it: the one that goes on just now, and its own.
+        async with Prompt(self._patience_s, "the database"):
+            await waiting
 
     async def _run(self) -> None:
         while True:

@@ -81,6 +81,11 @@ class Relay:
         """Whether what is published arrives here."""
         return self._is_connected.is_set()
 
+    @property
+    def silent_s(self) -> float:
+        """Seconds since Redis last said anything; it answers a ping on each tick."""
+        return asyncio.get_running_loop().time() - self._heard_at
+
     async def wait_connected(self, timeout_s: float) -> None:
         """Return when the relay listens; StorageUnavailable when that takes too long."""
         if self._is_connected.is_set():

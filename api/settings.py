@@ -15,7 +15,8 @@ class ApiSettings(StorageSettings):
     api_key_required:  a key is needed on loopback too, also while none exists
     max_body_bytes:    larger request bodies are refused
     heartbeat_s:       a stream that has nothing to say sends a comment so often
-    storage_timeout_s: longest wait for one answer of the database or Redis
+    storage_timeout_s: longest wait for one answer of the database or Redis; under two seconds, after which nobody shall
+                       wait for a job to be accepted
     refresh_s:         how often keys, models and workers are read anew
     """
 
@@ -25,7 +26,7 @@ class ApiSettings(StorageSettings):
     api_key_required: bool = False
     max_body_bytes: int = Field(default=10_000_000, ge=1024)
     heartbeat_s: float = Field(default=15.0, gt=0)
-    storage_timeout_s: float = Field(default=2.0, gt=0)
+    storage_timeout_s: float = Field(default=1.5, gt=0)
     refresh_s: float = Field(default=1.0, gt=0)
 
     @property

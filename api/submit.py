@@ -5,6 +5,8 @@ import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from api.admission import admit
+from api.call import Call
 from api.catalogue import ModelEntry
 from api.protocol.items import PreviousResponse
 from api.protocol.prepare import Prepared, Request, prepare
@@ -14,8 +16,8 @@ from api.services import Services
 from api.subscription import Subscription
 from api.views import previous_turn
 from storage import jobs
-from storage.contract import JobHeader, ModelStatus
-from storage.errors import ModelUnavailable, StorageUnavailable
+from storage.contract import JobHeader
+from storage.errors import StorageUnavailable
 from storage.ids import new_job_id
 from storage.jobs import NewJob
 from storage.tables import Job
@@ -28,15 +30,14 @@ _SMALL_BODY_BYTES = 32 * 1024
 class Order:
     """A request as its path understands it.
 
-    size_bytes:    of the body, to know where it is to be tokenized
+    call:          where it came from, byte for byte
     is_background: it runs on when nobody waits, and is queued while no worker lives
     is_followed:   somebody waits for its entries
     store_default: what an absent `store` means; None is the protocol's own
     """
 
+    call: Call
     request: Request
-    owner: str
-    size_bytes: int
     is_background: bool = False
     is_followed: bool = True
     store_default: bool | None = None
@@ -59,8 +60,7 @@ class Submitted:
 async def submit(services: Services, order: Order) -> Submitted:
     """The job, committed and sent; PlatformError when it is refused, and then there is none."""
     entry = await services.catalogue.get(order.request.model)
-    if not order.is_background:
-        await _refuse_if_nobody_works(services, entry)
+    await admit(services, entry, is_background=order.is_background)
     prepared = await _prepare(services, order, entry)
     new = _new_job(order, prepared)
     subscription = services.relay.subscribe(new.job_id, is_new=True) if order.is_followed else None
@@ -74,21 +74,10 @@ async def submit(services: Services, order: Order) -> Submitted:
     return Submitted(header=_header_of(new), subscription=subscription)
 
 
-async def _refuse_if_nobody_works(services: Services, entry: ModelEntry) -> None:
-    if entry.status is ModelStatus.OFFLINE:
-        entry = await services.catalogue.renewed(entry)
-    if entry.status is ModelStatus.OFFLINE:
-        raise ModelUnavailable(
-            f"No worker of the model '{entry.model}' is alive. Please try again later, or send the request in "
-            "background: then it is queued."
-        )
-    await services.relay.wait_connected(services.settings.storage_timeout_s)
-
-
 async def _prepare(services: Services, order: Order, entry: ModelEntry) -> Prepared:
     """The request in tokens; big ones are read in a thread."""
     tools = await services.catalogue.tools_of(entry)
-    previous = await find_previous(services, order.owner, order.request)
+    previous = await find_previous(services, order.call.owner, order.request)
     # A seed is told to nobody and need not be secret; the operating system's randomness costs a system call.
     seed = random.getrandbits(63)
 
@@ -102,7 +91,7 @@ async def _prepare(services: Services, order: Order, entry: ModelEntry) -> Prepa
             is_background=order.is_background,
         )
 
-    if previous is None and order.size_bytes <= _SMALL_BODY_BYTES:
+    if previous is None and len(order.call.body) <= _SMALL_BODY_BYTES:
         return work()
     return await services.catalogue.in_thread(work)
 
@@ -118,7 +107,7 @@ async def find_previous(services: Services, owner: str, request: Request) -> Pre
 def _new_job(order: Order, prepared: Prepared) -> NewJob:
     return NewJob(
         job_id=new_job_id(prepared.kind),
-        owner=order.owner,
+        owner=order.call.owner,
         kind=prepared.kind,
         model=prepared.model,
         background=order.is_background,

@@ -5,6 +5,7 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api import stored
+from api.call import call_of
 from api.dependencies import Query, body_of, no_query, owner_of, services_of
 from api.errors import JOB_ID
 from api.lean_route import LeanRoute
@@ -22,15 +23,15 @@ router = APIRouter(tags=["chat"], route_class=LeanRoute)
 @router.post("/v1/chat/completions")
 async def create(request: Request) -> Response:
     """Create a chat completion: blocking, as a stream, or as the `Prefer` header says."""
-    body = await body_of(request)
-    return await create_job(request, ChatRequest.parse(body), len(body))
+    call = await call_of(request)
+    return await create_job(request, call, ChatRequest.parse(call.body))
 
 
 @router.post("/v1/streaming/chat")
 async def create_stream(request: Request) -> Response:
     """Create a chat completion as a stream."""
-    body = await body_of(request)
-    return await create_job(request, ChatRequest.parse(body), len(body), is_always_stream=True)
+    call = await call_of(request)
+    return await create_job(request, call, ChatRequest.parse(call.body), is_always_stream=True)
 
 
 @router.get("/v1/chat/completions")

@@ -4,7 +4,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api import stored
-from api.dependencies import body_of, no_query, owner_of, services_of
+from api.call import call_of
+from api.dependencies import no_query, owner_of, services_of
 from api.errors import JOB_ID
 from api.lean_route import LeanRoute
 from api.protocol.completion_object import async_object
@@ -22,15 +23,15 @@ router = APIRouter(tags=["completions"], route_class=LeanRoute)
 @router.post("/v1/completions")
 async def create(request: Request) -> Response:
     """Create a completion: blocking, as a stream, or as the `Prefer` header says."""
-    body = await body_of(request)
-    return await create_job(request, CompletionRequest.parse(body), len(body))
+    call = await call_of(request)
+    return await create_job(request, call, CompletionRequest.parse(call.body))
 
 
 @router.post("/v1/streaming/completions")
 async def create_stream(request: Request) -> Response:
     """Create a completion as a stream."""
-    body = await body_of(request)
-    return await create_job(request, CompletionRequest.parse(body), len(body), is_always_stream=True)
+    call = await call_of(request)
+    return await create_job(request, call, CompletionRequest.parse(call.body), is_always_stream=True)
 
 
 @router.get("/v1/completions/{completion_id}")
@@ -53,18 +54,11 @@ async def delete(request: Request, completion_id: str) -> Response:
 async def create_async(request: Request) -> Response:
     """Create a completion as a background job and answer at once."""
     no_query(request)
-    body = await body_of(request)
-    wanted = CompletionRequest.parse(body)
+    call = await call_of(request)
+    wanted = CompletionRequest.parse(call.body)
     if wanted.stream:
         raise InvalidRequest("This path answers at once; stream the job from /v1/completions/{id}.", param="stream")
-    order = Order(
-        request=wanted,
-        owner=owner_of(request),
-        size_bytes=len(body),
-        is_background=True,
-        is_followed=False,
-        store_default=True,
-    )
+    order = Order(call=call, request=wanted, is_background=True, is_followed=False, store_default=True)
     header = (await submit(services_of(request), order)).header
     headers = {"location": f"/v1/async/completions/{header.job_id}", JOB_ID: header.job_id}
     return json_reply(async_object(header), status=202, headers=headers)

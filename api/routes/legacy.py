@@ -4,6 +4,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from api import preferences, stored
+from api.call import Call
 from api.dependencies import Query, no_query, owner_of, services_of
 from api.errors import JOB_ID
 from api.protocol.chat import ChatRequest
@@ -17,8 +18,8 @@ from storage.errors import InvalidRequest
 
 async def create_job(
     request: Request,
+    call: Call,
     wanted: ChatRequest | CompletionRequest,
-    size_bytes: int,
     *,
     is_always_stream: bool = False,
 ) -> Response:
@@ -34,9 +35,8 @@ async def create_job(
     if is_stream and isinstance(wanted, CompletionRequest) and wanted.is_chosen_from:
         raise InvalidRequest(f"Invalid 'best_of': {NOT_STREAMED}.", param="best_of")
     order = Order(
+        call=call,
         request=wanted,
-        owner=owner_of(request),
-        size_bytes=size_bytes,
         is_background=has_preference,
         is_followed=preference.wait_s != 0,
         store_default=True if has_preference else None,

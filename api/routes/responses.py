@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api import preferences, stored
+from api.call import call_of
 from api.dependencies import Query, body_of, no_query, owner_of, services_of
 from api.errors import JOB_ID
 from api.lean_route import LeanRoute
@@ -24,16 +25,15 @@ router = APIRouter(prefix="/v1/responses", tags=["responses"], route_class=LeanR
 async def create(request: Request) -> Response:
     """Create a response: blocking, as a stream, in the background, or as a stream of a background job."""
     no_query(request)
-    services, body = services_of(request), await body_of(request)
-    wanted = ResponseRequest.parse(body)
+    services, call = services_of(request), await call_of(request)
+    wanted = ResponseRequest.parse(call.body)
     preference = preferences.parse(request.headers.get("prefer"))
     is_stream, is_background = wanted.stream or False, wanted.background or preference.wait_s is not None
     if is_stream and preference.wait_s is not None:
         raise InvalidRequest("A stream cannot be combined with the 'Prefer' header.", param="stream")
     order = Order(
+        call=call,
         request=wanted,
-        owner=owner_of(request),
-        size_bytes=len(body),
         is_background=is_background,
         is_followed=is_stream or not is_background or bool(preference.wait_s),
         store_default=None,

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests.api.examples import CHAT, RESPONSE, without_heartbeats
+from storage import jobs
+from storage.database import Database
+from tests.api.examples import CALLS, CHAT, NAMES, RESPONSE, Call, without_heartbeats
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server
 from tests.services import RedisServer, running_redis
@@ -52,28 +54,62 @@ def test_a_stream_outlives_its_redis(
     assert without_heartbeats(http.get(url, params={"stream": "true"}).content) == live
 
 
-def test_without_redis_background_jobs_are_taken_and_others_are_not(
-    http: httpx2.Client, worker: FakeWorker, redis_server: RedisServer, server: Server
+@pytest.mark.parametrize("call", CALLS, ids=NAMES)
+@pytest.mark.parametrize(
+    ("fields", "headers"),
+    [({}, {}), ({"stream": True}, {}), ({}, {"prefer": "respond-async"}), ({}, {"idempotency-key": "k"})],
+    ids=["blocking", "stream", "background", "keyed"],
+)
+def test_without_redis_nothing_is_accepted_and_no_row_written(
+    http: httpx2.Client,
+    redis_server: RedisServer,
+    server: Server,
+    database: Database,
+    call: Call,
+    fields: dict[str, object],
+    headers: dict[str, str],
+) -> None:
+    redis_server.kill()
+    wait_until(lambda: not _relay(server).is_connected)
+
+    started = time.monotonic()
+    refused = call.post(http, headers, **fields)
+    took_s = time.monotonic() - started
+
+    _assert_refused(refused, took_s)
+    assert _num_jobs(database) == 0
+    redis_server.start()
+    wait_until(lambda: _relay(server).is_connected)
+    assert call.post(http, headers, **fields).is_success
+
+
+def test_without_redis_what_is_stored_can_be_read(
+    http: httpx2.Client, redis_server: RedisServer, server: Server
 ) -> None:
     done = RESPONSE.post(http).json()["id"]
     redis_server.kill()
     wait_until(lambda: not _relay(server).is_connected)
 
-    started = time.monotonic()
-    refused = CHAT.post(http, stream=True)
-    queued = RESPONSE.post(http, background=True)
-    took_s = time.monotonic() - started
-
-    assert refused.status_code == 503
-    assert refused.json()["error"]["code"] == "storage_unavailable"
-    assert refused.headers["retry-after"]
-    assert queued.status_code == 200
-    assert took_s < 4
-    assert http.get(RESPONSE.url_of(queued.json()["id"])).json()["status"] == "queued"
     assert http.get(RESPONSE.url_of(done)).json()["status"] == "completed"
     assert b"response.completed" in http.get(RESPONSE.url_of(done), params={"stream": "true"}).content
     not_ready = http.get("/readyz")
     assert (not_ready.status_code, not_ready.json()["redis"]) == (503, "unavailable")
+
+
+def test_while_redis_hangs_nothing_is_accepted(
+    http: httpx2.Client, redis_server: RedisServer, server: Server, database: Database
+) -> None:
+    redis_server.send_signal(signal.SIGSTOP)
+    try:
+        wait_until(lambda: _silence(server) > 1.3 or not _relay(server).is_connected)
+        started = time.monotonic()
+        refused = RESPONSE.post(http, background=True)
+        took_s = time.monotonic() - started
+    finally:
+        redis_server.send_signal(signal.SIGCONT)
+
+    _assert_refused(refused, took_s)
+    assert _num_jobs(database) == 0
 
 
 def test_a_redis_that_hangs_is_noticed(
@@ -83,7 +119,7 @@ def test_a_redis_that_hangs_is_noticed(
     try:
         started = time.monotonic()
         assert http.get("/readyz").json()["redis"] == "unavailable"
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 2
         wait_until(lambda: not _relay(server).is_connected, 8.0)
     finally:
         redis_server.send_signal(signal.SIGCONT)
@@ -92,23 +128,22 @@ def test_a_redis_that_hangs_is_noticed(
     assert RESPONSE.post(http).json()["status"] == "completed"
 
 
+@pytest.mark.parametrize("call", CALLS, ids=NAMES)
+@pytest.mark.parametrize("headers", [{}, {"idempotency-key": "k"}], ids=["plain", "keyed"])
 def test_a_database_that_does_not_answer_is_a_503_in_time(
-    http: httpx2.Client, worker: FakeWorker, database_file: str
+    http: httpx2.Client, database_file: str, database: Database, call: Call, headers: dict[str, str]
 ) -> None:
     with sqlite3.connect(database_file, isolation_level=None) as holder:
         holder.execute("BEGIN EXCLUSIVE")
         started = time.monotonic()
-        answer = RESPONSE.post(http, background=True)
+        refused = call.post(http, {"prefer": "respond-async", **headers})
         took_s = time.monotonic() - started
         holder.execute("ROLLBACK")
 
-    assert answer.status_code == 503
-    assert answer.json()["error"]["code"] == "storage_unavailable"
-    assert took_s < 4
+    _assert_refused(refused, took_s)
     # What was refused is not done after all.
-    assert RESPONSE.post(http).status_code == 200
-    with sqlite3.connect(database_file) as reader:
-        assert reader.execute("SELECT count(*) FROM job").fetchone() == (1,)
+    assert call.post(http, headers).status_code == 200
+    assert _num_jobs(database) == 1
 
 
 def test_a_silent_stream_says_that_it_lives(http: httpx2.Client, worker: FakeWorker, server: Server) -> None:
@@ -125,3 +160,22 @@ def test_a_silent_stream_says_that_it_lives(http: httpx2.Client, worker: FakeWor
 
 def _relay(server: Server):  # type: ignore[no-untyped-def]  # api.relay.Relay
     return server.app.state.services.relay
+
+
+def _silence(server: Server) -> float:
+    told: list[float] = []
+    server.call(lambda: told.append(_relay(server).silent_s))
+    return wait_until(lambda: told)[0]
+
+
+def _assert_refused(answer: httpx2.Response, took_s: float) -> None:
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "storage_unavailable"
+    assert answer.headers["retry-after"] == "1"
+    assert "x-should-retry" not in answer.headers
+    assert took_s < 2
+
+
+def _num_jobs(database: Database) -> int:
+    with database.connect() as c:
+        return len(jobs.list_all(c))

@@ -1,0 +1,48 @@
+"""Whether a job can be taken now: the one place that says no, before any row is written."""
+
+from redis.exceptions import RedisError
+
+from api.catalogue import ModelEntry
+from api.reading import Prompt
+from api.services import Services
+from storage.contract import ModelStatus
+from storage.errors import ModelUnavailable, StorageUnavailable
+
+# A relay whose Redis is there is connected again after this time.
+_RECONNECTION_S = 0.5
+# The relay pings every half second; one that heard nothing for longer than this may listen to a Redis that hangs.
+_MAX_SILENCE_S = 1.2
+_PING_TIMEOUT_S = 1.0
+
+
+async def admit(services: Services, entry: ModelEntry, *, is_background: bool) -> None:
+    """Return when a job of this model can be taken; StorageUnavailable or ModelUnavailable where it cannot.
+
+    The database is not asked: the row itself is the question, and one that is not written in time is taken back.
+    """
+    await refuse_without_redis(services)
+    if not is_background:
+        await _refuse_if_nobody_works(services, entry)
+
+
+async def refuse_without_redis(services: Services) -> None:
+    """Return when Redis answers; StorageUnavailable when it does not, soon enough to say so in time."""
+    relay = services.relay
+    if not relay.is_connected:
+        await relay.wait_connected(min(_RECONNECTION_S, services.settings.storage_timeout_s))
+    elif relay.silent_s > _MAX_SILENCE_S:
+        try:
+            async with Prompt(min(_PING_TIMEOUT_S, services.settings.storage_timeout_s), "Redis"):
+                await services.redis.ping()
+        except RedisError as error:
+            raise StorageUnavailable(f"Redis does not answer: {error}") from error
+
+
+async def _refuse_if_nobody_works(services: Services, entry: ModelEntry) -> None:
+    if entry.status is ModelStatus.OFFLINE:
+        entry = await services.catalogue.renewed(entry)
+    if entry.status is ModelStatus.OFFLINE:
+        raise ModelUnavailable(
+            f"No worker of the model '{entry.model}' is alive. Please try again later, or send the request in "
+            "background: then it is queued."
+        )
