@@ -1,8 +1,6 @@
 // A whole pass through the decoder: every layer for every token of a batch, by one team of threads.
 #pragma once
-#include <atomic>
 #include <cmath>
-#include <memory>
 #include <vector>
 
 #include "attention.h"
@@ -51,13 +49,11 @@ class Decoder : public AnyDecoder {
         inside_ = Buffer<Activation>(tokens * inner_);
         picked_ = Buffer<Activation>(size_t(padded(limits.max_logit_rows, 2 * TILE)) * hidden_);
         logits_ = Buffer<float>(size_t(limits.max_logit_rows) * vocab_);
-        next_item_ = std::make_unique<std::atomic<int>[]>(shape.num_layers);
     }
 
     void step(const TokenpostBatch& batch) override {
         batch_ = &batch;
         plan_attention();
-        for (int i = 0; i < shape_.num_layers; ++i) next_item_[i].store(0, std::memory_order_relaxed);
         team_.run([this](int me) {
             open_tiles();
             pass(me);
@@ -68,13 +64,14 @@ class Decoder : public AnyDecoder {
     void head(int num_rows, const int32_t* places, int32_t* best, uint8_t* is_finite) override {
         team_.run([&](int me) {
             open_tiles();
-            const auto [from, to] = share(num_rows, me);
-            for (int r = from; r < to; ++r)
-                normalize(row(residual_, places[r], hidden_), final_norm_.get(), row(picked_, r, hidden_));
-            team_.meet();
-            score(num_rows, me);
-            team_.meet();
-            for (int r = from; r < to; ++r) is_finite[r] = find_best(row(logits_, r, vocab_), best[r]);
+            team_.share(num_rows, me, [&](int from, int to) {
+                for (int r = from; r < to; ++r)
+                    normalize(row(residual_, places[r], hidden_), final_norm_.get(), row(picked_, r, hidden_));
+            });
+            team_.share(head_.num_panels(), me, [&](int first, int last) { score(num_rows, first, last); });
+            team_.share(num_rows, me, [&](int from, int to) {
+                for (int r = from; r < to; ++r) is_finite[r] = find_best(row(logits_, r, vocab_), best[r]);
+            });
             close_tiles();
         });
     }
@@ -123,10 +120,6 @@ class Decoder : public AnyDecoder {
         int sequence, head, from, to;
     };
 
-    struct Range {
-        int from, to;
-    };
-
     // Setting up.
 
     Layer take(const TokenpostLayer& given) {
@@ -166,35 +159,42 @@ class Decoder : public AnyDecoder {
         return own;
     }
 
-    // The pass, one member a part. Rows are shared out among threads, or panels of weights, or attention items.
+    // The pass. Tokens are shared out among threads, or panels of weights, or attention items.
 
     void pass(int me) {
-        const auto [from, to] = share(batch_->num_tokens, me);
-        for (int t = from; t < to; ++t) {
-            embed(t);
-            normalize(row(residual_, t, hidden_), layers_[0].input_norm.get(), row(normed_, t, hidden_));
-        }
+        const int num_tokens = batch_->num_tokens;
+        team_.share(num_tokens, me, [&](int from, int to) {
+            for (int t = from; t < to; ++t) {
+                embed(t);
+                normalize(row(residual_, t, hidden_), layers_[0].input_norm.get(), row(normed_, t, hidden_));
+            }
+        });
         for (int i = 0; i < shape_.num_layers; ++i) {
-            const Layer& layer = layers_[i];
             const bool is_last = i + 1 == shape_.num_layers;
-            const float* next_norm = is_last ? nullptr : layers_[i + 1].input_norm.get();
-            team_.meet();
-            project(layer, me);
-            team_.meet();
-            turn_and_store(layer, me);
-            team_.meet();
-            attend_items(layer, next_item_[i]);
-            team_.meet();
-            add_product(layer.output, seen_, width_, layer.attention_norm.get() != nullptr, me);
-            team_.meet();
-            for (int t = from; t < to; ++t) add_and_normalize(t, layer.attention_norm.get(), layer.feedforward_norm.get());
-            team_.meet();
-            feed_forward(layer, me);
-            team_.meet();
-            add_product(layer.down, inside_, inner_, layer.feedforward_out_norm.get() != nullptr, me);
-            team_.meet();
-            for (int t = from; t < to; ++t) add_and_normalize(t, layer.feedforward_out_norm.get(), next_norm);
+            pass(layers_[i], is_last ? nullptr : layers_[i + 1].input_norm.get(), me);
         }
+    }
+
+    void pass(const Layer& layer, const float* next_norm, int me) {
+        const int num_tokens = batch_->num_tokens;
+        const auto of_layer = [&](int count, void (Decoder::*part)(const Layer&, int, int)) {
+            team_.share(count, me, [&](int from, int to) { (this->*part)(layer, from, to); });
+        };
+        const auto close = [&](const Panels& matrix, const Buffer<Activation>& x, int stride, const float* branch_norm,
+                               const float* next) {
+            team_.share(matrix.num_panels(), me, [&](int first, int last) {
+                add_product(matrix, x, stride, branch_norm != nullptr, first, last);
+            });
+            team_.share(num_tokens, me, [&](int from, int to) {
+                for (int t = from; t < to; ++t) add_and_normalize(t, branch_norm, next);
+            });
+        };
+        of_layer(layer.heads.num_panels(), &Decoder::project);
+        of_layer(num_tokens * shape_.num_kv_heads, &Decoder::turn_and_store);
+        of_layer(int(items_.size()), &Decoder::attend_items);
+        close(layer.output, seen_, width_, layer.attention_norm.get(), layer.feedforward_norm.get());
+        of_layer(layer.gate_up.num_panels(), &Decoder::feed_forward);
+        close(layer.down, inside_, inner_, layer.feedforward_out_norm.get(), next_norm);
     }
 
     void embed(int t) {
@@ -203,8 +203,7 @@ class Decoder : public AnyDecoder {
         for (int d = 0; d < shape_.hidden_size; ++d) to[d] = to_float(from[d]) * shape_.embedding_scale;
     }
 
-    void project(const Layer& layer, int me) {
-        const auto [first, last] = share(layer.heads.num_panels(), me);
+    void project(const Layer& layer, int first, int last) {
         layer.heads.times(batch_->num_tokens, normed_.get(), hidden_, first, last,
                           [&](int t, int column, Vec left, Vec right) {
                               store(row(turned_, t, heads_) + column, left);
@@ -213,23 +212,19 @@ class Decoder : public AnyDecoder {
     }
 
     // Norms within heads, rotary positions, and keys and values into the cache; each kv head with its queries.
-    void turn_and_store(const Layer& layer, int me) {
+    void turn_and_store(const Layer& layer, int from, int to) {
         const int size = shape_.head_dim, num_kv = shape_.num_kv_heads, group = shape_.num_heads / num_kv;
-        for (int s = 0; s < batch_->num_sequences; ++s) {
-            const int begin = batch_->begins[s], num_items = (batch_->ends[s] - begin) * num_kv;
-            const auto [from, to] = share(num_items, (me + s) % team_.size());
-            for (int item = from; item < to; ++item) {
-                const int t = begin + item / num_kv, head = item % num_kv, position = batch_->positions[t];
-                float* queries = row(turned_, t, heads_);
-                float* key = queries + (shape_.num_heads + head) * size;
-                const float* value = key + num_kv * size;
-                for (int q = head * group; q < (head + 1) * group; ++q)
-                    turn(layer, queries + q * size, layer.query_norm.get(), position);
-                turn(layer, key, layer.key_norm.get(), position);
-                const int block = batch_->tables[s][position / BLOCK];
-                layer.cache.put_key(block, head, position % BLOCK, key, size);
-                layer.cache.put_value(block, head, position % BLOCK, value, size);
-            }
+        for (int item = from; item < to; ++item) {
+            const int t = item / num_kv, head = item % num_kv, position = batch_->positions[t];
+            float* queries = row(turned_, t, heads_);
+            float* key = queries + (shape_.num_heads + head) * size;
+            const float* value = key + num_kv * size;
+            for (int q = head * group; q < (head + 1) * group; ++q)
+                turn(layer, queries + q * size, layer.query_norm.get(), position);
+            turn(layer, key, layer.key_norm.get(), position);
+            const int block = batch_->tables[sequence_of_[t]][position / BLOCK];
+            layer.cache.put_key(block, head, position % BLOCK, key, size);
+            layer.cache.put_value(block, head, position % BLOCK, value, size);
         }
     }
 
@@ -249,8 +244,10 @@ class Decoder : public AnyDecoder {
 
     void plan_attention() {
         items_.clear();
+        sequence_of_.resize(batch_->num_tokens);
         const int group = shape_.num_heads / shape_.num_kv_heads;
         for (int s = 0; s < batch_->num_sequences; ++s) {
+            std::fill(sequence_of_.begin() + batch_->begins[s], sequence_of_.begin() + batch_->ends[s], s);
             const int num_rows = (batch_->ends[s] - batch_->begins[s]) * group;
             for (int head = 0; head < shape_.num_kv_heads; ++head)
                 for (int from = 0; from < num_rows; from += Queries<Activation>::MAX)
@@ -258,10 +255,9 @@ class Decoder : public AnyDecoder {
         }
     }
 
-    void attend_items(const Layer& layer, std::atomic<int>& next) {
+    void attend_items(const Layer& layer, int from, int to) {
         static thread_local Queries<Activation> queries;
-        const int num_items = int(items_.size());
-        for (int i = next.fetch_add(1); i < num_items; i = next.fetch_add(1)) attend_item(layer, items_[i], queries);
+        for (int i = from; i < to; ++i) attend_item(layer, items_[i], queries);
     }
 
     void attend_item(const Layer& layer, const Item& item, Queries<Activation>& queries) {
@@ -285,8 +281,8 @@ class Decoder : public AnyDecoder {
     }
 
     // residual += x W, or branch = x W where a norm comes between.
-    void add_product(const Panels& matrix, const Buffer<Activation>& x, int stride, bool is_apart, int me) {
-        const auto [first, last] = share(matrix.num_panels(), me);
+    void add_product(const Panels& matrix, const Buffer<Activation>& x, int stride, bool is_apart, int first,
+                     int last) {
         const Buffer<float>& target = is_apart ? branch_ : residual_;
         matrix.times(batch_->num_tokens, x.get(), stride, first, last, [&](int t, int column, Vec left, Vec right) {
             float* to = row(target, t, hidden_) + column;
@@ -306,8 +302,7 @@ class Decoder : public AnyDecoder {
         normalize(residual, next_norm, row(normed_, t, hidden_));
     }
 
-    void feed_forward(const Layer& layer, int me) {
-        const auto [first, last] = share(layer.gate_up.num_panels(), me);
+    void feed_forward(const Layer& layer, int first, int last) {
         const bool is_silu = shape_.activation == TOKENPOST_SILU;
         layer.gate_up.times(batch_->num_tokens, normed_.get(), hidden_, first, last,
                             [&](int t, int column, Vec gate, Vec up) {
@@ -316,8 +311,7 @@ class Decoder : public AnyDecoder {
                             });
     }
 
-    void score(int num_rows, int me) {
-        const auto [first, last] = share(head_.num_panels(), me);
+    void score(int num_rows, int first, int last) {
         const float cap = shape_.logit_softcap;
         const auto bend = [cap](Vec x) { return cap > 0 ? splat(cap) * tanh_of(x / splat(cap)) : x; };
         head_.times(num_rows, picked_.get(), hidden_, first, last, [&](int r, int column, Vec left, Vec right) {
@@ -382,10 +376,6 @@ class Decoder : public AnyDecoder {
     // Room for whole panels, and one line more: rows a power of two apart would crowd the same places of a cache.
     static int stride_for(int count) { return padded(count, PANEL) + PANEL; }
 
-    Range share(int count, int me) const {
-        return {int(int64_t(count) * me / team_.size()), int(int64_t(count) * (me + 1) / team_.size())};
-    }
-
     template <class T>
     static T* row(const Buffer<T>& buffer, int index, int stride) {
         return buffer.get() + size_t(index) * stride;
@@ -405,7 +395,7 @@ class Decoder : public AnyDecoder {
     Buffer<Activation> normed_, seen_, inside_, picked_;
     const TokenpostBatch* batch_ = nullptr;
     std::vector<Item> items_;
-    std::unique_ptr<std::atomic<int>[]> next_item_;
+    std::vector<int> sequence_of_;  // of each token
 };
 
 }  // namespace tokenpost
