@@ -8,9 +8,8 @@ import msgspec
 from starlette.requests import Request
 
 from api.dependencies import body_of, owner_of
-from storage.errors import InvalidRequest
+from storage.errors import IDEMPOTENCY_KEY, InvalidRequest
 
-KEY_HEADER = "Idempotency-Key"
 _GOOD_KEY = re.compile(rb"[!-~]{1,255}")
 # What the openai SDK waits for an answer where it does not say; nobody waits longer than the second.
 _DEFAULT_TIMEOUT_S = 600.0
@@ -66,8 +65,8 @@ async def call_of(request: Request) -> Call:
 def _key_of(value: bytes, earlier: str | None) -> str:
     if earlier is not None or _GOOD_KEY.fullmatch(value) is None:
         raise InvalidRequest(
-            f"Invalid '{KEY_HEADER}' header: it must be given once, as 1 to 255 visible ASCII characters.",
-            param=KEY_HEADER,
+            f"Invalid '{IDEMPOTENCY_KEY}' header: it must be given once, as 1 to 255 visible ASCII characters.",
+            param=IDEMPOTENCY_KEY,
         )
     return value.decode("ascii")
 

@@ -22,13 +22,17 @@ class Write(Protocol):
         """What the operation returned."""
 
 
-def cancel(write: Write, redis: Redis, job_id: str, now: datetime) -> Cancelled | None:
+def cancel(
+    write: Write, redis: Redis, job_id: str, now: datetime, *, num_attached: int | None = None
+) -> Cancelled | None:
     """What the job was, None when it had already ended. Blocks: never on an event loop.
+
+    num_attached: as in `jobs.cancel`, for a caller who leaves
 
     Raises StorageUnavailable before the row changed, and RedisError after; then the worker's own beat, or the
     sweeper, tells those who wait.
     """
-    cancelled = write(lambda connection: jobs.cancel(connection, job_id, now))
+    cancelled = write(lambda connection: jobs.cancel(connection, job_id, now, num_attached=num_attached))
     if cancelled is not None:
         spread(write, redis, job_id, cancelled, now)
     return cancelled

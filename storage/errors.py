@@ -2,6 +2,9 @@
 
 from typing import ClassVar
 
+# The header, as errors name it.
+IDEMPOTENCY_KEY = "Idempotency-Key"
+
 
 class PlatformError(Exception):
     """Root of all errors raised on purpose.
@@ -72,6 +75,31 @@ class JobConflict(PlatformError):
     """The job is in a state that does not allow this call."""
 
     code = "conflict"
+
+
+class IdempotencyKeyInUse(PlatformError):
+    """The first call with this key is being accepted at this moment."""
+
+    code = "idempotency_key_in_use"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A request with this Idempotency-Key is being accepted just now. Please try again in a moment.",
+            param=IDEMPOTENCY_KEY,
+        )
+
+
+class IdempotencyKeyReused(PlatformError):
+    """Another call, with another path or body, came with this key before."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Idempotency-Key was used with another path or body before. Please use a fresh one.",
+            param=IDEMPOTENCY_KEY,
+        )
 
 
 class BodyTooLarge(PlatformError):

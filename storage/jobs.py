@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Update, bindparam, delete, literal_column, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, delete, literal_column, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
+from storage import idempotency
 from storage.columns import SecondsAfter, UtcDateTime
 from storage.contract import End, Failure, JobHeader, JobKind, JobSpec, JobStatus, Result, Usage
 from storage.errors import InvalidRequest, JobNotFound
@@ -239,12 +240,27 @@ def requeue(c: Connection, job_id: str, attempt: int, now: datetime) -> bool:
     return _is_done(c, _REQUEUE, job_id, attempt, {"moment": now})
 
 
-def cancel(c: Connection, job_id: str, now: datetime) -> Cancelled | None:
+def attach(c: Connection, job_id: str) -> int | None:
+    """How many callers have joined the job, now that this one has; None when it is absent, or was cancelled because
+    its caller left.
+    """
+    return c.execute(_ATTACH, {"of_job": job_id}).scalar()
+
+
+def cancel(c: Connection, job_id: str, now: datetime, *, num_attached: int | None = None) -> Cancelled | None:
     """What the job was, now that it is cancelled; None when it had already ended or is absent.
 
     A running one keeps `worker_id` and `attempt`, by which its worker settles it.
+
+    num_attached: what `attach` told the caller who leaves, 0 the one who made the job; None is returned, and nothing
+                  changed, when somebody joined later: then that one decides
     """
-    row = c.execute(_CANCEL, {"of_job": job_id, "moment": now}).first() if is_public_id(job_id) else None
+    if not is_public_id(job_id):
+        return None
+    if num_attached is None:
+        row = c.execute(_CANCEL, {"of_job": job_id, "moment": now}).first()
+    else:
+        row = c.execute(_LEAVE, {"of_job": job_id, "moment": now, "known": num_attached}).first()
     if row is None:
         return None
     # Whatever makes a job queued takes its worker away.
@@ -307,6 +323,14 @@ _CANCEL = (
     .values({"status": JobStatus.CANCELLED} | ENDING)
     .returning(_job.c.worker_id, _job.c.attempt)
 )
+_LEAVE = _CANCEL.where(_job.c.num_attached == bindparam("known"))
+# Who cancels a background job by its id knows it; only of others does a cancellation say that nobody waits any more.
+_ATTACH = (
+    update(_job)
+    .where(_IS_IT, or_(_job.c.status != JobStatus.CANCELLED, _job.c.background))
+    .values(num_attached=_job.c.num_attached + 1)
+    .returning(_job.c.num_attached)
+)
 _SETTLE_CANCELLED = update(_job).where(_IS_IT, _IS_OWN, _job.c.status == JobStatus.CANCELLED).values(_OUTCOME)
 _SETTLE_ORPHAN = (
     update(_job)
@@ -336,13 +360,20 @@ def update_metadata(c: Connection, job_id: str, owner: str, metadata: Mapping[st
 
 
 def erase(c: Connection, job_id: str, owner: str) -> Cancelled:
-    """What the job was, now that its row is gone; JobNotFound as `get`. Its log goes by `log.delete_logs`."""
+    """What the job was, now that its row and key are gone; JobNotFound as `get`. Its log goes by `log.delete_logs`."""
     erasing = delete(_job).where(_job.c.id == job_id, _job.c.owner == owner)
     statement = erasing.returning(_job.c.status, _job.c.worker_id, _job.c.attempt)
     row = c.execute(statement).first() if is_public_id(job_id) else None
     if row is None:
         raise JobNotFound(f"No job with id '{job_id}'.")
+    idempotency.forget(c, [job_id])
     return Cancelled(was=row.status, worker_id=row.worker_id, attempt=row.attempt)
+
+
+def take_back(c: Connection, job_id: str) -> None:
+    """Erase a job of whose writing nobody could be told in time, unless somebody found and joined it since."""
+    if c.execute(delete(_job).where(_IS_IT, _job.c.num_attached == 0), {"of_job": job_id}).rowcount == 1:
+        idempotency.forget(c, [job_id])
 
 
 def states_of_rows(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[JobState]:

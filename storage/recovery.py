@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, exists, literal_column, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
+from storage import idempotency
 from storage.contract import Failure, JobStatus, Lane, WorkerStatus
 from storage.jobs import ENDING, IS_RUNNING, JobState, states_of_rows
 from storage.tables import Job, Worker, table_of
@@ -122,7 +123,8 @@ def list_erasable(c: Connection, now: datetime, limit: int = 500) -> list[str]:
 
 
 def erase_many(c: Connection, job_ids: Collection[str]) -> int:
-    """How many of these rows were erased."""
+    """How many of these rows were erased, their keys with them."""
+    idempotency.forget(c, job_ids)
     return c.execute(delete(_job).where(_job.c.id.in_(job_ids))).rowcount
 
 

@@ -1,7 +1,7 @@
 """The sweeper: finds what fell between row, queue and log, and puts it right. One process at a time does it.
 
-It looks every second for jobs of dead workers, tickets that got lost, jobs whose time is over, and ended jobs whose
-log does not say so.
+It looks every second for jobs of dead workers, tickets that got lost, jobs and idempotency keys whose time is over,
+and ended jobs whose log does not say so.
 """
 
 import threading
@@ -15,7 +15,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import Connection
 
-from storage import holders, queue, recovery, workers
+from storage import holders, idempotency, queue, recovery, workers
 from storage.contract import Lane, WorkerStatus
 from storage.database import Database
 from storage.errors import StorageUnavailable
@@ -30,6 +30,7 @@ from workers.settings import SweeperSettings
 DUTY = "sweeper"
 FORGET_AFTER = timedelta(days=1)
 FORGET_EVERY = 600
+FORGET_KEYS_EVERY = 60
 PATIENCE_S = 10.0
 
 log = structlog.get_logger()
@@ -87,6 +88,8 @@ class Sweeper:
         if self._num_sweeps % FORGET_EVERY == 1:
             before = datetime.now(UTC) - FORGET_AFTER
             self._write(lambda connection: workers.forget_dead(connection, before))
+        if self._num_sweeps % FORGET_KEYS_EVERY == 1:
+            self._forget_keys()
 
     def _is_holder(self) -> bool:
         """Whether the duty is this process's, perhaps from now on."""
@@ -158,6 +161,12 @@ class Sweeper:
             delete_logs(self._redis, job_ids)
             self._write(lambda connection: recovery.erase_many(connection, job_ids))
             log.info("jobs_erased", num_jobs=len(job_ids))
+
+    def _forget_keys(self) -> None:
+        """Forget idempotency keys whose time is over; they are free before that."""
+        now = datetime.now(UTC)
+        while num_keys := self._write(lambda connection: idempotency.forget_expired(connection, now)):
+            log.info("idempotency_keys_forgotten", num_keys=num_keys)
 
     def _write(self, operation: Callable[[Connection], T]) -> T:
         return self._writer.submit(operation).result(PATIENCE_S)

@@ -7,8 +7,9 @@ from functools import partial
 import pytest
 from sqlalchemy import update
 
-from storage import ids, jobs, workers
+from storage import idempotency, ids, jobs, workers
 from storage.contract import End, FinishReason, JobStatus, Result, TokenEvent, Usage
+from storage.idempotency import KeyedCall
 from storage.log import LogWriter
 from storage.queue import TicketPublisher, queue_length
 from storage.tables import Job, table_of
@@ -182,6 +183,20 @@ def test_a_job_whose_time_is_over_goes_with_its_log(ground: Ground, sweeper: Swe
     wait_until(erased)
     assert ground.log(gone) == []
     assert ground.row(kept).status is JobStatus.COMPLETED
+
+
+def test_idempotency_keys_whose_time_is_over_are_forgotten(ground: Ground, sweeper: Sweeper) -> None:
+    now, long_ago = datetime.now(UTC), datetime.now(UTC) - timedelta(days=1)
+    old, young = (KeyedCall(owner="alice", key=key, body_digest=b"d") for key in ("old", "young"))
+    with ground.database.begin() as c:
+        assert idempotency.take(c, old, "resp_1", now=long_ago, expires_at=now)
+        assert idempotency.take(c, young, "resp_2", now=now, expires_at=now + timedelta(days=1))
+
+    sweeper.sweep()
+
+    with ground.database.connect() as c:
+        assert idempotency.find(c, old, long_ago) is None
+        assert idempotency.find(c, young, now) == "resp_2"
 
 
 @pytest.mark.parametrize("num_entries", [0, 2, 3])

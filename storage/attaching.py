@@ -1,0 +1,72 @@
+"""How a call finds the job that an earlier try of it made, and joins those who wait for it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import Connection, insert, select
+
+from storage import idempotency, jobs
+from storage.errors import IdempotencyKeyInUse
+from storage.idempotency import KeyedCall
+from storage.tables import Job, table_of
+
+_job = table_of(Job)
+
+
+class Attached(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that a call has joined; `number` of them have by now, by which the last one is known."""
+
+    job_id: str
+    number: int
+
+
+def attach_keyed(c: Connection, call: KeyedCall, now: datetime) -> Attached | None:
+    """The job that was made under the call's key, joined; None when there is none, or none that can be joined.
+
+    The key is free then. Raises IdempotencyKeyReused.
+    """
+    job_id = idempotency.find(c, call, now)
+    if job_id is None:
+        return None
+    number = jobs.attach(c, job_id)
+    if number is None:
+        idempotency.forget(c, [job_id])
+        return None
+    return Attached(job_id=job_id, number=number)
+
+
+def attach_retry(c: Connection, owner: str, body_digest: bytes, num_retries: int, since: datetime) -> Attached | None:
+    """The newest job that an earlier try of the same call made, joined; None when a new one is to be made.
+
+    num_retries: which try this is. Of jobs made by several calls that are alike, those whose own callers are not back
+                 yet come first, so that each call finds one of its own again.
+    since:       when the first try cannot have been before
+    """
+    query = select(_job.c.id).where(_job.c.body_digest == body_digest, _job.c.owner == owner, _job.c.created_at > since)
+    query = query.order_by((_job.c.num_attached < num_retries).desc(), _job.c.created_at.desc(), _job.c.id.desc())
+    job_id = c.execute(query.limit(1)).scalar()
+    if job_id is None:
+        return None
+    number = jobs.attach(c, job_id)
+    return None if number is None else Attached(job_id=job_id, number=number)
+
+
+def insert_keyed(
+    c: Connection, row: Mapping[str, object], call: KeyedCall, *, now: datetime, expires_at: datetime
+) -> Attached | None:
+    """None when the job is written, its key with it; the job of a call that was faster, joined.
+
+    row: as `jobs.row_of`. Raises IdempotencyKeyReused, and IdempotencyKeyInUse where the faster one gave up just now.
+    """
+    attached = attach_keyed(c, call, now)
+    if attached is not None:
+        return attached
+    if idempotency.take(c, call, str(row["id"]), now=now, expires_at=expires_at):
+        c.execute(insert(_job), [row])
+        return None
+    # On PostgreSQL another process can be in between; `take` has waited for its commit.
+    attached = attach_keyed(c, call, now)
+    if attached is None:
+        raise IdempotencyKeyInUse
+    return attached
