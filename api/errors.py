@@ -28,6 +28,9 @@ from storage.errors import (
     ShuttingDown,
     StorageUnavailable,
     UnsupportedMediaType,
+    WebhookDeliveryNotFound,
+    WebhookEndpointDisabled,
+    WebhookEndpointNotFound,
 )
 
 # The header that names the job behind an answer.
@@ -82,12 +85,15 @@ _TABLE: dict[type[PlatformError], Answer] = {
     HostNotAllowed: Answer(403),
     JobNotFound: Answer(404),
     ModelNotFound: Answer(404),
+    WebhookEndpointNotFound: Answer(404),
+    WebhookDeliveryNotFound: Answer(404),
     PathNotFound: Answer(404),
     MethodNotAllowed: Answer(405),
     JobConflict: Answer(409),
     JobCancelled: Answer(409),
     IdempotencyKeyInUse: Answer(409, retry_after_s=1),
     IdempotencyKeyReused: Answer(422),
+    WebhookEndpointDisabled: Answer(409),
     BodyTooLarge: Answer(413),
     UnsupportedMediaType: Answer(415),
     GenerationFailed: Answer(500, SERVER_ERROR),

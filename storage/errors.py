@@ -102,6 +102,36 @@ class IdempotencyKeyReused(PlatformError):
         )
 
 
+class WebhookUrlRefused(InvalidRequest):
+    """A URL to which no webhook is sent: of a wrong form, or leading to where the public does not."""
+
+    code = "webhook_url_refused"
+
+
+class WebhookEndpointNotFound(PlatformError):
+    """No such webhook endpoint for this owner, or it was deleted."""
+
+    code = "not_found"
+
+
+class WebhookDeliveryNotFound(PlatformError):
+    """No such delivery for this owner, or it was erased."""
+
+    code = "not_found"
+
+
+class WebhookEndpointDisabled(PlatformError):
+    """The webhook endpoint is told nothing until it is enabled."""
+
+    code = "webhook_endpoint_disabled"
+
+
+class WebhookSignatureInvalid(PlatformError):
+    """What came is not what the holder of the secret sent just now."""
+
+    code = "webhook_signature_invalid"
+
+
 class BodyTooLarge(PlatformError):
     """The request body is larger than the limit."""
 

@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from storage.errors import SettingInvalid
+from storage.webhook_url import Policy, is_allow_entry
 
 ENV_PREFIX = "TOKENPOST_"
 _POSTGRES_SPELLINGS = ("postgresql://", "postgres://", "postgresql+psycopg://")
@@ -63,10 +64,14 @@ class PlatformSettings(BaseSettings):
 class StorageSettings(PlatformSettings):
     """Settings of the ground.
 
-    database_url: sqlite:////absolute/path.db or postgresql://user:password@host/name
-    redis_url:    redis://host:port/0, rediss://... or unix:///absolute/path.sock
-    pepper:       secret that API keys are hashed with; losing it loses every key
-    lease_s:      a worker whose beat has not moved for so long is dead
+    database_url:        sqlite:////absolute/path.db or postgresql://user:password@host/name
+    redis_url:           redis://host:port/0, rediss://... or unix:///absolute/path.sock
+    pepper:              secret that API keys are hashed with; losing it loses every key
+    lease_s:             a worker whose beat has not moved for so long is dead
+    webhook_allow:       host names, addresses and networks of internal webhook receivers, with spaces or commas between
+    webhook_allow_http:  whether public receivers may be told over http
+    webhook_loopback:    whether this machine may be a receiver while no API key exists
+    webhook_retention_s: how long what was told is kept, and how telling went
     """
 
     database_url: str = Field(repr=False)
@@ -78,6 +83,10 @@ class StorageSettings(PlatformSettings):
     log_ttl_running_s: int = Field(default=86400, ge=1)
     log_ttl_ended_s: int = Field(default=3600, ge=1)
     max_lost_attempts: int = Field(default=3, ge=1)
+    webhook_allow: Annotated[tuple[str, ...], NoDecode] = ()
+    webhook_allow_http: bool = False
+    webhook_loopback: bool = False
+    webhook_retention_s: int = Field(default=30 * 86400, ge=86400)
 
     @field_validator("database_url")
     @classmethod
@@ -90,6 +99,28 @@ class StorageSettings(PlatformSettings):
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return url
+
+    @field_validator("webhook_allow", mode="before")
+    @classmethod
+    def _webhook_allow_is_a_list(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        entries = tuple(given.replace(",", " ").lower().split())
+        for entry in entries:
+            if not is_allow_entry(entry):
+                raise ValueError(f"{entry} is neither a host name nor an address nor a network")
+        return entries
+
+    def webhook_policy(self, *, is_open: bool) -> Policy:
+        """Which URLs may be told something.
+
+        is_open: whether everybody on this machine is let in without a key
+        """
+        return Policy(
+            allowed=self.webhook_allow,
+            allows_http=self.webhook_allow_http,
+            allows_loopback=self.webhook_loopback and is_open,
+        )
 
     def retention_s(self, store: bool) -> int:
         """Seconds for which a job is kept after its end."""

@@ -58,6 +58,7 @@ class WebhookSecret(SQLModel, table=True):
 class WebhookEvent(SQLModel, table=True):
     """One transition of one job that somebody may want to hear of; written with it, in one transaction.
 
+    target:        the job's own target, as in `storage.tables.Job.webhook`; None once it is fanned out
     is_fanned_out: whether its deliveries exist
     """
 
@@ -68,6 +69,7 @@ class WebhookEvent(SQLModel, table=True):
     type: str
     job_id: str = Field(index=True)
     created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False, index=True))
+    target: dict[str, object] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     is_fanned_out: bool = False
 
     __table_args__ = (
@@ -83,10 +85,13 @@ class WebhookEvent(SQLModel, table=True):
 class WebhookDelivery(SQLModel, table=True):
     """One webhook event for one receiver.
 
-    endpoint_id:     None for a job's own target, whose `url` and `secret` are then the delivery's
-    job_id:          None for a test
-    num_attempts:    those that were begun
-    next_attempt_at: when it is due; moved ahead by whoever sends it, so that nobody else does meanwhile
+    endpoint_id:         None for a job's own target, whose `url` and `secret` are then the delivery's
+    job_id:              None for a test
+    host:                of the URL, with its port where it names one; with the owner, whose turn it is
+    num_attempts:        those that were begun
+    num_attempts_before: of these, those before it was last redelivered: the schedule counts from there
+    next_attempt_at:     when it is due; moved ahead by whoever sends it, so that nobody else does meanwhile
+    created_at:          of its event
     """
 
     __tablename__ = "webhook_delivery"
@@ -98,18 +103,24 @@ class WebhookDelivery(SQLModel, table=True):
     job_id: str | None = Field(default=None, index=True)
     type: str
     url: str
+    host: str
     secret: str | None = None
     status: DeliveryStatus = Field(sa_column=Column(EnumText(DeliveryStatus), nullable=False))
     num_attempts: int = 0
+    num_attempts_before: int = 0
     next_attempt_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False, index=True))
     ended_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
 
     __table_args__ = (
         Index("ix_webhook_delivery_endpoint", "endpoint_id", "id"),
+        # With the status in it SQLite finds lines without a look at the rows.
         Index(
             "ix_webhook_delivery_due",
+            "owner",
+            "host",
             "next_attempt_at",
+            "status",
             sqlite_where=text("status = 'pending'"),
             postgresql_where=text("status = 'pending'"),
         ),

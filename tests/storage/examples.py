@@ -1,5 +1,6 @@
 """Rows and values that the tests of this room begin with."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, insert
@@ -15,8 +16,11 @@ from storage.contract import (
     TokenEvent,
     Usage,
 )
-from storage.ids import new_job_id
+from storage.ids import new_id, new_job_id
 from storage.tables import Job, table_of
+from storage.webhook_endpoints import create_endpoint
+from storage.webhook_tables import DeliveryStatus, WebhookDelivery, WebhookEndpoint
+from storage.webhook_url import host_of
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
 SPEC = JobSpec(prompts=((1, 2, 3), (4,)), sampling=SamplingParams(max_tokens=8, seed=7, stop=("\n",)), num_choices=2)
@@ -75,3 +79,34 @@ def put_worker(c: Connection, worker_id: str, *, model: str = "demo", now: datet
         worker_id=worker_id, model=model, pid=1, host="here", device="cpu", dtype="float32", slots=8
     )
     workers.register(c, new, now)
+
+
+# Ids in the order of their making, also within a millisecond.
+_numbers = itertools.count()
+
+
+def put_endpoint(c: Connection, *, endpoint_id: str | None = None, **changes: object) -> WebhookEndpoint:
+    """A webhook endpoint of alice that is told everything."""
+    values: dict[str, object] = {"owner": "alice", "name": "mine", "url": "https://example.com/hook", "event_types": []}
+    values |= {"secret": "whsec_" + "A" * 32, "now": NOW} | changes
+    return create_endpoint(c, endpoint_id=endpoint_id or f"we_{next(_numbers):032x}", **values)  # type: ignore[arg-type]  # by name
+
+
+def put_delivery(c: Connection, endpoint: WebhookEndpoint, **changes: object) -> WebhookDelivery:
+    """A delivery for the endpoint, due since NOW."""
+    values: dict[str, object] = {
+        "id": f"dlv_{next(_numbers):032x}",
+        "event_id": new_id("evt_"),
+        "owner": endpoint.owner,
+        "endpoint_id": endpoint.id,
+        "job_id": new_job_id(JobKind.RESPONSE),
+        "type": "response.completed",
+        "url": endpoint.url,
+        "host": host_of(endpoint.url),
+        "status": DeliveryStatus.PENDING,
+        "next_attempt_at": NOW,
+        "created_at": NOW,
+    }
+    row = WebhookDelivery(**(values | changes))
+    c.execute(insert(table_of(WebhookDelivery)).values(**row.model_dump()))
+    return row

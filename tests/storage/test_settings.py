@@ -65,3 +65,20 @@ def test_settings_do_not_change() -> None:
     settings = StorageSettings(database_url=DATABASE, redis_url="redis://h")
     with pytest.raises(ValidationError):
         settings.lease_s = 1.0  # type: ignore[misc]  # that it is frozen is the point
+
+
+def test_internal_webhook_receivers_are_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENPOST_DATABASE_URL", DATABASE)
+    monkeypatch.setenv("TOKENPOST_REDIS_URL", "unix:///x.sock")
+    monkeypatch.setenv("TOKENPOST_WEBHOOK_ALLOW", "Hooks.internal, 10.0.0.0/8\n*.corp.example")
+    monkeypatch.setenv("TOKENPOST_WEBHOOK_LOOPBACK", "true")
+    settings = StorageSettings.read()
+
+    policy = settings.webhook_policy(is_open=True)
+    assert policy.allowed == ("hooks.internal", "10.0.0.0/8", "*.corp.example")
+    assert (policy.allows_loopback, policy.allows_http) == (True, False)
+    assert not settings.webhook_policy(is_open=False).allows_loopback
+
+    monkeypatch.setenv("TOKENPOST_WEBHOOK_ALLOW", "10.0.0.1/8")
+    with pytest.raises(SettingInvalid, match="WEBHOOK_ALLOW"):
+        StorageSettings.read()

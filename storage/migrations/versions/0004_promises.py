@@ -79,6 +79,7 @@ def upgrade() -> None:
         sa.Column("type", sa.String(), nullable=False),
         sa.Column("job_id", sa.String(), nullable=False, index=True),
         sa.Column("created_at", MOMENT, nullable=False, index=True),
+        sa.Column("target", sa.JSON(), nullable=True),
         sa.Column("is_fanned_out", sa.Boolean(), nullable=False),
     )
     _create_partial_index("ix_webhook_event_new", "webhook_event", ["created_at"], "NOT is_fanned_out")
@@ -91,15 +92,18 @@ def upgrade() -> None:
         sa.Column("job_id", sa.String(), nullable=True, index=True),
         sa.Column("type", sa.String(), nullable=False),
         sa.Column("url", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
         sa.Column("secret", sa.String(), nullable=True),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("num_attempts", sa.Integer(), nullable=False),
+        sa.Column("num_attempts_before", sa.Integer(), nullable=False),
         sa.Column("next_attempt_at", MOMENT, nullable=False),
         sa.Column("created_at", MOMENT, nullable=False, index=True),
         sa.Column("ended_at", MOMENT, nullable=True),
     )
     op.create_index("ix_webhook_delivery_endpoint", "webhook_delivery", ["endpoint_id", "id"])
-    _create_partial_index("ix_webhook_delivery_due", "webhook_delivery", ["next_attempt_at"], "status = 'pending'")
+    due = ["owner", "host", "next_attempt_at", "status"]
+    _create_partial_index("ix_webhook_delivery_due", "webhook_delivery", due, "status = 'pending'")
     op.create_table(
         "webhook_attempt",
         sa.Column("delivery_id", sa.String(), primary_key=True),

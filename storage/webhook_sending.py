@@ -1,0 +1,212 @@
+"""What the sender asks of deliveries: which are due, which are its own for a while, and what came of them.
+
+A row with `next_attempt_at` is the queue already. Whoever sends a delivery moves that moment ahead first, in a
+conditional UPDATE: no one else sends it meanwhile, and if the sender dies it is due again by itself.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec import structs
+from sqlalchemy import Connection, Row, exists, func, insert, literal_column, select, tuple_, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from storage import webhook_endpoints
+from storage.tables import table_of
+from storage.webhook_tables import DeliveryStatus, WebhookAttempt, WebhookDelivery, WebhookEndpoint
+
+_endpoint = table_of(WebhookEndpoint)
+_delivery = table_of(WebhookDelivery)
+_attempt = table_of(WebhookAttempt)
+# A literal, not a parameter: only then does a database see that its partial index answers the question.
+_IS_PENDING: ColumnElement[bool] = literal_column("webhook_delivery.status = 'pending'")
+
+DISABLE_AFTER = timedelta(days=5)
+FAILED_TOO_LONG = "Every attempt failed for 5 days."
+GONE = "The receiver answered 410 Gone."
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """Deliveries of one owner for one host: they share a bound of how many are under way."""
+
+    owner: str
+    host: str
+
+
+class DueLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of which something is due, since when."""
+
+    line: Line
+    due_at: datetime
+
+
+class Sending(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery that its claimer sends now.
+
+    number:       of this attempt, 1 for the first; guards what its failure writes
+    num_failures: attempts that failed before it, since the delivery was last begun
+    job_id:       None for a test
+    secrets:      each signs
+    created_at:   of the event
+    """
+
+    delivery_id: str
+    event_id: str
+    line: Line
+    endpoint_id: str | None
+    job_id: str | None
+    type: str
+    url: str
+    secrets: tuple[str, ...]
+    number: int
+    num_failures: int
+    created_at: datetime
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """How one try went; fields as in `storage.webhook_tables.WebhookAttempt`."""
+
+    started_at: datetime
+    latency_ms: int
+    status_code: int | None = None
+    error: str | None = None
+    answer: str | None = None
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt makes of its delivery.
+
+    status:          PENDING is to be tried again
+    next_attempt_at: when, where it is
+    is_gone:         whether the receiver wants to be told nothing any more
+    """
+
+    status: DeliveryStatus
+    next_attempt_at: datetime | None = None
+    is_gone: bool = False
+
+
+def list_due_lines(c: Connection, now: datetime) -> list[DueLine]:
+    """The lines of which something is due, the longest overdue first."""
+    due_at = func.min(_delivery.c.next_attempt_at, type_=_delivery.c.next_attempt_at.type).label("due_at")
+    query = select(_delivery.c.owner, _delivery.c.host, due_at).where(_IS_PENDING)
+    query = query.group_by(_delivery.c.owner, _delivery.c.host).having(due_at <= now).order_by(due_at)
+    return [DueLine(line=Line(owner=row.owner, host=row.host), due_at=row.due_at) for row in c.execute(query)]
+
+
+def claim(c: Connection, line: Line, now: datetime, until: datetime, *, limit: int) -> list[Sending]:
+    """Deliveries of a line that are due, now the caller's to send, at most `limit`.
+
+    until: when they are due again, should the caller be heard of no more
+
+    Of one job and receiver the oldest goes first, and the next waits until that one has ended. A delivery whose
+    endpoint is disabled or deleted is dead instead.
+    """
+    earlier = _delivery.alias()
+    is_second = exists().where(
+        earlier.c.job_id == _delivery.c.job_id,
+        earlier.c.status == DeliveryStatus.PENDING,
+        func.coalesce(earlier.c.endpoint_id, earlier.c.url) == func.coalesce(_delivery.c.endpoint_id, _delivery.c.url),
+        tuple_(earlier.c.created_at, earlier.c.id) < tuple_(_delivery.c.created_at, _delivery.c.id),
+    )
+    due = select(_delivery.c.id).where(
+        _IS_PENDING,
+        _delivery.c.owner == line.owner,
+        _delivery.c.host == line.host,
+        _delivery.c.next_attempt_at <= now,
+        ~is_second,
+    )
+    due = due.order_by(_delivery.c.next_attempt_at, _delivery.c.id).limit(limit)
+    # Other senders take others of the line; SQLite has one writer anyway.
+    ids = c.execute(due.with_for_update(skip_locked=True, of=_delivery)).scalars().all()
+    if not ids:
+        return []
+    taking = update(_delivery).where(_delivery.c.id.in_(ids), _delivery.c.next_attempt_at <= now, _IS_PENDING)
+    taking = taking.values(next_attempt_at=until, num_attempts=_delivery.c.num_attempts + 1).returning(_delivery)
+    rows = sorted(c.execute(taking).all(), key=lambda row: row.id)
+    endpoints = _endpoints_of(c, rows)
+    sendings = []
+    for row in rows:
+        endpoint = endpoints.get(row.endpoint_id or "")
+        is_test = row.job_id is None
+        if row.endpoint_id is not None and (endpoint is None or (endpoint.disabled_at is not None and not is_test)):
+            _end(c, row.id, DeliveryStatus.DEAD, now)
+        else:
+            secrets = (row.secret,) if endpoint is None else webhook_endpoints.secrets_of(endpoint, now)
+            sendings.append(_sending_of(row, secrets))
+    return sendings
+
+
+def settle(c: Connection, sending: Sending, attempt: Attempt, verdict: Verdict, now: datetime) -> bool:
+    """Whether this attempt disabled its endpoint; notes how it went and what that makes of the delivery.
+
+    A success always counts. A failure changes the delivery only if nobody else has claimed it since. Tests say nothing
+    about an endpoint's health, unless they succeed.
+    """
+    is_disabled = False
+    if sending.endpoint_id is not None:
+        is_disabled = _note_health(c, sending, verdict, now)
+    values = {"delivery_id": sending.delivery_id, "number": sending.number, **structs.asdict(attempt)}
+    c.execute(insert(_attempt).values(**values))
+    if verdict.status is DeliveryStatus.DELIVERED:
+        _end(c, sending.delivery_id, DeliveryStatus.DELIVERED, now)
+        return False
+    values = {"status": verdict.status, "ended_at": None if verdict.next_attempt_at else now}
+    if verdict.next_attempt_at is not None:
+        values["next_attempt_at"] = verdict.next_attempt_at
+    is_own = _delivery.c.num_attempts == sending.number
+    c.execute(update(_delivery).where(_delivery.c.id == sending.delivery_id, _IS_PENDING, is_own).values(values))
+    return is_disabled
+
+
+def give_back(c: Connection, sendings: Sequence[Sending], now: datetime) -> None:
+    """Make deliveries due again whose attempt was not made; their numbers stay used."""
+    for sending in sendings:
+        is_own = _delivery.c.num_attempts == sending.number
+        statement = update(_delivery).where(_delivery.c.id == sending.delivery_id, _IS_PENDING, is_own)
+        c.execute(statement.values(next_attempt_at=now, num_attempts_before=_delivery.c.num_attempts_before + 1))
+
+
+def _note_health(c: Connection, sending: Sending, verdict: Verdict, now: datetime) -> bool:
+    """Whether the endpoint is disabled by this attempt."""
+    is_it = _endpoint.c.id == sending.endpoint_id
+    if verdict.status is DeliveryStatus.DELIVERED:
+        c.execute(update(_endpoint).where(is_it, _endpoint.c.failing_since.is_not(None)).values(failing_since=None))
+        return False
+    if sending.job_id is None or sending.endpoint_id is None:
+        return False
+    if verdict.is_gone:
+        return webhook_endpoints.disable(c, sending.endpoint_id, GONE, now)
+    c.execute(update(_endpoint).where(is_it, _endpoint.c.failing_since.is_(None)).values(failing_since=now))
+    is_over = _endpoint.c.failing_since <= now - DISABLE_AFTER
+    if c.execute(select(_endpoint.c.id).where(is_it, is_over, _endpoint.c.disabled_at.is_(None))).first() is None:
+        return False
+    return webhook_endpoints.disable(c, sending.endpoint_id, FAILED_TOO_LONG, now)
+
+
+def _end(c: Connection, delivery_id: str, status: DeliveryStatus, now: datetime) -> None:
+    c.execute(update(_delivery).where(_delivery.c.id == delivery_id).values(status=status, ended_at=now))
+
+
+def _endpoints_of(c: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> dict[str, WebhookEndpoint]:
+    ids = {row.endpoint_id for row in rows if row.endpoint_id is not None}
+    found = c.execute(select(_endpoint).where(_endpoint.c.id.in_(ids))) if ids else ()
+    return {row.id: WebhookEndpoint(**row._mapping) for row in found}
+
+
+def _sending_of(row: Row[*tuple[Any, ...]], secrets: tuple[str, ...]) -> Sending:
+    return Sending(
+        delivery_id=row.id,
+        event_id=row.event_id,
+        line=Line(owner=row.owner, host=row.host),
+        endpoint_id=row.endpoint_id,
+        job_id=row.job_id,
+        type=row.type,
+        url=row.url,
+        secrets=secrets,
+        number=row.num_attempts,
+        num_failures=row.num_attempts - 1 - row.num_attempts_before,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,226 @@
+"""Which URLs may be told something: judged when they are named, and again, by address, when something is sent.
+
+What a caller names is where this machine connects to, so that a URL must not lead to where the caller cannot go
+alone: the platform's own network. A name is resolved once, every address of it is judged, and whoever connects uses
+an address that was judged: a name that means another address a moment later (DNS rebinding) gains nothing.
+
+Source of the networks: IANA's registries of special-purpose addresses (RFC 6890), as of 2026.
+"""
+
+import asyncio
+import ipaddress
+import re
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+
+from storage.errors import WebhookUrlRefused
+
+MAX_URL_LENGTH = 2048
+_PORTS = {"https": 443, "http": 80}
+# Neither what `urlsplit` silently removes (tabs, line ends) nor what parsers disagree about.
+_URL_CHARACTERS = re.compile(r"[!-\[\]-~]+", re.ASCII)
+_HOST_NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASCII)
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+# The addresses of a host name and port; OSError when it has none.
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        # A public address behind which a cloud's machines find their metadata.
+        "168.63.129.16/32",
+        # Teredo, ORCHID and others that are no receivers; documentation; 6to4, which hides an IPv4 address.
+        "2001::/23",
+        "2001:db8::/32",
+        "2002::/16",
+        "3fff::/20",
+    )
+)
+_UNICAST_V6 = IPv6Network("2000::/3")
+# An IPv6-only network reaches IPv4 receivers by these: what counts is the IPv4 address within.
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator allows beyond public https receivers.
+
+    allowed:         host names, addresses and networks of internal receivers: any port, http as well
+    allows_http:     whether public receivers may be told over http
+    allows_loopback: whether this machine is an internal receiver
+    """
+
+    allowed: tuple[str, ...] = ()
+    allows_http: bool = False
+    allows_loopback: bool = False
+
+    def trusts_host(self, host: str) -> bool:
+        """Whether the name itself is on the list; `*.example.internal` is every name below."""
+        return any(host == one or (one.startswith("*.") and host.endswith(one[1:])) for one in self.allowed)
+
+    def trusts_address(self, address: Address) -> bool:
+        """Whether the address is in one of the list's networks, or this machine's own where that is allowed."""
+        if self.allows_loopback and address.is_loopback:
+            return True
+        return any(address.version == one.version and address in one for one in self._networks())
+
+    @property
+    def trusts_anybody(self) -> bool:
+        """Whether there can be an internal receiver at all."""
+        return self.allows_loopback or bool(self.allowed)
+
+    def _networks(self) -> Iterable[Network]:
+        return (network for network in map(_network_of, self.allowed) if network is not None)
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a URL leads, as far as it tells itself.
+
+    host:        in lower case, without a last dot; an IPv6 address without brackets
+    needs_trust: whether scheme or port is one that only internal receivers may have
+    """
+
+    scheme: str
+    host: str
+    port: int
+    needs_trust: bool
+
+
+def is_allow_entry(text: str) -> bool:
+    """Whether an operator's list may hold this: a host name, `*.` and a host name, an address or a network."""
+    return _network_of(text) is not None or (_HOST_NAME.fullmatch(text.removeprefix("*.")) is not None)
+
+
+def host_of(url: str) -> str:
+    """The host of a URL that was judged, with its port where it names one."""
+    return urlsplit(url).netloc.lower()
+
+
+def judge(url: str, policy: Policy) -> Target:
+    """Where the URL leads; WebhookUrlRefused for what can be refused without asking for the host's addresses."""
+    parts = _split(url)
+    host = (parts.hostname or "").removesuffix(".")
+    try:
+        port = _PORTS[parts.scheme] if parts.port is None else parts.port
+    except ValueError as error:
+        raise _refused("the port is no number of a port") from error
+    is_plain = port == _PORTS[parts.scheme] and (parts.scheme == "https" or policy.allows_http)
+    target = Target(scheme=parts.scheme, host=host, port=port, needs_trust=not is_plain)
+    address = _address_of(host)
+    if address is not None:
+        judge_address(target, address, policy)
+    elif _HOST_NAME.fullmatch(host) is None or "[" in parts.netloc:
+        raise _refused("the host is neither a name in ASCII nor an address")
+    elif target.needs_trust and not policy.trusts_anybody:
+        raise _refused(_NEEDS_TRUST)
+    return target
+
+
+def judge_address(target: Target, address: Address, policy: Policy) -> None:
+    """Return if what the target asks for may be sent to this address of its host; else WebhookUrlRefused."""
+    inner = _within(address)
+    if policy.trusts_host(target.host) or policy.trusts_address(address) or policy.trusts_address(inner):
+        return
+    if not _is_public(inner):
+        raise _refused(f"{target.host} leads to {address}, which is no public address")
+    if target.needs_trust:
+        raise _refused(_NEEDS_TRUST)
+
+
+async def resolve_and_judge(target: Target, policy: Policy, resolve: Resolve | None = None) -> list[str]:
+    """The addresses of the target's host, all of them allowed; WebhookUrlRefused where one is not, or there is none.
+
+    resolve: asks the system where it is None
+    """
+    try:
+        texts = await (resolve or resolve_by_system)(target.host, target.port)
+    except (OSError, UnicodeError) as error:
+        raise _refused(f"{target.host} has no address") from error
+    addresses = [_address_of(text) for text in texts]
+    for text, address in zip(texts, addresses, strict=True):
+        if address is None:
+            raise _refused(f"{target.host} leads to {text}, which is no public address")
+        judge_address(target, address, policy)
+    if not texts:
+        raise _refused(f"{target.host} has no address")
+    return texts
+
+
+async def resolve_by_system(host: str, port: int) -> list[str]:
+    """The addresses that this machine knows of a host, in the order in which to try them."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _split(url: str) -> SplitResult:
+    if len(url) > MAX_URL_LENGTH:
+        raise _refused(f"it is longer than {MAX_URL_LENGTH} characters")
+    if _URL_CHARACTERS.fullmatch(url) is None:
+        raise _refused("it holds characters that a URL must escape")
+    try:
+        parts = urlsplit(url)
+        has_host = bool(parts.hostname)
+    except ValueError as error:
+        raise _refused(str(error)) from error
+    if parts.scheme not in _PORTS or not has_host:
+        raise _refused("it is not of the form https://host/path")
+    if "@" in parts.netloc:
+        raise _refused("it holds a user name or password")
+    return parts
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv6Address) and address not in _UNICAST_V6:
+        return False
+    return not any(address.version == network.version and address in network for network in _NOT_PUBLIC)
+
+
+def _within(address: Address) -> Address:
+    """The IPv4 address that an IPv6 address stands for, where it does."""
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address in _NAT64:
+            return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+def _address_of(text: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _network_of(text: str) -> Network | None:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        return None
+
+
+def _refused(reason: str) -> WebhookUrlRefused:
+    return WebhookUrlRefused(f"No webhook can be sent to this URL: {reason}.", param="url")
+
+
+_NEEDS_TRUST = "only https on port 443 is open to public receivers, unless this server's settings allow more"

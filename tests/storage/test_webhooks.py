@@ -1,0 +1,283 @@
+"""Endpoints and their secrets, events handed out, deliveries that people look at and start again."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, func, insert, select
+
+from storage import jobs, webhook_deliveries, webhook_endpoints, webhook_events, webhook_sending
+from storage.contract import JobKind, JobStatus
+from storage.database import Database
+from storage.errors import WebhookDeliveryNotFound, WebhookEndpointDisabled, WebhookEndpointNotFound
+from storage.tables import table_of
+from storage.webhook_events import EVENT_TYPES
+from storage.webhook_sending import Attempt, Verdict
+from storage.webhook_tables import DeliveryStatus, WebhookDelivery, WebhookEvent
+from tests.storage.examples import NOW, after, put_delivery, put_endpoint, put_job
+
+DELIVERED = Verdict(status=DeliveryStatus.DELIVERED)
+OK = Attempt(started_at=NOW, latency_ms=3, status_code=200, answer="thanks")
+
+
+@pytest.fixture
+def c(database: Database) -> Iterator[Connection]:
+    with database.begin() as connection:
+        yield connection
+
+
+def _ended(c: Connection, **changes: Any) -> str:
+    """A cancelled job whose event is written."""
+    job_id = put_job(c, **changes)
+    assert jobs.cancel(c, job_id, after(5))
+    return job_id
+
+
+def _events(c: Connection) -> list[Any]:
+    return list(c.execute(select(table_of(WebhookEvent)).order_by("id")).all())
+
+
+def _deliveries(c: Connection, **filters: Any) -> list[WebhookDelivery]:
+    return webhook_deliveries.list_deliveries(c, "alice", is_newest_first=False, **filters)
+
+
+def _send(c: Connection, delivery: WebhookDelivery, attempt: Attempt = OK, verdict: Verdict = DELIVERED) -> None:
+    line = webhook_sending.Line(owner=delivery.owner, host=delivery.host)
+    [sending] = webhook_sending.claim(c, line, after(10), after(60), limit=1)
+    assert sending.delivery_id == delivery.id
+    webhook_sending.settle(c, sending, attempt, verdict, after(11))
+
+
+def test_an_endpoint_is_read_as_it_was_written_and_by_its_owner_alone(c: Connection) -> None:
+    made = put_endpoint(c, event_types=["response.completed"])
+
+    read = webhook_endpoints.get_endpoint(c, made.id, "alice")
+    assert read.model_dump() == made.model_dump()
+    assert read.created_at == NOW
+    for endpoint_id, owner in ((made.id, "bob"), ("we_absent", "alice"), ("\0", "alice")):
+        with pytest.raises(WebhookEndpointNotFound):
+            webhook_endpoints.get_endpoint(c, endpoint_id, owner)
+
+
+def test_endpoints_are_listed_in_pages(c: Connection) -> None:
+    ids = [put_endpoint(c, endpoint_id=f"we_{number}").id for number in range(4)]
+    put_endpoint(c, owner="bob")
+
+    def listed(**options: Any) -> list[str]:
+        return [endpoint.id for endpoint in webhook_endpoints.list_endpoints(c, "alice", **options)]
+
+    assert listed() == ids
+    assert listed(limit=2) == ids[:2]
+    assert listed(after=ids[1]) == ids[2:]
+    assert listed(after=ids[2], is_newest_first=True) == ids[1::-1]
+    assert listed(after="\0") == []
+
+
+def test_an_endpoint_is_changed_field_by_field(c: Connection) -> None:
+    made = put_endpoint(c)
+    changed = webhook_endpoints.update_endpoint(c, made.id, "alice", name="other", now=after(1))
+    assert (changed.name, changed.url, changed.event_types, changed.updated_at) == ("other", made.url, [], after(1))
+
+    changed = webhook_endpoints.update_endpoint(
+        c, made.id, "alice", event_types=["response.failed"], is_enabled=False, now=after(2)
+    )
+    assert (changed.event_types, changed.disabled_at) == (["response.failed"], after(2))
+    assert changed.disabled_reason == webhook_endpoints.BY_OWNER
+    changed = webhook_endpoints.update_endpoint(c, made.id, "alice", is_enabled=True, now=after(3))
+    assert (changed.disabled_at, changed.disabled_reason) == (None, None)
+    with pytest.raises(WebhookEndpointNotFound):
+        webhook_endpoints.update_endpoint(c, made.id, "bob", name="x", now=NOW)
+
+
+def test_what_waits_follows_an_endpoint_that_moves(c: Connection) -> None:
+    endpoint = put_endpoint(c)
+    done, waiting = put_delivery(c, endpoint), put_delivery(c, endpoint)
+    _send(c, done)
+
+    webhook_endpoints.update_endpoint(c, endpoint.id, "alice", url="https://new.example:444/x", now=after(20))
+
+    assert [(row.url, row.host) for row in _deliveries(c)] == [
+        (endpoint.url, "example.com"),
+        ("https://new.example:444/x", "new.example:444"),
+    ]
+    webhook_deliveries.redeliver_since(c, endpoint.id, "alice", NOW, after(30))
+    assert {row.host for row in _deliveries(c)} == {"new.example:444"}
+    assert waiting.id == _deliveries(c)[1].id
+
+
+def test_a_deleted_or_disabled_endpoint_is_told_nothing_any_more(c: Connection) -> None:
+    deleted, disabled = put_endpoint(c, url="https://a.example/"), put_endpoint(c, url="https://b.example/")
+    deliveries = [put_delivery(c, endpoint) for endpoint in (deleted, disabled)]
+
+    webhook_endpoints.delete_endpoint(c, deleted.id, "alice", after(1))
+    webhook_endpoints.update_endpoint(c, disabled.id, "alice", is_enabled=False, now=after(1))
+
+    assert [(row.status, row.ended_at) for row in _deliveries(c)] == [(DeliveryStatus.DEAD, after(1))] * 2
+    with pytest.raises(WebhookEndpointNotFound):
+        webhook_endpoints.delete_endpoint(c, deleted.id, "alice", after(1))
+    with pytest.raises(WebhookEndpointNotFound):
+        webhook_deliveries.redeliver(c, deliveries[0].id, "alice", after(2))
+    with pytest.raises(WebhookEndpointDisabled):
+        webhook_deliveries.redeliver(c, deliveries[1].id, "alice", after(2))
+    with pytest.raises(WebhookEndpointDisabled):
+        webhook_deliveries.redeliver_since(c, disabled.id, "alice", NOW, after(2))
+
+
+def test_a_rotated_secret_signs_beside_the_new_one_until_its_time(c: Connection) -> None:
+    endpoint = put_endpoint(c)
+    rotated = webhook_endpoints.rotate_secret(
+        c, endpoint.id, "alice", secret="whsec_new", keep_old_until=after(60), now=after(1)
+    )
+    assert webhook_endpoints.secrets_of(rotated, after(59)) == ("whsec_new", endpoint.secret)
+    assert webhook_endpoints.secrets_of(rotated, after(60)) == ("whsec_new",)
+
+    rotated = webhook_endpoints.rotate_secret(
+        c, endpoint.id, "alice", secret="whsec_newer", keep_old_until=None, now=after(2)
+    )
+    assert webhook_endpoints.secrets_of(rotated, after(3)) == ("whsec_newer",)
+
+
+def test_an_owner_has_one_default_secret(c: Connection) -> None:
+    assert webhook_endpoints.default_secret(c, "alice", "whsec_1", NOW) == "whsec_1"
+    assert webhook_endpoints.default_secret(c, "alice", "whsec_2", NOW) == "whsec_1"
+    assert webhook_endpoints.default_secret(c, "bob", "whsec_3", NOW) == "whsec_3"
+
+
+def test_the_types_are_those_of_the_three_protocols() -> None:
+    assert len(EVENT_TYPES) == 12
+    assert {"response.completed", "chat.completion.failed", "completion.cancelled"} <= set(EVENT_TYPES)
+
+
+def test_an_event_is_written_only_where_somebody_listens(c: Connection) -> None:
+    put_endpoint(c, owner="bob")
+    disabled = put_endpoint(c)
+    webhook_endpoints.update_endpoint(c, disabled.id, "alice", is_enabled=False, now=NOW)
+    job_id = put_job(c)
+    own = put_job(c, webhook={"url": "https://example.com/"}, kind=JobKind.RESPONSE)
+
+    for one in (job_id, own):
+        webhook_events.emit(c, one, JobStatus.INCOMPLETE, after(5))
+
+    [event] = _events(c)
+    assert (event.owner, event.type, event.job_id) == ("alice", "response.incomplete", own)
+    assert (event.created_at, event.is_fanned_out, event.id[:4]) == (after(5), False, "evt_")
+    assert event.target == {"url": "https://example.com/"}
+
+
+def test_events_are_handed_out_to_all_who_want_them(c: Connection) -> None:
+    everything = put_endpoint(c)
+    picky = put_endpoint(c, event_types=["completion.failed"])
+    put_endpoint(c, event_types=["response.failed"])
+    put_endpoint(c, owner="bob")
+    own = {"url": "https://own.example:444/", "events": ["completion.failed"], "secret": "whsec_own"}
+    deaf = {"url": "https://deaf.example/", "events": ["completion.completed"]}
+    plain = {"url": "https://plain.example/", "events": None}
+    ids = [put_job(c, kind=JobKind.COMPLETION, webhook=target) for target in (own, deaf, plain)]
+    for job_id in ids:
+        webhook_events.emit(c, job_id, JobStatus.FAILED, after(5))
+
+    assert webhook_events.has_new(c)
+    assert webhook_events.fan_out(c, after(6)) == 3
+    assert webhook_events.fan_out(c, after(6)) == 0
+    assert not webhook_events.has_new(c)
+
+    rows = _deliveries(c)
+    assert len(rows) == 8
+    for job_id in ids:
+        assert {row.endpoint_id for row in rows if row.job_id == job_id} >= {everything.id, picky.id}
+    [with_secret, without] = sorted((row for row in rows if row.endpoint_id is None), key=lambda row: row.url)
+    assert (with_secret.url, with_secret.host, with_secret.secret) == (own["url"], "own.example:444", "whsec_own")
+    assert without.secret == webhook_endpoints.default_secret(c, "alice", "whsec_unused", NOW)
+    assert (with_secret.created_at, with_secret.next_attempt_at) == (after(5), after(6))
+    assert {row.status for row in rows} == {DeliveryStatus.PENDING}
+    assert [event.target for event in _events(c)] == [None] * 3
+
+
+def test_events_are_handed_out_in_portions_oldest_first(c: Connection) -> None:
+    put_endpoint(c)
+    for seconds in (3, 1, 2):
+        webhook_events.emit(c, put_job(c), JobStatus.FAILED, after(seconds))
+
+    assert webhook_events.fan_out(c, after(6), limit=2) == 2
+    assert sorted(row.created_at for row in _deliveries(c)) == [after(1), after(2)]
+    assert webhook_events.fan_out(c, after(6), limit=2) == 1
+
+
+def test_deliveries_are_found_by_endpoint_job_and_status_in_pages(c: Connection) -> None:
+    first, second = put_endpoint(c), put_endpoint(c)
+    rows = [put_delivery(c, endpoint, job_id=f"resp_{n}") for n, endpoint in enumerate((first, first, second))]
+    put_delivery(c, put_endpoint(c, owner="bob"))
+    _send(c, rows[0])
+
+    def ids(**filters: Any) -> list[str]:
+        return [row.id for row in webhook_deliveries.list_deliveries(c, "alice", **filters)]
+
+    assert ids() == [row.id for row in reversed(rows)]
+    assert ids(endpoint_id=first.id) == [rows[1].id, rows[0].id]
+    assert ids(job_id="resp_2") == [rows[2].id]
+    assert ids(status=DeliveryStatus.DELIVERED) == [rows[0].id]
+    assert ids(after=rows[2].id, limit=1) == [rows[1].id]
+    assert ids(after=rows[0].id, is_newest_first=False) == [rows[1].id, rows[2].id]
+    assert ids(job_id="\0") == ids(after="\0") == []
+
+
+def test_a_delivery_is_started_again_with_its_schedule(c: Connection) -> None:
+    endpoint = put_endpoint(c)
+    delivery = put_delivery(c, endpoint)
+    _send(c, delivery)
+
+    again = webhook_deliveries.redeliver(c, delivery.id, "alice", after(30))
+    assert (again.status, again.next_attempt_at, again.ended_at) == (DeliveryStatus.PENDING, after(30), None)
+    line = webhook_sending.Line(owner="alice", host=again.host)
+    [sending] = webhook_sending.claim(c, line, after(30), after(60), limit=9)
+    assert (sending.number, sending.num_failures, sending.event_id) == (2, 0, delivery.event_id)
+    for delivery_id, owner in ((delivery.id, "bob"), ("dlv_absent", "alice"), ("\0", "alice")):
+        with pytest.raises(WebhookDeliveryNotFound):
+            webhook_deliveries.redeliver(c, delivery_id, owner, after(30))
+
+
+def test_an_endpoint_is_told_again_what_it_was_told_since_a_moment(c: Connection) -> None:
+    endpoint = put_endpoint(c)
+    rows = [put_delivery(c, endpoint, created_at=after(seconds)) for seconds in (1, 2, 3)]
+    test = webhook_deliveries.put_test(c, endpoint, "response.completed", after(4))
+    for row in (*rows, test):
+        _send(c, row)
+
+    assert webhook_deliveries.redeliver_since(c, endpoint.id, "alice", after(2), after(30)) == 2
+    pending = [row.id for row in _deliveries(c, status=DeliveryStatus.PENDING)]
+    assert pending == [rows[1].id, rows[2].id]
+    dead = DeliveryStatus.DEAD
+    assert webhook_deliveries.redeliver_since(c, endpoint.id, "alice", NOW, after(30), status=dead) == 0
+
+
+def test_attempts_are_listed_by_delivery(c: Connection) -> None:
+    endpoint = put_endpoint(c)
+    first, second = put_delivery(c, endpoint), put_delivery(c, endpoint)
+    _send(c, first)
+    _send(c, second, Attempt(started_at=after(1), latency_ms=15000, error="no answer"))
+
+    found = webhook_deliveries.list_attempts(c, [first.id, second.id, "absent"])
+    assert [(row.delivery_id, row.number, row.status_code, row.error) for row in found] == [
+        (first.id, 1, 200, None),
+        (second.id, 1, None, "no answer"),
+    ]
+    assert (found[0].answer, found[0].latency_ms, found[1].started_at) == ("thanks", 3, after(1))
+    assert webhook_deliveries.list_attempts(c, []) == []
+
+
+def test_what_is_old_is_erased_but_not_what_has_still_to_be_told(c: Connection) -> None:
+    endpoint = put_endpoint(c)
+    old, pending, young = (put_delivery(c, endpoint, created_at=after(n)) for n in (1, 2, 50))
+    for row in (old, young):
+        c.execute(
+            insert(table_of(WebhookEvent)).values(
+                id=row.event_id, owner="alice", type=row.type, job_id="x", created_at=row.created_at, is_fanned_out=True
+            )
+        )
+    _send(c, old)
+
+    assert webhook_events.erase_older(c, after(40)) == 2
+    assert webhook_events.erase_older(c, after(40)) == 0
+    assert [row.id for row in _deliveries(c)] == [pending.id, young.id]
+    assert webhook_deliveries.list_attempts(c, [old.id]) == []
+    assert c.execute(select(func.count()).select_from(table_of(WebhookEvent))).scalar() == 1
