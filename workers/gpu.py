@@ -1,5 +1,6 @@
 """The generation worker's door: `celery -A workers.gpu worker`, settings from TOKENPOST_*."""
 
+from dataclasses import replace
 from functools import partial
 
 from storage.errors import SettingInvalid
@@ -29,7 +30,7 @@ def load(settings: WorkerSettings) -> Loaded:
     loaded = model.load(
         settings.model, device=settings.device, dtype=settings.dtype, limits=limits, served_name=settings.name
     )
-    engine = Engine(loaded.runner, loaded.text, loaded.limits)
+    engine = Engine(loaded.runner, loaded.text, replace(loaded.limits, starve_after_s=settings.starve_after_s))
     return Loaded(
         engine=engine, card=loaded.card, spelling=loaded.token_bytes, device=loaded.device, dtype=loaded.dtype
     )

@@ -8,6 +8,8 @@ from pydantic import Field
 from storage import ids
 from storage.settings import PlatformSettings
 
+STARVE_AFTER_S = 60.0
+
 
 class WorkerSettings(PlatformSettings):
     """What one generation worker runs, and how.
@@ -24,6 +26,7 @@ class WorkerSettings(PlatformSettings):
     num_threads:      threads that compute; none takes one for each core
     native:           whether kernels are compiled for this processor where a compiler is; else torch computes
     kernel_folder:    where compiled kernels are kept
+    starve_after_s:   how long a sequence may wait in the engine, while more urgent ones run, before it goes first
     drain_grace_s:    how long running jobs may finish after SIGTERM before they are given back
     """
 
@@ -41,6 +44,7 @@ class WorkerSettings(PlatformSettings):
     num_threads: int | None = Field(default=None, ge=1)
     native: bool = True
     kernel_folder: Path = Path("~/.cache/tokenpost")
+    starve_after_s: float = Field(default=STARVE_AFTER_S, gt=0)
     drain_grace_s: float = Field(default=20.0, ge=0)
 
     @property

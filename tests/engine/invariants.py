@@ -16,7 +16,9 @@ def check(engine: Engine) -> None:
     assert len(running) <= engine.limits.max_running
     assert {*running, *waiting} == set(engine._sequence_by_id.values())
     assert len(running) + len(waiting) == len(engine._sequence_by_id)
-    assert set(scheduler.suspects) | scheduler.cautious <= {*running, *waiting}
+    assert set(scheduler.suspects) | scheduler.cautious | scheduler._starved <= {*running, *waiting}
+    assert len(scheduler._starved) <= scheduler._max_starved
+    assert all(order == one.order for order, one in scheduler._waiting)
     assert not {*engine._leaving} & {*running, *waiting}
     assert len(engine._under_way) <= engine._runner.num_ahead
     for one in running:

@@ -54,7 +54,9 @@ class EngineMachine(RuleBasedStateMachine):
     def begin(self, limits: object, num_ahead: int, is_calm: bool) -> None:
         self.is_calm = is_calm
         self.runner = CheckedRunner(limits, num_ahead)  # type: ignore[arg-type]  # hypothesis tells no type
-        self.engine = Engine(self.runner, TEXT, self.runner.limits)
+        self.now = 0.0
+        limits = replace(self.runner.limits, starve_after_s=10.0)
+        self.engine = Engine(self.runner, TEXT, limits, clock=lambda: self.now)
         self.requests: dict[str, SequenceRequest] = {}
         self.outputs: dict[str, list[SequenceOutput]] = {}
         self.emitted: dict[str, list[int]] = {}
@@ -104,6 +106,10 @@ class EngineMachine(RuleBasedStateMachine):
                 assert not (got and got[-1].is_last)
                 got.append(output)
             invariants.check(self.engine)
+
+    @rule(seconds=st.floats(0.1, 20.0))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data())

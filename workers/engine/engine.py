@@ -1,7 +1,9 @@
 """The inference loop: takes sequences in, steps the runner, gives tokens and text out."""
 
 import itertools
+import time
 from collections import deque
+from collections.abc import Callable
 
 import structlog
 
@@ -26,11 +28,19 @@ class Engine:
     One thread owns an engine: `add`, `cancel` and `step` are called between each other, never at once.
     """
 
-    def __init__(self, runner: Runner, text: TextFactory, limits: EngineLimits) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        text: TextFactory,
+        limits: EngineLimits,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """clock: seconds, from anywhere on; it tells how long sequences wait"""
         self.limits = limits
         self._runner = runner
         self._text = text
-        self._scheduler = Scheduler(limits)
+        self._scheduler = Scheduler(limits, clock)
         self._sequence_by_id: dict[str, Sequence] = {}
         self._ready: list[SequenceOutput] = []
         self._arrivals = itertools.count()
@@ -85,6 +95,7 @@ class Engine:
             request,
             self._text.open(request.sampling.stop, request.sampling.min_tokens),
             arrival=next(self._arrivals),
+            patience_s=self.limits.starve_after_s,
             eos_token_ids=self.limits.eos_token_ids,
         )
         for token_id in request.emitted:

@@ -18,6 +18,7 @@ class EngineLimits:
     max_catch_up_tokens: of these, tokens of prompts (or of sequences that are computed again) in a step in which
                          others draw their next token; it bounds how long a prompt may keep a stream waiting. More where
                          several prompts wait
+    starve_after_s:      time that a sequence may spend waiting, over all its waits, before it goes before all others
     vocab_size:          prompt ids must be below it
     eos_token_ids:       ids that end a sequence
     """
@@ -30,6 +31,7 @@ class EngineLimits:
     vocab_size: int
     eos_token_ids: frozenset[int] = field(default=frozenset())
     max_catch_up_tokens: int = 128
+    starve_after_s: float = 60.0
 
     def __post_init__(self) -> None:
         if self.max_running < 1 or self.max_len < 2:

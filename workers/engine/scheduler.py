@@ -1,6 +1,9 @@
 """Which tokens the next step computes: one budget, decoding sequences first, then those that catch up or wait."""
 
 import heapq
+import math
+import sys
+from collections.abc import Callable
 from operator import attrgetter
 
 from workers.engine.blocks import BlockManager
@@ -9,6 +12,12 @@ from workers.engine.runner import Chunk
 from workers.engine.sequence import Sequence
 
 _ORDER = attrgetter("order")
+_STARVES_AT = attrgetter("starves_at")
+# The priority of those that starve: before any that can be asked for.
+_FIRST = -sys.maxsize
+# Of the places, this share goes to those that starve, and at least one place; or a crowd that starves together would
+# push out everybody who is being served.
+_STARVED_SHARE = 4
 
 
 class Batch:
@@ -39,23 +48,29 @@ class Scheduler:
 
     A running sequence has blocks for all its tokens; it gets one more when it fills the last. When there is none,
     the running sequence that comes last in order is preempted: it goes back to the waiting line with its tokens and
-    catches up later. One that waits takes the place of those with a worse priority. So the first in order always
-    goes on, and everyone becomes the first at last.
+    catches up later. One that waits takes the place of those with a worse priority. One that has waited for
+    `starve_after_s` starves: it goes before all others until it ends, and takes the place of those that came later.
+    So the first in order always goes on, and everyone becomes the first at last.
 
     suspects: sequences of a step that failed; each is computed alone until it drew a token again
     cautious: sequences of a step that ran out of memory; steps are half as large until all of them have ended
     unclean:  blocks given back that must be cleared before the next launch
     """
 
-    def __init__(self, limits: EngineLimits) -> None:
+    def __init__(self, limits: EngineLimits, clock: Callable[[], float]) -> None:
         self.blocks = BlockManager(limits.num_blocks, limits.block_size)
         self.suspects: list[Sequence] = []
         self.cautious: set[Sequence] = set()
         self.unclean: list[int] = []
         self.num_preemptions = 0
         self._limits = limits
+        self._clock = clock
         self._running: list[Sequence] = []
         self._waiting: list[tuple[tuple[int, int], Sequence]] = []
+        # Those that starved and have not ended, and when the next one of those that wait will.
+        self._starved: set[Sequence] = set()
+        self._max_starved = max(1, limits.max_running // _STARVED_SHARE)
+        self._next_starves_at = math.inf
 
     @property
     def num_running(self) -> int:
@@ -69,11 +84,15 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         """Put the sequence into the waiting line."""
+        sequence.starves_at = self._clock() + sequence.patience_s
+        if sequence not in self._starved:
+            self._next_starves_at = min(self._next_starves_at, sequence.starves_at)
         heapq.heappush(self._waiting, (sequence.order, sequence))
 
     def remove(self, sequence: Sequence) -> None:
         """Take the sequence out, wherever it is. Its blocks stay its own until `release`."""
         self.cautious.discard(sequence)
+        self._starved.discard(sequence)
         if sequence in self.suspects:
             self.suspects.remove(sequence)
         if sequence.capacity:
@@ -107,6 +126,7 @@ class Scheduler:
             if not is_ahead:
                 self._plan_alone(batch, self.suspects[0])
             return batch
+        self._look_for_starved()
         if not self._make_way(is_ahead) or not self._grow(is_ahead):
             return batch
         decoding, behind = self._split()
@@ -115,6 +135,20 @@ class Scheduler:
         for chunk, sequence in sorted(late, key=_has_several_tokens):
             batch.add(chunk, sequence)
         return batch
+
+    def _look_for_starved(self) -> None:
+        """Let those that have waited too long go first, the longest overdue before others, as many as may."""
+        if not self._waiting or len(self._starved) >= self._max_starved or self._clock() < self._next_starves_at:
+            return
+        now = self._clock()
+        patient = sorted((one for _, one in self._waiting if one not in self._starved), key=_STARVES_AT)
+        overdue = [one for one in patient if one.starves_at <= now][: self._max_starved - len(self._starved)]
+        for sequence in overdue:
+            sequence.order = (_FIRST, sequence.order[1])
+            self._starved.add(sequence)
+        self._next_starves_at = min((one.starves_at for one in patient[len(overdue) :]), default=math.inf)
+        self._waiting = [(one.order, one) for _, one in self._waiting]
+        heapq.heapify(self._waiting)
 
     def _catch_up_budget(self, num_decoding: int, num_behind: int) -> int:
         """Tokens of a step for those that catch up.
@@ -233,16 +267,27 @@ class Scheduler:
 
     def _make_way(self, is_ahead: bool) -> bool:
         """Let those with a better priority take the places of others; False when launches must be collected first."""
-        while self._waiting and self._running:
-            last = max(self._running, key=_ORDER)
-            if last.priority <= self._waiting[0][1].priority:
-                break
+        while self._waiting and self._running and (last := self._who_yields()) is not None:
             if self._enter() is not None:
                 continue
             if is_ahead:
                 return False
             self._preempt(last)
         return True
+
+    def _who_yields(self) -> Sequence | None:
+        """The running sequence whose place somebody who waits may take.
+
+        One that starves takes the place of those that came later, not of those that were here before it.
+        """
+        last = max(self._running, key=_ORDER)
+        (priority, arrival), first = self._waiting[0]
+        if first in self._starved:
+            younger = [one for one in self._running if one.order[1] > arrival and one not in self._starved]
+            if younger:
+                return max(younger, key=_ORDER)
+            priority = min((order[0] for order, one in self._waiting if one not in self._starved), default=sys.maxsize)
+        return last if last.priority > priority else None
 
     def _enter(self) -> Sequence | None:
         """Let whoever waits first run, if there is a place."""
@@ -266,6 +311,7 @@ class Scheduler:
         ):
             return False
         sequence.capacity = len(sequence.table.blocks) * self._limits.block_size
+        sequence.patience_s = max(0.0, sequence.starves_at - self._clock())
         self._running.append(sequence)
         return True
 

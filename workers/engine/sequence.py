@@ -1,5 +1,7 @@
 """One prompt and its tokens inside the engine: what is asked, what comes out, and the state between."""
 
+import math
+
 import msgspec
 from msgspec import structs
 
@@ -13,7 +15,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine is to run.
 
     emitted:    output ids that an earlier run already published; they count toward `max_tokens`
-    priority:   lower goes first; equal priorities go in order of arrival
+    priority:   lower goes first; equal priorities go in order of arrival; one that starves goes first whatever it has
     cache_salt: only sequences with the same salt share what the cache holds of their prefixes
     """
 
@@ -55,6 +57,8 @@ class Sequence:
     """A sequence in the engine, waiting or running.
 
     order:           sort key of the waiting line; the greatest is the first to be preempted
+    patience_s:      time that it may still spend waiting before it starves
+    starves_at:      when that time is over; of one that waits
     tokens:          prompt and output ids
     max_total:       tokens that it may have at most
     num_computed:    leading positions whose keys and values are in the cache or are computed by a launch
@@ -79,20 +83,30 @@ class Sequence:
         "num_computed",
         "num_prompt",
         "order",
+        "patience_s",
         "prompt_logprobs",
         "sampling",
         "sequence_id",
+        "starves_at",
         "table",
         "text",
         "tokens",
     )
 
     def __init__(
-        self, request: SequenceRequest, text: TextStream, *, arrival: int, eos_token_ids: frozenset[int]
+        self,
+        request: SequenceRequest,
+        text: TextStream,
+        *,
+        arrival: int,
+        patience_s: float,
+        eos_token_ids: frozenset[int],
     ) -> None:
         self.sequence_id = request.sequence_id
         self.cache_salt = request.cache_salt
         self.order = (request.priority, arrival)
+        self.patience_s = patience_s
+        self.starves_at = math.inf
         self.tokens = list(request.prompt)
         self.num_prompt = len(request.prompt)
         self.max_total = self.num_prompt + request.sampling.max_tokens
