@@ -34,18 +34,29 @@ class JobKind(StrEnum):
 
 
 class Lane(StrEnum):
-    """In which of its model's two queues a job's ticket waits.
+    """In which of its model's queues a job's ticket waits; the members stand in the order of their urgency.
 
-    FRONT: its worker takes it also when it is full of others, and interrupts them
-    BACK:  it waits until a worker has room
+    PRIORITY: workers take its tickets and those of the front lane in turns
+    FRONT:    its worker takes it also when it is full of others, and interrupts them
+    BACK:     it waits until a worker has room
     """
 
+    PRIORITY = "priority"
     FRONT = "front"
     BACK = "back"
 
 
+# Up to it, jobs go by the priority lane.
+URGENT_PRIORITY = -10
 # Of jobs that nobody waits for, where the request does not say; from it on, jobs go by the back lane.
 BACKGROUND_PRIORITY = 10
+
+
+def lane_of(priority: int) -> Lane:
+    """Where the tickets of jobs of this priority wait."""
+    if priority <= URGENT_PRIORITY:
+        return Lane.PRIORITY
+    return Lane.BACK if priority >= BACKGROUND_PRIORITY else Lane.FRONT
 
 
 class FinishReason(StrEnum):
@@ -115,7 +126,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def lane(self) -> Lane:
         """Where the job's tickets wait."""
-        return Lane.BACK if self.priority >= BACKGROUND_PRIORITY else Lane.FRONT
+        return lane_of(self.priority)
 
 
 # The least log probability that is told: OpenAI's word for "very unlikely". JSON, in which logs are written, has none

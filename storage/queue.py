@@ -1,4 +1,4 @@
-"""The queues: Celery on Redis, two for each model, and the thread that sends tickets to them.
+"""The queues: Celery on Redis, one for each model and lane, and the thread that sends tickets to them.
 
 A ticket carries a job id and nothing else. A lost one is found by the sweeper, a doubled one is refused by the claim.
 """
@@ -22,7 +22,11 @@ from storage.redis import connect
 
 GENERATE = "tokenpost.generate"
 MAINTENANCE_QUEUE = "tokenpost.maintenance"
-_QUEUE_PREFIX = {Lane.FRONT: "tokenpost.generate.", Lane.BACK: "tokenpost.background."}
+_QUEUE_PREFIX = {
+    Lane.PRIORITY: "tokenpost.priority.",
+    Lane.FRONT: "tokenpost.generate.",
+    Lane.BACK: "tokenpost.background.",
+}
 _BATCH_SIZE = 256
 _SEND_ERRORS = (RedisError, OSError)
 _NO_EMBED: dict[str, None] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -227,5 +231,5 @@ def oldest_sent_at(redis: Redis, model: str, lane: Lane = Lane.FRONT) -> datetim
 
 
 def queue_length(redis: Redis, model: str) -> int:
-    """How many tickets wait for the model, in both lanes."""
+    """How many tickets wait for the model, in all lanes."""
     return sum(int(redis.llen(queue_of(model, lane))) for lane in Lane)

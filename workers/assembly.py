@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from celery import Celery
+from kombu import Exchange, Queue
 
 from storage import queue
 from storage.contract import Lane
@@ -21,9 +22,12 @@ def create_worker_app(settings: WorkerSettings, storage: StorageSettings, load: 
     load: makes the engine, on the engine's thread
     """
     app = queue.create_celery(storage.redis_url)
+    front = queue.queue_of(settings.name)
     app.conf.update(
         {
-            "task_default_queue": queue.queue_of(settings.name),
+            "task_default_queue": front,
+            # On one channel, from which kombu takes in turns: neither lane can shut out the other.
+            "task_queues": [_declared(front), _declared(queue.queue_of(settings.name, Lane.PRIORITY))],
             "worker_pool": "workers.pool:EnginePool",
             "worker_consumer": "workers.consumer:PromptConsumer",
             "worker_concurrency": settings.concurrency,
@@ -35,6 +39,11 @@ def create_worker_app(settings: WorkerSettings, storage: StorageSettings, load: 
     app.steps["consumer"].add(BackLane)
     app.task(name=queue.GENERATE)(_generate)
     return app
+
+
+def _declared(name: str) -> Queue:
+    """A queue as Celery declares one that it was not told of."""
+    return Queue(name, Exchange(name), routing_key=name)
 
 
 def _generate(job_id: str) -> None:

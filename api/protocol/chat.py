@@ -17,7 +17,6 @@ from api.protocol.wire import (
     NumChoices,
     Refused,
     SafetyIdentifier,
-    ServiceTier,
     StreamOptions,
     Wire,
     WireRequest,
@@ -69,7 +68,6 @@ class ChatRequest(SamplingRequest):
     n: NumChoices | None = None
     prompt_cache_key: Label | None = None
     safety_identifier: SafetyIdentifier | None = None
-    service_tier: ServiceTier = None
     store: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -6,11 +6,11 @@ from typing import cast
 from api.protocol.envelope import outcome_error
 from api.protocol.logprobs import token_objects, wants_logprobs
 from api.protocol.outcome import ChoiceText, Outcome
+from api.protocol.tiers import tier_of
 from storage.contract import JobHeader, JobStatus, TokenEvent, Usage
 
 # One engine, one numerics: seeded answers of different platforms are not comparable, ours are.
 SYSTEM_FINGERPRINT = "fp_tokenpost"
-SERVICE_TIER = "default"
 
 
 def num_chat_choices(header: JobHeader) -> int:
@@ -38,7 +38,7 @@ def chat_object(header: JobHeader, outcome: Outcome, metadata: dict[str, str] | 
         "choices": [_choice_of(header, outcome, index, choice) for index, choice in enumerate(outcome.choices)],
         "usage": None if end is None or end.usage is None else completion_usage(end.usage),
         "metadata": header.request.get("metadata", {}) if metadata is None else metadata,
-        "service_tier": SERVICE_TIER,
+        "service_tier": tier_of(header.request),
         "system_fingerprint": SYSTEM_FINGERPRINT,
         **unanswered(header, outcome),
     }

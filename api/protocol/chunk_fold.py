@@ -11,18 +11,18 @@ and an event whose text is held back is a chunk of empty text.
 from collections.abc import Iterator
 
 from api.protocol.chat_object import (
-    SERVICE_TIER,
     SYSTEM_FINGERPRINT,
     chat_logprobs,
     completion_usage,
     num_chat_choices,
     wants_usage,
 )
-from api.protocol.completion_object import echo_of, logprobs_of, num_completion_choices
+from api.protocol.completion_object import asked_tier, echo_of, logprobs_of, num_completion_choices
 from api.protocol.envelope import outcome_error
 from api.protocol.frames import frame, json_line
 from api.protocol.logprobs import wants_logprobs
 from api.protocol.outcome import Outcome
+from api.protocol.tiers import tier_of
 from storage.contract import End, EntryKind, FinishReason, JobHeader, LogEntry, TokenEvent
 
 # Stands in a prepared chunk where a choice's text goes; JSON cannot hold it unescaped otherwise.
@@ -159,7 +159,7 @@ class ChatFold(ChunkFold):
             "object": "chat.completion.chunk",
             "created": self._header.created_at,
             "model": self._header.model,
-            "service_tier": SERVICE_TIER,
+            "service_tier": tier_of(self._header.request),
             "system_fingerprint": SYSTEM_FINGERPRINT,
         }
 
@@ -199,6 +199,7 @@ class CompletionFold(ChunkFold):
             "object": "text_completion",
             "created": self._header.created_at,
             "model": self._header.model,
+            **asked_tier(self._header),
             "system_fingerprint": SYSTEM_FINGERPRINT,
         }
 

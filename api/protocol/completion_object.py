@@ -7,6 +7,7 @@ from api.protocol.completion_logprobs import CompletionLogprobs
 from api.protocol.envelope import outcome_error
 from api.protocol.logprobs import wants_logprobs
 from api.protocol.outcome import ChoiceText, Outcome
+from api.protocol.tiers import tier_of
 from storage.contract import MIN_LOGPROB, End, JobHeader, TokenEvent
 
 
@@ -52,9 +53,15 @@ def completion_object(header: JobHeader, outcome: Outcome) -> dict[str, object]:
         "model": header.model,
         "choices": [_choice_of(header, outcome, index, choice) for index, choice in enumerate(shown)],
         "usage": None if end is None or end.usage is None else completion_usage(end.usage),
+        **asked_tier(header),
         "system_fingerprint": SYSTEM_FINGERPRINT,
         **unanswered(header, outcome),
     }
+
+
+def asked_tier(header: JobHeader) -> dict[str, object]:
+    """The tier, where the request named one: OpenAI's object has none, vLLM's has it so."""
+    return {"service_tier": tier_of(header.request)} if "service_tier" in header.request else {}
 
 
 def _shown_of(header: JobHeader, outcome: Outcome) -> list[int]:

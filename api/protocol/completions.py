@@ -18,7 +18,6 @@ from api.protocol.wire import (
     NumChoices,
     Refused,
     SafetyIdentifier,
-    ServiceTier,
     StreamOptions,
     fault,
 )
@@ -70,7 +69,6 @@ class CompletionRequest(SamplingRequest):
     n: NumChoices | None = None
     prompt_cache_key: Label | None = None
     safety_identifier: SafetyIdentifier | None = None
-    service_tier: ServiceTier = None
     store: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -10,7 +10,8 @@ from api.protocol.completions import CompletionRequest
 from api.protocol.items import PreviousResponse, messages_of_items, stored_items
 from api.protocol.prompt import PromptTools
 from api.protocol.responses import ResponseRequest
-from api.protocol.sampling import priority_of, require_known_ids, sampling_of
+from api.protocol.sampling import require_known_ids, sampling_of
+from api.protocol.tiers import priority_of
 from storage.contract import JobKind, JobSpec
 from storage.errors import InvalidRequest
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from api.protocol.envelope import SERVER_ERROR, failure_of
 from api.protocol.logprobs import token_objects, wants_logprobs
 from api.protocol.outcome import ChoiceText, Outcome
+from api.protocol.tiers import tier_of
 from storage.contract import End, JobHeader, JobStatus, Usage
 from storage.ids import suffix_of
 
@@ -94,7 +95,7 @@ def _echo_of(sent: dict[str, object]) -> dict[str, object]:
         "prompt_cache_key": sent.get("prompt_cache_key"),
         "reasoning": {"effort": None, "summary": None},
         "safety_identifier": sent.get("safety_identifier"),
-        "service_tier": "default",
+        "service_tier": tier_of(sent),
         "store": sent.get("store", True),
         "temperature": sent.get("temperature", 1.0),
         "text": {"format": {"type": "text"}},

@@ -18,7 +18,6 @@ from api.protocol.wire import (
     Name,
     Refused,
     SafetyIdentifier,
-    ServiceTier,
     Wire,
     fault,
     only,
@@ -90,7 +89,6 @@ class ResponseRequest(SamplingRequest):
     prompt_cache_key: Label | None = None
     reasoning: ReasoningOptions | None = None
     safety_identifier: SafetyIdentifier | None = None
-    service_tier: ServiceTier = None
     store: bool | None = None
     stream: bool | None = None
     stream_options: ResponseStreamOptions | None = None

@@ -1,8 +1,7 @@
 """The fields by which every protocol says how tokens are chosen, and what the engine is told of them.
 
-Source: OpenAI specification of 2026-08-21. `top_k`, `min_p`, `repetition_penalty`, `stop_token_ids`, `ignore_eos`,
-`min_tokens` and `priority` have the names and meanings of vLLM's extra parameters and come through the SDK's
-`extra_body`.
+Source: OpenAI specification of 2026-08-21. `top_k`, `min_p`, `repetition_penalty`, `stop_token_ids`, `ignore_eos` and
+`min_tokens` have the names and meanings of vLLM's extra parameters and come through the SDK's `extra_body`.
 """
 
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from api.protocol.tiers import TieredRequest
 from api.protocol.wire import (
     INT64_MAX,
     Seed,
@@ -17,10 +17,9 @@ from api.protocol.wire import (
     Temperature,
     TopK,
     TopP,
-    WireRequest,
     few_pairs,
 )
-from storage.contract import BACKGROUND_PRIORITY, SamplingParams
+from storage.contract import SamplingParams
 from storage.errors import InvalidRequest
 
 MAX_TOP_LOGPROBS = 20
@@ -39,10 +38,9 @@ _MinTokens = Annotated[int, Field(ge=0, le=INT64_MAX)]
 _Penalty = Annotated[float, Field(ge=-2, le=2)]
 # Further from 1 than this, a logit soon is no finite number any more.
 _RepetitionPenalty = Annotated[float, Field(ge=0.01, le=100)]
-_Priority = Annotated[int, Field(ge=-1000, le=1000)]
 
 
-class SamplingRequest(WireRequest):
+class SamplingRequest(TieredRequest):
     """What a request of any protocol may say about sampling; absent and null are the same."""
 
     frequency_penalty: _Penalty | None = None
@@ -51,7 +49,6 @@ class SamplingRequest(WireRequest):
     min_p: _MinP | None = None
     min_tokens: _MinTokens | None = None
     presence_penalty: _Penalty | None = None
-    priority: _Priority | None = None
     repetition_penalty: _RepetitionPenalty | None = None
     seed: Seed | None = None
     stop: Stop | None = None
@@ -103,13 +100,6 @@ def sampling_of(request: SamplingRequest, *, max_tokens: int, seed: int, vocab_s
         logprobs=request.num_logprobs,
         prompt_logprobs=request.num_prompt_logprobs,
     )
-
-
-def priority_of(request: SamplingRequest, *, is_background: bool) -> int:
-    """Where the job stands in the engine's line: as asked, else behind everybody who waits if nobody does."""
-    if request.priority is not None:
-        return request.priority
-    return BACKGROUND_PRIORITY if is_background else 0
 
 
 def require_known_ids(ids: Iterable[int], vocab_size: int, *, field: str) -> None:

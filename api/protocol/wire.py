@@ -128,7 +128,6 @@ Stop = Annotated[list[_StopString], Field(max_length=4), BeforeValidator(_list_o
 _MetadataKey = Annotated[str, StringConstraints(max_length=64), AfterValidator(_without_nul)]
 _MetadataValue = Annotated[str, StringConstraints(max_length=512), AfterValidator(_without_nul)]
 Metadata = Annotated[dict[_MetadataKey, _MetadataValue], few_pairs(_MAX_PAIRS)]
-ServiceTier = Annotated[object, only("auto", "default")]
 
 
 class StreamOptions(Wire):

@@ -40,7 +40,8 @@ def test_no_field_is_accepted_and_ignored(http: httpx2.Client) -> None:
     for call in CALLS:
         assert _error(call.post(http, no_such=1), 400)["param"] == "no_such"
         assert _error(call.post(http, temperature="hot"), 400)["param"] == "temperature"
-        assert _error(call.post(http, service_tier="flex"), 400)["param"] == "service_tier"
+        assert _error(call.post(http, service_tier="golden"), 400)["param"] == "service_tier"
+        assert _error(call.post(http, service_tier="flex", priority=9), 400)["param"] == "priority"
 
 
 WRONG_QUERIES = [

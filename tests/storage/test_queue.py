@@ -93,11 +93,13 @@ def test_each_lane_of_a_model_is_a_queue_of_its_own(redis_client: redis.Redis, r
     publisher.start()
     publisher.send("soon", "demo")
     publisher.send("later", "demo", Lane.BACK)
+    publisher.send("now", "demo", Lane.PRIORITY)
     publisher.stop()
 
-    assert queue.queue_length(redis_client, "demo") == 2
-    front, back = (redis_client.lrange(queue.queue_of("demo", lane), 0, -1) for lane in Lane)
-    assert [(len(line), name in line[0]) for line, name in ((front, b"soon"), (back, b"later"))] == [(1, True)] * 2
+    assert queue.queue_length(redis_client, "demo") == 3
+    lines = [redis_client.lrange(queue.queue_of("demo", lane), 0, -1) for lane in Lane]
+    names = (b"now", b"soon", b"later")
+    assert [(len(line), name in line[0]) for line, name in zip(lines, names, strict=True)] == [(1, True)] * 3
     assert queue.oldest_sent_at(redis_client, "demo", Lane.BACK) is not None
     assert queue.oldest_sent_at(redis_client, "other", Lane.BACK) is None
 

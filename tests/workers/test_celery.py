@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from storage import ids, jobs
-from storage.contract import BACKGROUND_PRIORITY, JobSpec, JobStatus, Lane, WorkerStatus
+from storage.contract import BACKGROUND_PRIORITY, URGENT_PRIORITY, JobSpec, JobStatus, Lane, WorkerStatus
 from storage.queue import TicketPublisher, queue_length, queue_of
 from storage.writer import Writer
 from tests.fakes import BREAKS_STEP, bad_spec, foretold, spec
@@ -102,6 +102,47 @@ def test_a_house_full_of_background_jobs_lets_others_in(
         for job_id in patient:
             ground.cancel(job_id, child.worker_id)
         wait_until(lambda: _is_answered(ground))
+
+
+def _urgent(num_tokens: int) -> JobSpec:
+    """A job that goes by the priority lane."""
+    return structs.replace(spec(num_tokens), priority=URGENT_PRIORITY)
+
+
+def test_priority_overtakes_those_that_wait_and_those_that_run(
+    ground: Ground, tickets: TicketPublisher, tmp_path: Path
+) -> None:
+    default = [ground.put_job(spec(900, salt=salt)) for salt in range(6)]
+    with started(ground, tmp_path, fake_step_s=0.01, max_running=2, lookahead=1) as child:
+        for job_id in default:
+            tickets.send(job_id, MODEL)
+        wait_until(lambda: ground.redis.llen(queue_of(MODEL)) == 3)
+        tickets.send(urgent := ground.put_job(_urgent(5)), MODEL, Lane.PRIORITY)
+        wait_until(lambda: ground.redis.llen(queue_of(MODEL, Lane.PRIORITY)) == 1)
+
+        # One of those that run makes room for one ticket.
+        ground.cancel(default[0], child.worker_id)
+        ground.wait_for_status(urgent, JobStatus.COMPLETED)
+
+        assert [ground.row(job_id).status for job_id in default[3:]][1:] == [JobStatus.QUEUED] * 2
+        assert JobStatus.COMPLETED not in {ground.row(job_id).status for job_id in default}
+
+
+def test_neither_of_priority_and_front_shuts_out_the_other(
+    ground: Ground, tickets: TicketPublisher, tmp_path: Path
+) -> None:
+    urgent = [ground.put_job(_urgent(20)) for _ in range(12)]
+    default = ground.put_job(spec(5))
+    for job_id in urgent:
+        tickets.send(job_id, MODEL, Lane.PRIORITY)
+    tickets.send(default, MODEL)
+    wait_until(lambda: queue_length(ground.redis, MODEL) == 13)
+
+    with started(ground, tmp_path, fake_step_s=0.01, max_running=1, lookahead=1):
+        wait_until(lambda: ground.row(default).attempt == 1)
+
+        assert sum(ground.row(job_id).attempt for job_id in urgent) < 4
+        _wait_for_all(ground, [*urgent, default])
 
 
 def test_both_lanes_together_fill_a_house(ground: Ground, tickets: TicketPublisher, tmp_path: Path) -> None:
