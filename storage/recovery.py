@@ -100,6 +100,16 @@ def mark_sent(c: Connection, job_ids: Sequence[str], now: datetime) -> None:
         c.execute(statement, [{"job_id": job_id, "at": now} for job_id in job_ids])
 
 
+def move_to_front(c: Connection, job_ids: Collection[str], now: datetime) -> list[Ticket]:
+    """Those of these jobs that were queued in the back lane and are in the front lane now; each needs a ticket there.
+
+    The old ticket stays where it is: whichever comes first is claimed, and the other refused.
+    """
+    moving = update(_job).where(_job.c.id.in_(job_ids), _IS_QUEUED, _job.c.lane == Lane.BACK)
+    moving = moving.values(lane=Lane.FRONT, sent_at=now)
+    return _tickets(c.execute(moving.returning(_job.c.id, _job.c.model, _job.c.lane)).all())
+
+
 def list_ended(
     c: Connection, after: datetime, before: datetime, *, retentions_s: Collection[int], limit: int = 500
 ) -> Ended:

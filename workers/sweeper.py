@@ -1,7 +1,7 @@
 """The sweeper: finds what fell between row, queue and log, and puts it right. One process at a time does it.
 
-It looks every second for jobs of dead workers, tickets that got lost, jobs and idempotency keys whose time is over,
-and ended jobs whose log does not say so.
+It looks every second for jobs of dead workers, tickets that got lost, jobs that wait too long, jobs and idempotency
+keys whose time is over, and ended jobs whose log does not say so.
 """
 
 import threading
@@ -26,6 +26,7 @@ from storage.writer import Writer
 from workers.liveness import Observation, dead_workers, observe, renewed
 from workers.mender import Mender
 from workers.settings import SweeperSettings
+from workers.starving import Starving
 
 DUTY = "sweeper"
 FORGET_AFTER = timedelta(days=1)
@@ -63,6 +64,7 @@ class Sweeper:
         self._redis = connection
         self._tickets = tickets
         self._mender = Mender(storage, database, writer, connection, settling_s=settings.settling_s)
+        self._starving = Starving(database, writer, settings.starve_after_s)
         self._workers: dict[str, Observation] = {}
         self._holder: dict[str, Observation] = {}
         self._num_sweeps = 0
@@ -79,7 +81,7 @@ class Sweeper:
             self._holder = renewed(self._holder, time.monotonic())
 
     def _act(self) -> None:
-        for part in (self._recover, self._send_again, self._erase, self._mender.mend_ended):
+        for part in (self._recover, self._send_again, self._move_starving, self._erase, self._mender.mend_ended):
             try:
                 part()
             except RedisError as error:
@@ -152,6 +154,10 @@ class Sweeper:
     def _send(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:
             self._tickets.send(ticket.job_id, ticket.model, ticket.lane)
+
+    def _move_starving(self) -> None:
+        """Bring jobs that waited too long in the back lane to the front."""
+        self._send(self._starving.move())
 
     def _erase(self) -> None:
         """Erase jobs whose time is over: the log first, so that a crash between leaves a row that is found again."""

@@ -118,6 +118,25 @@ def test_lost_tickets_are_those_older_than_any_that_waits(c: Connection) -> None
     recovery.mark_sent(c, [], after(20))
 
 
+def test_jobs_are_moved_to_the_front_from_the_back_lane_only(c: Connection) -> None:
+    patient = structs.replace(SPEC, priority=10)
+    waiting, running = put_job(c, spec=patient), put_job(c, spec=patient)
+    front, urgent = put_job(c), put_job(c, spec=structs.replace(SPEC, priority=-10))
+    assert jobs.claim(c, running, "w1", NOW)
+
+    moved = recovery.move_to_front(c, [waiting, running, front, urgent], after(5))
+
+    assert moved == [recovery.Ticket(job_id=waiting, model="demo", lane=Lane.FRONT)]
+    assert [jobs.get(c, job_id, "alice").lane for job_id in (waiting, running, front, urgent)] == [
+        Lane.FRONT,
+        Lane.BACK,
+        Lane.FRONT,
+        Lane.PRIORITY,
+    ]
+    assert jobs.get(c, waiting, "alice").sent_at == after(5)
+    assert recovery.move_to_front(c, [waiting], after(6)) == []
+
+
 def test_only_ended_jobs_whose_time_is_over_are_erased(c: Connection) -> None:
     over = [put_job(c, retention_s=seconds) for seconds in (20, 10)]
     kept = put_job(c, retention_s=1000)

@@ -5,10 +5,22 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
+from msgspec import structs
 from sqlalchemy import update
 
 from storage import idempotency, ids, jobs, workers
-from storage.contract import End, FinishReason, JobStatus, Result, TokenEvent, Usage
+from storage.contract import (
+    BACKGROUND_PRIORITY,
+    End,
+    FinishReason,
+    JobSpec,
+    JobStatus,
+    Lane,
+    Result,
+    TokenEvent,
+    Usage,
+    WorkerStatus,
+)
 from storage.idempotency import KeyedCall
 from storage.log import LogWriter
 from storage.queue import TicketPublisher, queue_length
@@ -44,7 +56,7 @@ def make(ground: Ground, tickets: FakeQueue) -> Iterator[Make]:
     writer.start()
 
     def sweeper() -> Sweeper:
-        settings = SweeperSettings(worker_id=ids.new_id("cpu_"), ticket_slack_s=60, settling_s=0.0)
+        settings = SweeperSettings(worker_id=ids.new_id("cpu_"), ticket_slack_s=60, settling_s=0.0, starve_after_s=50)
         return Sweeper(settings, ground.settings, ground.database, writer, ground.redis, tickets)
 
     yield sweeper
@@ -167,6 +179,52 @@ def test_a_queued_job_that_waits_in_line_is_left_alone(ground: Ground, sweeper: 
 
     assert tickets.sent == [(lost, MODEL)]
     assert {ground.row(job_id).status for job_id in (waiting, fresh)} == {JobStatus.QUEUED}
+
+
+def _patient(num_tokens: int) -> JobSpec:
+    return structs.replace(spec(num_tokens), priority=BACKGROUND_PRIORITY)
+
+
+def _serve(ground: Ground, *worker_ids: str) -> None:
+    for worker_id in worker_ids:
+        _register(ground, worker_id)
+        with ground.database.begin() as connection:
+            workers.set_status(connection, worker_id, WorkerStatus.READY, datetime.now(UTC))
+
+
+def test_jobs_that_starve_in_the_back_lane_move_to_the_front_one_for_each_worker(
+    ground: Ground, sweeper: Sweeper, tickets: FakeQueue
+) -> None:
+    _serve(ground, "first", "second")
+    job_ids = [ground.put_job(_patient(3)) for _ in range(4)]
+    fresh = ground.put_job(_patient(3))
+    for age, job_id in zip((59, 58, 57, 56), job_ids, strict=True):
+        _change(ground, job_id, sent_at=datetime.now(UTC) - timedelta(seconds=age))
+    sweeper.sweep()
+    sweeper.sweep()
+
+    assert tickets.sent == [(job_id, MODEL) for job_id in job_ids[:2]]
+    assert tickets.lanes == [Lane.FRONT] * 2
+    assert [ground.row(job_id).lane for job_id in (*job_ids, fresh)] == [Lane.FRONT] * 2 + [Lane.BACK] * 3
+
+    # One that runs is still on its way; one that ended makes room for the next.
+    _serve(ground, "first", "second")
+    ground.claim(job_ids[0], "first")
+    ground.cancel(job_ids[1])
+    sweeper.sweep()
+    sweeper.sweep()
+
+    assert tickets.sent[2:] == [(job_ids[2], MODEL)]
+
+
+def test_nothing_moves_where_nobody_works(ground: Ground, sweeper: Sweeper, tickets: FakeQueue) -> None:
+    job_id = ground.put_job(_patient(3))
+    _change(ground, job_id, sent_at=datetime.now(UTC) - timedelta(seconds=59))
+
+    sweeper.sweep()
+
+    assert tickets.sent == []
+    assert ground.row(job_id).lane is Lane.BACK
 
 
 def test_a_job_whose_time_is_over_goes_with_its_log(ground: Ground, sweeper: Sweeper) -> None:
