@@ -25,17 +25,20 @@ struct LayerCache {
 
     size_t place(int block, int head) const { return (size_t(block) * num_kv_heads + head) * head_size * BLOCK; }
 
+    // Rounded by vectors first: what lies side by side in a head lies apart in a panel.
     void put_key(int block, int head, int offset, const float* key, int head_dim) const {
-        Number* panel = keys + place(block, head);
-        for (int d = 0; d < head_dim; ++d) put(panel + panel_place<Activation>(d, offset), key[d]);
+        Number* panel = keys + place(block, head) + panel_place<Activation>(0, offset);
+        Number rounded[MAX_HEAD + LANES];
+        for (int d = 0; d < head_dim; d += LANES) store(rounded + d, load(key + d));
+        for (int d = 0; d < head_dim; ++d) panel[panel_place<Activation>(d, 0)] = rounded[d];
     }
 
     void put_value(int block, int head, int offset, const float* value, int head_dim) const {
-        Number* panels = values + place(block, head);
-        for (int d = 0; d < head_dim; ++d) {
-            Number* panel = panels + size_t(d / PANEL) * BLOCK * PANEL;
-            put(panel + panel_place<Activation>(offset, d % PANEL), value[d]);
-        }
+        Number* panels = values + place(block, head) + panel_place<Activation>(offset, 0);
+        Number rounded[MAX_HEAD + LANES];
+        for (int d = 0; d < head_dim; d += LANES) store(rounded + d, load(value + d));
+        for (int d = 0; d < head_dim; ++d)
+            panels[size_t(d / PANEL) * BLOCK * PANEL + panel_place<Activation>(0, d % PANEL)] = rounded[d];
     }
 };
 

@@ -91,7 +91,7 @@ inline float max_of(Vec x) {
 
 // e^x to about 1 ulp for x <= 88; 0 below -87. NaN stays NaN.
 // Source: Cephes expf (S. Moshier): x = n ln2 + r, a polynomial in r, and n into the exponent.
-inline Vec exp_of(Vec x) {
+__attribute__((always_inline)) inline Vec exp_of(Vec x) {
     const Vec lowest = splat(-87.3f);
     const IntVec is_tiny = x < lowest;
     const IntVec is_huge = x > splat(88.3f);
