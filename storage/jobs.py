@@ -15,6 +15,7 @@ from storage.errors import InvalidRequest, JobNotFound
 from storage.ids import is_public_id
 from storage.tables import Job, table_of
 from storage.transitions import sources_of
+from storage.webhook_events import IS_HEARD, tell
 
 _job = table_of(Job)
 # Labelled by key, so that a row's mapping has the names of Job's fields ("metadata" is `metadata_`).
@@ -218,7 +219,8 @@ def complete(
     c: Connection, job_id: str, attempt: int, *, status: JobStatus, result: Result, usage: Usage, now: datetime
 ) -> bool:
     """Whether the job is now completed or incomplete; False when the attempt no longer owns it."""
-    return _is_done(c, _COMPLETE[status], job_id, attempt, _outcome(result, usage) | {"moment": now})
+    parameters = _attempt(job_id, attempt) | _outcome(result, usage) | {"moment": now}
+    return tell(c, c.execute(_COMPLETE[status], parameters).first(), job_id, status, now)
 
 
 def fail(
@@ -232,7 +234,8 @@ def fail(
 ) -> bool:
     """Whether the running job is now failed; False when the attempt no longer owns it."""
     reason = {"moment": now, "reason": msgspec.to_builtins(failure)}
-    return _is_done(c, _FAIL, job_id, attempt, _outcome(result, usage) | reason)
+    parameters = _attempt(job_id, attempt) | _outcome(result, usage) | reason
+    return tell(c, c.execute(_FAIL, parameters).first(), job_id, JobStatus.FAILED, now)
 
 
 def requeue(c: Connection, job_id: str, attempt: int, now: datetime) -> bool:
@@ -263,6 +266,7 @@ def cancel(c: Connection, job_id: str, now: datetime, *, num_attached: int | Non
         row = c.execute(_LEAVE, {"of_job": job_id, "moment": now, "known": num_attached}).first()
     if row is None:
         return None
+    tell(c, row, job_id, JobStatus.CANCELLED, now)
     # Whatever makes a job queued takes its worker away.
     was = JobStatus.QUEUED if row.worker_id is None else JobStatus.IN_PROGRESS
     return Cancelled(was=was, worker_id=row.worker_id, attempt=row.attempt)
@@ -306,13 +310,14 @@ _CLAIM = (
     .returning(_job.c.attempt, _job.c.model, _job.c.spec, _job.c.owner)
 )
 _COMPLETE = {
-    status: _move(JobStatus.IN_PROGRESS, status).where(_IS_OWN).values(_OUTCOME | ENDING)
+    status: _move(JobStatus.IN_PROGRESS, status).where(_IS_OWN).values(_OUTCOME | ENDING).returning(IS_HEARD)
     for status in (JobStatus.COMPLETED, JobStatus.INCOMPLETE)
 }
 _FAIL = (
     _move(JobStatus.IN_PROGRESS, JobStatus.FAILED)
     .where(_IS_OWN)
     .values(_OUTCOME | ENDING | {"failure": bindparam("reason")})
+    .returning(IS_HEARD)
 )
 _REQUEUE = (
     _move(JobStatus.IN_PROGRESS, JobStatus.QUEUED).where(_IS_OWN).values(worker_id=None, sent_at=bindparam("moment"))
@@ -321,7 +326,7 @@ _CANCEL = (
     update(_job)
     .where(_IS_IT, _job.c.status.in_(sources_of(JobStatus.CANCELLED)))
     .values({"status": JobStatus.CANCELLED} | ENDING)
-    .returning(_job.c.worker_id, _job.c.attempt)
+    .returning(_job.c.worker_id, _job.c.attempt, IS_HEARD)
 )
 _LEAVE = _CANCEL.where(_job.c.num_attached == bindparam("known"))
 # Who cancels a background job by its id knows it; only of others does a cancellation say that nobody waits any more.
@@ -347,8 +352,12 @@ def _outcome(result: Result | None, usage: Usage | None) -> dict[str, object]:
     return values
 
 
-def _is_done(c: Connection, statement: Update, job_id: str, attempt: int, parameters: Mapping[str, object]) -> bool:
-    return c.execute(statement, {"of_job": job_id, "of_attempt": attempt, **parameters}).rowcount == 1
+def _attempt(job_id: str, attempt: int) -> dict[str, object]:
+    return {"of_job": job_id, "of_attempt": attempt}
+
+
+def _is_done(c: Connection, statement: Update, job_id: str, attempt: int, parameters: dict[str, object]) -> bool:
+    return c.execute(statement, _attempt(job_id, attempt) | parameters).rowcount == 1
 
 
 def update_metadata(c: Connection, job_id: str, owner: str, metadata: Mapping[str, str]) -> None:

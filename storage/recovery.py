@@ -12,6 +12,7 @@ from storage import idempotency
 from storage.contract import Failure, JobStatus, Lane, WorkerStatus
 from storage.jobs import ENDING, IS_RUNNING, JobState, states_of_rows
 from storage.tables import Job, Worker, table_of
+from storage.webhook_events import IS_HEARD, tell
 
 _job = table_of(Job)
 _worker = table_of(Worker)
@@ -61,7 +62,7 @@ def requeue_of_dead_workers(
         update(_job)
         .where(_job.c.id.in_(lost), IS_RUNNING, is_last)
         .values(once_more | ENDING | {"status": JobStatus.FAILED, "failure": msgspec.to_builtins(WORKER_LOST)})
-        .returning(_job.c.id, _job.c.attempt, _job.c.status, _job.c.worker_id)
+        .returning(_job.c.id, _job.c.attempt, _job.c.status, _job.c.worker_id, IS_HEARD)
     )
     requeueing = (
         update(_job)
@@ -69,8 +70,10 @@ def requeue_of_dead_workers(
         .values(once_more | {"status": JobStatus.QUEUED, "worker_id": None, "sent_at": now})
         .returning(_job.c.id, _job.c.model, _job.c.lane)
     )
-    failed = states_of_rows(c.execute(failing, {"moment": now}).all())
-    return Recovered(tickets=_tickets(c.execute(requeueing).all()), failed=failed)
+    failed = c.execute(failing, {"moment": now}).all()
+    for row in failed:
+        tell(c, row, row.id, row.status, now)
+    return Recovered(tickets=_tickets(c.execute(requeueing).all()), failed=states_of_rows(failed))
 
 
 def _has_dead_worker(dead_worker_ids: Collection[str]) -> ColumnElement[bool]:

@@ -16,7 +16,6 @@ from sqlalchemy import (
     exists,
     insert,
     literal_column,
-    or_,
     select,
     update,
 )
@@ -43,10 +42,11 @@ _ENDS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.INCOMPLETE, JobStatus.
 EVENT_TYPES = tuple(f"{noun}.{status}" for noun in _NOUN.values() for status in _ENDS)
 _IS_NEW: ColumnElement[bool] = literal_column("NOT is_fanned_out")
 # Whether anybody wants to hear of a job; in the RETURNING of the UPDATE that ends it, so that the end of a job of
-# which nobody does costs no statement more.
-IS_HEARD: ColumnElement[bool] = or_(
-    _job.c.webhook.is_not(None),
-    exists().where(_endpoint.c.owner == _job.c.owner, _endpoint.c.disabled_at.is_(None)),
+# which nobody does costs no statement more. As text, because SQLAlchemy names no tables in a RETURNING for SQLite, and
+# the two owners would be one. Not `IS NOT NULL`, which SQLite 3.40 calls true of every column in a RETURNING.
+IS_HEARD: ColumnElement[bool] = literal_column(
+    "(coalesce(CAST(job.webhook AS TEXT), '') <> '' OR EXISTS (SELECT 1 FROM webhook_endpoint"
+    " WHERE webhook_endpoint.owner = job.owner AND webhook_endpoint.disabled_at IS NULL))"
 ).label("is_heard")
 
 
@@ -74,6 +74,16 @@ def emit(c: Connection, job_id: str, status: JobStatus, now: datetime) -> None:
     To be called in the transaction that ends the job, once, when its conditional UPDATE was the one that did.
     """
     c.execute(_EMIT[status], {"of_job": job_id, "event_id": new_id("evt_"), "moment": now})
+
+
+def tell(c: Connection, ended: Row[*tuple[Any, ...]] | None, job_id: str, status: JobStatus, now: datetime) -> bool:
+    """Whether there is an ended job; its event goes with it where somebody wants to hear of it.
+
+    ended: what the UPDATE that ends a job returned, IS_HEARD among it; None when it ended none
+    """
+    if ended is not None and ended.is_heard:
+        emit(c, job_id, status, now)
+    return ended is not None
 
 
 def has_new(c: Connection) -> bool:

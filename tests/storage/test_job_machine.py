@@ -9,13 +9,17 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from hypothesis.strategies import integers, sampled_from
+from sqlalchemy import select
 
 from storage import jobs, recovery
 from storage.contract import Failure, JobStatus, Result, TokenEvent, Usage
 from storage.database import Database
+from storage.tables import table_of
 from storage.transitions import LEGAL
-from tests.storage.examples import NOW, after, put_job, put_worker
+from storage.webhook_tables import WebhookEvent
+from tests.storage.examples import NOW, after, put_endpoint, put_job, put_worker
 
+_event = table_of(WebhookEvent)
 MAX_LOST = 3
 WORKERS = ("w1", "w2")
 FAILURE = Failure(code="numerical_error", message="no number")
@@ -37,6 +41,7 @@ class JobMachine(RuleBasedStateMachine):
         self.c = self._transaction.__enter__()
         for worker_id in WORKERS:
             put_worker(self.c, worker_id)
+        put_endpoint(self.c)
         self.job_id = put_job(self.c)
         self.status, self.attempt, self.lost = JobStatus.QUEUED, 0, 0
         self.worker_id: str | None = None
@@ -147,6 +152,13 @@ class JobMachine(RuleBasedStateMachine):
         assert jobs.result_of(job) == (Result() if self.written_by is None else _result(self.written_by))
         assert (job.ended_at is not None) == (job.erase_at is not None) == self.status.is_terminal
         assert NOW <= job.sent_at <= after(self.time)
+
+    @invariant()
+    def its_end_is_told_once(self) -> None:
+        if not hasattr(self, "_transaction"):
+            return
+        events = self.c.execute(select(_event.c.type).where(_event.c.job_id == self.job_id)).scalars().all()
+        assert events == ([f"chat.completion.{self.status}"] if self.status.is_terminal else [])
 
 
 @pytest.fixture(scope="module", autouse=True)
