@@ -69,7 +69,7 @@ class CatchUp:
         status_by_id = {state.job_id: state.status for state in states}
         idle = [one for one in subscriptions if not one.is_filling]
         for one in idle:
-            one.is_filling = True
+            one.begin_filling()
         await self.fill(idle)
         for one in idle:
             status = status_by_id.get(one.job_id)
@@ -104,4 +104,4 @@ def _is_left(ended_at: datetime | None) -> bool:
 def _take_page(one: Subscription, page: list[LogEntry]) -> bool:
     """Whether there may be more behind the page."""
     one.catch_up(page)
-    return len(page) == PAGE_SIZE and not one.has_gap and not one.is_ended
+    return len(page) == PAGE_SIZE and not (one.has_gap or one.is_behind or one.is_ended)

@@ -108,7 +108,7 @@ class Relay:
 
         is_new: the job has no ticket yet, so that there is no log to read before what is published
         """
-        one = Subscription(job_id, now=asyncio.get_running_loop().time())
+        one = Subscription(job_id, now=asyncio.get_running_loop().time(), refill=self._refill)
         self._readers.setdefault(job_id, []).append(one)
         if self._interruption is not None:
             one.fail(self._interruption)
@@ -142,11 +142,14 @@ class Relay:
         if gaps:
             self._fill(gaps)
 
+    def _refill(self, one: Subscription) -> None:
+        self._fill([one])
+
     def _fill(self, some: Iterable[Subscription]) -> None:
         """Read the logs of some readers; what is published meanwhile waits in them."""
         empty = [one for one in some if not one.is_filling]
         for one in empty:
-            one.is_filling = True
+            one.begin_filling()
         if empty:
             self._spawn(self._catch_up.fill(empty), "relay-fill")
 
@@ -214,7 +217,8 @@ class Relay:
                 if now - one.spoken_at >= self.heartbeat_s:
                     one.spoken_at = now
                     one.wake()
-                if now - one.touched_at >= self.silence_s and not one.is_ended and not one.is_filling:
+                is_at_rest = not (one.is_ended or one.is_filling or one.is_behind)
+                if now - one.touched_at >= self.silence_s and is_at_rest:
                     one.touched_at = now
                     silent.append(one)
         if silent:

@@ -57,7 +57,8 @@ class EventStream(Response):
                 await self._run(send)
         finally:
             self._release(self._subscription)
-        if not self._is_over and self._on_leave is not None:
+        # Whoever is cut off because this server goes down has not left.
+        if not (self._is_over or self._subscription.is_failed) and self._on_leave is not None:
             await self._on_leave()
 
     async def _run(self, send: Send) -> None:

@@ -4,14 +4,17 @@ No I/O: the relay offers what was published, `catch_up` what the log or the row 
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from storage.contract import EntryKind, LogEntry
 from storage.errors import PlatformError
 from storage.log import EntryId
 
-# A replay hands on so many entries at once, so that other streams get their turn between.
-_MAX_BATCH = 512
+# A reader is given so many entries at once, so that others get their turn between. More are not kept for one that is
+# slow: it reads them from the log when it comes.
+_MAX_READY = 512
+
+Refill = Callable[["Subscription"], None]
 
 
 class Subscription:
@@ -20,6 +23,7 @@ class Subscription:
     is_ended:   the END was taken; nothing follows
     is_filling: somebody reads the log for it; what is published meanwhile waits
     has_gap:    an entry is missing between what was taken and what came after it
+    is_behind:  the reader has so much to read that what follows was left in the log
     touched_at: loop time at which something last came, or was looked for
     spoken_at:  loop time at which the reader was last given something, if only silence
     """
@@ -29,11 +33,14 @@ class Subscription:
         "_error",
         "_is_woken",
         "_last",
+        "_max_ready",
         "_ready",
+        "_refill",
         "_seq",
         "_waiter",
         "_waiting",
         "has_gap",
+        "is_behind",
         "is_closed",
         "is_ended",
         "is_filling",
@@ -42,10 +49,16 @@ class Subscription:
         "touched_at",
     )
 
-    def __init__(self, job_id: str, *, now: float = 0.0) -> None:
-        """now: loop time"""
+    def __init__(
+        self, job_id: str, *, now: float = 0.0, refill: Refill | None = None, max_ready: int = _MAX_READY
+    ) -> None:
+        """now:    loop time
+        refill: called when the reader has read everything and the log holds more; it makes somebody read that
+        """
         self.job_id = job_id
-        self.is_ended = self.is_filling = self.has_gap = self.is_closed = False
+        self._refill = refill
+        self._max_ready = max_ready
+        self.is_ended = self.is_filling = self.has_gap = self.is_behind = self.is_closed = False
         self.touched_at = self.spoken_at = now
         self._attempt = 0
         self._seq = 0
@@ -65,12 +78,13 @@ class Subscription:
         Raises what `fail` was given.
         """
         if not self._ready and not self._is_woken and self._error is None:
+            self._ask_for_more()
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         self._is_woken = False
         if not self._ready and self._error is not None:
             raise self._error
-        batch, self._ready = self._ready[:_MAX_BATCH], self._ready[_MAX_BATCH:]
+        batch, self._ready = self._ready[:_MAX_READY], self._ready[_MAX_READY:]
         if self._ready:
             await asyncio.sleep(0)  # a turn for the others
         return batch
@@ -91,6 +105,11 @@ class Subscription:
         self._error = error
         self.wake()
 
+    @property
+    def is_failed(self) -> bool:
+        """Whether the reader gets an error instead of the rest."""
+        return self._error is not None
+
     # --- the relay's side ---
 
     @property
@@ -98,18 +117,23 @@ class Subscription:
         """The entry behind which the log is to be read; None for all of it."""
         return None if self.has_gap else self._last
 
+    def begin_filling(self) -> None:
+        """Somebody reads the log behind `position` from now on."""
+        self.is_filling = True
+        self.is_behind = False
+
     def offer(self, entry: LogEntry) -> None:
         """Take an entry that was just published; `has_gap` tells when one before it is missing.
 
-        Behind a gap nothing is taken: it is all in the log.
+        Behind a gap nothing is taken, and nothing when too much waits: it is all in the log.
         """
         if self.is_filling:
-            self._waiting.append(entry)
-        elif not self.has_gap:
+            self._wait(entry)
+        elif not self.has_gap and not self.is_behind:
             self._take(entry)
 
     def catch_up(self, entries: Iterable[LogEntry]) -> None:
-        """Take what the log holds behind `position`, in order, up to the first entry that leaves a gap."""
+        """Take what the log holds behind `position`, in order, up to a gap or as much as may wait."""
         self.has_gap = False
         for entry in entries:
             if not self._take(entry):
@@ -119,21 +143,36 @@ class Subscription:
         """Take what was published while the log was read."""
         self.is_filling = False
         waiting, self._waiting = self._waiting, []
-        if not self.has_gap:
+        if not self.has_gap and not self.is_behind:
             self.catch_up(waiting)
+        self._ask_for_more()
 
     def conclude(self, entries: Iterable[LogEntry]) -> None:
         """Take the rest of an ended job from its row, whose entries know no attempts."""
         self._attempt = 0
-        self.has_gap = False
+        self.has_gap = self.is_behind = False
         for entry in entries:
             if entry.kind is EntryKind.END or entry.seq > self._seq:
                 self._hand_on(entry)
 
+    def _ask_for_more(self) -> None:
+        """Have the log read again where the reader has read all that it held."""
+        if self.is_behind and not (self.is_filling or self._ready) and self._refill is not None:
+            self._refill(self)
+
+    def _wait(self, entry: LogEntry) -> None:
+        if len(self._waiting) < self._max_ready:
+            self._waiting.append(entry)
+        else:
+            self.is_behind = True
+
     def _take(self, entry: LogEntry) -> bool:
-        """Whether the log is still without a gap."""
+        """Whether what follows can be taken too."""
         if self.is_ended or entry.attempt < self._attempt:
             return True
+        if len(self._ready) >= self._max_ready:
+            self.is_behind = True
+            return False
         if entry.seq > self._seq + 1:
             self.has_gap = True
             return False

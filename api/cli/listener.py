@@ -9,6 +9,9 @@ from storage import keys
 from storage.database import Database
 from storage.errors import PlatformError
 
+# What a client who does not read leaves unsent in the kernel; the rest waits where it is counted.
+_MAX_UNSENT_BYTES = 128 * 1024
+
 
 class AddressUnusable(PlatformError):
     """The address cannot be listened on, or must not be without a key."""
@@ -20,11 +23,15 @@ def listen(host: str, port: int) -> socket.socket:
     """A bound, listening socket; AddressUnusable says why there is none."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=host == "::")
+        listener = socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=host == "::")
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise AddressUnusable(f"port {port} on {host} is in use; choose another with --port") from error
         raise AddressUnusable(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        # The connections that it accepts inherit this.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MAX_UNSENT_BYTES)
+    return listener
 
 
 def key_sentence(settings: CliSettings, database: Database, *, host: str, is_key_required: bool) -> tuple[str, bool]:

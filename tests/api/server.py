@@ -8,7 +8,9 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from api.app import begin_shutdown, create_app
+from api.app import create_app
+from api.cli import server
+from api.cli.listener import listen
 from api.settings import ApiSettings
 from tests.waiting import wait_until
 
@@ -16,20 +18,11 @@ from tests.waiting import wait_until
 class Server:
     """An API that answers at `url`."""
 
-    def __init__(self, settings: ApiSettings) -> None:
+    def __init__(self, settings: ApiSettings, *, write_deadline_s: float = 30.0) -> None:
         self.app: FastAPI = create_app(settings)
-        config = uvicorn.Config(
-            self.app,
-            port=0,
-            loop="uvloop",
-            http="h11",
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=3,
-        )
-        self._server = uvicorn.Server(config)
+        waits = server.ServerSettings(drain_grace_s=0, write_deadline_s=write_deadline_s)
+        self._server = server.Server(self.app, waits)
+        self._socket = listen("127.0.0.1", 0)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.url = ""
@@ -37,7 +30,12 @@ class Server:
     @property
     def port(self) -> int:
         """Where it listens."""
-        return int(self._server.servers[0].sockets[0].getsockname()[1])
+        return int(self._socket.getsockname()[1])
+
+    @property
+    def num_connections(self) -> int:
+        """How many clients' connections it holds."""
+        return len(self._server.server_state.connections)
 
     def start(self) -> None:
         """Return when it answers."""
@@ -48,7 +46,6 @@ class Server:
 
     def stop(self) -> None:
         """End it, open streams at once."""
-        self.call(begin_shutdown, self.app)
         self._server.should_exit = True
         self._thread.join(20)
         assert not self._thread.is_alive()
@@ -61,15 +58,15 @@ class Server:
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=uvicorn.Config("", loop="uvloop").get_loop_factory()) as runner:
             self._loop = runner.get_loop()
-            runner.run(self._server.serve())
+            runner.run(self._server.serve([self._socket]))
 
 
 @contextmanager
-def serving(settings: ApiSettings) -> Iterator[Server]:
+def serving(settings: ApiSettings, *, write_deadline_s: float = 30.0) -> Iterator[Server]:
     """A running server."""
-    server = Server(settings)
-    server.start()
+    running = Server(settings, write_deadline_s=write_deadline_s)
+    running.start()
     try:
-        yield server
+        yield running
     finally:
-        server.stop()
+        running.stop()

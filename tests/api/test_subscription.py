@@ -40,7 +40,7 @@ async def test_a_missing_entry_is_a_gap_that_the_log_fills() -> None:
     assert subscription.has_gap
     assert subscription.position is None
 
-    subscription.is_filling = True
+    subscription.begin_filling()
     subscription.offer(LOG[5])
     subscription.catch_up(LOG[:5])
     subscription.finish_filling()
@@ -100,7 +100,7 @@ async def test_any_mixture_of_live_and_log_gives_the_log() -> None:
                 if chance.random() < 0.7:
                     subscription.offer(LOG[written - 1])
             if chance.random() < 0.4:
-                subscription.is_filling = True
+                subscription.begin_filling()
                 place = subscription.position
                 snapshot = [entry for entry in LOG[:written] if place is None or (entry.attempt, entry.seq) > place]
                 if written < len(LOG) and chance.random() < 0.5:
@@ -111,6 +111,44 @@ async def test_any_mixture_of_live_and_log_gives_the_log() -> None:
             entries += await _read_all(subscription)
         # A START that was missed is no gap: streams say nothing of it.
         assert [entry for entry in entries if entry.kind is not EntryKind.START] == LOG[1:]
+
+
+async def test_what_a_slow_reader_cannot_hold_is_read_from_the_log_when_it_comes() -> None:
+    chance, most = random.Random(5), 0
+    for _ in range(300):
+        log = [start(), *(tokens(seq, event(str(seq))) for seq in range(1, 30)), end(30)]
+        lacking, written, entries = list[Subscription](), 0, list[LogEntry]()
+        subscription = Subscription("job", refill=lacking.append, max_ready=4)
+        reader = asyncio.ensure_future(subscription.next())
+        while not (subscription.is_ended and len(entries) == len(log)):
+            if written < len(log):
+                subscription.offer(log[written])
+                written += 1
+            if chance.random() < 0.2:
+                await asyncio.sleep(0)
+            if reader.done():
+                most = max(most, len(reader.result()))
+                entries += reader.result()
+                reader = asyncio.ensure_future(subscription.next())
+                await asyncio.sleep(0)
+            if lacking and (chance.random() < 0.3 or written == len(log)):
+                lacking.clear()
+                subscription.begin_filling()
+                place = subscription.position
+                snapshot = [entry for entry in log[:written] if place is None or (entry.attempt, entry.seq) > place]
+                while written < len(log) and chance.random() < 0.8:
+                    subscription.offer(log[written])
+                    written += 1
+                subscription.catch_up(snapshot)
+                await asyncio.sleep(0)
+                if chance.random() < 0.5 and reader.done():
+                    entries += reader.result()
+                    reader = asyncio.ensure_future(subscription.next())
+                    await asyncio.sleep(0)
+                subscription.finish_filling()
+        reader.cancel()
+        assert entries == log
+    assert most == 4
 
 
 async def test_a_reader_that_waits_is_woken_and_told_of_errors() -> None:
