@@ -32,12 +32,12 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     num_retries: int = 0
     timeout_s: float = _DEFAULT_TIMEOUT_S
 
-    @property
-    def digest(self) -> bytes:
-        """What tries of the same call have in common: 16 bytes of owner, path and body."""
-        digest = hashlib.blake2b(f"{self.owner}\0{self.path}\0".encode(), digest_size=_DIGEST_BYTES)
-        digest.update(self.body)
-        return digest.digest()
+
+def digest_of(call: Call) -> bytes:
+    """What tries of the same call have in common: 16 bytes of owner, path and body."""
+    digest = hashlib.blake2b(f"{call.owner}\0{call.path}\0".encode(), digest_size=_DIGEST_BYTES)
+    digest.update(call.body)
+    return digest.digest()
 
 
 async def call_of(request: Request) -> Call:

@@ -27,6 +27,11 @@ def owner_of(request: Request) -> str:
     return owner
 
 
+def note_replay(request: Request, is_replay: bool) -> None:
+    """Let the answer, whatever it will be, say whether it is that to an earlier try of the same call."""
+    request.scope["state"]["is_replay"] = is_replay
+
+
 async def body_of(request: Request) -> bytes:
     """The whole body; raises UnsupportedMediaType or BodyTooLarge."""
     _refuse_other_formats(request)

@@ -20,6 +20,7 @@ from storage.errors import PlatformError, StorageUnavailable
 
 # A client's own id is kept when it can stand in a log line and in a header.
 _GOOD_ID = re.compile(rb"[A-Za-z0-9_.:/+=-]{1,128}")
+_REPLAYED = ((b"idempotent-replayed", b"true"),)
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
 log = structlog.get_logger()
@@ -38,7 +39,7 @@ class RequestFrame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        framed = _Framed(send, self._request_id_of(scope))
+        framed = _Framed(scope, send, self._request_id_of(scope))
         try:
             await _find_owner(scope)
             await self._app(scope, receive, framed.send)
@@ -62,9 +63,10 @@ class RequestFrame:
 class _Framed:
     """One request's way out."""
 
-    __slots__ = ("_began", "_send", "is_started", "request_id")
+    __slots__ = ("_began", "_scope", "_send", "is_started", "request_id")
 
-    def __init__(self, send: Send, request_id: bytes) -> None:
+    def __init__(self, scope: Scope, send: Send, request_id: bytes) -> None:
+        self._scope = scope
         self._send = send
         self._began = time.perf_counter()
         self.is_started = False
@@ -78,6 +80,7 @@ class _Framed:
                 *message["headers"],
                 (b"x-request-id", self.request_id),
                 (b"openai-processing-ms", b"%d" % took_ms),
+                *(_REPLAYED if self._scope.get("state", {}).get("is_replay") else ()),
             ]
         await self._send(message)
 

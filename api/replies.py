@@ -1,8 +1,7 @@
 """The three ways to a submitted job's result: its stream, its outcome, or a receipt."""
 
 import asyncio
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from starlette.responses import Response
@@ -16,10 +15,10 @@ from api.protocol.folds import fold_of, object_of, skip_of
 from api.services import Services
 from api.sse import EventStream
 from api.stored import abandon, follow
-from api.submit import Submitted
+from api.submitted import Submitted
 from api.subscription import Subscription
 from api.views import JobView
-from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry
+from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry, Result
 from storage.errors import ShuttingDown
 
 _PATHS = {
@@ -37,15 +36,33 @@ def json_reply(value: object, *, status: int = 200, headers: Mapping[str, str] |
     return Response(_encode(value), status, headers, "application/json")
 
 
+class _Caller:
+    """One who waits for a job's story; a foreground job is given up when its last caller leaves before the end."""
+
+    def __init__(self, services: Services, submitted: Submitted) -> None:
+        self._services = services
+        self._job_id = submitted.header.job_id
+        self._is_foreground = not submitted.header.background
+        self._known: int | None = None
+        if self._is_foreground:
+            services.callers.join(self._job_id, submitted.number)
+
+    def release(self, subscription: Subscription) -> None:
+        """The caller waits no more, whatever the reason; call it once."""
+        self._services.relay.unsubscribe(subscription)
+        if self._is_foreground:
+            self._known = self._services.callers.leave(self._job_id)
+
+    async def leave(self) -> None:
+        """What follows from a caller's going before the end; call it after `release`."""
+        if self._known is not None:
+            await abandon(self._services, self._job_id, self._known)
+
+
 def stream_reply(services: Services, submitted: Submitted) -> Response:
-    """The stream of a job just submitted; its caller's leaving cancels it, unless it is a background job."""
-    header = submitted.header
-    return EventStream(
-        fold_of(header),
-        submitted.following,
-        release=services.relay.unsubscribe,
-        on_leave=None if header.background else partial(abandon, services, header.job_id),
-    )
+    """The stream of a job from its start; the leaving of its last caller cancels it, unless it is a background job."""
+    caller = _Caller(services, submitted)
+    return EventStream(fold_of(submitted.header), submitted.following, release=caller.release, on_leave=caller.leave)
 
 
 def replay_reply(services: Services, job: JobView, *, starting_after: int | None) -> Response:
@@ -59,9 +76,11 @@ def replay_reply(services: Services, job: JobView, *, starting_after: int | None
     )
 
 
-def receipt_reply(header: JobHeader, *, applied: str = "", so_far: list[LogEntry] | None = None) -> Response:
+def receipt_reply(
+    header: JobHeader, *, applied: str = "", so_far: Iterable[LogEntry] | Result = (), end: End | None = None
+) -> Response:
     """202 and where the result will be."""
-    body = object_of(header, so_far or ()) if header.kind is JobKind.RESPONSE else async_object(header)
+    body = object_of(header, so_far, end) if header.kind is JobKind.RESPONSE else async_object(header, end)
     headers = {"location": _PATHS[header.kind] + header.job_id, "openai-poll-after-ms": _POLL_AFTER_MS}
     return json_reply(body, status=202, headers={**headers, **_headers_of(header, applied)})
 
@@ -74,7 +93,7 @@ def _headers_of(header: JobHeader, applied: str) -> dict[str, str]:
 class OutcomeReply(Response):
     """The job's object when it has ended, or a receipt when that takes longer than `wait_s`.
 
-    A caller who leaves before cancels the job, unless it is a background job.
+    The leaving of its last caller before that cancels the job, unless it is a background job.
     """
 
     def __init__(
@@ -85,6 +104,7 @@ class OutcomeReply(Response):
         self._services = services
         self._header = submitted.header
         self._subscription: Subscription = submitted.following
+        self._caller = _Caller(services, submitted)
         self._wait_s = wait_s
         self._applied = applied
 
@@ -95,11 +115,11 @@ class OutcomeReply(Response):
         except asyncio.CancelledError as error:
             raise ShuttingDown("This server is going down before the job's end; the job runs on.") from error
         finally:
-            self._services.relay.unsubscribe(self._subscription)
+            self._caller.release(self._subscription)
         if answer is not None:
             await answer(scope, receive, send)
-        elif not self._header.background:
-            await abandon(self._services, self._header.job_id)
+        else:
+            await self._caller.leave()
 
     async def _answer(self) -> Response | None:
         """The answer; None when the caller has left."""

@@ -11,10 +11,13 @@ from redis.asyncio import Redis as AsyncRedis
 from sqlalchemy import Connection
 
 from api.auth import Keyring
+from api.callers import Callers
 from api.catalogue import Catalogue
 from api.catch_up import CatchUp
+from api.keys_in_use import KeysInUse
 from api.log_reader import LogReader
 from api.reading import Prompt, Reader
+from api.refusals import Refusals
 from api.relay import Relay
 from api.settings import ApiSettings
 from storage.database import Database, is_current
@@ -43,6 +46,9 @@ class Services:
     relay: Relay
     tickets: TicketPublisher
     keyring: Keyring
+    keys_in_use: KeysInUse
+    refusals: Refusals
+    callers: Callers
     catalogue: Catalogue
 
     def write(self, operation: Callable[[Connection], T]) -> T:
@@ -98,5 +104,8 @@ def _wire(settings: ApiSettings, database: Database) -> Services:
         relay=Relay(listener, CatchUp(logs, reads), heartbeat_s=settings.heartbeat_s),
         tickets=TicketPublisher(settings.redis_url),
         keyring=Keyring(settings, reads, writer),
+        keys_in_use=KeysInUse(),
+        refusals=Refusals(),
+        callers=Callers(),
         catalogue=Catalogue(reads, lease_s=settings.lease_s, refresh_s=settings.refresh_s),
     )

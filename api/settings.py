@@ -17,6 +17,7 @@ class ApiSettings(StorageSettings):
     heartbeat_s:       a stream that has nothing to say sends a comment so often
     storage_timeout_s: longest wait for one answer of the database or Redis; under two seconds, after which nobody shall
                        wait for a job to be accepted
+    idempotency_key_ttl_s: how long an `Idempotency-Key` stands for what it made
     refresh_s:         how often keys, models and workers are read anew
     """
 
@@ -27,6 +28,7 @@ class ApiSettings(StorageSettings):
     max_body_bytes: int = Field(default=10_000_000, ge=1024)
     heartbeat_s: float = Field(default=15.0, gt=0)
     storage_timeout_s: float = Field(default=1.5, gt=0)
+    idempotency_key_ttl_s: int = Field(default=86400, ge=1)
     refresh_s: float = Field(default=1.0, gt=0)
 
     @property

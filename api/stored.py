@@ -28,10 +28,13 @@ async def get_job(services: Services, job_id: str, owner: str, kind: JobKind) ->
 
 async def object_of_job(services: Services, job: JobView) -> dict[str, object]:
     """The job as its protocol shows it now: from its row once that tells all, else from its log."""
-    return job.object(job.result if job.is_settled and job.result is not None else await _so_far(services, job))
+    return job.object(await so_far(services, job))
 
 
-async def _so_far(services: Services, job: JobView) -> list[LogEntry] | Result:
+async def so_far(services: Services, job: JobView) -> list[LogEntry] | Result:
+    """What came of the job until now."""
+    if job.is_settled and job.result is not None:
+        return job.result
     try:
         return await services.logs.read(job.header.job_id)
     except StorageUnavailable as error:
@@ -49,21 +52,29 @@ def follow(services: Services, job: JobView) -> Subscription:
     return subscription
 
 
-async def cancel(services: Services, job_id: str) -> None:
-    """Return when the job is cancelled or had ended; whoever runs it hears of it at once."""
+async def cancel(services: Services, job_id: str, *, num_attached: int | None = None) -> None:
+    """Return when the job is cancelled or had ended; whoever runs it hears of it at once.
+
+    num_attached: as in `jobs.cancel`
+    """
     now = datetime.now(UTC)
     try:
-        await asyncio.to_thread(lambda: cancellation.cancel(services.write, services.redis_sync, job_id, now))
+        await asyncio.to_thread(
+            lambda: cancellation.cancel(services.write, services.redis_sync, job_id, now, num_attached=num_attached)
+        )
     except RedisError as error:
         # The row says it; a worker rereads its rows, and the sweeper completes the logs of ended jobs.
         logger.warning("cancel_untold", job_id=job_id, error=str(error))
 
 
-async def abandon(services: Services, job_id: str) -> None:
-    """Cancel a job whose caller has left; nobody is there to hear of an error."""
+async def abandon(services: Services, job_id: str, number: int) -> None:
+    """Cancel a job whose caller has left, unless another one joined later; nobody is there to hear of an error.
+
+    number: the caller's, as `jobs.attach` told it
+    """
     logger.info("caller_left", job_id=job_id)
     try:
-        await cancel(services, job_id)
+        await cancel(services, job_id, num_attached=number)
     except PlatformError as error:
         logger.warning("cancel_failed", job_id=job_id, error=str(error))
 

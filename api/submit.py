@@ -6,24 +6,29 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from api.admission import admit
-from api.call import Call
+from api.call import Call, digest_of
 from api.catalogue import ModelEntry
+from api.earlier import find_earlier, follow_earlier, key_expiry, keyed_of
 from api.protocol.items import PreviousResponse
 from api.protocol.prepare import Prepared, Request, prepare
 from api.protocol.responses import ResponseRequest
 from api.reading import Prompt
 from api.services import Services
-from api.subscription import Subscription
+from api.submitted import Submitted
 from api.views import previous_turn
-from storage import jobs
+from storage import attaching, jobs
+from storage.attaching import Attached
 from storage.contract import JobHeader
-from storage.errors import StorageUnavailable
+from storage.errors import IdempotencyKeyInUse, PlatformError, StorageUnavailable
+from storage.idempotency import KeyedCall
 from storage.ids import new_job_id
 from storage.jobs import NewJob
 from storage.tables import Job
 
 # Up to here, reading a prompt on the event loop costs less than sending it to a thread.
 _SMALL_BODY_BYTES = 32 * 1024
+# As above: hashing runs at about 1 GB/s.
+_SMALL_DIGEST_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,35 +48,57 @@ class Order:
     store_default: bool | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submitted:
-    """A job that is committed and on its way; `subscription` is set for one that is followed."""
-
-    header: JobHeader
-    subscription: Subscription | None
-
-    @property
-    def following(self) -> Subscription:
-        """The subscription of a followed job; release it when the job's story is told."""
-        assert self.subscription is not None
-        return self.subscription
-
-
 async def submit(services: Services, order: Order) -> Submitted:
-    """The job, committed and sent; PlatformError when it is refused, and then there is none."""
+    """The job, committed and sent, or that of an earlier try; PlatformError when it is refused: then there is none."""
+    call = order.call
+    digest = await _digest_of(services, call)
+    earlier = await find_earlier(services, call, digest, is_followed=order.is_followed)
+    if earlier is not None:
+        return earlier
+    keyed = keyed_of(call, digest)
+    if keyed is None:
+        return await _make_or_note(services, order, digest)
+    with services.keys_in_use.using(keyed):
+        return await _make(services, order, digest, keyed)
+
+
+async def _digest_of(services: Services, call: Call) -> bytes:
+    if len(call.body) <= _SMALL_DIGEST_BYTES:
+        return digest_of(call)
+    return await services.catalogue.in_thread(lambda: digest_of(call))
+
+
+async def _make_or_note(services: Services, order: Order, digest: bytes) -> Submitted:
+    try:
+        return await _make(services, order, digest, None)
+    except PlatformError as error:
+        if error.retryable:
+            services.refusals.note(digest, asyncio.get_running_loop().time())
+        raise
+
+
+async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedCall | None) -> Submitted:
     entry = await services.catalogue.get(order.request.model)
     await admit(services, entry, is_background=order.is_background)
     prepared = await _prepare(services, order, entry)
-    new = _new_job(order, prepared)
+    new = _new_job(order, prepared, digest)
     subscription = services.relay.subscribe(new.job_id, is_new=True) if order.is_followed else None
     try:
-        await _insert(services, new)
-        services.tickets.send(new.job_id, new.model, new.spec.lane)
+        attached = await _insert(services, new, keyed)
+        if attached is None:
+            services.tickets.send(new.job_id, new.model, new.spec.lane)
+            return Submitted(header=_header_of(new), subscription=subscription)
     except BaseException:
         if subscription is not None:
             services.relay.unsubscribe(subscription)
         raise
-    return Submitted(header=_header_of(new), subscription=subscription)
+    # The same call at another process was faster.
+    if subscription is not None:
+        services.relay.unsubscribe(subscription)
+    earlier = await follow_earlier(services, order.call, attached, is_followed=order.is_followed)
+    if earlier is None:
+        raise IdempotencyKeyInUse
+    return earlier
 
 
 async def _prepare(services: Services, order: Order, entry: ModelEntry) -> Prepared:
@@ -104,7 +131,7 @@ async def find_previous(services: Services, owner: str, request: Request) -> Pre
     return await services.reads.ask(lambda connection: previous_turn(connection, previous_id, owner))
 
 
-def _new_job(order: Order, prepared: Prepared) -> NewJob:
+def _new_job(order: Order, prepared: Prepared, digest: bytes) -> NewJob:
     return NewJob(
         job_id=new_job_id(prepared.kind),
         owner=order.call.owner,
@@ -117,6 +144,7 @@ def _new_job(order: Order, prepared: Prepared) -> NewJob:
         metadata=prepared.metadata,
         spec=prepared.spec,
         created_at=datetime.now(UTC),
+        body_digest=digest if order.call.key is None else None,
     )
 
 
@@ -132,13 +160,19 @@ def _header_of(new: NewJob) -> JobHeader:
     )
 
 
-async def _insert(services: Services, new: NewJob) -> None:
-    """Return when the row is committed; where that is not known in time, it is taken back."""
+async def _insert(services: Services, new: NewJob, keyed: KeyedCall | None) -> Attached | None:
+    """None when the row is committed, or whose job it is by now; where neither is known in time, it is taken back."""
     row = jobs.row_of(new, services.settings.retention_s(new.store))
     try:
         async with Prompt(services.settings.storage_timeout_s, "the database"):
-            await services.writer.add(Job, row)
+            if keyed is None:
+                await services.writer.add(Job, row)
+                return None
+            expires_at = key_expiry(services, new.created_at)
+            return await services.writer.call(
+                lambda c: attaching.insert_keyed(c, row, keyed, now=new.created_at, expires_at=expires_at)
+            )
     except (StorageUnavailable, asyncio.CancelledError):
         # Behind the insert in the writer's line: if that is committed after all, nobody knows its id.
-        services.writer.submit(lambda connection: jobs.erase(connection, new.job_id, new.owner))
+        services.writer.submit(lambda connection: jobs.take_back(connection, new.job_id))
         raise

@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from api import stored
 from api.call import call_of
-from api.dependencies import no_query, owner_of, services_of
+from api.dependencies import no_query, note_replay, owner_of, services_of
 from api.errors import JOB_ID
 from api.lean_route import LeanRoute
 from api.protocol.completion_object import async_object
@@ -59,9 +59,11 @@ async def create_async(request: Request) -> Response:
     if wanted.stream:
         raise InvalidRequest("This path answers at once; stream the job from /v1/completions/{id}.", param="stream")
     order = Order(call=call, request=wanted, is_background=True, is_followed=False, store_default=True)
-    header = (await submit(services_of(request), order)).header
+    submitted = await submit(services_of(request), order)
+    note_replay(request, submitted.is_replay)
+    header = submitted.header
     headers = {"location": f"/v1/async/completions/{header.job_id}", JOB_ID: header.job_id}
-    return json_reply(async_object(header), status=202, headers=headers)
+    return json_reply(async_object(header, submitted.end), status=202, headers=headers)
 
 
 @router.get("/v1/async/completions/{completion_id}")

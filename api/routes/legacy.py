@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from api import preferences, stored
 from api.call import Call
-from api.dependencies import Query, no_query, owner_of, services_of
+from api.dependencies import Query, no_query, note_replay, owner_of, services_of
 from api.errors import JOB_ID
 from api.protocol.chat import ChatRequest
 from api.protocol.completion_object import is_chosen_from
@@ -42,10 +42,11 @@ async def create_job(
         store_default=True if has_preference else None,
     )
     submitted = await submit(services, order)
+    note_replay(request, submitted.is_replay)
     if is_stream:
         return stream_reply(services, submitted)
     if preference.wait_s == 0:
-        return receipt_reply(submitted.header, applied=preference.applied)
+        return receipt_reply(submitted.header, applied=preference.applied, so_far=submitted.so_far, end=submitted.end)
     return OutcomeReply(services, submitted, wait_s=preference.wait_s, applied=preference.applied)
 
 

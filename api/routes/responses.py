@@ -5,10 +5,9 @@ from starlette.responses import Response
 
 from api import preferences, stored
 from api.call import call_of
-from api.dependencies import Query, body_of, no_query, owner_of, services_of
+from api.dependencies import Query, body_of, no_query, note_replay, owner_of, services_of
 from api.errors import JOB_ID
 from api.lean_route import LeanRoute
-from api.protocol.folds import object_of
 from api.protocol.items import input_items_of
 from api.protocol.lists import deleted_object, page_of
 from api.protocol.prepare import count_input_tokens
@@ -39,12 +38,13 @@ async def create(request: Request) -> Response:
         store_default=None,
     )
     submitted = await submit(services, order)
+    note_replay(request, submitted.is_replay)
     if is_stream:
         return stream_reply(services, submitted)
     if preference.wait_s == 0:
-        return receipt_reply(submitted.header, applied=preference.applied)
+        return receipt_reply(submitted.header, applied=preference.applied, so_far=submitted.so_far, end=submitted.end)
     if submitted.subscription is None:
-        return json_reply(object_of(submitted.header, ()), headers={JOB_ID: submitted.header.job_id})
+        return json_reply(submitted.object(), headers={JOB_ID: submitted.header.job_id})
     return OutcomeReply(services, submitted, wait_s=preference.wait_s, applied=preference.applied)
 
 

@@ -1,0 +1,103 @@
+"""The same call again, known by its `Idempotency-Key` or by the openai SDK's count of retries, finds what it made."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from api import stored
+from api.admission import refuse_without_redis
+from api.call import Call, digest_of
+from api.services import Services
+from api.submitted import Submitted
+from api.views import JobView, view_of
+from storage import attaching, idempotency, jobs
+from storage.attaching import Attached
+from storage.errors import JobNotFound
+from storage.idempotency import KeyedCall
+
+T = TypeVar("T")
+
+
+async def find_earlier(services: Services, call: Call, digest: bytes, *, is_followed: bool) -> Submitted | None:
+    """The job of an earlier try of the call, joined; None where one is to be made. Raises IdempotencyKeyReused."""
+    attached = await _attach(services, call, digest)
+    return None if attached is None else await follow_earlier(services, call, attached, is_followed=is_followed)
+
+
+async def _attach(services: Services, call: Call, digest: bytes) -> Attached | None:
+    keyed, now = keyed_of(call, digest), datetime.now(UTC)
+    if keyed is None and call.num_retries == 0:
+        return None
+    await refuse_without_redis(services)
+    if keyed is not None:
+        services.keys_in_use.refuse(keyed)
+        # Nearly every key is new: a read tells that, and refuses another call, without the writer's turn.
+        if await services.reads.ask(lambda c: idempotency.find(c, keyed, now)) is None:
+            return None
+        return await services.write_promptly(lambda c: attaching.attach_keyed(c, keyed, now))
+    if services.refusals.take(digest, asyncio.get_running_loop().time()):
+        return None
+    since = now - timedelta(seconds=call.timeout_s)
+    return await services.write_promptly(
+        lambda c: attaching.attach_retry(c, call.owner, digest, call.num_retries, since)
+    )
+
+
+async def follow_earlier(services: Services, call: Call, attached: Attached, *, is_followed: bool) -> Submitted | None:
+    """The job that was joined, from its beginning; None where it was erased since."""
+
+    def read(connection: Connection) -> JobView:
+        return view_of(jobs.get(connection, attached.job_id, call.owner))
+
+    try:
+        job = await services.reads.ask(read)
+    except JobNotFound:
+        return None
+    return Submitted(
+        header=job.header,
+        subscription=stored.follow(services, job) if is_followed else None,
+        number=attached.number,
+        is_replay=True,
+        so_far=[] if is_followed else await stored.so_far(services, job),
+        end=None if is_followed else job.end,
+    )
+
+
+def keyed_of(call: Call, digest: bytes) -> KeyedCall | None:
+    """What the database is to know of a call with a key."""
+    return None if call.key is None else KeyedCall(owner=call.owner, key=call.key, body_digest=digest)
+
+
+def key_expiry(services: Services, now: datetime) -> datetime:
+    """When a key that is taken now is free again."""
+    return now + timedelta(seconds=services.settings.idempotency_key_ttl_s)
+
+
+async def make_once(
+    services: Services,
+    call: Call,
+    resource_id: str,
+    *,
+    make: Callable[[Connection], T],
+    find: Callable[[Connection, str], T],
+) -> tuple[T, bool]:
+    """What `make` returned and False; or what `find` returned of the id of what the call made before, and True.
+
+    For whatever is no job: both run on the writer, in the transaction that writes the key. What is erased later must be
+    forgotten by `idempotency.forget`. Raises IdempotencyKeyReused.
+    """
+    keyed, now = keyed_of(call, digest_of(call)), datetime.now(UTC)
+
+    def operation(connection: Connection) -> tuple[T, bool]:
+        if keyed is None or idempotency.take(
+            connection, keyed, resource_id, now=now, expires_at=key_expiry(services, now)
+        ):
+            return make(connection), False
+        known_id = idempotency.find(connection, keyed, now)
+        assert known_id is not None, "a key that cannot be taken stands for something"
+        return find(connection, known_id), True
+
+    return await services.write_promptly(operation)
