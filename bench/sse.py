@@ -9,6 +9,8 @@ import asyncio
 import json
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -32,7 +34,7 @@ _JOB_ID = b"x-job-id: "
 
 
 class Listener(asyncio.Protocol):
-    """A streaming client that looks only for its job's id and for the end."""
+    """A streaming client that looks only for its job's id, empty where an answer has none, and for the end."""
 
     def __init__(self, request: bytes) -> None:
         loop = asyncio.get_running_loop()
@@ -51,9 +53,9 @@ class Listener(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.num_reads += 1
         if not self.job_id.done():
-            _, found, rest = data.partition(_JOB_ID)
-            assert found, data
-            self.job_id.set_result(rest.partition(b"\r")[0].decode())
+            if not data.startswith(b"HTTP/1.1 200"):
+                raise SystemExit(f"refused: {data!r}")
+            self.job_id.set_result(data.partition(_JOB_ID)[2].partition(b"\r")[0].decode())
         self._tail = (self._tail + data)[-64:]
         if b"data: [DONE]" in self._tail and not self.ended.done():
             self.ended.set_result(None)
@@ -63,19 +65,19 @@ class Listener(asyncio.Protocol):
         self._transport.close()
 
 
-def streaming_request() -> bytes:
+def streaming_request(prompt: str) -> bytes:
     """A POST that creates a background job and streams it."""
-    body = json.dumps({"model": MODEL, "input": "Hi", "background": True, "stream": True}).encode()
+    body = json.dumps({"model": MODEL, "input": prompt, "background": True, "stream": True}).encode()
     head = b"POST /v1/responses HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
     return head + b"content-length: %d\r\n\r\n%b" % (len(body), body)
 
 
-async def open_streams(port: int, count: int) -> list[Listener]:
-    """So many streams whose jobs are queued."""
-    loop, request = asyncio.get_running_loop(), streaming_request()
+async def open_streams(port: int, count: int, request_of: Callable[[int], bytes]) -> list[Listener]:
+    """So many connections, each with an answer that has begun; `request_of` gives what the n-th asks."""
+    loop = asyncio.get_running_loop()
     listeners = []
-    for _ in range(count):
-        _, listener = await loop.create_connection(lambda: Listener(request), "127.0.0.1", port)
+    for index in range(count):
+        _, listener = await loop.create_connection(partial(Listener, request_of(index)), "127.0.0.1", port)
         await asyncio.wait_for(listener.job_id, _LIMIT_S)
         listeners.append(listener)
     return listeners
@@ -110,7 +112,7 @@ class Steps:
 
 async def measure(port: int, redis: Redis, api: psutil.Process, num_streams: int, num_steps: int) -> float:
     """Microseconds of the API's CPU time an event."""
-    listeners = await open_streams(port, num_streams)
+    listeners = await open_streams(port, num_streams, lambda _: streaming_request("Hi"))
     steps = Steps(redis, [listener.job_id.result() for listener in listeners])
     for _ in range(20):
         steps.publish()
