@@ -25,18 +25,27 @@ PublishedRow = tuple[str, int, int, int, str]
 EntryId = tuple[int, int]
 
 # ARGV: batch, seconds a running log lives after its last sign of life, seconds an ended log lives.
+# A log begins with a START, or with the END that nobody's attempt wrote: both have seq 0. Anything else for a log that
+# is not there was written behind one that was lost, and would leave a hole. A worker's END tells what the row tells
+# already: readers hear it, but it makes no log.
 # An entry that cannot be added for another reason than its id ends the script with that error; the caller repeats the
 # batch, of which what is in already is neither added nor published twice.
 _SCRIPT = """
 local batch = cmsgpack.unpack(ARGV[1])
-local accepted, fenced, is_fenced, failure = {}, {}, {}, nil
+local accepted, fenced, lost, is_told, failure = {}, {}, {}, {}, nil
 for _, row in ipairs(batch[3]) do
   local job_id, attempt, seq, kind, data = unpack(row)
   local key, id = 'LOG_PREFIX' .. job_id, attempt .. '-' .. seq
   local reply = redis.pcall('XADD', key, 'NOMKSTREAM', id, 'k', kind, 'd', data)
   local is_new = not reply
-  if is_new then reply = redis.pcall('XADD', key, id, 'k', kind, 'd', data) end
-  if type(reply) ~= 'table' then
+  if is_new and seq == 0 then reply = redis.pcall('XADD', key, id, 'k', kind, 'd', data) end
+  if not reply then
+    if kind == 2 then accepted[#accepted + 1] = row
+    elseif not is_told[job_id] then
+      is_told[job_id] = true
+      lost[#lost + 1] = job_id
+    end
+  elseif type(reply) ~= 'table' then
     accepted[#accepted + 1] = row
     if kind == 2 then redis.call('EXPIRE', key, ARGV[3])
     elseif is_new or seq % 256 == 0 then redis.call('EXPIRE', key, ARGV[2]) end
@@ -45,8 +54,8 @@ for _, row in ipairs(batch[3]) do
     break
   else
     local last_id = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1]
-    if tonumber(string.match(last_id, '^%d+')) > attempt and not is_fenced[job_id] then
-      is_fenced[job_id] = true
+    if tonumber(string.match(last_id, '^%d+')) > attempt and not is_told[job_id] then
+      is_told[job_id] = true
       fenced[#fenced + 1] = job_id
     end
   end
@@ -56,7 +65,7 @@ if #accepted == #batch[3] then
 elseif #accepted > 0 then
   redis.call('PUBLISH', 'CHANNEL', cmsgpack.pack({batch[1], batch[2], accepted}))
 end
-return failure or fenced
+return failure or {fenced, lost}
 """.replace("LOG_PREFIX", _LOG_PREFIX).replace("CHANNEL", TOKENS_CHANNEL)
 _SCRIPT_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
@@ -111,6 +120,24 @@ def decode_batch(blob: bytes) -> list[PublishedRow]:
     return _batch_decoder.decode(blob)[2]
 
 
+class Refused(msgspec.Struct, frozen=True):
+    """Jobs that rows were not appended for.
+
+    fenced: a higher attempt owns the log
+    lost:   there is no log, and the rows do not begin one
+    """
+
+    fenced: list[str]
+    lost: list[str]
+
+
+class Tail(msgspec.Struct, frozen=True):
+    """Where a log ends: the id of its newest entry, and the number of its newest TOKENS entry (0 before the first)."""
+
+    last: EntryId
+    seq: int
+
+
 class LogWriter:
     """Appends to logs; of one thread. An append may be repeated after an error: Redis knows what it has."""
 
@@ -121,21 +148,25 @@ class LogWriter:
         self._batch_no = 0
         self._arguments = (str(ttl_running_s), str(ttl_ended_s))
 
-    def append(self, batch: Sequence[Row]) -> list[str]:
-        """Ids of jobs that a higher attempt owns, whose rows were refused; all other rows are in their logs.
+    def append(self, batch: Sequence[Row]) -> Refused:
+        """The jobs whose rows were refused; all other rows are in their logs.
 
         Raises redis.RedisError, after which some or all rows may be in.
         """
         if not batch:
-            return []
+            return Refused([], [])
         self._batch_no += 1
         rows = [(job_id, attempt, seq, kind, data.decode()) for job_id, attempt, seq, kind, data in batch]
         blob = _batch_encoder.encode((self._source, self._batch_no, rows))
         try:
-            fenced = self._redis.evalsha(_SCRIPT_SHA, 0, blob, *self._arguments)
+            fenced, lost = self._redis.evalsha(_SCRIPT_SHA, 0, blob, *self._arguments)
         except NoScriptError:
-            fenced = self._redis.eval(_SCRIPT, 0, blob, *self._arguments)
-        return [job_id.decode() for job_id in fenced]
+            fenced, lost = self._redis.eval(_SCRIPT, 0, blob, *self._arguments)
+        return Refused([job_id.decode() for job_id in fenced], [job_id.decode() for job_id in lost])
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._redis.close()
 
 
 def append_end(redis: Redis, job_id: str, attempt: int, end: End, *, ttl_ended_s: int = 3600) -> bool:
@@ -144,7 +175,7 @@ def append_end(redis: Redis, job_id: str, attempt: int, end: End, *, ttl_ended_s
     attempt: the row's; for whoever cancels a queued or orphaned job, or fails one
     """
     row = (job_id, attempt + 1, 0, int(EntryKind.END), encode_end(end))
-    return not LogWriter(redis, "end", ttl_ended_s=ttl_ended_s).append([row])
+    return not LogWriter(redis, "end", ttl_ended_s=ttl_ended_s).append([row]).fenced
 
 
 def read_log(redis: Redis, job_id: str, after: EntryId | None = None) -> list[LogEntry]:
@@ -169,16 +200,24 @@ def parse_entries(raw: Iterable[Any] | None) -> list[LogEntry]:
     return entries
 
 
-def last_ids(redis: Redis, job_ids: Sequence[str]) -> dict[str, EntryId | None]:
-    """The newest entry id of each log, None where there is no log; what a writer checks after Redis was away."""
+def list_tails(redis: Redis, job_ids: Sequence[str]) -> dict[str, Tail | None]:
+    """Where each log ends, None where there is none; what a writer checks after Redis was away."""
     pipeline = redis.pipeline(transaction=False)
     for job_id in job_ids:
         pipeline.xrevrange(log_key(job_id), count=1)
-    found: dict[str, EntryId | None] = {}
-    for job_id, raw in zip(job_ids, pipeline.execute(), strict=True):
-        attempt, _, seq = raw[0][0].partition(b"-") if raw else (b"", b"", b"")
-        found[job_id] = (int(attempt), int(seq)) if raw else None
-    return found
+    newest = zip(job_ids, pipeline.execute(), strict=True)
+    return {job_id: _tail(redis, job_id, parse_entries(raw)) for job_id, raw in newest}
+
+
+def _tail(redis: Redis, job_id: str, newest: Sequence[LogEntry]) -> Tail | None:
+    if newest and newest[0].kind is not EntryKind.TOKENS:
+        # Only TOKENS tell how many stand before them.
+        newest = read_log(redis, job_id)
+    if not newest:
+        return None
+    last = newest[-1]
+    seq = max((entry.seq for entry in newest if entry.kind is EntryKind.TOKENS), default=0)
+    return Tail((last.attempt, last.seq), seq)
 
 
 def list_unended(redis: Redis, job_ids: Sequence[str]) -> list[str]:

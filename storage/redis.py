@@ -6,6 +6,8 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.connection import Connection
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
 
@@ -16,6 +18,35 @@ def connect(url: str, *, socket_timeout_s: float | None = 5.0) -> Redis:
     """
     # redis-py's own retries hide a reconnect, after which a reader must fill its gap from the log.
     return Redis.from_url(url, socket_timeout=socket_timeout_s, retry=Retry(NoBackoff(), 0), **_connect_timeout(url))
+
+
+def connect_once(url: str, *, socket_timeout_s: float | None = 5.0) -> Redis:
+    """A client of one connection, which is open now; once that is lost, every command raises RedisError.
+
+    What was true of Redis when it was opened is true for as long as it works: a Redis that comes back without its
+    last second, or without anything, is another connection.
+    """
+    return Redis.from_url(
+        url,
+        socket_timeout=socket_timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        single_connection_client=True,
+        redis_connect_func=_Once(),
+        **_connect_timeout(url),
+    )
+
+
+class _Once:
+    """Lets one connection be made: redis-py's clients and pools renew a lost one without a word."""
+
+    def __init__(self) -> None:
+        self._is_made = False
+
+    def __call__(self, connection: Connection) -> None:
+        if self._is_made:
+            raise RedisConnectionError("the connection is lost")
+        self._is_made = True
+        connection.on_connect()  # type: ignore[no-untyped-call]  # redis-py
 
 
 def connect_async(url: str, *, socket_timeout_s: float | None = 5.0, max_connections: int = 64) -> AsyncRedis:

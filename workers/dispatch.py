@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 from storage import jobs
 from storage.contract import End, Failure, LogEntry, TokenEvent
 from storage.errors import PlatformError
-from storage.log import EntryId, Row
+from storage.log import Row, Tail
 from storage.writer import Writer
 from workers import outcome
 from workers.engine.engine import Engine
@@ -56,7 +56,7 @@ class Road:
     writer:   the database
     on_hub:   runs a call on the hub's thread, soon; the only place where tickets are answered
     later:    runs a call after a pause, for what failed because the database is away
-    last_ids: the newest entry id of each job's log
+    tails:    where each job's log ends
     drop_log: forgets an erased job's log
     """
 
@@ -65,7 +65,7 @@ class Road:
     publisher: Publisher
     on_hub: Callable[[Callable[[], None]], None]
     later: Callable[[Callable[[], None]], None]
-    last_ids: Callable[[list[str]], dict[str, EntryId | None]]
+    tails: Callable[[list[str]], dict[str, Tail | None]]
     drop_log: Callable[[str], None]
 
 
@@ -201,6 +201,7 @@ class Dispatcher:
             return
         end = done.result()
         if isinstance(end, End):
+            generation.phase = Phase.ENDED
             row = end_row(generation.job_id, generation.attempt, generation.seq, end)
             log.info("job_ended", job_id=generation.job_id, attempt=generation.attempt, status=end.status)
             self._road.publisher.put_rows(row, then=partial(self._end_walk, generation, None))
@@ -311,14 +312,17 @@ class Dispatcher:
             self.stop(job_id, StopReason.STOLEN)
 
     def missing(self) -> list[Row]:
-        """What the logs of live jobs lack of what was generated here."""
+        """What the logs of live jobs lack of what was generated here.
+
+        A log that is gone stays so once the row has ended: it tells everything, and the job may be erased by now.
+        """
         live = [one.generation for one in list(self._live.values()) if one.generation.is_claimed]
-        last_by_job = self._road.last_ids([generation.job_id for generation in live])
+        tail_by_job = self._road.tails([generation.job_id for generation in live])
         rows: list[Row] = []
         for generation in live:
-            last = last_by_job[generation.job_id]
-            known = (generation.job_id, generation.attempt, generation.entries)
-            rows += missing_rows(*known, last, generation.num_resumed)
+            tail = tail_by_job[generation.job_id]
+            if tail is not None or generation.phase is not Phase.ENDED:
+                rows += missing_rows(generation.job_id, generation.attempt, generation.entries, tail)
         return rows
 
     # On the engine's thread.

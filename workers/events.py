@@ -38,7 +38,7 @@ class Watch:
     """What a publisher asks and tells while it works, on its own thread.
 
     on_fenced: these jobs' logs belong to higher attempts
-    missing:   rows that Redis lost while it was away, from memory; may raise RedisError
+    missing:   rows that Redis lost, from memory: what the logs lack up to now; may raise RedisError
     """
 
     on_fenced: Callable[[list[str]], None]
@@ -51,17 +51,20 @@ Work = Callable[[Round], None]
 class Publisher:
     """Runs work that adds rows to a round, appends the round, then calls what waits for it.
 
-    Order is kept: rows reach Redis in the order in which their work was put, and while Redis is away the same
-    round is tried again (ids make that harmless). An error that is not Redis' is a bug and goes to `on_fatal`.
+    Order is kept: rows reach Redis in the order in which their work was put, and while Redis is away, or full, the
+    same round is tried again (ids make that harmless). Before anything goes over a new connection, and where Redis
+    says that a log is lost, the logs get what they lack. An error that is not Redis' is a bug and goes to `on_fatal`.
     """
 
     def __init__(
         self,
-        writer: LogWriter,
+        open_log: Callable[[], LogWriter],
         read_log: Callable[[str], list[LogEntry]],
         on_fatal: Callable[[BaseException], None],
     ) -> None:
-        self._writer = writer
+        """open_log: a writer on a connection that is never renewed (`connect_once`); may raise RedisError"""
+        self._open_log = open_log
+        self._writer: LogWriter | None = None
         self._read_log = read_log
         self._on_fatal = on_fatal
         self._watch: Watch
@@ -105,6 +108,8 @@ class Publisher:
                 pass
         except Exception as error:  # noqa: BLE001 - the thread's door: without it the worker would work for nobody
             self._on_fatal(error)
+        finally:
+            self._close_log()
 
     def _round(self) -> bool:
         """Collect, append and follow up once; False when there is nothing more to come."""
@@ -131,34 +136,53 @@ class Publisher:
 
     def _append(self, rows: list[Row]) -> bool:
         """Whether Redis has the rows; False when the worker stops first."""
-        fenced = self._until_redis_answers(lambda: self._writer.append(rows), again=lambda: self._append_again(rows))
+        fenced = self._until_redis_answers(lambda: self._write(rows))
         if fenced:
             self._watch.on_fenced(fenced)
         return fenced is not None
 
-    def _append_again(self, rows: list[Row]) -> list[str]:
-        """Append after an outage; a Redis that came back may have lost the last second."""
+    def _write(self, rows: list[Row]) -> list[str]:
+        """Ids of jobs that other attempts own; all other rows are in, behind everything that was lost."""
+        if self._writer is None:
+            self._writer = self._open_log()
+            self._restore(self._writer)
+        refused = self._writer.append(rows)
+        while refused.lost:
+            restored = self._restore(self._writer)
+            if restored.isdisjoint(refused.lost):
+                log.warning("log_entries_dropped", job_ids=refused.lost)
+                break
+            refused = self._writer.append(rows)
+        return refused.fenced
+
+    def _restore(self, writer: LogWriter) -> set[str]:
+        """The jobs whose logs lacked something."""
         missing = self._watch.missing()
+        for start in range(0, len(missing), MAX_ROWS):
+            writer.append(missing[start : start + MAX_ROWS])
         if missing:
             log.warning("log_entries_restored", num_entries=len(missing))
-        for start in range(0, len(missing), MAX_ROWS):
-            self._writer.append(missing[start : start + MAX_ROWS])
-        return self._writer.append(rows)
+        return {row[0] for row in missing}
 
     def _read(self, job_id: str, then: Callable[[list[LogEntry]], None]) -> None:
         entries = self._until_redis_answers(lambda: self._read_log(job_id))
         if entries is not None:
             then(entries)
 
-    def _until_redis_answers(self, call: Callable[[], T], again: Callable[[], T] | None = None) -> T | None:
+    def _until_redis_answers(self, call: Callable[[], T]) -> T | None:
         """The call's value; None when the worker stops before Redis comes back."""
-        delay_s = FIRST_DELAY_S
+        delay_s = 0.0  # what broke may only have been the connection
         while not self._stopping.is_set():
             try:
                 return call()
             except RedisError as error:
                 log.warning("redis_away", error=str(error), retry_in_s=delay_s)
-            call = again or call
+                self._close_log()
             self._stopping.wait(delay_s)
-            delay_s = min(2 * delay_s, MAX_DELAY_S)
+            delay_s = min(max(2 * delay_s, FIRST_DELAY_S), MAX_DELAY_S)
         return None
+
+    def _close_log(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()

@@ -23,11 +23,12 @@ from workers.logprobs import LogprobTeller, Spelling, teller_of
 
 
 class Phase(StrEnum):
-    """Where a generation stands: waiting for its claim, in the engine, or on its way to an outcome."""
+    """Where a generation stands: waiting for its claim, in the engine, on its way to an outcome, its row ended."""
 
     CLAIMING = "claiming"
     RUNNING = "running"
     CLOSING = "closing"
+    ENDED = "ended"
 
 
 class StopReason(StrEnum):
@@ -60,7 +61,6 @@ class Generation:
         "failure",
         "is_claimed",
         "job_id",
-        "num_resumed",
         "phase",
         "spec",
         "stop",
@@ -75,7 +75,6 @@ class Generation:
         self.attempt = 0
         self.spec: JobSpec
         self.entries: list[tuple[TokenEvent, ...]] = []
-        self.num_resumed = 0
         self.failure: Failure | None = None
         self.teller: LogprobTeller | None = None
         self._cache_salt = ""
@@ -101,7 +100,6 @@ class Generation:
         for entry in log:
             if entry.kind is EntryKind.TOKENS and entry.seq == self.seq + 1:
                 self.take(entry.tokens)
-        self.num_resumed = self.seq
         self._ended_before = frozenset(self._finish_by_choice)
         if self.teller is not None:
             self.teller.resume(self._emitted_by_choice())

@@ -63,10 +63,13 @@ class Mender:
             return
         known = max((entry.seq for entry in entries), default=0)
         result = jobs.result_of(job).entries
-        rows: list[Row] = [
-            tokens_row(job_id, job.attempt, seq, result[seq - 1]) for seq in range(known + 1, len(result) + 1)
-        ]
-        self._log_writer.append([*rows, end_row(job_id, job.attempt, len(result), end)])
+        rows: list[Row] = [] if entries else [start_row(job_id, job.attempt)]
+        rows += [tokens_row(job_id, job.attempt, seq, result[seq - 1]) for seq in range(known + 1, len(result) + 1)]
+        rows.append(end_row(job_id, job.attempt, len(result), end))
+        if self._log_writer.append(rows).lost:
+            # Redis was emptied in between.
+            self.mend(job_id)
+            return
         log.warning("log_completed", job_id=job_id, status=job.status, num_entries=len(rows))
 
     def _settle(self, job: Job) -> Job | None:

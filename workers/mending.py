@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from storage.contract import End, EntryKind, TokenEvent
-from storage.log import EntryId, Row, encode_end, encode_tokens
+from storage.log import Row, Tail, encode_end, encode_tokens
 
 Entries = Sequence[tuple[TokenEvent, ...]]
 
@@ -23,21 +23,14 @@ def end_row(job_id: str, attempt: int, num_entries: int, end: End) -> Row:
     return (job_id, attempt, num_entries + 1, EntryKind.END, encode_end(end))
 
 
-def missing_rows(job_id: str, attempt: int, entries: Entries, last: EntryId | None, num_resumed: int = 0) -> list[Row]:
-    """What a log whose newest entry is `last` lacks of an attempt: its START, its TOKENS, or nothing.
+def missing_rows(job_id: str, attempt: int, entries: Entries, tail: Tail | None) -> list[Row]:
+    """What a log that ends with `tail` lacks of an attempt: its START, its TOKENS, or nothing.
 
-    entries:     TOKENS of all attempts; entry i has seq i + 1
-    num_resumed: how many of them are older than this attempt's START
+    entries: TOKENS of all attempts; entry i has seq i + 1
     """
-    if last is not None and last[0] > attempt:
+    known = tail or Tail((0, 0), 0)
+    if known.last[0] > attempt:
         return []
-    rows = [] if last is not None and last[0] == attempt else [start_row(job_id, attempt)]
-    if last is None:
-        num_known = 0
-    elif last[1] == 0:
-        # A START says nothing of how many entries stand before it, but they were read when it was written.
-        num_known = num_resumed
-    else:
-        num_known = last[1]
-    rows += [tokens_row(job_id, attempt, seq, entries[seq - 1]) for seq in range(num_known + 1, len(entries) + 1)]
+    rows = [] if known.last[0] == attempt else [start_row(job_id, attempt)]
+    rows += [tokens_row(job_id, attempt, seq, entries[seq - 1]) for seq in range(known.seq + 1, len(entries) + 1)]
     return rows

@@ -12,12 +12,11 @@ from collections.abc import Callable
 from functools import partial
 
 import structlog
-from redis import Redis
 
 from storage import redis
 from storage.database import Database
 from storage.errors import ShuttingDown, StorageUnavailable
-from storage.log import LogWriter, delete_logs, last_ids, read_log
+from storage.log import LogWriter, delete_logs, list_tails, read_log
 from storage.settings import StorageSettings
 from storage.writer import Writer
 from workers.beat import Beat, strays
@@ -64,7 +63,7 @@ class GenerationProcess:
         self._writer = Writer(self._database)
         self._engine = EngineThread(load, self._on_fatal)
         self._publisher = Publisher(
-            _log_writer(self._redis, settings, storage), partial(read_log, self._redis), self._on_fatal
+            partial(_open_log, settings, storage), partial(read_log, self._redis), self._on_fatal
         )
         self._beat = Beat(storage.lease_s / 3, self._on_beat, self._on_fatal)
         self._control = ControlListener(
@@ -82,7 +81,7 @@ class GenerationProcess:
             publisher=self._publisher,
             on_hub=on_hub,
             later=self._beat.later,
-            last_ids=partial(last_ids, self._redis),
+            tails=partial(list_tails, self._redis),
             drop_log=lambda job_id: delete_logs(self._redis, [job_id]),
         )
 
@@ -174,9 +173,9 @@ class GenerationProcess:
             log.warning("parting_word_not_stored", error=str(error))
 
 
-def _log_writer(connection: Redis, settings: WorkerSettings, storage: StorageSettings) -> LogWriter:
+def _open_log(settings: WorkerSettings, storage: StorageSettings) -> LogWriter:
     return LogWriter(
-        connection,
+        redis.connect_once(storage.redis_url),
         settings.worker_id,
         ttl_running_s=storage.log_ttl_running_s,
         ttl_ended_s=storage.log_ttl_ended_s,

@@ -119,7 +119,7 @@ def tokens(seq: int, text: str, choice: int = 0) -> log.Row:
 
 def append(redis: Redis, job_id: str, *rows: log.Row) -> None:
     """Write rows to a job's log as a worker does."""
-    assert log.LogWriter(redis, "w1").append([(job_id, *row[1:]) for row in rows]) == []
+    assert log.LogWriter(redis, "w1").append([(job_id, *row[1:]) for row in rows]).fenced == []
 
 
 def test_a_tail_tells_the_text_from_the_log_and_how_it_ended(

@@ -8,8 +8,8 @@ from redis.client import PubSub
 
 from storage import log
 from storage.contract import End, EntryKind, Failure, FinishReason, JobStatus, LogEntry, TokenEvent
-from storage.log import LogWriter, PublishedRow, Row
-from storage.redis import connect, connect_async
+from storage.log import LogWriter, PublishedRow, Refused, Row, Tail
+from storage.redis import connect, connect_async, connect_once
 from tests.services import running_redis
 from tests.storage.examples import RESULT, USAGE
 from tests.waiting import wait_until
@@ -66,7 +66,7 @@ def test_what_is_appended_is_read_back_and_published_in_order(redis_client: redi
     data = [log.encode_tokens(events) for events in RESULT.entries]
     rows += [("a", 1, number, EntryKind.TOKENS, encoded) for number, encoded in enumerate(data, start=1)]
     rows.append(_end("a", 1, 3))
-    assert LogWriter(redis_client, "w1").append(rows) == []
+    assert LogWriter(redis_client, "w1").append(rows) == Refused([], [])
 
     assert log.read_log(redis_client, "a") == [
         LogEntry(attempt=1, seq=0, kind=EntryKind.START),
@@ -93,32 +93,55 @@ def test_a_log_is_read_from_behind_an_entry(redis_client: redis.Redis) -> None:
 
 def test_a_batch_may_be_sent_twice(redis_client: redis.Redis, channel: PubSub) -> None:
     writer = LogWriter(redis_client, "w1")
-    batch = [_start("a", 1), _tokens("a", 1, 1), _tokens("b", 1, 1)]
-    assert writer.append(batch) == []
-    assert writer.append(batch) == []
-    assert writer.append([*batch, _tokens("a", 1, 2, 'ü"\\')]) == []
+    batch = [_start("a", 1), _tokens("a", 1, 1), _start("b", 1)]
+    assert writer.append(batch) == Refused([], [])
+    assert writer.append(batch) == Refused([], [])
+    assert writer.append([*batch, _tokens("a", 1, 2, 'ü"\\')]) == Refused([], [])
 
     assert _ids(redis_client, "a") == [(1, 0), (1, 1), (1, 2)]
-    assert _ids(redis_client, "b") == [(1, 1)]
+    assert _ids(redis_client, "b") == [(1, 0)]
     assert _published(channel, 2) == [_texts(batch), _texts([_tokens("a", 1, 2, 'ü"\\')])]
 
 
 def test_an_empty_batch_is_nothing(redis_client: redis.Redis, channel: PubSub) -> None:
-    assert LogWriter(redis_client, "w1").append([]) == []
+    assert LogWriter(redis_client, "w1").append([]) == Refused([], [])
     assert _published(channel, 0) == []
+
+
+def test_a_log_begins_with_a_start_or_is_reported_lost(redis_client: redis.Redis, channel: PubSub) -> None:
+    writer = LogWriter(redis_client, "w1")
+    refused = writer.append([_tokens("a", 1, 57), _start("b", 1), _tokens("a", 1, 58), _end("c", 1, 9)])
+
+    assert refused == Refused([], ["a"])
+    assert redis_client.keys() == [log.log_key("b").encode()]
+    # An end is told all the same: its row says everything.
+    (published,) = _published(channel, 1)
+    assert published == _texts([_start("b", 1), _end("c", 1, 9)])
+
+
+def test_a_client_of_one_connection_ends_with_it(redis_client: redis.Redis, redis_url: str) -> None:
+    once = connect_once(redis_url)
+    LogWriter(once, "w1").append([_start("a", 1)])
+    redis_client.client_kill_filter(_type="normal", skipme=True)
+
+    for _ in range(3):
+        with pytest.raises(redis.ConnectionError):
+            LogWriter(once, "w1").append([_tokens("a", 1, 1)])
+    once.close()
+    assert _ids(redis_client, "a") == [(1, 0)]
 
 
 def test_an_older_attempt_is_fenced_and_its_neighbours_are_not(redis_client: redis.Redis, channel: PubSub) -> None:
     old, new = LogWriter(redis_client, "old"), LogWriter(redis_client, "new")
     old.append([_start("a", 1), _tokens("a", 1, 1)])
     new.append([_start("a", 2)])
-    assert old.append([_tokens("a", 1, 2), _tokens("b", 1, 1), _tokens("a", 1, 3), _end("a", 1, 4)]) == ["a"]
-    assert old.append([_tokens("a", 1, 2)]) == ["a"]
+    assert old.append([_tokens("a", 1, 2), _start("b", 1), _tokens("a", 1, 3), _end("a", 1, 4)]).fenced == ["a"]
+    assert old.append([_tokens("a", 1, 2)]).fenced == ["a"]
     new.append([_tokens("a", 2, 2)])
 
     assert _ids(redis_client, "a") == [(1, 0), (1, 1), (2, 0), (2, 2)]
     published = [row[:3] for rows in _published(channel, 4) for row in rows]
-    assert published == [("a", 1, 0), ("a", 1, 1), ("a", 2, 0), ("b", 1, 1), ("a", 2, 2)]
+    assert published == [("a", 1, 0), ("a", 1, 1), ("a", 2, 0), ("b", 1, 0), ("a", 2, 2)]
 
 
 def test_an_end_without_a_worker_closes_the_log_for_the_orphans_worker(redis_client: redis.Redis) -> None:
@@ -127,7 +150,7 @@ def test_an_end_without_a_worker_closes_the_log_for_the_orphans_worker(redis_cli
     end = End(status=JobStatus.FAILED, usage=None, ended_at=5, failure=Failure(code="worker_lost", message="ü"))
     assert log.append_end(redis_client, "a", 1, end)
 
-    assert writer.append([_tokens("a", 1, 2)]) == ["a"]
+    assert writer.append([_tokens("a", 1, 2)]).fenced == ["a"]
     assert log.read_log(redis_client, "a")[-1] == LogEntry(attempt=2, seq=0, kind=EntryKind.END, end=end)
     assert log.append_end(redis_client, "queued", 0, end)
     assert _ids(redis_client, "queued") == [(1, 0)]
@@ -147,7 +170,7 @@ def test_logs_expire_later_while_running_than_when_ended(redis_client: redis.Red
 
 def test_a_log_begun_anew_after_its_loss_expires_too(redis_client: redis.Redis) -> None:
     writer = LogWriter(redis_client, "w1", ttl_running_s=1000)
-    writer.append([_tokens("a", 1, 77)])
+    writer.append([_start("a", 1)])
     assert redis_client.ttl(log.log_key("a")) > 0
 
 
@@ -161,7 +184,7 @@ def test_a_redis_that_forgot_the_script_learns_it_again(redis_client: redis.Redi
     writer = LogWriter(redis_client, "w1")
     writer.append([_start("a", 1)])
     redis_client.script_flush()
-    assert writer.append([_tokens("a", 1, 1)]) == []
+    assert writer.append([_tokens("a", 1, 1)]) == Refused([], [])
     assert _ids(redis_client, "a") == [(1, 0), (1, 1)]
 
 
@@ -181,15 +204,15 @@ def test_what_a_killed_redis_forgot_can_be_told_and_appended_again() -> None:
         writer = LogWriter(client, "w1")
         writer.append([_start("a", 1), *(_tokens("a", 1, seq) for seq in range(1, 4))])
         client.bgrewriteaof()
-        assert log.last_ids(client, ["a", "absent"]) == {"a": (1, 3), "absent": None}
+        assert log.list_tails(client, ["a", "absent"]) == {"a": Tail((1, 3), 3), "absent": None}
         server.kill()
         with pytest.raises(redis.ConnectionError):
             writer.append([_tokens("a", 1, 4)])
 
         server.start()
-        last = log.last_ids(client, ["a"])["a"] or (1, -1)
+        tail = log.list_tails(client, ["a"])["a"]
         rows = [_start("a", 1), *(_tokens("a", 1, seq) for seq in range(1, 5))]
-        writer.append([row for row in rows if row[2] > last[1]])
+        writer.append([row for row in rows if tail is None or row[2] > tail.seq])
         assert _ids(client, "a") == [(1, seq) for seq in range(5)]
 
 

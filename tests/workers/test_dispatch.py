@@ -11,7 +11,8 @@ from sqlalchemy import Connection
 from storage import jobs
 from storage.contract import JobStatus
 from storage.errors import StorageUnavailable
-from storage.log import LogWriter, delete_logs, last_ids, read_log
+from storage.log import LogWriter, delete_logs, list_tails, read_log
+from storage.redis import connect_once
 from storage.writer import Writer
 from tests.fakes import FakeRunner, foretold, spec
 from tests.waiting import wait_until
@@ -53,15 +54,18 @@ class Flaky:
         self.hub = FakeHub()
         self.writer = FlakyWriter(ground.database)
         self.engine = EngineThread(lambda: load(FakeRunner(0.001)), self.errors.append)
-        log_writer = LogWriter(ground.redis, "flaky")
-        self.publisher = Publisher(log_writer, partial(read_log, ground.redis), self.errors.append)
+        self.publisher = Publisher(
+            lambda: LogWriter(connect_once(ground.settings.redis_url), "flaky"),
+            partial(read_log, ground.redis),
+            self.errors.append,
+        )
         road = Road(
             writer=self.writer,
             engine=self.engine,
             publisher=self.publisher,
             on_hub=self.hub.call_soon,
             later=self.later.append,
-            last_ids=partial(last_ids, ground.redis),
+            tails=partial(list_tails, ground.redis),
             drop_log=lambda job_id: delete_logs(ground.redis, [job_id]),
         )
         self.dispatcher = Dispatcher("flaky", road)

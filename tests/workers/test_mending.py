@@ -1,13 +1,14 @@
 """Which entries a log lacks."""
 
 from storage.contract import EntryKind, TokenEvent
+from storage.log import Tail
 from workers.mending import missing_rows
 
 ENTRIES = tuple((TokenEvent(choice=0, token_ids=(n,), text=f"{n}"),) for n in range(1, 5))
 
 
-def _ids(last: tuple[int, int] | None, num_resumed: int = 0) -> list[tuple[int, int, int]]:
-    rows = missing_rows("cmpl-1", 2, ENTRIES, last, num_resumed)
+def _ids(tail: Tail | None) -> list[tuple[int, int, int]]:
+    rows = missing_rows("cmpl-1", 2, ENTRIES, tail)
     return [(attempt, seq, kind) for _, attempt, seq, kind, _ in rows]
 
 
@@ -23,18 +24,19 @@ def test_a_log_that_is_gone_lacks_everything() -> None:
 
 
 def test_a_log_that_lost_its_tail_lacks_the_tail() -> None:
-    assert _ids((2, 3)) == _tokens(4)
-    assert _ids((2, 4)) == []
+    assert _ids(Tail((2, 3), 3)) == _tokens(4)
+    assert _ids(Tail((2, 4), 4)) == []
 
 
 def test_a_log_that_lost_the_start_of_an_attempt_gets_it_again() -> None:
-    assert _ids((1, 2)) == [START, *_tokens(3, 4)]
+    assert _ids(Tail((1, 2), 2)) == [START, *_tokens(3, 4)]
 
 
-def test_behind_a_start_stands_what_was_not_resumed() -> None:
-    assert _ids((2, 0), num_resumed=2) == _tokens(3, 4)
-    assert _ids((1, 0), num_resumed=2) == [START, *_tokens(3, 4)]
+def test_behind_a_start_stands_what_the_log_has_not() -> None:
+    assert _ids(Tail((2, 0), 2)) == _tokens(3, 4)
+    assert _ids(Tail((2, 0), 0)) == _tokens(1, 2, 3, 4)
+    assert _ids(Tail((1, 0), 2)) == [START, *_tokens(3, 4)]
 
 
 def test_a_log_of_a_higher_attempt_is_left_alone() -> None:
-    assert _ids((3, 0)) == []
+    assert _ids(Tail((3, 0), 0)) == []

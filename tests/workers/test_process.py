@@ -146,6 +146,21 @@ def test_a_worker_whose_log_another_attempt_took_over_falls_silent(ground: Groun
         assert ground.log(job_id)[-1].attempt == 2
 
 
+def test_a_log_that_is_flushed_under_a_running_job_is_whole_again_at_the_next_step(ground: Ground) -> None:
+    with running(ground, runner=FakeRunner(step_s=0.005)) as bench:
+        job_id = ground.put_job(spec(120))
+        ticket = bench.submit(job_id)
+        for num_entries in (5, 20):
+            ground.wait_for_tokens(job_id, num_entries)
+            ground.redis.flushall()
+            ground.wait_for_tokens(job_id, num_entries)
+
+        assert wait_for_answer(ticket) == "acknowledged"
+        log = ground.log(job_id)
+        assert_whole(log, jobs.result_of(ground.row(job_id)))
+        assert text_of(log) == foretold(120)
+
+
 def test_a_ticket_of_the_next_attempt_is_not_lost_behind_the_stolen_one(ground: Ground) -> None:
     with running(ground, runner=FakeRunner(step_s=0.005)) as bench:
         job_id = ground.put_job(spec(200))

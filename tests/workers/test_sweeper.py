@@ -272,6 +272,17 @@ def test_a_committed_job_whose_log_stops_short_gets_the_rest(
     assert ground.log(job_id)[-1].end == jobs.end_of(ground.row(job_id))
 
 
+def test_a_committed_job_whose_log_is_gone_gets_it_from_its_row(ground: Ground, sweeper: Sweeper) -> None:
+    job_id = ground.put_job(spec(3))
+    ground.claim(job_id)
+    _complete(ground, job_id)
+
+    sweeper.sweep()
+    sweeper.sweep()
+
+    assert_whole(ground.log(job_id), Result(entries=ENTRIES))
+
+
 def test_a_log_that_is_whole_is_left_alone(ground: Ground, sweeper: Sweeper) -> None:
     job_id = ground.put_job(spec(3))
     _append(ground, job_id, ground.claim(job_id), 3)
@@ -301,7 +312,7 @@ def test_a_cancelled_job_of_a_worker_that_died_is_settled_from_its_log(ground: G
     assert isinstance(end, End)
     # The worker comes back: nobody hears it.
     late = LogWriter(ground.redis, "w").append([tokens_row(job_id, 1, 3, ENTRIES[2])])
-    assert late == [job_id]
+    assert late.fenced == [job_id]
 
 
 def test_one_sweeper_works_and_another_takes_over_after_its_lease(
