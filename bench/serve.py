@@ -48,6 +48,7 @@ class Figure:
     case: number of streams, or `prefill`
     rate: output tokens a second, or prompt tokens a second
     p50_s, p99_s: time between two texts of a stream; for prefill, of the time to the first text
+    steady_p99_s: the same while all streams run and no prompt is read; 0 for prefill
     """
 
     target: str
@@ -56,6 +57,7 @@ class Figure:
     rate: float
     p50_s: float
     p99_s: float
+    steady_p99_s: float
 
 
 class Prompts:
@@ -123,6 +125,7 @@ def figure_of(server: Server, dtype: str, case: str, done: Round) -> Figure:
         rate=NUM_PREFILLS * NUM_PREFILL / done.took_s if is_prefill else done.rate,
         p50_s=percentile(times, 0.5),
         p99_s=percentile(times, 0.99),
+        steady_p99_s=0.0 if is_prefill else percentile(done.steady_s, 0.99),
     )
 
 
@@ -171,15 +174,24 @@ def best_of(figures: list[Figure], target: str, dtype: str, case: str) -> Figure
 
 def rates_table(figures: list[Figure], dtype: str) -> Table:
     """Tokens a second, and the time between two texts."""
-    table = Table(title=f"{dtype}: tokens/s (p50 / p99 of the time between two texts, ms; of the first for prefill)")
+    table = Table(
+        title=f"{dtype}: tokens/s (p50 / p99 / p99 while no prompt is read, of the time between two texts, ms; "
+        "p50 / p99 of the first for prefill)"
+    )
     table.add_column("server")
     for case in [*NUM_STREAMS, _PREFILL]:
         table.add_column(str(case), justify="right")
     for target in dict.fromkeys(one.target for one in figures if one.dtype == dtype):
         found = [best_of(figures, target, dtype, str(case)) for case in [*NUM_STREAMS, _PREFILL]]
-        cells = [f"{one.rate:.0f} ({one.p50_s * 1e3:.1f} / {one.p99_s * 1e3:.1f})" if one else "-" for one in found]
-        table.add_row(target, *cells)
+        table.add_row(target, *map(_rate_cell, found))
     return table
+
+
+def _rate_cell(one: Figure | None) -> str:
+    if one is None:
+        return "-"
+    times_s = [one.p50_s, one.p99_s] + ([one.steady_p99_s] if one.steady_p99_s else [])
+    return f"{one.rate:.0f} ({' / '.join(f'{time_s * 1e3:.1f}' for time_s in times_s)})"
 
 
 def ratios_table(figures: list[Figure], dtype: str) -> Table:

@@ -20,12 +20,14 @@ class Round:
     num_tokens: output tokens, as the server's own usage counts them
     first_s:    from its request to its first text, of each stream
     gaps_s:     between two texts of a stream, over all streams
+    steady_s:   those of them in which every stream had begun and none had ended: no prompt was read meanwhile
     """
 
     took_s: float
     num_tokens: int
     first_s: list[float]
     gaps_s: list[float]
+    steady_s: list[float]
 
     @property
     def rate(self) -> float:
@@ -98,11 +100,14 @@ async def run_together(port: int, requests: list[bytes]) -> Round:
         ends.append(end)
     async with asyncio.timeout(_LIMIT_S):
         await asyncio.gather(*ends)
+    took_s = time.perf_counter() - started
+    pairs = [pair for stream in streams for pair in zip(stream.times, stream.times[1:], strict=False)]
+    told = [stream.times for stream in streams if stream.times]
+    all_began, first_ended = max(times[0] for times in told), min(times[-1] for times in told)
     return Round(
-        took_s=time.perf_counter() - started,
+        took_s=took_s,
         num_tokens=sum(stream.num_tokens for stream in streams),
         first_s=[stream.times[0] - stream.started for stream in streams if stream.times],
-        gaps_s=[
-            late - early for stream in streams for early, late in zip(stream.times, stream.times[1:], strict=False)
-        ],
+        gaps_s=[late - early for early, late in pairs],
+        steady_s=[late - early for early, late in pairs if all_began <= early and late <= first_ended],
     )
