@@ -22,12 +22,13 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.columns import UtcDateTime
-from storage.contract import JobKind, JobStatus
+from storage.contract import JobStatus
 from storage.ids import new_id
 from storage.signing import new_secret
 from storage.tables import Job, table_of
 from storage.webhook_endpoints import default_secret
 from storage.webhook_tables import DeliveryStatus, WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookEvent
+from storage.webhook_types import ENDS, NOUNS, event_type_of
 from storage.webhook_url import host_of
 
 _job = table_of(Job)
@@ -36,10 +37,6 @@ _event = table_of(WebhookEvent)
 _delivery = table_of(WebhookDelivery)
 _attempt = table_of(WebhookAttempt)
 
-_NOUN = {JobKind.RESPONSE: "response", JobKind.CHAT: "chat.completion", JobKind.COMPLETION: "completion"}
-_ENDS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.INCOMPLETE, JobStatus.CANCELLED)
-# In OpenAI's words, where it has some.
-EVENT_TYPES = tuple(f"{noun}.{status}" for noun in _NOUN.values() for status in _ENDS)
 _IS_NEW: ColumnElement[bool] = literal_column("NOT is_fanned_out")
 # Whether anybody wants to hear of a job; in the RETURNING of the UPDATE that ends it, so that the end of a job of
 # which nobody does costs no statement more. As text, because SQLAlchemy names no tables in a RETURNING for SQLite, and
@@ -51,7 +48,7 @@ IS_HEARD: ColumnElement[bool] = literal_column(
 
 
 def _emitting(status: JobStatus) -> Insert:
-    types = {kind: f"{noun}.{status}" for kind, noun in _NOUN.items()}
+    types = {kind: event_type_of(kind, status) for kind in NOUNS}
     row = select(
         bindparam("event_id", type_=String),
         _job.c.owner,
@@ -65,7 +62,7 @@ def _emitting(status: JobStatus) -> Insert:
     return insert(_event).from_select(names, row.where(_job.c.id == bindparam("of_job"), IS_HEARD.element))
 
 
-_EMIT = {status: _emitting(status) for status in _ENDS}
+_EMIT = {status: _emitting(status) for status in ENDS}
 
 
 def emit(c: Connection, job_id: str, status: JobStatus, now: datetime) -> None:

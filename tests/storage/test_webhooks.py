@@ -11,9 +11,9 @@ from storage.contract import JobKind, JobStatus
 from storage.database import Database
 from storage.errors import WebhookDeliveryNotFound, WebhookEndpointDisabled, WebhookEndpointNotFound
 from storage.tables import table_of
-from storage.webhook_events import EVENT_TYPES
 from storage.webhook_sending import Attempt, Verdict
 from storage.webhook_tables import DeliveryStatus, WebhookDelivery, WebhookEvent
+from storage.webhook_types import EVENT_TYPES
 from tests.storage.examples import NOW, after, put_delivery, put_endpoint, put_job
 
 DELIVERED = Verdict(status=DeliveryStatus.DELIVERED)

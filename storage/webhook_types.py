@@ -1,0 +1,19 @@
+"""The types of webhook events: what became of a job, in OpenAI's words where it has some; pure."""
+
+from storage.contract import JobKind, JobStatus
+
+NOUNS = {JobKind.RESPONSE: "response", JobKind.CHAT: "chat.completion", JobKind.COMPLETION: "completion"}
+ENDS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.INCOMPLETE, JobStatus.CANCELLED)
+
+
+def event_type_of(kind: JobKind, end: JobStatus) -> str:
+    """The type of the event of a job of this kind that ended so."""
+    return f"{NOUNS[kind]}.{end}"
+
+
+def event_types_of(kind: JobKind) -> tuple[str, ...]:
+    """All that can be told of a job of this kind."""
+    return tuple(event_type_of(kind, end) for end in ENDS)
+
+
+EVENT_TYPES = tuple(name for kind in NOUNS for name in event_types_of(kind))
