@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from api import errors
 from api.interface import describe
 from api.middleware import RequestFrame
-from api.routes import chat, completions, health, models, responses
+from api.routes import chat, completions, health, models, responses, webhook_deliveries, webhook_endpoints
 from api.services import Services, running
 from api.settings import ApiSettings
 from storage.errors import ShuttingDown
@@ -27,7 +27,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     )
     errors.install(app)
     app.add_middleware(RequestFrame)
-    for room in (responses, chat, completions, models, health):
+    for room in (responses, chat, completions, models, webhook_endpoints, webhook_deliveries, health):
         app.include_router(room.router)
     describe(app)
     return app

@@ -31,6 +31,8 @@ from storage.errors import (
     WebhookDeliveryNotFound,
     WebhookEndpointDisabled,
     WebhookEndpointNotFound,
+    WebhookSenderAway,
+    WebhookUnanswered,
 )
 
 # The header that names the job behind an answer.
@@ -96,11 +98,13 @@ _TABLE: dict[type[PlatformError], Answer] = {
     WebhookEndpointDisabled: Answer(409),
     BodyTooLarge: Answer(413),
     UnsupportedMediaType: Answer(415),
+    WebhookUnanswered: Answer(424),
     GenerationFailed: Answer(500, SERVER_ERROR),
     # A worker that died is back, or declared dead, within about a lease.
     ModelUnavailable: Answer(503, SERVER_ERROR, retry_after_s=5),
     StorageUnavailable: Answer(503, SERVER_ERROR, retry_after_s=1),
     ShuttingDown: Answer(503, SERVER_ERROR, retry_after_s=1),
+    WebhookSenderAway: Answer(503, SERVER_ERROR, retry_after_s=5),
 }
 _UNEXPECTED = Answer(500, SERVER_ERROR)
 

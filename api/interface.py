@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 from api.protocol.chat import ChatRequest, MetadataUpdate
 from api.protocol.completions import CompletionRequest
 from api.protocol.responses import InputTokensRequest, ResponseRequest
+from api.protocol.webhooks import EndpointTest, EndpointUpdate, NewEndpoint, Redelivery, SecretRotation
 
 # Bodies of POST by path.
 _BODIES: Mapping[str, type[BaseModel]] = {
@@ -22,6 +23,11 @@ _BODIES: Mapping[str, type[BaseModel]] = {
     "/v1/completions": CompletionRequest,
     "/v1/streaming/completions": CompletionRequest,
     "/v1/async/completions": CompletionRequest,
+    "/v1/webhook_endpoints": NewEndpoint,
+    "/v1/webhook_endpoints/{endpoint_id}": EndpointUpdate,
+    "/v1/webhook_endpoints/{endpoint_id}/rotate_secret": SecretRotation,
+    "/v1/webhook_endpoints/{endpoint_id}/test": EndpointTest,
+    "/v1/webhook_endpoints/{endpoint_id}/redeliver": Redelivery,
 }
 _NULLABLE_TEXT = {"type": ["string", "null"]}
 _ERROR = {

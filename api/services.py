@@ -17,6 +17,7 @@ from api.catch_up import CatchUp
 from api.keys_in_use import KeysInUse
 from api.log_reader import LogReader
 from api.reading import Prompt, Reader
+from api.receivers import Receivers
 from api.refusals import Refusals
 from api.relay import Relay
 from api.settings import ApiSettings
@@ -50,6 +51,7 @@ class Services:
     refusals: Refusals
     callers: Callers
     catalogue: Catalogue
+    receivers: Receivers
 
     def write(self, operation: Callable[[Connection], T]) -> T:
         """What the operation returned, after its commit; for threads, never on the event loop."""
@@ -74,6 +76,7 @@ async def running(settings: ApiSettings) -> AsyncIterator[Services]:
         stack.callback(services.redis_sync.close)
         stack.push_async_callback(services.redis.aclose)
         stack.callback(services.reads.close)
+        stack.callback(services.receivers.close)
         if not await services.reads.ask(lambda _: is_current(database)):
             raise SettingInvalid("TOKENPOST_DATABASE_URL: its tables are of another version; run: tokenpost db upgrade")
         services.writer.start()
@@ -94,6 +97,7 @@ def _wire(settings: ApiSettings, database: Database) -> Services:
     logs = LogReader(redis)
     # The listening connection is silent for as long as nobody generates.
     listener = connect_async(settings.redis_url, socket_timeout_s=None)
+    keyring = Keyring(settings, reads, writer)
     return Services(
         settings=settings,
         writer=writer,
@@ -103,9 +107,10 @@ def _wire(settings: ApiSettings, database: Database) -> Services:
         logs=logs,
         relay=Relay(listener, CatchUp(logs, reads), heartbeat_s=settings.heartbeat_s),
         tickets=TicketPublisher(settings.redis_url),
-        keyring=Keyring(settings, reads, writer),
         keys_in_use=KeysInUse(),
         refusals=Refusals(),
         callers=Callers(),
+        keyring=keyring,
         catalogue=Catalogue(reads, lease_s=settings.lease_s, refresh_s=settings.refresh_s),
+        receivers=Receivers(lambda: settings.webhook_policy(is_open=keyring.is_open)),
     )

@@ -80,6 +80,9 @@ async def _make_or_note(services: Services, order: Order, digest: bytes) -> Subm
 async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedCall | None) -> Submitted:
     entry = await services.catalogue.get(order.request.model)
     await admit(services, entry, is_background=order.is_background)
+    target = order.request.webhook
+    if target is not None:
+        await services.receivers.judge(target.url, param="webhook.url")
     prepared = await _prepare(services, order, entry)
     new = _new_job(order, prepared, digest)
     subscription = services.relay.subscribe(new.job_id, is_new=True) if order.is_followed else None
@@ -145,6 +148,7 @@ def _new_job(order: Order, prepared: Prepared, digest: bytes) -> NewJob:
         spec=prepared.spec,
         created_at=datetime.now(UTC),
         body_digest=digest if order.call.key is None else None,
+        webhook=None if order.request.webhook is None else order.request.webhook.stored,
     )
 
 

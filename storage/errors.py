@@ -126,6 +126,19 @@ class WebhookEndpointDisabled(PlatformError):
     code = "webhook_endpoint_disabled"
 
 
+class WebhookUnanswered(PlatformError):
+    """A webhook receiver gave no answer to what was sent to it, or could not be reached."""
+
+    code = "webhook_unanswered"
+
+
+class WebhookSenderAway(PlatformError):
+    """No CPU worker sends webhooks at this moment."""
+
+    code = "webhook_sender_away"
+    retryable = True
+
+
 class WebhookSignatureInvalid(PlatformError):
     """What came is not what the holder of the secret sent just now."""
 

@@ -87,19 +87,21 @@ def update_endpoint(
     """The endpoint as it is now; None leaves a field as it was; WebhookEndpointNotFound as `get_endpoint`.
 
     What it has still to be told goes to the new URL. Disabled, it is told nothing any more; enabled, it is told what
-    happens from then on, and what it missed by `webhook_deliveries.redeliver_since`.
+    happens from then on, and what it missed by `webhook_deliveries.redeliver_since`. An update that changes nothing
+    leaves `updated_at` as it was.
     """
     before = get_endpoint(c, endpoint_id, owner)
-    values: dict[str, object] = {"updated_at": now}
-    if name is not None:
+    values: dict[str, object] = {}
+    if name is not None and name != before.name:
         values["name"] = name
-    if event_types is not None:
+    if event_types is not None and list(event_types) != before.event_types:
         values["event_types"] = list(event_types)
     if url is not None and url != before.url:
         values |= {"url": url, "failing_since": None}
-    if is_enabled is True:
+    if is_enabled is True and before.disabled_at is not None:
         values |= {"disabled_at": None, "disabled_reason": None, "failing_since": None}
-    c.execute(update(_endpoint).where(_endpoint.c.id == endpoint_id).values(values))
+    if values or (is_enabled is False and before.disabled_at is None):
+        c.execute(update(_endpoint).where(_endpoint.c.id == endpoint_id).values({**values, "updated_at": now}))
     if url is not None:
         moving = update(_delivery).where(*_is_pending_of(endpoint_id), _delivery.c.url != url)
         c.execute(moving.values(url=url, host=host_of(url)))
@@ -167,6 +169,13 @@ def default_secret(c: Connection, owner: str, fresh: str, now: datetime) -> str:
         c.execute(inserting.on_conflict_do_nothing(index_elements=["owner"]))
         known = c.execute(find).scalar_one()
     return str(known)
+
+
+def replace_default_secret(c: Connection, owner: str, fresh: str, now: datetime) -> None:
+    """Make `fresh` the owner's default secret; what was handed out before is still signed with the old one."""
+    inserting = upsert(c, _secret).values(owner=owner, secret=fresh, created_at=now)
+    changed = {"secret": fresh, "created_at": now}
+    c.execute(inserting.on_conflict_do_update(index_elements=["owner"], set_=changed))
 
 
 def bury_pending(c: Connection, endpoint_id: str, now: datetime) -> None:

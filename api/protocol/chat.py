@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from api.protocol.content import ChatContent, one_of, text_of
 from api.protocol.sampling import SamplingRequest, TopLogprobs
+from api.protocol.webhooks import ChatTarget
 from api.protocol.wire import (
     Label,
     MaxTokens,
@@ -73,6 +74,7 @@ class ChatRequest(SamplingRequest):
     stream_options: StreamOptions | None = None
     top_logprobs: TopLogprobs | None = None
     user: Label | None = None
+    webhook: ChatTarget | None = None
 
     audio: Refused = None
     function_call: Annotated[object, only("none", "auto")] = None

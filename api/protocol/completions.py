@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from api.protocol.complaints import TAG
 from api.protocol.sampling import SamplingRequest, TokenId
+from api.protocol.webhooks import CompletionTarget
 from api.protocol.wire import (
     INT64_MAX,
     MAX_CHOICES,
@@ -73,6 +74,7 @@ class CompletionRequest(SamplingRequest):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: Label | None = None
+    webhook: CompletionTarget | None = None
 
     suffix: Refused = None
 

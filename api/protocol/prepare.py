@@ -24,7 +24,7 @@ _COMPLETION_MAX_TOKENS = 16
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """A request ready to be stored as a job.
 
-    request:  the body as sent, without nulls; JSON values
+    request:  the body as sent, without nulls and the job's webhook target; JSON values
     context:  what the folds need besides, JSON values: {"input_items"} of a response, {} of a chat, {"num_prompts"} of
               a completion, with `echo` also {"prompt_texts"}, with `logprobs` as well {"prompt_names"}: of each prompt
               the texts, by place, of tokens that no log can spell
@@ -64,11 +64,13 @@ def prepare(
 
     previous:      the turn that `previous_response_id` names, if it names one
     seed:          drawn by the caller; the request's own wins
-    store_default: what an absent `store` means, where the path has its own mind; None is the protocol's
+    store_default: what an absent `store` means, where the path has its own mind; None is the protocol's. A job with a
+                   webhook target is stored: whoever hears of it comes to fetch it.
     is_background: whether nobody waits for the job
     raises:        ContextLengthExceeded, InvalidRequest
     """
-    terms = _Terms(seed=seed, store_default=store_default, is_background=is_background)
+    is_told = request.webhook is not None
+    terms = _Terms(seed=seed, store_default=True if is_told else store_default, is_background=is_background)
     match request:
         case ResponseRequest():
             return _prepare_response(request, tools, previous, terms)
@@ -101,7 +103,7 @@ def _prepare_response(
         kind=JobKind.RESPONSE,
         model=request.model,
         spec=_spec_of(request, tools, terms, (_not_empty(prompt, "input"),), limit),
-        request=request.sent,
+        request=_kept(request),
         context={"input_items": items},
         metadata=request.metadata or {},
         store=_first_of(request.store, terms.store_default, True),
@@ -140,7 +142,7 @@ def _prepare_chat(request: ChatRequest, tools: PromptTools, terms: _Terms) -> Pr
         kind=JobKind.CHAT,
         model=request.model,
         spec=_spec_of(request, tools, terms, (_not_empty(prompt, "messages"),), limit),
-        request=request.sent,
+        request=_kept(request),
         context={},
         metadata=request.metadata or {},
         store=_first_of(request.store, terms.store_default, False),
@@ -163,7 +165,7 @@ def _prepare_completion(request: CompletionRequest, tools: PromptTools, terms: _
         kind=JobKind.COMPLETION,
         model=request.model,
         spec=_spec_of(request, tools, terms, prompts, limit),
-        request=request.sent,
+        request=_kept(request),
         context=_completion_context(request, tools, prompts),
         metadata=request.metadata or {},
         store=_first_of(request.store, terms.store_default, False),
@@ -219,6 +221,13 @@ def _num_choices(request: Request) -> int:
             return request.n or 1
         case CompletionRequest():
             return request.num_made
+
+
+def _kept(request: Request) -> dict[str, object]:
+    """The body as its job keeps it; the target has a column of its own, and may hold a secret."""
+    if request.webhook is None:
+        return request.sent
+    return {name: value for name, value in request.sent.items() if name != "webhook"}
 
 
 def _first_of(*claims: bool | None) -> bool:

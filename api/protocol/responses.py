@@ -11,6 +11,7 @@ from pydantic import Field, Tag, model_validator
 from api.protocol.complaints import TAG
 from api.protocol.content import ItemContent, one_of, shape, text_of
 from api.protocol.sampling import SamplingRequest, TopLogprobs
+from api.protocol.webhooks import ResponseTarget
 from api.protocol.wire import (
     Label,
     MaxTokens,
@@ -96,6 +97,7 @@ class ResponseRequest(SamplingRequest):
     top_logprobs: TopLogprobs | None = None
     truncation: Literal["auto", "disabled"] | None = None
     user: Label | None = None
+    webhook: ResponseTarget | None = None
 
     access_programs: Refused = None
     context_management: Annotated[object, only([])] = None

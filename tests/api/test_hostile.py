@@ -21,6 +21,11 @@ POST_PATHS = [
     "/v1/async/completions",
     "/v1/streaming/completions",
     "/v1/streaming/chat",
+    "/v1/webhook_endpoints",
+    "/v1/webhook_endpoints/we_x",
+    "/v1/webhook_endpoints/we_x/rotate_secret",
+    "/v1/webhook_endpoints/we_x/test",
+    "/v1/webhook_endpoints/we_x/redeliver",
 ]
 ID_PATHS = [
     "/v1/responses/{}",
@@ -30,6 +35,10 @@ ID_PATHS = [
     "/v1/completions/{}",
     "/v1/async/completions/{}",
     "/v1/models/{}",
+    "/v1/responses/{}/deliveries",
+    "/v1/webhook_endpoints/{}",
+    "/v1/webhook_endpoints/{}/deliveries",
+    "/v1/webhook_deliveries/{}",
 ]
 ODD_TEXTS = [
     "\x00",
@@ -135,6 +144,7 @@ def test_odd_ids_and_queries_are_not_found_or_refused(http: httpx2.Client) -> No
         _check(http.post(f"/v1/responses/{quoted}/cancel"), text)
         for query in ("model", "after", "metadata[a]", "order", "limit", "metadata[" + text[:50] + "]", text[:50]):
             _check(http.get("/v1/chat/completions", params={query: text}), (query, text))
+            _check(http.get("/v1/webhook_endpoints", params={query: text}), (query, text))
         answer = RESPONSE.post(http, previous_response_id=text, metadata={"a": text[:500]}, model="demo")
         _check(answer, text)
     for raw in ("%00", "%ff%fe", "%c0%80", "a%2fb", "%ed%a0%80", "%"):

@@ -1,0 +1,113 @@
+"""How telling went: the deliveries of an endpoint or of a job, one of them, and telling again."""
+
+from datetime import UTC, datetime
+
+from fastapi import APIRouter, Request
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from api.dependencies import Query, no_query, owner_of, services_of
+from api.lean_route import LeanRoute
+from api.protocol.lists import list_object
+from api.replies import json_reply
+from api.views import view
+from api.webhook_objects import delivery_objects
+from storage import webhook_deliveries, webhook_endpoints
+from storage.contract import JobKind
+from storage.errors import InvalidRequest
+from storage.webhook_tables import DeliveryStatus, WebhookDelivery
+
+router = APIRouter(tags=["webhooks"], route_class=LeanRoute)
+
+
+@router.get("/v1/webhook_endpoints/{endpoint_id}/deliveries")
+async def list_of_endpoint(request: Request, endpoint_id: str) -> Response:
+    """List what a webhook endpoint was told, and is to be told, the newest first."""
+    return await _list(request, endpoint_id=endpoint_id)
+
+
+@router.get("/v1/responses/{response_id}/deliveries")
+async def list_of_response(request: Request, response_id: str) -> Response:
+    """List the webhook deliveries of a response."""
+    return await _list(request, job_id=response_id, kind=JobKind.RESPONSE)
+
+
+@router.get("/v1/chat/completions/{completion_id}/deliveries")
+async def list_of_chat(request: Request, completion_id: str) -> Response:
+    """List the webhook deliveries of a chat completion."""
+    return await _list(request, job_id=completion_id, kind=JobKind.CHAT)
+
+
+@router.get("/v1/completions/{completion_id}/deliveries")
+@router.get("/v1/async/completions/{completion_id}/deliveries")
+async def list_of_completion(request: Request, completion_id: str) -> Response:
+    """List the webhook deliveries of a completion."""
+    return await _list(request, job_id=completion_id, kind=JobKind.COMPLETION)
+
+
+@router.get("/v1/webhook_deliveries/{delivery_id}")
+async def retrieve(request: Request, delivery_id: str) -> Response:
+    """Read one webhook delivery with its attempts."""
+    no_query(request)
+    owner = owner_of(request)
+    return json_reply(
+        await services_of(request).reads.ask(
+            lambda c: _object_of(c, webhook_deliveries.get_delivery(c, delivery_id, owner))
+        )
+    )
+
+
+@router.post("/v1/webhook_deliveries/{delivery_id}/redeliver")
+async def redeliver(request: Request, delivery_id: str) -> Response:
+    """Send a webhook event again, whatever came of it before; it has the same id."""
+    no_query(request)
+    owner, now = owner_of(request), datetime.now(UTC)
+    return json_reply(
+        await services_of(request).write_promptly(
+            lambda c: _object_of(c, webhook_deliveries.redeliver(c, delivery_id, owner, now))
+        )
+    )
+
+
+async def _list(
+    request: Request, *, endpoint_id: str | None = None, job_id: str | None = None, kind: JobKind | None = None
+) -> Response:
+    """A page of the deliveries of an endpoint, or of a job of a kind; their owner's 404 where there is none."""
+    query = Query(request, "status", "after", "limit", "order")
+    owner, limit = owner_of(request), query.get_int("limit", default=20, low=1, high=100)
+    status, after, order = _status_of(query), query.get_text("after"), query.get_order(default="desc")
+
+    def read(connection: Connection) -> dict[str, object]:
+        if endpoint_id is not None:
+            webhook_endpoints.get_endpoint(connection, endpoint_id, owner)
+        if job_id is not None and kind is not None:
+            view(connection, job_id, owner, kind)
+        found = webhook_deliveries.list_deliveries(
+            connection,
+            owner,
+            endpoint_id=endpoint_id,
+            job_id=job_id,
+            status=status,
+            after=after,
+            limit=limit + 1,
+            is_newest_first=order == "desc",
+        )
+        shown = found[:limit]
+        attempts = webhook_deliveries.list_attempts(connection, [delivery.id for delivery in shown])
+        return list_object(delivery_objects(shown, attempts), has_more=len(found) > limit)
+
+    return json_reply(await services_of(request).reads.ask(read))
+
+
+def _object_of(connection: Connection, delivery: WebhookDelivery) -> dict[str, object]:
+    return delivery_objects([delivery], webhook_deliveries.list_attempts(connection, [delivery.id]))[0]
+
+
+def _status_of(query: Query) -> DeliveryStatus | None:
+    text = query.get_text("status")
+    if text is None:
+        return None
+    try:
+        return DeliveryStatus(text)
+    except ValueError as error:
+        raise InvalidRequest("Invalid 'status': it must be pending, delivered or dead.", param="status") from error

@@ -1,0 +1,188 @@
+"""`/v1/webhook_endpoints`, OpenAI's API and redelivery: who is told of every job, and the secrets that prove it."""
+
+from datetime import UTC, datetime, timedelta
+
+from fastapi import APIRouter, Request
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from api import webhook_test
+from api.dependencies import Query, body_of, no_query, owner_of, services_of
+from api.lean_route import LeanRoute
+from api.protocol.lists import list_object
+from api.protocol.webhooks import EndpointTest, EndpointUpdate, NewEndpoint, Redelivery, SecretRotation
+from api.replies import json_reply
+from api.webhook_objects import (
+    deleted_endpoint,
+    endpoint_object,
+    event_type_list,
+    redelivered_object,
+    secret_object,
+    tested_object,
+)
+from storage import webhook_deliveries, webhook_endpoints
+from storage.errors import InvalidRequest
+from storage.ids import new_id
+from storage.signing import new_secret
+from storage.webhook_tables import DeliveryStatus, WebhookEndpoint
+
+router = APIRouter(tags=["webhooks"], route_class=LeanRoute)
+
+# Each is told of every job, so that their number is a factor of the work that a job makes.
+_MAX_ENDPOINTS = 50
+_OLD_SECRET_LIFE = timedelta(hours=24)
+
+
+@router.get("/v1/webhook_endpoints")
+async def list_endpoints(request: Request) -> Response:
+    """List webhook endpoints, the newest first."""
+    query = Query(request, "after", "limit", "order")
+    owner, limit = owner_of(request), query.get_int("limit", default=20, low=1, high=100)
+    after, order = query.get_text("after"), query.get_order(default="desc")
+
+    def read(connection: Connection) -> dict[str, object]:
+        found = webhook_endpoints.list_endpoints(
+            connection, owner, after=after, limit=limit + 1, is_newest_first=order == "desc"
+        )
+        return list_object(list(map(endpoint_object, found[:limit])), has_more=len(found) > limit)
+
+    return json_reply(await services_of(request).reads.ask(read))
+
+
+@router.post("/v1/webhook_endpoints")
+async def create(request: Request) -> Response:
+    """Create a webhook endpoint; its signing secret is shown in this answer alone."""
+    no_query(request)
+    services, owner = services_of(request), owner_of(request)
+    wanted = NewEndpoint.parse(await body_of(request))
+    await services.receivers.judge(wanted.url, param="url")
+    endpoint_id, secret, now = new_id("we_"), new_secret(), datetime.now(UTC)
+
+    def put(connection: Connection) -> WebhookEndpoint:
+        if len(webhook_endpoints.list_endpoints(connection, owner, limit=_MAX_ENDPOINTS)) == _MAX_ENDPOINTS:
+            raise InvalidRequest(f"There are {_MAX_ENDPOINTS} webhook endpoints already, which is the most.")
+        return webhook_endpoints.create_endpoint(
+            connection,
+            endpoint_id=endpoint_id,
+            owner=owner,
+            name=wanted.name,
+            url=wanted.url,
+            event_types=wanted.event_types or (),
+            secret=secret,
+            now=now,
+        )
+
+    return json_reply(endpoint_object(await services.write_promptly(put), shows_secret=True))
+
+
+@router.get("/v1/webhook_endpoints/{endpoint_id}")
+async def retrieve(request: Request, endpoint_id: str) -> Response:
+    """Read a webhook endpoint."""
+    no_query(request)
+    owner = owner_of(request)
+    found = await services_of(request).reads.ask(lambda c: webhook_endpoints.get_endpoint(c, endpoint_id, owner))
+    return json_reply(endpoint_object(found))
+
+
+@router.post("/v1/webhook_endpoints/{endpoint_id}")
+async def update(request: Request, endpoint_id: str) -> Response:
+    """Change a webhook endpoint; `enabled: true` takes one up again that was disabled."""
+    no_query(request)
+    services, owner = services_of(request), owner_of(request)
+    wanted = EndpointUpdate.parse(await body_of(request))
+    if wanted.url is not None:
+        await services.receivers.judge(wanted.url, param="url")
+    now = datetime.now(UTC)
+    changed = await services.write_promptly(
+        lambda connection: webhook_endpoints.update_endpoint(
+            connection,
+            endpoint_id,
+            owner,
+            name=wanted.name,
+            url=wanted.url,
+            event_types=wanted.event_types,
+            is_enabled=wanted.enabled,
+            now=now,
+        )
+    )
+    return json_reply(endpoint_object(changed))
+
+
+@router.delete("/v1/webhook_endpoints/{endpoint_id}")
+async def delete(request: Request, endpoint_id: str) -> Response:
+    """Delete a webhook endpoint; it is told nothing more."""
+    no_query(request)
+    owner, now = owner_of(request), datetime.now(UTC)
+    await services_of(request).write_promptly(
+        lambda connection: webhook_endpoints.delete_endpoint(connection, endpoint_id, owner, now)
+    )
+    return json_reply(deleted_endpoint(endpoint_id))
+
+
+@router.post("/v1/webhook_endpoints/{endpoint_id}/rotate_secret")
+async def rotate_secret(request: Request, endpoint_id: str) -> Response:
+    """Give a webhook endpoint a new signing secret; the old one signs as well for 24 hours, if that is wished."""
+    no_query(request)
+    owner, body, now = owner_of(request), await body_of(request), datetime.now(UTC)
+    # The SDK sends no body when nothing is wished.
+    wanted = SecretRotation.parse(body or b"{}")
+    until = now + _OLD_SECRET_LIFE if wanted.keep_old_secret_active_for_24_hours else None
+    secret = new_secret()
+    rotated = await services_of(request).write_promptly(
+        lambda connection: webhook_endpoints.rotate_secret(
+            connection, endpoint_id, owner, secret=secret, keep_old_until=until, now=now
+        )
+    )
+    return json_reply(endpoint_object(rotated, shows_secret=True))
+
+
+@router.post("/v1/webhook_endpoints/{endpoint_id}/test")
+async def test(request: Request, endpoint_id: str) -> Response:
+    """Send a sample event to a webhook endpoint at once, also to one that is disabled, and tell its answer."""
+    no_query(request)
+    wanted = EndpointTest.parse(await body_of(request))
+    status_code = await webhook_test.send(services_of(request), endpoint_id, owner_of(request), wanted.event_type)
+    return json_reply(tested_object(endpoint_id, wanted.event_type, status_code))
+
+
+@router.post("/v1/webhook_endpoints/{endpoint_id}/redeliver")
+async def redeliver(request: Request, endpoint_id: str) -> Response:
+    """Tell a webhook endpoint everything again that happened since a moment."""
+    no_query(request)
+    owner, now = owner_of(request), datetime.now(UTC)
+    wanted = Redelivery.parse(await body_of(request))
+    since = datetime.fromtimestamp(wanted.since, UTC)
+    status = None if wanted.status is None else DeliveryStatus(wanted.status)
+    num_deliveries = await services_of(request).write_promptly(
+        lambda connection: webhook_deliveries.redeliver_since(connection, endpoint_id, owner, since, now, status=status)
+    )
+    return json_reply(redelivered_object(endpoint_id, num_deliveries))
+
+
+@router.get("/v1/webhook_event_types")
+async def list_event_types(request: Request) -> Response:
+    """List the types of webhook events."""
+    no_query(request)
+    return json_reply(event_type_list())
+
+
+@router.get("/v1/webhook_secret")
+async def retrieve_secret(request: Request) -> Response:
+    """Read the default secret, which signs the events of jobs whose `webhook` names no secret of its own."""
+    no_query(request)
+    owner, fresh, now = owner_of(request), new_secret(), datetime.now(UTC)
+    secret = await services_of(request).write_promptly(
+        lambda connection: webhook_endpoints.default_secret(connection, owner, fresh, now)
+    )
+    return json_reply(secret_object(secret))
+
+
+@router.post("/v1/webhook_secret/rotate")
+async def rotate_default_secret(request: Request) -> Response:
+    """Replace the default secret from now on."""
+    no_query(request)
+    owner, fresh, now = owner_of(request), new_secret(), datetime.now(UTC)
+    await services_of(request).write_promptly(
+        lambda connection: webhook_endpoints.replace_default_secret(connection, owner, fresh, now)
+    )
+    return json_reply(secret_object(fresh))

@@ -1,0 +1,46 @@
+"""A sample event for one webhook endpoint: put before the sender like any other, and waited for."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from api.services import Services
+from storage import webhook_deliveries, webhook_endpoints
+from storage.errors import WebhookSenderAway, WebhookUnanswered
+from storage.webhook_tables import WebhookAttempt
+
+# A receiver has 15 s to answer; the rest is for the sender to find the event.
+PATIENCE_S = 20.0
+_LOOK_EVERY_S = 0.05
+
+
+async def send(services: Services, endpoint_id: str, owner: str, event_type: str) -> int:
+    """The status code that the receiver answered.
+
+    Raises WebhookEndpointNotFound, WebhookUnanswered with the reason, or WebhookSenderAway where nobody sent it.
+    """
+    now = datetime.now(UTC)
+
+    def put(connection: Connection) -> str:
+        endpoint = webhook_endpoints.get_endpoint(connection, endpoint_id, owner)
+        return webhook_deliveries.put_test(connection, endpoint, event_type, now).id
+
+    delivery_id = await services.write_promptly(put)
+    attempt = await _first_attempt(services, delivery_id)
+    if attempt.status_code is None:
+        raise WebhookUnanswered(f"The webhook endpoint gave no answer: {attempt.error}.")
+    return attempt.status_code
+
+
+async def _first_attempt(services: Services, delivery_id: str) -> WebhookAttempt:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + PATIENCE_S
+    while loop.time() < deadline:
+        attempts = await services.reads.ask(lambda c: webhook_deliveries.list_attempts(c, [delivery_id]))
+        if attempts:
+            return attempts[0]
+        await asyncio.sleep(_LOOK_EVERY_S)
+    raise WebhookSenderAway(
+        f"No CPU worker has sent the event within {PATIENCE_S:.0f} s. It is delivery '{delivery_id}', and still waits."
+    )

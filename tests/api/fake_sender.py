@@ -1,0 +1,73 @@
+"""The CPU worker's part in webhooks, played by a thread: hands events out, sends nothing, notes what was answered."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection
+
+from storage import webhook_events, webhook_sending
+from storage.database import Database
+from storage.webhook_sending import Attempt, Sending, Verdict
+from storage.webhook_tables import DeliveryStatus
+
+_LEASE = timedelta(seconds=30)
+_POLL_S = 0.02
+
+
+class FakeSender:
+    """Gives every delivery up, or counts it as delivered, after one attempt.
+
+    status_code, error, answer: of every attempt
+    sent: what it would have sent
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self.status_code: int | None = 204
+        self.error: str | None = None
+        self.answer: str | None = "thanks"
+        self.sent: list[Sending] = []
+        self._database = Database(database_url)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopping.set()
+        self._thread.join()
+        self._database.dispose()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_POLL_S):
+            with self._database.begin() as connection:
+                sent = self._look(connection, datetime.now(UTC))
+            self.sent += sent
+
+    def _look(self, c: Connection, now: datetime) -> list[Sending]:
+        webhook_events.fan_out(c, now)
+        is_delivered = self.status_code is not None and self.status_code < 300
+        verdict = Verdict(status=DeliveryStatus.DELIVERED if is_delivered else DeliveryStatus.DEAD)
+        attempt = Attempt(
+            started_at=now, latency_ms=7, status_code=self.status_code, error=self.error, answer=self.answer
+        )
+        lines = [due.line for due in webhook_sending.list_due_lines(c, now)]
+        claimed = [one for line in lines for one in webhook_sending.claim(c, line, now, now + _LEASE, limit=10)]
+        for one in claimed:
+            webhook_sending.settle(c, one, attempt, verdict, now)
+        return claimed
+
+
+@contextmanager
+def sending(database_url: str) -> Iterator[FakeSender]:
+    """A running sender."""
+    sender = FakeSender(database_url)
+    sender.start()
+    try:
+        yield sender
+    finally:
+        sender.stop()
