@@ -7,6 +7,7 @@ import torch
 
 from tests.triton.mixes import Shape, assert_close, draw_mix, draw_query, draw_shape
 from tests.triton.reference import seen_by_token, visible_from
+from workers.model.rule import AttentionRule
 from workers.model.triton.decode import decode
 from workers.model.triton.prefill import attend
 from workers.model.triton.store import store
@@ -52,9 +53,7 @@ def check_decode(seed: int, device: str) -> None:
         mix.values,
         mix.tables,
         torch.tensor(lengths, dtype=torch.int32, device=device),
-        scale=shape.scale,
-        window=shape.window,
-        softcap=shape.softcap,
+        AttentionRule(scale=shape.scale, window=shape.window, softcap=shape.softcap),
         num_splits=dice.choice([1, 2, 3, 8]),
     )
 
@@ -83,9 +82,7 @@ def check_attend(seed: int, device: str) -> None:
         mix.tables,
         torch.tensor(begins, dtype=torch.int32, device=device),
         torch.tensor(lengths, dtype=torch.int32, device=device),
-        scale=shape.scale,
-        window=shape.window,
-        softcap=shape.softcap,
+        AttentionRule(scale=shape.scale, window=shape.window, softcap=shape.softcap),
         max_query_len=max(chunks) + dice.choice([0, 30]),
     )
 
@@ -118,9 +115,7 @@ def check_neighbours(seed: int, device: str) -> None:
             mix.values,
             tables[rows],
             every[rows],
-            scale=_PLAIN.scale,
-            window=None,
-            softcap=None,
+            AttentionRule(scale=_PLAIN.scale),
             num_splits=4,
         )
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from workers.model.cache import LayerCache
 from workers.model.gpu.kernels import Kernels
 from workers.model.gpu.tables import StepTables
+from workers.model.rule import AttentionRule
 
 
 class TableStage:
@@ -39,31 +40,31 @@ class TableAttention:
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """As `BlockAttention.attend`."""
         tables, cache = self._stage.tables, self._cache
-        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        rule = AttentionRule(
+            scale=query.shape[-1] ** -0.5 if scale is None else scale, window=self._window, softcap=self._softcap
+        )
         queries, new_keys, new_values = (rows[0].transpose(0, 1) for rows in (query, key, value))
         self._kernels.store(new_keys, new_values, cache.keys, cache.values, self._stage.slots)
         if not tables.num_spans:
-            return self._decode(queries, tables, scale).unsqueeze(0)
-        spans = self._attend_spans(queries[tables.num_decode :], tables, scale)
+            return self._decode(queries, tables, rule).unsqueeze(0)
+        spans = self._attend_spans(queries[tables.num_decode :], tables, rule)
         if not tables.num_decode:
             return spans.unsqueeze(0)
-        decoded = self._decode(queries[: tables.num_decode], tables, scale)
+        decoded = self._decode(queries[: tables.num_decode], tables, rule)
         return torch.cat([decoded, spans]).unsqueeze(0)
 
-    def _decode(self, queries: Tensor, tables: StepTables, scale: float) -> Tensor:
+    def _decode(self, queries: Tensor, tables: StepTables, rule: AttentionRule) -> Tensor:
         return self._kernels.decode(
             queries,
             self._cache.keys,
             self._cache.values,
             tables.tables[: tables.num_decode],
             tables.lengths[: tables.num_decode],
-            scale=scale,
-            window=self._window,
-            softcap=self._softcap,
+            rule,
             num_splits=tables.num_splits,
         )
 
-    def _attend_spans(self, queries: Tensor, tables: StepTables, scale: float) -> Tensor:
+    def _attend_spans(self, queries: Tensor, tables: StepTables, rule: AttentionRule) -> Tensor:
         return self._kernels.attend(
             queries,
             self._cache.keys,
@@ -71,8 +72,6 @@ class TableAttention:
             tables.tables[tables.num_decode :],
             tables.begins,
             tables.lengths[tables.num_decode :],
-            scale=scale,
-            window=self._window,
-            softcap=self._softcap,
+            rule,
             max_query_len=tables.max_query_len,
         )

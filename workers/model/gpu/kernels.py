@@ -7,13 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workers.model.rule import AttentionRule
+
 
 class Kernels(Protocol):
     """Attention over a paged cache.
 
     Everywhere: queries are [num_tokens, num_heads, head_dim], keys and values of the cache
     [num_blocks, block_size, num_kv_heads, head_dim], tables [num_seqs, max_blocks] int32, lengths [num_seqs] int32
-    the positions that a sequence has with those of this step; a window counts the token itself.
+    the positions that a sequence has with those of this step.
     """
 
     def store(self, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, slots: Tensor) -> None:
@@ -26,10 +28,8 @@ class Kernels(Protocol):
         values: Tensor,
         tables: Tensor,
         lengths: Tensor,
+        rule: AttentionRule,
         *,
-        scale: float,
-        window: int | None,
-        softcap: float | None,
         num_splits: int,
     ) -> Tensor:
         """What the last token of each sequence sees, [num_seqs, num_heads, head_dim]."""
@@ -42,10 +42,8 @@ class Kernels(Protocol):
         tables: Tensor,
         begins: Tensor,
         lengths: Tensor,
+        rule: AttentionRule,
         *,
-        scale: float,
-        window: int | None,
-        softcap: float | None,
         max_query_len: int,
     ) -> Tensor:
         """What the last tokens of each sequence see; sequence i has the queries begins[i]:begins[i + 1]."""
@@ -68,15 +66,13 @@ class TorchKernels:
         values: Tensor,
         tables: Tensor,
         lengths: Tensor,
+        rule: AttentionRule,
         *,
-        scale: float,
-        window: int | None,
-        softcap: float | None,
         num_splits: int,
     ) -> Tensor:
         """As in Kernels."""
         seen_keys, seen_values = _gathered(keys, tables), _gathered(values, tables)
-        return _look(query.unsqueeze(1), seen_keys, seen_values, lengths.unsqueeze(1), scale, window, softcap)[:, 0]
+        return _look(query.unsqueeze(1), seen_keys, seen_values, lengths.unsqueeze(1), rule)[:, 0]
 
     def attend(
         self,
@@ -86,10 +82,8 @@ class TorchKernels:
         tables: Tensor,
         begins: Tensor,
         lengths: Tensor,
+        rule: AttentionRule,
         *,
-        scale: float,
-        window: int | None,
-        softcap: float | None,
         max_query_len: int,
     ) -> Tensor:
         """As in Kernels."""
@@ -100,9 +94,7 @@ class TorchKernels:
             table = tables[row : row + 1, :num_blocks]
             ends = torch.arange(length - (end - begin), length, device=query.device).add(1).unsqueeze(0)
             rows = query[begin:end].unsqueeze(0)
-            seen[begin:end] = _look(
-                rows, _gathered(keys, table), _gathered(values, table), ends, scale, window, softcap
-            )
+            seen[begin:end] = _look(rows, _gathered(keys, table), _gathered(values, table), ends, rule)
         return seen
 
 
@@ -128,9 +120,7 @@ def _gathered(cache: Tensor, tables: Tensor) -> Tensor:
     return cache[tables.long()].flatten(1, 2)
 
 
-def _look(
-    query: Tensor, keys: Tensor, values: Tensor, ends: Tensor, scale: float, window: int | None, softcap: float | None
-) -> Tensor:
+def _look(query: Tensor, keys: Tensor, values: Tensor, ends: Tensor, rule: AttentionRule) -> Tensor:
     """Attention in which the query at [i, j] sees the positions before ends[i, j].
 
     query:        [num_seqs, num_queries, num_heads, head_dim]
@@ -139,8 +129,8 @@ def _look(
     places = torch.arange(keys.shape[1], device=query.device)
     limits = ends.long().unsqueeze(-1)
     seen = places < limits
-    if window is not None:
-        seen &= places >= limits - window
+    if rule.window is not None:
+        seen &= places >= limits - rule.window
     num_groups = query.shape[2] // keys.shape[2]
     keys, values = (rows.repeat_interleave(num_groups, 2).transpose(1, 2) for rows in (keys, values))
     # What nobody sees may be a stranger's, and not finite.
@@ -148,10 +138,9 @@ def _look(
     keys, values = keys.masked_fill(hidden, 0), values.masked_fill(hidden, 0)
     queries = query.transpose(1, 2)
     mask = seen.unsqueeze(1)
-    if softcap is None:
-        return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale).transpose(
-            1, 2
-        )
-    scores = torch.tanh(queries @ keys.transpose(-1, -2) * scale / softcap) * softcap
+    if rule.softcap is None:
+        whole = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=rule.scale)
+        return whole.transpose(1, 2)
+    scores = torch.tanh(queries @ keys.transpose(-1, -2) * rule.scale / rule.softcap) * rule.softcap
     weights = scores.masked_fill(~mask, float("-inf")).softmax(-1, dtype=torch.float32)
     return (weights.to(values.dtype) @ values).transpose(1, 2)

@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from workers.model.rule import AttentionRule
 from workers.model.triton.online import NOTHING, check_cache, fold, padded, read_tile, tile_of
 
 
@@ -106,10 +107,8 @@ def decode(
     values: Tensor,
     tables: Tensor,
     lengths: Tensor,
+    rule: AttentionRule,
     *,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
     num_splits: int,
 ) -> Tensor:
     """What one token of each sequence sees. No grid depends on data: the call can be captured in a CUDA graph.
@@ -118,8 +117,6 @@ def decode(
     keys, values: [num_blocks, block_size, num_kv_heads, head_dim], contiguous
     tables:       [num_seqs, max_blocks] int32; entries past a sequence's end are not read
     lengths:      [num_seqs] int32, positions seen, the token's own included; 0 for padding, whose output is zero
-    window:       positions that a token sees, itself included; None is all
-    softcap:      scores are bent to lie within +-softcap; None leaves them
     num_splits:   programs among which a sequence's positions are divided; sums depend on it in their last bits
     returns:      [num_seqs, num_heads, head_dim]
     """
@@ -142,7 +139,7 @@ def decode(
         peaks,
         masses,
         totals,
-        scale,
+        rule.scale,
         query.stride(0),
         query.stride(1),
         tables.stride(0),
@@ -154,8 +151,8 @@ def decode(
         block_size=block_size,
         tile=tile_of(keys),
         num_splits=num_splits,
-        window=window or 0,
-        softcap=softcap or 0.0,
+        window=rule.window or 0,
+        softcap=rule.softcap or 0.0,
     )
     _weigh(peaks, masses, totals, seen)
     return seen

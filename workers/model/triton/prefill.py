@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from workers.model.rule import AttentionRule
 from workers.model.triton.online import NOTHING, check_cache, fold, padded, read_tile, tile_of
 
 
@@ -83,10 +84,8 @@ def attend(
     tables: Tensor,
     begins: Tensor,
     lengths: Tensor,
+    rule: AttentionRule,
     *,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
     max_query_len: int,
 ) -> Tensor:
     """What the tokens of each sequence's chunk see; their own keys and values are in the cache already.
@@ -96,8 +95,6 @@ def attend(
     tables:        [num_seqs, max_blocks] int32; entries past a sequence's end are not read
     begins:        [num_seqs + 1] int32, place of each chunk's first token; the last one is the end
     lengths:       [num_seqs] int32, positions of each sequence so far, the chunk's included
-    window:        positions that a token sees, itself included; None is all
-    softcap:       scores are bent to lie within +-softcap; None leaves them
     max_query_len: no chunk is longer; fixes the grid
     returns:       [num_tokens, num_heads, head_dim], zero for tokens of no chunk
     """
@@ -118,7 +115,7 @@ def attend(
         begins,
         lengths,
         seen,
-        scale,
+        rule.scale,
         query.stride(0),
         query.stride(1),
         tables.stride(0),
@@ -129,8 +126,8 @@ def attend(
         dim_padded=padded(head_dim),
         block_size=block_size,
         tile=tile_of(keys),
-        window=window or 0,
-        softcap=softcap or 0.0,
+        window=rule.window or 0,
+        softcap=rule.softcap or 0.0,
     )
     return seen
 
