@@ -18,7 +18,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(shell 
 PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check format demo-model clean
+.PHONY: help up test check drill format demo-model clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,9 @@ check: $(VENV)/.installed-test ## format check, lint, types, import rules, then 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) test
+
+drill: $(VENV)/.installed-test ## kill and cut everything under load, and count what was lost (half an hour)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m tests.drill $(ARGS)
 
 format: $(VENV)/.installed-test ## rewrite the code in the one format
 	$(BIN)/ruff format .

@@ -63,7 +63,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Return when it answers."""
-        self._process = _launch(self._command)
+        self._process = launch(self._command)
         with redis.Redis.from_url(self.url) as client:
             wait_until(lambda: _answers(client), _START_TIMEOUT_S, "an answer of Redis")
 
@@ -105,9 +105,38 @@ def running_redis(*, keeps_data: bool = False) -> Iterator[RedisServer]:
 class PostgresServer:
     """A cluster on a socket; `create` makes databases in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, user: pwd.struct_passwd | None) -> None:
+        """user: whom it runs as; None is whoever runs the tests"""
         self._folder = folder
+        self._user = user
         self._num_created = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self._folder / ".s.PGSQL.5432"
+
+    def start(self) -> None:
+        """Return when it answers."""
+        # Durability is the database's promise, not what we test of PostgreSQL.
+        options = {"listen_addresses": "", "fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB"}
+        command = ["postgres", "-D", str(self._folder / "data"), "-k", str(self._folder)]
+        for name, value in options.items():
+            command += ["-c", f"{name}={value}"]
+        with (self._folder / "postgres.log").open("ab") as log:
+            process = self._process = launch(command, stdout=log, stderr=log, **_identity(self._user))
+        wait_until(lambda: _accepts(self._folder, process), _START_TIMEOUT_S, "an answer of PostgreSQL")
+
+    def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
+        """End it, if it runs; return when it is gone.
+
+        number: SIGQUIT ends it as a crash would, SIGINT breaks every connection in order
+        """
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait()
+            self._process = None
 
     def url_of(self, database: str) -> str:
         """The SQLAlchemy URL of a database."""
@@ -143,29 +172,17 @@ def running_postgres() -> Iterator[PostgresServer]:
         _run_as(
             user, ["initdb", "-D", str(folder / "data"), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"]
         )
-        process = _start_postgres(user, folder)
+        server = PostgresServer(folder, user)
         try:
-            server = PostgresServer(folder)
-            wait_until(lambda: _accepts(folder, process), _START_TIMEOUT_S, "an answer of PostgreSQL")
+            server.start()
             yield server
         finally:
-            process.send_signal(signal.SIGQUIT)
-            process.wait()
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start_postgres(user: pwd.struct_passwd | None, folder: Path) -> subprocess.Popen[bytes]:
-    # Durability is the database's promise, not what we test of PostgreSQL.
-    options = {"listen_addresses": "", "fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB"}
-    command = ["postgres", "-D", str(folder / "data"), "-k", str(folder)]
-    for name, value in options.items():
-        command += ["-c", f"{name}={value}"]
-    with (folder / "postgres.log").open("wb") as log:
-        return _launch(command, stdout=log, stderr=log, **_identity(user))
-
-
-def _launch(command: list[str], **options: Any) -> subprocess.Popen[bytes]:  # Any: keywords of Popen
+def launch(command: list[str], **options: Any) -> subprocess.Popen[bytes]:  # Any: keywords of Popen
     """A server that the kernel ends with us, however we end."""
     return subprocess.Popen(
         command,

@@ -1,0 +1,77 @@
+"""Every fault of the drill, in the order of the table."""
+
+from tests.drill import faults
+from tests.drill.faults import Fault
+
+_POSTGRES = ("postgresql",)
+_HANG = {f"worker-{number}": {"DRILL_HANG_FILE": f"hang-worker-{number}"} for number in (1, 2)}
+
+
+def _clock(*parts: str, seconds: int) -> dict[str, dict[str, str]]:
+    return {part: {"DRILL_CLOCK_SHIFT_S": str(seconds)} for part in parts}
+
+
+def _with_clock(name: str, *parts: str, seconds: int) -> Fault:
+    doors = _clock(*parts, seconds=seconds)
+    return Fault(name=name, run=faults.kill_with_wrong_clocks, is_apart=True, doors=doors)
+
+
+FAULTS = (
+    Fault(name="kill -9 a worker of two", run=faults.kill_worker),
+    Fault(name="SIGSTOP, SIGCONT a worker of two", run=faults.stop_and_go_on),
+    Fault(name="SIGSTOP shorter than the lease", run=faults.stop_shortly),
+    Fault(name="SIGTERM a worker of two", run=faults.drain_worker),
+    Fault(name="kill -9 Redis, file kept", run=faults.kill_redis),
+    Fault(name="kill -9 Redis, file lost", run=faults.kill_redis_and_file),
+    Fault(name="FLUSHALL", run=faults.flush),
+    Fault(name="Redis out of memory", run=faults.fill_redis),
+    Fault(name="kill -9 the API", run=faults.kill_api),
+    Fault(name="database locked 10 s", run=faults.lock_database),
+    Fault(name="PostgreSQL restarts", run=faults.restart_postgres, databases=_POSTGRES),
+    Fault(name="every ticket twice", run=faults.ticket_twice),
+    Fault(name="a poison job", run=faults.poison),
+    Fault(name="kill -9 everything", run=faults.kill_everything),
+    Fault(name="kill -9 the only worker", run=faults.kill_only_worker, replicas=1),
+    Fault(name="SIGSTOP, SIGCONT the only worker", run=faults.stop_only_worker, replicas=1),
+    Fault(name="kill -9 an unsupervised worker", run=faults.kill_unsupervised_worker, is_apart=True),
+    Fault(name="an engine hangs", run=faults.hang_engine, is_apart=True, doors=_HANG),
+    Fault(
+        name="API to Redis held, then cut",
+        run=faults.swallow("api-redis", cuts=True),
+        is_apart=True,
+        proxied=("api-redis",),
+    ),
+    Fault(
+        name="API to Redis held, then late",
+        run=faults.swallow("api-redis", cuts=False),
+        is_apart=True,
+        proxied=("api-redis",),
+    ),
+    Fault(name="API to Redis slow", run=faults.delay("api-redis"), is_apart=True, proxied=("api-redis",)),
+    Fault(
+        name="worker to Redis held, then cut",
+        run=faults.swallow("worker-redis", cuts=True),
+        is_apart=True,
+        proxied=("worker-redis",),
+    ),
+    Fault(
+        name="worker to database held, then cut",
+        run=faults.swallow("worker-database", cuts=True),
+        databases=_POSTGRES,
+        is_apart=True,
+        proxied=("worker-database",),
+    ),
+    Fault(
+        name="worker to database held, then late",
+        run=faults.swallow("worker-database", cuts=False),
+        databases=_POSTGRES,
+        is_apart=True,
+        proxied=("worker-database",),
+    ),
+    _with_clock("a worker an hour ahead", "worker-1", seconds=3600),
+    _with_clock("a worker an hour behind", "worker-1", seconds=-3600),
+    _with_clock("the CPU worker an hour ahead", "cpu", seconds=3600),
+    _with_clock("the CPU worker an hour behind", "cpu", seconds=-3600),
+    _with_clock("the API an hour ahead", "api", seconds=3600),
+    _with_clock("the API an hour behind", "api", seconds=-3600),
+)

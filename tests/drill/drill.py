@@ -1,0 +1,292 @@
+"""One fault from start to verdict, and the platform that faults happen to."""
+
+import contextlib
+import random
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from storage.errors import StorageUnavailable
+from tests.drill import measures
+from tests.drill.client import Plan
+from tests.drill.faults import Fault
+from tests.drill.judge import Evidence, Harm, Outcome, Violation, judge, stories_of
+from tests.drill.ledger import Ledger, Reader, What
+from tests.drill.parts import Part, environment
+from tests.drill.proxy import Proxy
+from tests.drill.scene import Incident, Scene
+from tests.drill.stage import Apart, Stage, Supervised, fresh_database
+from tests.drill.witness import Observer, num_unended, read_again, read_rows
+from tests.drill.work import KINDS
+from tests.services import PostgresServer
+from tests.waiting import wait_until
+
+_UNDER_WAY_LIMIT_S = 90.0
+_RECOVERY_LIMIT_S = 40.0
+_CLIENT_LIMIT_S = 120.0
+# The sweeper completes the log of an ended job after this long (TOKENPOST_SETTLING_S) and a look.
+_SETTLING_LIMIT_S = 12.0
+# Whether this platform knows the header Idempotency-Key.
+_HAS_KEYS = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What the client does meanwhile.
+
+    lines:      how many jobs of each kind are under way together
+    num_tokens: length of an answer
+    """
+
+    lines: dict[str, int]
+    num_tokens: int
+    patience_s: float = 90.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What came of one fault: a row of the table.
+
+    num_cuts:   how often a client's stream or request was cut off
+    recovery_s: None where nothing was there to recover
+    error:      why the fault could not be judged
+    """
+
+    fault: str
+    database: str
+    num_jobs: int = 0
+    num_cuts: int = 0
+    violations: list[Violation] = field(default_factory=list)
+    recovery_s: float | None = None
+    target_s: float | None = None
+    creates: measures.Creates | None = None
+    note: str = ""
+    error: str = ""
+
+    def count(self, harm: Harm) -> int:
+        """How many breaches of this kind."""
+        return sum(violation.harm is harm for violation in self.violations)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was lost, doubled or changed."""
+        return not self.violations and not self.error
+
+    @property
+    def is_in_time(self) -> bool:
+        """Whether recovery and refusals kept to their times."""
+        late = self.target_s is not None and (self.recovery_s is None or self.recovery_s > self.target_s)
+        return not late and (self.creates is None or self.creates.is_good)
+
+    @property
+    def verdict(self) -> str:
+        """In a word."""
+        if self.error:
+            return "broken"
+        if self.violations:
+            return "HARM"
+        return "good" if self.is_in_time else "late"
+
+
+@contextlib.contextmanager
+def platform_for(fault: Fault, database: str) -> Iterator[tuple[Stage, dict[str, Proxy]]]:
+    """A platform that is ready for this fault and all others with the same ground."""
+    # Not the home of whoever runs this: a socket's path may have 107 characters at most.
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="tp-drill-", ignore_cleanup_errors=True))
+        folder = Path(name)
+        url, postgres = stack.enter_context(fresh_database(database, folder))
+        proxies: dict[str, Proxy] = {}
+        stage = _stage(fault, folder, url, postgres, proxies)
+        try:
+            stage.start()
+            yield stage, proxies
+        finally:
+            # What is held back would hold up the end.
+            for proxy in proxies.values():
+                proxy.release()
+            stage.stop()
+            for proxy in proxies.values():
+                proxy.stop()
+
+
+def _stage(fault: Fault, folder: Path, url: str, postgres: PostgresServer | None, proxies: dict[str, Proxy]) -> Stage:
+    if not fault.is_apart:
+        return Supervised(folder, url, postgres, replicas=fault.replicas, settings=fault.settings)
+    doors = {part: {key: _absolute(folder, value) for key, value in door.items()} for part, door in fault.doors.items()}
+    own: dict[str, dict[str, object]] = {}
+    for between in fault.proxied:
+        part, _, server = between.partition("-")
+        if server == "redis":
+            # The server's own socket, whose folder the stage makes.
+            proxy, setting = Proxy(folder / "redis" / "redis.sock"), ("redis_url", "redis://127.0.0.1:{port}/0")
+        else:
+            assert postgres is not None
+            name = url.rpartition("/")[2].partition("?")[0]
+            proxy, setting = Proxy(postgres.socket), ("database_url", "postgresql://postgres@127.0.0.1:{port}/" + name)
+        proxy.start()
+        proxies[between] = proxy
+        names = [f"worker-{number}" for number in range(1, fault.replicas + 1)] if part == "worker" else [part]
+        for one in names:
+            own.setdefault(one, {})[setting[0]] = setting[1].format(port=proxy.port)
+    return Apart(folder, url, postgres, replicas=fault.replicas, settings=fault.settings, own=own, doors=doors)
+
+
+def _absolute(folder: Path, value: str) -> str:
+    return str(folder / value) if value.startswith("hang-") else value
+
+
+def run_fault(
+    stage: Stage,
+    proxies: dict[str, Proxy],
+    fault: Fault,
+    *,
+    references: dict[str, Outcome],
+    load: Load,
+    chance: random.Random,
+    number: int = 0,
+) -> Report:
+    """Load, fault, recovery, end of the load, verdict."""
+    name = re.sub(r"[^a-z0-9]+", "-", fault.name.lower()) + f"-{number}"
+    ledger = stage.folder / f"ledger-{name}.jsonl"
+    reader = Reader(ledger)
+    client = _client(stage, name, ledger, load, chance.randrange(1 << 30))
+    observer = Observer(stage)
+    scene = Scene(
+        name=name,
+        stage=stage,
+        random=chance,
+        observer=observer,
+        reader=reader,
+        ledger=Ledger(ledger),
+        proxies=proxies,
+    )
+    observer.start()
+    client.start()
+    try:
+        incident = _disturb(scene, fault, client, load)
+        _close(client)
+        return _verdict(scene, fault, incident, references)
+    except Exception as error:  # noqa: BLE001 - one fault that goes wrong must not hide the others
+        return Report(fault=fault.name, database=stage.database_name, error=f"{type(error).__name__}: {error}"[:2000])
+    finally:
+        client.kill()
+        observer.stop()
+        scene.ledger.close()
+
+
+def _client(stage: Stage, name: str, ledger: Path, load: Load, seed: int) -> Part:
+    plan = Plan(
+        base_url=f"{stage.root_url}/v1",
+        ledger=str(ledger),
+        load=load.lines,
+        num_tokens=load.num_tokens,
+        seed=seed,
+        name=name,
+        patience_s=load.patience_s,
+    )
+    file = stage.folder / f"plan-{name}.json"
+    file.write_bytes(msgspec.json.encode(plan))
+    return Part(
+        f"client-{name}", [sys.executable, "-m", "tests.drill.client", str(file)], environment({}), stage.folder
+    )
+
+
+def _disturb(scene: Scene, fault: Fault, client: Part, load: Load) -> Incident:
+    """Do the harm once all is under way; return when the platform goes on, or should."""
+    num_streams = sum(number for kind, number in load.lines.items() if KINDS[kind].is_stream)
+
+    def is_under_way() -> bool:
+        assert client.is_running, client.log.read_text()[-2000:]
+        return len(measures.streams_open_at(scene.reader.look(), time.monotonic())) >= num_streams * 0.7
+
+    wait_until(is_under_way, _UNDER_WAY_LIMIT_S, "a load under way")
+    scene.pause(0.2, 1.5)
+    incident = fault.run(scene)
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: _recovery(scene, incident) is not None, _RECOVERY_LIMIT_S)
+    scene.pause(0.5, 1.0)
+    return incident
+
+
+def _recovery(scene: Scene, incident: Incident) -> float | None:
+    """Seconds until the platform went on; None where it has not yet."""
+    if incident.interrupted is not None:
+        return _interrupted_went_on(scene, incident)
+    entries = scene.reader.look()
+    probe = measures.probe_succeeded(entries, incident.back)
+    streams = measures.streams_went_on(entries, incident.back)
+    if probe is None or streams == float("inf"):
+        return None
+    return max(probe, streams or 0.0)
+
+
+def _interrupted_went_on(scene: Scene, incident: Incident) -> float | None:
+    """Until the last of the interrupted jobs yielded tokens again; those that had just ended count for nothing."""
+    went_on, last = {}, 0.0
+    with contextlib.suppress(StorageUnavailable):
+        rows = read_rows(scene.stage.database, scene.name, list(incident.interrupted or {}))
+        for job_id, attempt in (incident.interrupted or {}).items():
+            went_on[job_id] = scene.observer.went_on_at(job_id, attempt)
+            has_ended = job_id in rows and rows[job_id].status not in ("queued", "in_progress")
+            if went_on[job_id] is None and not has_ended:
+                return None
+        last = max((at for at in went_on.values() if at is not None), default=incident.back)
+        return max(0.0, last - incident.back)
+    return None
+
+
+def _close(client: Part) -> None:
+    """Let the client end what it began."""
+    assert client.process is not None
+    client.process.terminate()
+    with contextlib.suppress(Exception):
+        client.process.wait(_CLIENT_LIMIT_S)
+    assert not client.is_running, f"the client did not end in {_CLIENT_LIMIT_S} s"
+    assert client.process.returncode == 0, client.log.read_text()[-2000:]
+
+
+def _verdict(scene: Scene, fault: Fault, incident: Incident, references: dict[str, Outcome]) -> Report:
+    stage, entries = scene.stage, scene.reader.look()
+    stories = stories_of(entries)
+    job_ids = [job_id for story in stories.values() for job_id in story.ids]
+    # Jobs that nobody knows of, after a broken connection, have a while to end as well.
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: num_unended(stage.database, job_ids) == 0, _SETTLING_LIMIT_S)
+        wait_until(lambda: not _has_open_rows(scene), _SETTLING_LIMIT_S)
+    accepted = [story for story in stories.values() if story.ids]
+    replays = read_again(stage, accepted)
+    if any(replay.num_ends == 0 for replay in replays.values()):
+        time.sleep(_SETTLING_LIMIT_S)
+        replays = read_again(stage, accepted)
+    evidence = Evidence(
+        entries=entries,
+        references=references,
+        rows=read_rows(stage.database, scene.name, job_ids),
+        replays=replays,
+        has_keys=_HAS_KEYS,
+        doomed=incident.doomed,
+    )
+    creates = None if incident.away is None else measures.creates_between(entries, *incident.away)
+    return Report(
+        fault=fault.name,
+        database=stage.database_name,
+        num_jobs=sum(entry.what is What.ACCEPTED for entry in entries),
+        num_cuts=sum(entry.what in (What.CUT, What.BROKEN) for entry in entries),
+        violations=judge(evidence),
+        recovery_s=_recovery(scene, incident),
+        target_s=incident.target_s,
+        creates=creates,
+        note=incident.note,
+    )
+
+
+def _has_open_rows(scene: Scene) -> bool:
+    rows = read_rows(scene.stage.database, scene.name, ())
+    return any(row.status in ("queued", "in_progress") for row in rows.values())
