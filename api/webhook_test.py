@@ -29,7 +29,7 @@ async def send(services: Services, endpoint_id: str, owner: str, event_type: str
     delivery_id = await services.write_promptly(put)
     attempt = await _first_attempt(services, delivery_id)
     if attempt.status_code is None:
-        raise WebhookUnanswered(f"The webhook endpoint gave no answer: {attempt.error}.")
+        raise WebhookUnanswered(f"The webhook endpoint gave no answer. {attempt.error}")
     return attempt.status_code
 
 

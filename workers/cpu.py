@@ -13,6 +13,7 @@ from storage.writer import Writer
 from workers import logs
 from workers.settings import SweeperSettings
 from workers.sweeper import Sweeper, SweeperThread
+from workers.webhooks.thread import SenderThread
 
 # The app's configuration key of a Housekeeping.
 HOUSEKEEPING = "tokenpost_housekeeping"
@@ -20,7 +21,7 @@ JOIN_S = 5.0
 
 
 class Housekeeping:
-    """The sweeper and what it stands on, started and stopped together."""
+    """The sweeper, the sender of webhooks, and what they stand on, started and stopped together."""
 
     def __init__(self, settings: SweeperSettings, storage: StorageSettings) -> None:
         self._database = Database(storage.database_url)
@@ -28,17 +29,20 @@ class Housekeeping:
         self._tickets = TicketPublisher(storage.redis_url)
         connection = redis.connect(storage.redis_url)
         sweeper = Sweeper(settings, storage, self._database, self._writer, connection, self._tickets)
-        self._thread = SweeperThread(sweeper.sweep, settings.sweep_interval_s)
+        self._sweeper = SweeperThread(sweeper.sweep, settings.sweep_interval_s)
+        self._sender = SenderThread(storage, self._database, self._writer)
 
     def start(self) -> None:
-        """Begin to sweep."""
+        """Begin to sweep and to send."""
         self._writer.start()
         self._tickets.start()
-        self._thread.start()
+        self._sweeper.start()
+        self._sender.start()
 
     def stop(self) -> None:
         """End after the current look."""
-        self._thread.stop(JOIN_S)
+        self._sender.stop(JOIN_S)
+        self._sweeper.stop(JOIN_S)
         self._tickets.stop()
         self._writer.stop()
         self._database.dispose()
@@ -48,7 +52,7 @@ class HousekeepingStep(bootsteps.StartStopStep):
     """Ties the housekeeping to the life of a Celery worker."""
 
     def start(self, parent: WorkController) -> None:
-        """Begin to sweep."""
+        """Begin to sweep and to send."""
         parent.app.conf[HOUSEKEEPING].start()
 
     def stop(self, parent: WorkController) -> None:

@@ -9,6 +9,7 @@ from api.cli.child import ChildSpec, Role
 from api.cli.model_argument import ModelArgument
 from api.cli.redis_server import RedisProgram, server_command
 from api.cli.settings import CliSettings, Place, inherited_environment
+from api.settings import is_loopback_name
 
 # The API closes what is left of its streams after its drain; then it needs a moment to say so.
 _STOP_SLACK_S = 10.0
@@ -159,4 +160,7 @@ def _celery(app: str, name: str) -> tuple[str, ...]:
 
 def _environment(serving: Serving, variables: Mapping[str, str]) -> dict[str, str]:
     ground = place_environment(serving.place)
-    return inherited_environment() | ground | dict(variables) | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+    # Who may call without a key is on this machine, and may be told so here; the first key ends that by itself.
+    is_open = is_loopback_name(serving.host) and not serving.is_key_required
+    wishes = {"TOKENPOST_WEBHOOK_LOOPBACK": str(is_open).lower()} | inherited_environment()
+    return wishes | ground | dict(variables) | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}

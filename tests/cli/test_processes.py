@@ -1,0 +1,36 @@
+"""What environment each process of the platform is given."""
+
+import pytest
+
+from api.cli.home import Home
+from api.cli.processes import Serving, api_spec, worker_specs
+from api.cli.settings import CliSettings, Place
+
+
+def _loopback_wishes(home: Home, *, host: str = "127.0.0.1", is_key_required: bool = False) -> set[str]:
+    place = Place(home=home, database_url=home.database_url, redis_url=home.redis_url, is_embedded=True)
+    serving = Serving(
+        place=place,
+        settings=CliSettings(),
+        models=(),
+        host=host,
+        port=1,
+        replicas=1,
+        device="cpu",
+        dtype="auto",
+        is_key_required=is_key_required,
+    )
+    specs = [api_spec(serving, 3), *worker_specs(serving)]
+    assert len(specs) == 2
+    return {spec.environment["TOKENPOST_WEBHOOK_LOOPBACK"] for spec in specs}
+
+
+def test_this_machine_may_be_told_where_it_may_call_without_a_key(home: Home) -> None:
+    assert _loopback_wishes(home) == _loopback_wishes(home, host="localhost") == {"true"}
+    assert _loopback_wishes(home, host="0.0.0.0") == {"false"}
+    assert _loopback_wishes(home, is_key_required=True) == {"false"}
+
+
+def test_a_wish_of_the_user_goes_before(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENPOST_WEBHOOK_LOOPBACK", "false")
+    assert _loopback_wishes(home) == {"false"}

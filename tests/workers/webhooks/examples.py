@@ -1,0 +1,33 @@
+"""Deliveries that are about to be sent."""
+
+from datetime import UTC, datetime, timedelta
+
+from msgspec import structs
+
+from storage.signing import new_secret
+from storage.webhook_sending import Line, Sending
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+SENDING = Sending(
+    delivery_id="dlv_1",
+    event_id="evt_1",
+    line=Line(owner="alice", host="example.com"),
+    endpoint_id="we_1",
+    job_id="resp_1",
+    type="response.completed",
+    url="https://example.com/hook",
+    secrets=(new_secret(),),
+    number=1,
+    num_failures=0,
+    created_at=NOW,
+)
+
+
+def sending(**changes: object) -> Sending:
+    """A first attempt; `changes` replaces fields."""
+    return structs.replace(SENDING, **changes)
+
+
+def after(seconds: float) -> datetime:
+    """A moment after NOW."""
+    return NOW + timedelta(seconds=seconds)

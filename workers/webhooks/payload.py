@@ -1,0 +1,46 @@
+"""What is sent: a pointer to the job, and the headers by which its receiver knows who sent it; pure."""
+
+from importlib.metadata import version
+
+import msgspec
+
+from storage.signing import sign
+from storage.webhook_sending import Sending
+
+USER_AGENT = f"tokenpost/{version('tokenpost')}"
+# What a test points to, where a job's id would be.
+_TEST_IDS = {"response": "resp_test", "chat.completion": "chatcmpl-test", "completion": "cmpl-test"}
+
+Headers = list[tuple[str, str]]
+
+
+def body_of(sending: Sending) -> bytes:
+    """The event in OpenAI's form: what became of which job, and nothing of its content."""
+    return msgspec.json.encode(
+        {
+            "id": sending.event_id,
+            "object": "event",
+            "created_at": int(sending.created_at.timestamp()),
+            "type": sending.type,
+            "data": {"id": sending.job_id or _TEST_IDS[sending.type.rpartition(".")[0]]},
+        }
+    )
+
+
+def headers_of(sending: Sending, body: bytes, host: str, timestamp: int) -> Headers:
+    """All headers of a request; nobody else adds any.
+
+    host:      as in the URL
+    timestamp: Unix time of this attempt, whole seconds
+    """
+    return [
+        ("host", host),
+        ("content-type", "application/json"),
+        ("content-length", str(len(body))),
+        ("user-agent", USER_AGENT),
+        ("accept-encoding", "identity"),
+        ("connection", "close"),
+        ("webhook-id", sending.event_id),
+        ("webhook-timestamp", str(timestamp)),
+        ("webhook-signature", sign(sending.secrets, sending.event_id, timestamp, body)),
+    ]

@@ -1,0 +1,39 @@
+"""When an attempt that failed is made again; pure."""
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+# Before each attempt, the first included. Source: Standard Webhooks' schedule, and two days more.
+SCHEDULE_S = (0, 5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600)
+# A delay is longer by up to this share, so that what failed together does not come back together.
+JITTER = 0.1
+# A receiver may put us off by so much at a time.
+MAX_PAUSE_S = 3600.0
+
+
+def delay_s(num_failures: int, chance: float) -> float | None:
+    """Seconds from the last of `num_failures` attempts to the next; None when that was the last one of all.
+
+    chance: [0, 1), drawn by the caller
+    """
+    if num_failures >= len(SCHEDULE_S):
+        return None
+    return SCHEDULE_S[num_failures] * (1 + JITTER * chance)
+
+
+def retry_after_s(value: str, now: datetime) -> float | None:
+    """The seconds that a `Retry-After` header asks for, at most MAX_PAUSE_S; None for one that cannot be read.
+
+    Source: RFC 9110, 10.2.3: seconds, or a date
+    """
+    value = value.strip()
+    if value.isascii() and value.isdecimal():
+        # Longer numbers are not even worth reading.
+        return min(float(value[:12]), MAX_PAUSE_S)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return min(max((moment - now).total_seconds(), 0.0), MAX_PAUSE_S)

@@ -1,0 +1,70 @@
+"""What an answer, or none, makes of a delivery; pure."""
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from storage.webhook_sending import Sending, Verdict
+from storage.webhook_tables import DeliveryStatus
+from workers.webhooks.schedule import delay_s
+
+GONE = 410
+# Answers of receivers, or of what stands before them, that have too much to do.
+_BUSY = frozenset({429, 502, 504})
+# How long such a receiver is left alone if it does not say itself.
+BREATHER_S = 10.0
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back.
+
+    status_code:   None when nothing did; `error` then says why
+    retry_after_s: how long the receiver asked to be left alone, bounded
+    text:          the first 2 kB of the answer's body
+    """
+
+    status_code: int | None = None
+    error: str | None = None
+    retry_after_s: float | None = None
+    text: str | None = None
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the receiver took the event."""
+        return self.status_code is not None and 200 <= self.status_code < 300
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds for which the receiver should be told nothing at all."""
+        if self.is_success:
+            return 0.0
+        if self.retry_after_s is not None:
+            return self.retry_after_s
+        return BREATHER_S if self.status_code in _BUSY else 0.0
+
+    @property
+    def complaint(self) -> str | None:
+        """Why the answer is no delivery, in words; None where it is one."""
+        if self.is_success:
+            return None
+        if self.error is not None or self.status_code is None:
+            return self.error
+        if 300 <= self.status_code < 400:
+            return f"The receiver answered {self.status_code}; redirects are not followed."
+        return f"The receiver answered {self.status_code}."
+
+
+def verdict_of(sending: Sending, answer: Answer, now: datetime, chance: float) -> Verdict:
+    """Delivered, to be tried again at a moment, or dead.
+
+    chance: as of `schedule.delay_s`
+    """
+    if answer.is_success:
+        return Verdict(status=DeliveryStatus.DELIVERED)
+    if answer.status_code == GONE:
+        return Verdict(status=DeliveryStatus.DEAD, is_gone=True)
+    delay = delay_s(sending.num_failures + 1, chance)
+    if delay is None or sending.job_id is None:
+        return Verdict(status=DeliveryStatus.DEAD)
+    pause = timedelta(seconds=max(delay, answer.pause_s))
+    return Verdict(status=DeliveryStatus.PENDING, next_attempt_at=now + pause)
