@@ -72,7 +72,8 @@ class Job(SQLModel, table=True):
 
     # Partial indexes hold few rows: a finished job, as most are, lies in none of the first two.
     __table_args__ = (
-        _partial_index("ix_job_queued", "status = 'queued'", "model", "lane", "sent_at"),
+        # The last two only so that counts of queued jobs never look at the rows.
+        _partial_index("ix_job_queued", "status = 'queued'", "model", "lane", "sent_at", "owner", "id"),
         _partial_index("ix_job_running", "status = 'in_progress'", "worker_id"),
         _partial_index("ix_job_stored_chat", "kind = 'chat' AND store", "owner", "id"),
         _partial_index("ix_job_erase_at", "erase_at IS NOT NULL", "erase_at"),
@@ -106,7 +107,8 @@ class Worker(SQLModel, table=True):
     slots:      sequences or jobs that it can run at once
     running:    jobs that it ran at its last beat
     updated_at: its own wall clock at its last beat
-    engine:     gauges and counters of its engine by name, as of its last beat; None until the model is loaded
+    engine:     gauges and counters of its engine by name, with `num_jobs_ended`, as of its last beat; None until the
+                model is loaded
     """
 
     __tablename__ = "worker"

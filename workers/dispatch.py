@@ -79,13 +79,17 @@ class Dispatcher:
     """The table of live jobs and the steps of their walk, each named for the thread that takes it."""
 
     def __init__(self, worker_id: str, road: Road, *, shares_prefixes: bool = True) -> None:
-        """shares_prefixes: whether jobs of one owner share what the cache holds of their prompts"""
+        """shares_prefixes: whether jobs of one owner share what the cache holds of their prompts
+
+        num_ended: jobs that came to an end here
+        """
         self._worker_id = worker_id
         self._shares_prefixes = shares_prefixes
         self._road = road
         self._live: dict[str, _Live] = {}
         self._place_by_sequence: dict[str, tuple[Generation, int]] = {}
         self._is_draining = False
+        self.num_ended = 0
 
     @property
     def num_live(self) -> int:
@@ -202,6 +206,7 @@ class Dispatcher:
         end = done.result()
         if isinstance(end, End):
             generation.phase = Phase.ENDED
+            self.num_ended += 1
             row = end_row(generation.job_id, generation.attempt, generation.seq, end)
             log.info("job_ended", job_id=generation.job_id, attempt=generation.attempt, status=end.status)
             self._road.publisher.put_rows(row, then=partial(self._end_walk, generation, None))

@@ -123,7 +123,7 @@ class GenerationProcess:
     def _on_beat(self) -> None:
         """Renew the lease, and compare what runs here with what the rows say."""
         believed = self._dispatcher.running()
-        rows = self._registry.beat(len(believed), self._engine.watch.latest)
+        rows = self._registry.beat(len(believed), self._engine.watch.latest, self._dispatcher.num_ended)
         for job_id in strays(believed, rows):
             self._dispatcher.stop(job_id, StopReason.STOLEN)
         # A claim whose answer got lost leaves a row with us that nobody runs; seen twice, it is no claim on its way.

@@ -65,15 +65,16 @@ class Registry:
         """Say that the worker is gone, so that nobody waits for its lease."""
         self._write(lambda connection: workers.mark_dead(connection, self._new.worker_id))
 
-    def beat(self, running: int, engine: EngineStats | None) -> list[JobState]:
+    def beat(self, running: int, engine: EngineStats | None, num_jobs_ended: int) -> list[JobState]:
         """Renew the lease; the jobs that the rows say are in progress here.
 
-        engine: what it told last; None while the model loads
+        engine:         what it told last; None while the model loads
+        num_jobs_ended: by which others measure how fast this worker is
 
         A worker that was declared dead by mistake comes back; its jobs were given to others.
         """
 
-        told = None if engine is None else structs.asdict(engine)
+        told = None if engine is None else {**structs.asdict(engine), "num_jobs_ended": num_jobs_ended}
 
         def write(connection: Connection) -> list[JobState]:
             if not workers.beat(connection, self._new.worker_id, running, datetime.now(UTC), told):

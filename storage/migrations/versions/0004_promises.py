@@ -29,7 +29,13 @@ def _create_partial_index(name: str, table: str, columns: list[str], condition: 
     op.create_index(name, table, columns, sqlite_where=where, postgresql_where=where)
 
 
+def _replace_queued_index(*columns: str) -> None:
+    op.drop_index("ix_job_queued", "job")
+    _create_partial_index("ix_job_queued", "job", list(columns), "status = 'queued'")
+
+
 def _upgrade_job() -> None:
+    _replace_queued_index("model", "lane", "sent_at", "owner", "id")
     op.add_column("job", sa.Column("body_digest", sa.LargeBinary(), nullable=True))
     op.add_column("job", sa.Column("num_attached", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("job", sa.Column("expires_at", MOMENT, nullable=True))
@@ -121,5 +127,6 @@ def downgrade() -> None:
         op.drop_table(table)
     for column in _JOB_INDEXES:
         op.drop_index(f"ix_job_{column}", "job")
+    _replace_queued_index("model", "lane", "sent_at")
     for column in ("webhook", "cancel_at", "expires_at", "num_attached", "body_digest"):
         op.drop_column("job", column)

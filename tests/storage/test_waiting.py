@@ -1,0 +1,74 @@
+"""Queued jobs as a crowd: counted by model, lane and owner, and each at its place."""
+
+from collections.abc import Iterator
+
+import pytest
+from msgspec import structs
+from sqlalchemy import Connection, text
+
+from storage import jobs, recovery, waiting
+from storage.contract import Lane
+from storage.database import Database
+from storage.waiting import Crowd, Place
+from tests.storage.examples import NOW, SPEC, after, put_job
+
+PATIENT = structs.replace(SPEC, priority=10)
+URGENT = structs.replace(SPEC, priority=-10)
+
+
+@pytest.fixture
+def c(database: Database) -> Iterator[Connection]:
+    with database.begin() as connection:
+        yield connection
+
+
+def _place(position: int, lane: Lane = Lane.FRONT) -> Place:
+    return Place(model="demo", lane=lane, position=position)
+
+
+def test_those_that_wait_are_counted_by_model_lane_and_owner(c: Connection) -> None:
+    for changes in ({}, {}, {"owner": "bob"}, {"spec": PATIENT}, {"model": "other", "spec": URGENT}):
+        put_job(c, **changes)
+    assert jobs.claim(c, put_job(c), "w1", NOW)
+    jobs.cancel(c, put_job(c), NOW)
+
+    assert {(one.model, one.lane, one.owner): one.num_jobs for one in waiting.count_crowds(c)} == {
+        ("demo", Lane.FRONT, "alice"): 2,
+        ("demo", Lane.FRONT, "bob"): 1,
+        ("demo", Lane.BACK, "alice"): 1,
+        ("other", Lane.PRIORITY, "alice"): 1,
+    }
+    assert isinstance(waiting.count_crowds(c)[0], Crowd)
+
+
+def test_a_place_is_that_in_the_own_lane_and_changes_as_others_leave(c: Connection) -> None:
+    line = [put_job(c, created_at=after(number)) for number in range(3)]
+    patient, urgent = put_job(c, spec=PATIENT), put_job(c, spec=URGENT)
+    put_job(c, model="other")
+    everybody = [*line, patient, urgent, "resp_unknown"]
+
+    assert waiting.list_places(c, everybody) == {
+        line[0]: _place(1),
+        line[1]: _place(2),
+        line[2]: _place(3),
+        patient: _place(1, Lane.BACK),
+        urgent: _place(1, Lane.PRIORITY),
+    }
+    assert jobs.claim(c, line[0], "w1", NOW)
+    recovery.mark_sent(c, [line[1]], after(9))
+    assert waiting.list_places(c, everybody[:3]) == {line[2]: _place(1), line[1]: _place(2)}
+    assert waiting.place_of(c, "demo", Lane.FRONT, after(2)) == _place(1)
+    assert waiting.place_of(c, "demo", Lane.FRONT, after(9)) == _place(2)
+    assert waiting.list_places(c, []) == {}
+
+
+def test_the_index_of_queued_jobs_answers(sqlite_database: Database) -> None:
+    questions = (
+        "SELECT model, lane, owner, count(*) FROM job WHERE status = 'queued' GROUP BY model, lane, owner",
+        "SELECT count(*) FROM job WHERE status = 'queued' AND model = 'm' AND lane = 'l' AND sent_at < 'x'",
+        "SELECT id, rank() OVER (PARTITION BY model, lane ORDER BY sent_at) FROM job WHERE status = 'queued'",
+    )
+    with sqlite_database.connect() as c:
+        for question in questions:
+            plan = " ".join(row.detail for row in c.execute(text(f"EXPLAIN QUERY PLAN {question}")))
+            assert "INDEX ix_job_queued" in plan, plan
