@@ -15,11 +15,12 @@ _MAX_SILENCE_S = 1.2
 _PING_TIMEOUT_S = 1.0
 
 
-async def admit(services: Services, entry: ModelEntry, *, is_background: bool) -> None:
-    """Return when a job of this model can be taken; StorageUnavailable or ModelUnavailable where it cannot.
+async def admit(services: Services, entry: ModelEntry, owner: str, *, is_background: bool) -> None:
+    """Return when a job of this model can be taken; StorageUnavailable, ModelUnavailable or Busy where it cannot.
 
     The database is not asked: the row itself is the question, and one that is not written in time is taken back.
     """
+    services.bounds.check(owner, entry.model)
     await refuse_without_redis(services)
     if not is_background:
         await _refuse_if_nobody_works(services, entry)

@@ -14,6 +14,7 @@ from api.protocol.envelope import INVALID_REQUEST, SERVER_ERROR, error_body
 from storage.contract import Failure
 from storage.errors import (
     BodyTooLarge,
+    Busy,
     GenerationFailed,
     HostNotAllowed,
     IdempotencyKeyInUse,
@@ -24,9 +25,11 @@ from storage.errors import (
     JobNotFound,
     ModelNotFound,
     ModelUnavailable,
+    Overloaded,
     PlatformError,
     ShuttingDown,
     StorageUnavailable,
+    TooManyWaiting,
     UnsupportedMediaType,
     WebhookDeliveryNotFound,
     WebhookEndpointDisabled,
@@ -35,6 +38,8 @@ from storage.errors import (
     WebhookUnanswered,
 )
 
+# OpenAI's type for what is refused because the caller has asked for too much at once.
+_TOO_MANY_REQUESTS = "requests"
 # The header that names the job behind an answer.
 JOB_ID = "x-job-id"
 
@@ -100,6 +105,8 @@ _TABLE: dict[type[PlatformError], Answer] = {
     UnsupportedMediaType: Answer(415),
     WebhookUnanswered: Answer(424),
     GenerationFailed: Answer(500, SERVER_ERROR),
+    TooManyWaiting: Answer(429, _TOO_MANY_REQUESTS),
+    Overloaded: Answer(503, SERVER_ERROR),
     # A worker that died is back, or declared dead, within about a lease.
     ModelUnavailable: Answer(503, SERVER_ERROR, retry_after_s=5),
     StorageUnavailable: Answer(503, SERVER_ERROR, retry_after_s=1),
@@ -146,9 +153,10 @@ def error_response(error: PlatformError, headers: Mapping[str, str] | None = Non
 
 def _headers_of(error: PlatformError, answer: Answer) -> dict[str, str]:
     headers = {}
-    if answer.retry_after_s is not None:
-        headers["retry-after"] = f"{answer.retry_after_s:.0f}"
-        headers["retry-after-ms"] = f"{answer.retry_after_s * 1000:.0f}"
+    retry_after_s = error.retry_after_s if isinstance(error, Busy) else answer.retry_after_s
+    if retry_after_s is not None:
+        headers["retry-after"] = f"{retry_after_s:.0f}"
+        headers["retry-after-ms"] = f"{retry_after_s * 1000:.0f}"
     elif answer.status in (409, 500):
         # SDKs try these again by themselves: in vain, or with a second job that costs as much as the first.
         headers["x-should-retry"] = "false"
@@ -164,7 +172,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(PlatformError)
     async def _of_platform(request: Request, error: PlatformError) -> Response:
-        if answer_of(error).status >= 500:
+        # A house that is full says so by the thousand.
+        if answer_of(error).status >= 500 and not isinstance(error, Busy):
             log.warning("request_failed", code=error.code, error=error.message, path=request.url.path)
         return error_response(error)
 

@@ -11,9 +11,11 @@ from redis.asyncio import Redis as AsyncRedis
 from sqlalchemy import Connection
 
 from api.auth import Keyring
+from api.bounds import Bounds
 from api.callers import Callers
 from api.catalogue import Catalogue
 from api.catch_up import CatchUp
+from api.crowd import Crowd
 from api.keys_in_use import KeysInUse
 from api.log_reader import LogReader
 from api.reading import Prompt, Reader
@@ -51,6 +53,8 @@ class Services:
     refusals: Refusals
     callers: Callers
     catalogue: Catalogue
+    crowd: Crowd
+    bounds: Bounds
     receivers: Receivers
 
     def write(self, operation: Callable[[Connection], T]) -> T:
@@ -83,7 +87,7 @@ async def running(settings: ApiSettings) -> AsyncIterator[Services]:
         stack.push_async_callback(asyncio.to_thread, services.writer.stop)
         services.tickets.start()
         stack.push_async_callback(asyncio.to_thread, services.tickets.stop)
-        for part in (services.keyring, services.catalogue, services.relay):
+        for part in (services.keyring, services.catalogue, services.crowd, services.relay):
             stack.push_async_callback(part.stop)
             await part.start()
         yield services
@@ -95,6 +99,7 @@ def _wire(settings: ApiSettings, database: Database) -> Services:
     writer = Writer(database)
     redis = connect_async(settings.redis_url, socket_timeout_s=timeout_s)
     logs = LogReader(redis)
+    crowd = Crowd(reads, lease_s=settings.lease_s, refresh_s=settings.refresh_s)
     # The listening connection is silent for as long as nobody generates.
     listener = connect_async(settings.redis_url, socket_timeout_s=None)
     keyring = Keyring(settings, reads, writer)
@@ -112,5 +117,7 @@ def _wire(settings: ApiSettings, database: Database) -> Services:
         callers=Callers(),
         keyring=keyring,
         catalogue=Catalogue(reads, lease_s=settings.lease_s, refresh_s=settings.refresh_s),
+        crowd=crowd,
+        bounds=Bounds(crowd, max_per_model=settings.max_queued_per_model, max_per_owner=settings.max_queued_per_owner),
         receivers=Receivers(lambda: settings.webhook_policy(is_open=keyring.is_open)),
     )

@@ -18,7 +18,8 @@ class ApiSettings(StorageSettings):
     storage_timeout_s: longest wait for one answer of the database or Redis; under two seconds, after which nobody shall
                        wait for a job to be accepted
     idempotency_key_ttl_s: how long an `Idempotency-Key` stands for what it made
-    refresh_s:         how often keys, models and workers are read anew
+    refresh_s:         how often keys, models, workers and the number of waiting jobs are read anew
+    max_queued_per_model, max_queued_per_owner: jobs that may wait; beyond that calls are refused. 0 is no bound
     """
 
     host: str = "127.0.0.1"
@@ -30,6 +31,8 @@ class ApiSettings(StorageSettings):
     storage_timeout_s: float = Field(default=1.5, gt=0)
     idempotency_key_ttl_s: int = Field(default=86400, ge=1)
     refresh_s: float = Field(default=1.0, gt=0)
+    max_queued_per_model: int = Field(default=100_000, ge=0)
+    max_queued_per_owner: int = Field(default=50_000, ge=0)
 
     @property
     def is_loopback(self) -> bool:

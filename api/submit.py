@@ -79,7 +79,7 @@ async def _make_or_note(services: Services, order: Order, digest: bytes) -> Subm
 
 async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedCall | None) -> Submitted:
     entry = await services.catalogue.get(order.request.model)
-    await admit(services, entry, is_background=order.is_background)
+    await admit(services, entry, order.call.owner, is_background=order.is_background)
     target = order.request.webhook
     if target is not None:
         await services.receivers.judge(target.url, param="webhook.url")
@@ -90,7 +90,8 @@ async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedCal
         attached = await _insert(services, new, keyed)
         if attached is None:
             services.tickets.send(new.job_id, new.model, new.spec.lane)
-            return Submitted(header=_header_of(new), subscription=subscription)
+            place = services.crowd.join(new.owner, new.model, new.spec.lane)
+            return Submitted(header=_header_of(new), subscription=subscription, place=place)
     except BaseException:
         if subscription is not None:
             services.relay.unsubscribe(subscription)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from api.protocol.folds import object_of
 from api.subscription import Subscription
 from storage.contract import End, JobHeader, LogEntry, Result
+from storage.waiting import Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,6 +14,7 @@ class Submitted:
     """A job that is committed and on its way, or was before.
 
     subscription: set for a job that is followed
+    place:        where a new job stands in line, as far as this process knows
     number:       how many callers had joined when this one did, itself included; 0 for who made the job
     is_replay:    an earlier call made it
     so_far, end:  what is known of it beside what the subscription will bring
@@ -20,6 +22,7 @@ class Submitted:
 
     header: JobHeader
     subscription: Subscription | None
+    place: Place | None = None
     number: int = 0
     is_replay: bool = False
     so_far: Sequence[LogEntry] | Result = ()

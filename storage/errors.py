@@ -164,6 +164,28 @@ class ModelUnavailable(PlatformError):
     retryable = True
 
 
+class Busy(PlatformError):
+    """Too many jobs wait; `retry_after_s` tells when there is room again."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyWaiting(Busy):
+    """As many of the owner's jobs wait as may."""
+
+    code = "rate_limit_exceeded"
+
+
+class Overloaded(Busy):
+    """As many jobs wait for the model as may."""
+
+    code = "overloaded"
+
+
 class StorageUnavailable(PlatformError):
     """The database or Redis does not answer."""
 

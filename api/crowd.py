@@ -1,0 +1,146 @@
+"""Who waits: how many jobs, of whom, at which place, and for how long. A copy of the rows, a second old at most.
+
+Nothing here asks the database for one request: one look serves all, and what this process accepted since is added.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
+
+import msgspec
+from sqlalchemy import Connection
+
+from api.estimates import wait_s
+from api.pace import Pace, Power
+from api.reading import Reader
+from api.refresh import Refresher
+from api.waiters import Waiters
+from storage import waiting, workers
+from storage.contract import Lane
+from storage.tables import Worker
+from storage.waiting import Place
+
+_NOBODY: Counter[str] = Counter()
+
+
+class _Look(msgspec.Struct, frozen=True):
+    """One look at the rows."""
+
+    crowds: list[waiting.Crowd]
+    workers: list[Worker]
+    places: dict[str, Place]
+
+
+class _Tally:
+    """Jobs counted by their line and by their owner."""
+
+    __slots__ = ("by_line", "by_owner")
+
+    def __init__(self) -> None:
+        self.by_line: Counter[tuple[str, Lane]] = Counter()
+        self.by_owner: dict[str, Counter[str]] = {}
+
+    def add(self, owner: str, model: str, lane: Lane, num_jobs: int = 1) -> None:
+        """Count some."""
+        self.by_line[model, lane] += num_jobs
+        self.by_owner.setdefault(owner, Counter())[model] += num_jobs
+
+    def by_model(self) -> Counter[str]:
+        """All lanes together."""
+        found: Counter[str] = Counter()
+        for (model, _), num_jobs in self.by_line.items():
+            found[model] += num_jobs
+        return found
+
+
+class Crowd:
+    """What waits, by model and lane, and by owner and model."""
+
+    def __init__(
+        self, reads: Reader, *, lease_s: float, refresh_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """clock: seconds, from anywhere on"""
+        self.waiters = Waiters()
+        self._reads = reads
+        self._clock = clock
+        self._pace = Pace(lease_s)
+        self._seen = _Tally()
+        # What was accepted here since then. What comes while a look goes on may be in it or not, and counts as seen:
+        # bounds are there for thousands, and nobody shall be refused because of a job that was counted twice.
+        self._since = _Tally()
+        self._looked_at = clock()
+        self._refresher = Refresher("crowd", self._load, every_s=refresh_s, patience_s=reads.timeout_s)
+
+    async def start(self) -> None:
+        """Return when it is known who waits."""
+        await self._refresher.start()
+
+    async def stop(self) -> None:
+        """Look no more."""
+        await self._refresher.stop()
+
+    async def look_again(self) -> None:
+        """Return when a look that began after this call is done; StorageUnavailable when it failed or is late."""
+        await self._refresher.renew()
+
+    def join(self, owner: str, model: str, lane: Lane) -> Place:
+        """The place of a job that was queued here just now, at the end of its lane."""
+        self._since.add(owner, model, lane)
+        return Place(model=model, lane=lane, position=max(1, self.num_in_lane(model, lane)))
+
+    def num_waiting(self, model: str) -> int:
+        """Jobs that wait for the model."""
+        seen = sum(self._seen.by_line[model, lane] for lane in Lane)
+        return seen + self._left_of(sum(self._since.by_line[model, lane] for lane in Lane), model)
+
+    def num_in_lane(self, model: str, lane: Lane) -> int:
+        """Of these, those of one lane."""
+        return self._seen.by_line[model, lane] + self._left_of(self._since.by_line[model, lane], model)
+
+    def num_of_owner(self, owner: str) -> int:
+        """Jobs of the owner that wait, for whatever model."""
+        num_jobs = sum(self._seen.by_owner.get(owner, _NOBODY).values())
+        added = self._since.by_owner.get(owner, _NOBODY)
+        return num_jobs + sum(self._left_of(count, model) for model, count in added.items())
+
+    def of_owner(self, owner: str) -> Counter[str]:
+        """The same by model."""
+        found = Counter(self._seen.by_owner.get(owner, _NOBODY))
+        for model, num_jobs in self._since.by_owner.get(owner, _NOBODY).items():
+            found[model] += self._left_of(num_jobs, model)
+        return found
+
+    def power_of(self, model: str) -> Power:
+        """What the model's workers can do."""
+        return self._pace.power_of(model)
+
+    def wait_of(self, place: Place) -> float | None:
+        """Seconds until a job at this place is begun; None where nobody serves its model."""
+        num_by_lane = {lane: self.num_in_lane(place.model, lane) for lane in Lane}
+        return wait_s(place, num_by_lane, self.power_of(place.model))
+
+    def _left_of(self, num_added: int, model: str) -> int:
+        """How many of the jobs that were added since the last look still wait; meanwhile others were begun."""
+        if not num_added:
+            return 0
+        power = self.power_of(model)
+        num_begun = power.num_free + power.jobs_per_s * (self._clock() - self._looked_at)
+        return max(0, num_added - int(num_begun))
+
+    async def _load(self) -> None:
+        job_ids = self.waiters.job_ids()
+        look = await self._reads.ask(lambda connection: _look(connection, job_ids))
+        self._looked_at = self._clock()
+        self._seen, self._since = _Tally(), _Tally()
+        for crowd in look.crowds:
+            self._seen.add(crowd.owner, crowd.model, crowd.lane, crowd.num_jobs)
+        self._pace.look(look.workers, self._seen.by_model(), self._looked_at)
+        self.waiters.tell(job_ids, {job_id: (place, self.wait_of(place)) for job_id, place in look.places.items()})
+
+
+def _look(connection: Connection, job_ids: Collection[str]) -> _Look:
+    return _Look(
+        crowds=waiting.count_crowds(connection),
+        workers=workers.list_workers(connection),
+        places=waiting.list_places(connection, job_ids),
+    )

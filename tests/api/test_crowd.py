@@ -1,0 +1,188 @@
+"""Who waits, as one look and what was accepted since tell, and who is refused for it."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+from msgspec import structs
+
+from api.bounds import Bounds
+from api.crowd import Crowd
+from api.reading import Reader
+from api.subscription import Subscription
+from storage import jobs, workers
+from storage.contract import Lane, WorkerStatus
+from storage.database import Database
+from storage.errors import Overloaded, TooManyWaiting
+from tests.storage.examples import SPEC, after, put_job, put_worker
+from tests.waiting import wait_until_async
+
+PATIENT = structs.replace(SPEC, priority=10)
+ENDED = {"num_jobs_ended": 0}
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def crowd(database: Database, clock: Clock) -> AsyncIterator[Crowd]:
+    """What waits; it looks again only when it is started."""
+    reads = Reader(database, timeout_s=5)
+    yield Crowd(reads, lease_s=6, refresh_s=60, clock=clock)
+    reads.close()
+
+
+def _put(database: Database, num_jobs: int, **changes: object) -> list[str]:
+    with database.begin() as c:
+        return [put_job(c, created_at=after(number), **changes) for number in range(num_jobs)]
+
+
+def _serve(database: Database, running: int) -> None:
+    """A worker of eight slots that ends 0.8 jobs a second, as far as is known."""
+    now = datetime.now(UTC)
+    with database.begin() as c:
+        put_worker(c, "w1", now=now)
+        workers.set_status(c, "w1", WorkerStatus.READY, now)
+        workers.beat(c, "w1", running, now, ENDED)
+
+
+async def test_one_look_counts_everybody_and_what_was_accepted_since_is_added(crowd: Crowd, database: Database) -> None:
+    _put(database, 2)
+    _put(database, 1, owner="bob", spec=PATIENT)
+    await crowd.start()
+    try:
+        place = crowd.join("alice", "demo", Lane.BACK)
+
+        assert (place.lane, place.position) == (Lane.BACK, 2)
+        assert crowd.num_waiting("demo") == 4
+        assert crowd.num_in_lane("demo", Lane.FRONT) == 2
+        assert (crowd.num_of_owner("alice"), crowd.num_of_owner("bob"), crowd.num_of_owner("carol")) == (3, 1, 0)
+        assert crowd.num_waiting("other") == 0
+        assert crowd.wait_of(place) is None
+    finally:
+        await crowd.stop()
+
+
+async def test_what_was_accepted_since_is_begun_meanwhile(crowd: Crowd, database: Database, clock: Clock) -> None:
+    _serve(database, running=6)
+    await crowd.start()
+    for _ in range(10):
+        crowd.join("alice", "demo", Lane.FRONT)
+
+    # Two places are free, and 0.8 jobs are begun each second.
+    assert crowd.num_waiting("demo") == 8
+    clock.now += 5
+    assert crowd.num_waiting("demo") == crowd.num_of_owner("alice") == 4
+    clock.now += 50
+    assert crowd.num_waiting("demo") == 0
+    await crowd.stop()
+
+
+async def test_a_waiting_stream_is_told_its_place_whenever_that_changes(crowd: Crowd, database: Database) -> None:
+    first, second = _put(database, 2)
+    stream = Subscription(second)
+    take = crowd.waiters.join(stream)
+    await crowd.start()
+    assert await stream.next() == []
+    assert [take(), take()] == [b": queue position 2\n\n", b""]
+
+    with database.begin() as c:
+        jobs.claim(c, first, "w1", after(0))
+    await crowd.look_again()
+    assert await stream.next() == []
+    assert take() == b": queue position 1\n\n"
+
+    with database.begin() as c:
+        jobs.claim(c, second, "w1", after(0))
+    await crowd.look_again()
+    assert crowd.waiters.job_ids() == set()
+    assert take() == b""
+    crowd.waiters.leave(stream)
+    await crowd.stop()
+
+
+async def test_a_stream_that_leaves_is_asked_for_no_more(crowd: Crowd) -> None:
+    stream = Subscription("resp_x")
+    crowd.waiters.join(stream)
+    assert crowd.waiters.job_ids() == {"resp_x"}
+
+    crowd.waiters.leave(stream)
+
+    assert crowd.waiters.job_ids() == set()
+
+
+async def test_beyond_its_bound_an_owner_is_refused_and_others_are_not(
+    crowd: Crowd, database: Database, clock: Clock
+) -> None:
+    _put(database, 3)
+    _put(database, 1, model="other")
+    await crowd.start()
+    bounds = Bounds(crowd, max_per_model=0, max_per_owner=4, clock=clock)
+
+    with pytest.raises(TooManyWaiting) as refusal:
+        bounds.check("alice", "third")
+
+    # Nobody serves these models.
+    assert refusal.value.retry_after_s == 120
+    bounds.check("bob", "demo")
+    Bounds(crowd, max_per_model=0, max_per_owner=5, clock=clock).check("alice", "demo")
+    await crowd.stop()
+
+
+async def test_beyond_a_models_bound_each_is_told_a_later_turn(crowd: Crowd, database: Database, clock: Clock) -> None:
+    _put(database, 6)
+    _put(database, 2, owner="bob")
+    _serve(database, running=8)
+    await crowd.start()
+    bounds = Bounds(crowd, max_per_model=8, max_per_owner=0, clock=clock)
+    turns = partial(_turns, bounds)
+
+    # 0.8 jobs are begun each second; the line of those that were refused moves as fast.
+    assert turns(4) == [2, 3, 4, 5]
+    clock.now += 5
+    assert turns(2) == [2, 3]
+    assert turns(500)[-1] == 120
+    bounds.check("alice", "other")
+    await crowd.stop()
+
+
+def _turns(bounds: Bounds, num_calls: int) -> list[int]:
+    found = []
+    for _ in range(num_calls):
+        with pytest.raises(Overloaded) as refusal:
+            bounds.check("alice", "demo")
+        found.append(refusal.value.retry_after_s)
+    return found
+
+
+async def test_no_bound_refuses_nobody(crowd: Crowd, database: Database) -> None:
+    _put(database, 3)
+    await crowd.start()
+
+    Bounds(crowd, max_per_model=0, max_per_owner=0).check("alice", "demo")
+    await crowd.stop()
+
+
+async def test_it_looks_again_by_itself(database: Database) -> None:
+    reads = Reader(database, timeout_s=5)
+    crowd = Crowd(reads, lease_s=6, refresh_s=0.02)
+    await crowd.start()
+    _put(database, 3)
+
+    await wait_until_async(lambda: crowd.num_waiting("demo") == 3)
+
+    await crowd.stop()
+    reads.close()

@@ -1,0 +1,53 @@
+"""What follows from a place in line."""
+
+import pytest
+
+from api.estimates import note_of, poll_after_ms, retry_after_s, wait_s
+from api.pace import Power
+from storage.contract import Lane
+from storage.waiting import Place
+
+LANES = {Lane.PRIORITY: 2, Lane.FRONT: 10, Lane.BACK: 100}
+POWER = Power(jobs_per_s=2.0, num_free=0)
+
+
+def place(position: int, lane: Lane = Lane.FRONT) -> Place:
+    return Place(model="demo", lane=lane, position=position)
+
+
+@pytest.mark.parametrize(
+    ("lane", "position", "seconds"),
+    [
+        # Priority and front take turns; the back lane comes behind both.
+        (Lane.PRIORITY, 1, 0.5),
+        (Lane.PRIORITY, 2, 1.5),
+        (Lane.FRONT, 1, 1.0),
+        (Lane.FRONT, 10, 6.0),
+        (Lane.BACK, 1, 6.5),
+    ],
+)
+def test_a_job_waits_for_those_that_are_begun_before_it(lane: Lane, position: int, seconds: float) -> None:
+    assert wait_s(place(position, lane), LANES, POWER) == seconds
+
+
+def test_free_places_are_filled_at_once_and_nobody_is_no_estimate() -> None:
+    nobody_else = dict.fromkeys(Lane, 0)
+
+    assert wait_s(place(3), nobody_else, Power(jobs_per_s=2.0, num_free=3)) == 0
+    assert wait_s(place(5), nobody_else, Power(jobs_per_s=2.0, num_free=3)) == 1.0
+    assert wait_s(place(1), nobody_else, Power()) is None
+
+
+def test_whoever_is_far_away_asks_less_often_within_bounds() -> None:
+    assert [poll_after_ms(wait) for wait in (0, 1, 10, 1000, None)] == [500, 500, 5000, 30_000, 5000]
+
+
+def test_the_time_to_try_again_is_whole_seconds_within_bounds() -> None:
+    assert [retry_after_s(num, 2.0) for num in (0, 1, 3, 239, 240, 10**9)] == [1, 1, 2, 120, 120, 120]
+    assert retry_after_s(1, 0.0) == 120
+
+
+def test_a_note_is_one_comment() -> None:
+    assert note_of(place(5), 2.2) == b": queue position 5, starts in about 3 s\n\n"
+    assert note_of(place(500), 600.0) == b": queue position 500, starts in about 10 min\n\n"
+    assert note_of(place(1), None) == b": queue position 1\n\n"

@@ -1,0 +1,101 @@
+"""How fast a model's queue moves: estimated, then measured while jobs wait."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from api.pace import ASSUMED_JOB_S, Pace
+from storage.contract import WorkerStatus
+from storage.tables import Worker
+
+START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+LEASE_S = 6.0
+
+
+def worker(
+    beat: int,
+    num_ended: int,
+    *,
+    name: str = "w",
+    running: int = 4,
+    at_s: float | None = None,
+    status: WorkerStatus = WorkerStatus.READY,
+) -> Worker:
+    """A worker of four slots after so many beats, one every two seconds."""
+    return Worker(
+        id=name,
+        model="demo",
+        status=status,
+        pid=1,
+        host="h",
+        device="cpu",
+        dtype="float32",
+        beat=beat,
+        slots=4,
+        running=running,
+        started_at=START,
+        updated_at=START + timedelta(seconds=2.0 * beat if at_s is None else at_s),
+        engine={"num_jobs_ended": num_ended},
+    )
+
+
+def rate_after(*told: tuple[int, int], num_waiting: int = 9, running: int = 4) -> float:
+    """Jobs a second after a worker told these (beats, jobs ended)."""
+    pace = Pace(LEASE_S)
+    for beat, num_ended in told:
+        pace.look([worker(beat, num_ended, running=running)], {"demo": num_waiting}, 2.0 * beat)
+    return pace.power_of("demo").jobs_per_s
+
+
+def test_before_anything_is_measured_a_worker_fills_its_places_once_in_a_while() -> None:
+    assert rate_after((1, 0)) == pytest.approx(4 / ASSUMED_JOB_S)
+
+
+def test_what_is_measured_while_jobs_wait_soon_decides() -> None:
+    fast = rate_after(*((beat, 10 * beat) for beat in range(1, 30)))
+    slow = rate_after(*((beat, beat // 10) for beat in range(1, 60)))
+
+    assert fast == pytest.approx(5.0, rel=0.1)
+    assert slow == pytest.approx(1 / 20, rel=0.4)
+
+
+def test_a_worker_with_free_places_shows_only_what_it_can_do_at_least() -> None:
+    idle = rate_after(*((beat, 0) for beat in range(1, 30)), num_waiting=0, running=0)
+    quick = rate_after(*((beat, 10 * beat) for beat in range(1, 30)), num_waiting=0, running=0)
+    passing = rate_after(*((beat, 0) for beat in range(1, 30)), num_waiting=3, running=0)
+
+    assert idle == passing == pytest.approx(4 / ASSUMED_JOB_S)
+    assert quick == pytest.approx(5.0, rel=0.1)
+
+
+def test_old_measurements_fade() -> None:
+    told = [(beat, 10 * beat) for beat in range(1, 60)]
+    told += [(beat, 590 + (beat - 59)) for beat in range(60, 400)]
+
+    assert rate_after(*told) == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_clock_that_jumps_and_a_counter_that_begins_anew_measure_nothing() -> None:
+    pace = Pace(LEASE_S)
+    looks = [worker(1, 100), worker(2, 200, at_s=3600), worker(3, 300, at_s=-3600), worker(4, 0, at_s=-3598)]
+    for now, one in enumerate(looks):
+        pace.look([one], {"demo": 9}, float(now))
+
+    assert pace.power_of("demo").jobs_per_s == pytest.approx(4 / ASSUMED_JOB_S)
+
+
+def test_workers_add_up_and_those_that_fell_silent_or_drain_do_not_count() -> None:
+    pace = Pace(LEASE_S)
+    everybody = [worker(1, 0, name=name, running=1) for name in ("a", "b", "silent")]
+    pace.look(everybody, {}, 0.0)
+    assert pace.power_of("demo").num_free == 9
+
+    both = [worker(5, 0, name=name, running=1) for name in ("a", "b")]
+    draining = worker(5, 0, name="c", status=WorkerStatus.DRAINING)
+    pace.look([*both, worker(1, 0, name="silent"), draining], {}, 7.0)
+
+    assert pace.power_of("demo").num_free == 6
+    assert pace.power_of("demo").jobs_per_s == pytest.approx(2 * 4 / ASSUMED_JOB_S)
+    pace.look([], {}, 8.0)
+    assert pace.power_of("demo").jobs_per_s == 0
+    assert pace.power_of("unknown").num_free == 0
