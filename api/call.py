@@ -8,8 +8,12 @@ import msgspec
 from starlette.requests import Request
 
 from api.dependencies import body_of, owner_of
+from api.protocol.deadlines import MAX_DEADLINE_S
 from storage.errors import IDEMPOTENCY_KEY, InvalidRequest
 
+CANCEL_AFTER = "Cancel-After"
+_GOOD_SPAN = re.compile(rb"([0-9]{1,8})([smh]?)")
+_SECONDS_BY_UNIT = {b"": 1, b"s": 1, b"m": 60, b"h": 3600}
 _GOOD_KEY = re.compile(rb"[!-~]{1,255}")
 # What the openai SDK waits for an answer where it does not say; nobody waits longer than the second.
 _DEFAULT_TIMEOUT_S = 600.0
@@ -20,9 +24,10 @@ _DIGEST_BYTES = 16
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """A POST, as far as it is alike for everything that can be made.
 
-    key:         its `Idempotency-Key`
-    num_retries: how often its caller has tried before, by the count of the openai SDK
-    timeout_s:   how long its caller waits for an answer before the next try
+    key:            its `Idempotency-Key`
+    num_retries:    how often its caller has tried before, by the count of the openai SDK
+    timeout_s:      how long its caller waits for an answer before the next try
+    cancel_after_s: seconds after which what it made is cancelled, by its `Cancel-After`
     """
 
     owner: str
@@ -31,6 +36,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     num_retries: int = 0
     timeout_s: float = _DEFAULT_TIMEOUT_S
+    cancel_after_s: int | None = None
 
 
 def digest_of(call: Call) -> bytes:
@@ -41,9 +47,9 @@ def digest_of(call: Call) -> bytes:
 
 
 async def call_of(request: Request) -> Call:
-    """The call, its body read; raises as `body_of`, and InvalidRequest for a malformed key."""
+    """The call, its body read; raises as `body_of`, and InvalidRequest for a malformed header."""
     body = await body_of(request)
-    key, num_retries, timeout_s = None, 0, _DEFAULT_TIMEOUT_S
+    key, num_retries, timeout_s, cancel_after_s = None, 0, _DEFAULT_TIMEOUT_S, None
     for name, value in request.scope["headers"]:
         match name:
             case b"idempotency-key":
@@ -52,6 +58,8 @@ async def call_of(request: Request) -> Call:
                 num_retries = _count_of(value)
             case b"x-stainless-read-timeout":
                 timeout_s = _timeout_of(value)
+            case b"cancel-after":
+                cancel_after_s = _cancel_after_of(value)
     return Call(
         owner=owner_of(request),
         path=request.scope["path"],
@@ -59,6 +67,7 @@ async def call_of(request: Request) -> Call:
         key=key,
         num_retries=num_retries,
         timeout_s=timeout_s,
+        cancel_after_s=cancel_after_s,
     )
 
 
@@ -74,6 +83,17 @@ def _key_of(value: bytes, earlier: str | None) -> str:
 def _count_of(value: bytes) -> int:
     """The number of earlier tries; a count that no SDK sends says nothing."""
     return int(value) if value.isdigit() and len(value) < 5 else 0
+
+
+def _cancel_after_of(value: bytes) -> int:
+    found = _GOOD_SPAN.fullmatch(value)
+    seconds = int(found[1]) * _SECONDS_BY_UNIT[found[2]] if found is not None else 0
+    if not 1 <= seconds <= MAX_DEADLINE_S:
+        raise InvalidRequest(
+            f"Invalid '{CANCEL_AFTER}' header: it must be a time of 1 second to 30 days, such as 30, 30s, 5m or 1h.",
+            param=CANCEL_AFTER,
+        )
+    return seconds
 
 
 def _timeout_of(value: bytes) -> float:

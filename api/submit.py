@@ -3,7 +3,7 @@
 import asyncio
 import random
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from api.admission import admit
 from api.call import Call, digest_of
@@ -136,6 +136,8 @@ async def find_previous(services: Services, owner: str, request: Request) -> Pre
 
 
 def _new_job(order: Order, prepared: Prepared, digest: bytes) -> NewJob:
+    now = datetime.now(UTC)
+    expiry = order.request.expires_after
     return NewJob(
         job_id=new_job_id(prepared.kind),
         owner=order.call.owner,
@@ -147,10 +149,16 @@ def _new_job(order: Order, prepared: Prepared, digest: bytes) -> NewJob:
         context=prepared.context,
         metadata=prepared.metadata,
         spec=prepared.spec,
-        created_at=datetime.now(UTC),
+        created_at=now,
+        expires_at=_later(now, None if expiry is None else expiry.seconds),
+        cancel_at=_later(now, order.call.cancel_after_s),
         body_digest=digest if order.call.key is None else None,
         webhook=None if order.request.webhook is None else order.request.webhook.stored,
     )
+
+
+def _later(now: datetime, seconds: int | None) -> datetime | None:
+    return None if seconds is None else now + timedelta(seconds=seconds)
 
 
 def _header_of(new: NewJob) -> JobHeader:

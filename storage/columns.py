@@ -63,6 +63,23 @@ class SecondsAfter(FunctionElement[datetime]):
         super().__init__(moment, seconds)
 
 
+class DatabaseNow(FunctionElement[datetime]):
+    """SQL for this moment by the database's clock, the one that all processes share."""
+
+    inherit_cache = True
+    type = UtcDateTime()
+
+
+@compiles(DatabaseNow, "sqlite")
+def _now_sqlite(element: DatabaseNow, compiler: SQLCompiler, **kw: object) -> str:
+    return "strftime('%Y-%m-%d %H:%M:%f', 'now') || '000'"
+
+
+@compiles(DatabaseNow, "postgresql")
+def _now_postgresql(element: DatabaseNow, compiler: SQLCompiler, **kw: object) -> str:
+    return "now()"
+
+
 @compiles(SecondsAfter, "sqlite")
 def _seconds_after_sqlite(element: SecondsAfter, compiler: SQLCompiler, **kw: object) -> str:
     moment, seconds = (compiler.process(clause, **kw) for clause in element.clauses)

@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Update, bindparam, delete, literal_column, or_, select, update
+from sqlalchemy import Connection, Row, Update, and_, bindparam, delete, literal_column, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage import idempotency
-from storage.columns import SecondsAfter, UtcDateTime
+from storage.columns import DatabaseNow, SecondsAfter, UtcDateTime
 from storage.contract import End, Failure, JobHeader, JobKind, JobSpec, JobStatus, Result, Usage
 from storage.errors import InvalidRequest, JobNotFound
 from storage.ids import is_public_id
@@ -208,7 +208,7 @@ def list_all(
 
 
 def claim(c: Connection, job_id: str, worker_id: str, now: datetime) -> Claim | None:
-    """The job, now this worker's, with the next attempt number; None when it is not queued."""
+    """The job, now this worker's, with the next attempt number; None when it is not queued, or overdue."""
     row = c.execute(_CLAIM, {"of_job": job_id, "by_worker": worker_id, "moment": now}).first()
     if row is None:
         return None
@@ -272,9 +272,9 @@ def cancel(c: Connection, job_id: str, now: datetime, *, num_attached: int | Non
     return Cancelled(was=was, worker_id=row.worker_id, attempt=row.attempt)
 
 
-def settle_cancelled(c: Connection, job_id: str, attempt: int, result: Result | None, usage: Usage | None) -> bool:
-    """Whether the partial outcome of a cancelled job is now stored by the attempt that ran it."""
-    return _is_done(c, _SETTLE_CANCELLED, job_id, attempt, _outcome(result, usage))
+def settle_stopped(c: Connection, job_id: str, attempt: int, result: Result | None, usage: Usage | None) -> bool:
+    """Whether the partial outcome of a job that was ended while it ran is now stored by the attempt that ran it."""
+    return _is_done(c, _SETTLE_STOPPED, job_id, attempt, _outcome(result, usage))
 
 
 def settle_orphan(c: Connection, job_id: str, attempt: int, result: Result | None, usage: Usage | None) -> bool:
@@ -306,6 +306,7 @@ def _move(source: JobStatus, target: JobStatus) -> Update:
 
 _CLAIM = (
     _move(JobStatus.QUEUED, JobStatus.IN_PROGRESS)
+    .where(*(or_(at.is_(None), at > DatabaseNow()) for at in (_job.c.expires_at, _job.c.cancel_at)))
     .values(attempt=_job.c.attempt + 1, worker_id=bindparam("by_worker"), started_at=bindparam("moment"))
     .returning(_job.c.attempt, _job.c.model, _job.c.spec, _job.c.owner)
 )
@@ -336,7 +337,10 @@ _ATTACH = (
     .values(num_attached=_job.c.num_attached + 1)
     .returning(_job.c.num_attached)
 )
-_SETTLE_CANCELLED = update(_job).where(_IS_IT, _IS_OWN, _job.c.status == JobStatus.CANCELLED).values(_OUTCOME)
+# A job that failed without a result was ended from outside.
+_IS_BARE_FAILURE = and_(_job.c.status == JobStatus.FAILED, _job.c.result.is_(None))
+_IS_STOPPED = or_(_job.c.status == JobStatus.CANCELLED, _IS_BARE_FAILURE)
+_SETTLE_STOPPED = update(_job).where(_IS_IT, _IS_OWN, _IS_STOPPED).values(_OUTCOME)
 _SETTLE_ORPHAN = (
     update(_job)
     .where(_IS_IT, _IS_OWN, _job.c.status.in_([JobStatus.CANCELLED, JobStatus.FAILED]), _job.c.result.is_(None))

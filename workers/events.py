@@ -65,6 +65,7 @@ class Publisher:
         """open_log: a writer on a connection that is never renewed (`connect_once`); may raise RedisError"""
         self._open_log = open_log
         self._writer: LogWriter | None = None
+        self._was_connected = False
         self._read_log = read_log
         self._on_fatal = on_fatal
         self._watch: Watch
@@ -145,7 +146,10 @@ class Publisher:
         """Ids of jobs that other attempts own; all other rows are in, behind everything that was lost."""
         if self._writer is None:
             self._writer = self._open_log()
-            self._restore(self._writer)
+            # Before the first connection there was nothing to lose.
+            if self._was_connected:
+                self._restore(self._writer)
+            self._was_connected = True
         refused = self._writer.append(rows)
         while refused.lost:
             restored = self._restore(self._writer)

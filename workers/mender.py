@@ -53,19 +53,19 @@ class Mender:
         job = self._find(job_id)
         if job is None or not job.status.is_terminal:
             return
-        entries = read_log(self._redis, job_id)
-        if any(entry.kind is EntryKind.END for entry in entries):
-            return
-        if job.result is None:
+        if job.result is None and not _is_closed(read_log(self._redis, job_id)):
             job = self._settle(job)
         end = None if job is None else jobs.end_of(job)
-        if job is None or end is None:
+        entries = read_log(self._redis, job_id)
+        if job is None or end is None or _is_closed(entries):
             return
-        known = max((entry.seq for entry in entries), default=0)
         result = jobs.result_of(job).entries
-        rows: list[Row] = [] if entries else [start_row(job_id, job.attempt)]
-        rows += [tokens_row(job_id, job.attempt, seq, result[seq - 1]) for seq in range(known + 1, len(result) + 1)]
-        rows.append(end_row(job_id, job.attempt, len(result), end))
+        known = max((entry.seq for entry in entries), default=0)
+        # A worker that settled its job while we began to keeps its word, behind the START that shut it out.
+        attempt = max(job.attempt, entries[-1].attempt) if entries else job.attempt
+        rows: list[Row] = [] if entries else [start_row(job_id, attempt)]
+        rows += [tokens_row(job_id, attempt, seq, result[seq - 1]) for seq in range(known + 1, len(result) + 1)]
+        rows.append(end_row(job_id, attempt, len(result), end))
         if self._log_writer.append(rows).lost:
             # Redis was emptied in between.
             self.mend(job_id)
@@ -85,6 +85,10 @@ class Mender:
     def _find(self, job_id: str) -> Job | None:
         with self._database.connect() as connection:
             return jobs.find(connection, job_id)
+
+
+def _is_closed(entries: list[LogEntry]) -> bool:
+    return any(entry.kind is EntryKind.END for entry in entries)
 
 
 def gapless(log_entries: list[LogEntry]) -> tuple[tuple[TokenEvent, ...], ...]:

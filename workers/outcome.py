@@ -50,9 +50,9 @@ def _commit(connection: Connection, generation: Generation, now: datetime) -> bo
 
 
 def _settle(connection: Connection, generation: Generation) -> End | Left:
-    """What became of a job that this attempt no longer runs; a cancelled one keeps what was generated."""
+    """What became of a job that this attempt no longer runs; one that was ended from outside keeps what came of it."""
     job_id, attempt = generation.job_id, generation.attempt
-    jobs.settle_cancelled(connection, job_id, attempt, generation.result(), generation.usage())
+    jobs.settle_stopped(connection, job_id, attempt, generation.result(), generation.usage())
     job = jobs.find(connection, job_id)
     if job is None:
         return Left.ERASED

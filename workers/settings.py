@@ -64,6 +64,7 @@ class SweeperSettings(PlatformSettings):
 
     sweep_interval_s: between two looks
     settling_s:       how long whoever ended a job has to say so in its log before the sweeper does
+    unserved_after_s: how long a queued job waits for a model without a worker before it fails
     ticket_slack_s:   how much older than the oldest waiting ticket a queued row must be to be called lost
     starve_after_s:   how long a job may wait in the back lane before it moves to the front
     """
@@ -71,5 +72,6 @@ class SweeperSettings(PlatformSettings):
     worker_id: str = Field(default_factory=lambda: ids.new_id("cpu_"), min_length=1)
     sweep_interval_s: float = Field(default=1.0, gt=0)
     settling_s: float = Field(default=5.0, ge=0)
+    unserved_after_s: float = Field(default=86400.0, ge=0)
     ticket_slack_s: float = Field(default=3.0, ge=0)
     starve_after_s: float = Field(default=STARVE_AFTER_S, gt=0)

@@ -25,6 +25,7 @@ from storage.settings import StorageSettings
 from storage.writer import Writer
 from workers.liveness import Observation, dead_workers, observe, renewed
 from workers.mender import Mender
+from workers.overdue import Overdue
 from workers.settings import SweeperSettings
 from workers.starving import Starving
 
@@ -64,6 +65,7 @@ class Sweeper:
         self._redis = connection
         self._tickets = tickets
         self._mender = Mender(storage, database, writer, connection, settling_s=settings.settling_s)
+        self._overdue = Overdue(database, writer, connection, self._mender, unserved_after_s=settings.unserved_after_s)
         self._starving = Starving(database, writer, settings.starve_after_s)
         self._workers: dict[str, Observation] = {}
         self._holder: dict[str, Observation] = {}
@@ -81,14 +83,23 @@ class Sweeper:
             self._holder = renewed(self._holder, time.monotonic())
 
     def _act(self) -> None:
-        for part in (self._recover, self._send_again, self._move_starving, self._erase, self._mender.mend_ended):
+        for part in (
+            self._recover,
+            self._overdue.end_overdue,
+            self._overdue.end_unserved,
+            self._send_again,
+            self._move_starving,
+            self._erase,
+            self._mender.mend_ended,
+        ):
             try:
                 part()
             except RedisError as error:
                 log.warning("sweep_without_redis", part=part.__name__, error=str(error))
         self._num_sweeps += 1
         if self._num_sweeps % FORGET_EVERY == 1:
-            before = datetime.now(UTC) - FORGET_AFTER
+            # As long as the row of a model's last worker is there, it tells since when nobody serves it.
+            before = datetime.now(UTC) - max(FORGET_AFTER, timedelta(seconds=2 * self._settings.unserved_after_s))
             self._write(lambda connection: workers.forget_dead(connection, before))
         if self._num_sweeps % FORGET_KEYS_EVERY == 1:
             self._forget_keys()

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from api.protocol.deadlines import DatedRequest
 from api.protocol.tiers import TieredRequest
 from api.protocol.wire import (
     INT64_MAX,
@@ -40,7 +41,7 @@ _Penalty = Annotated[float, Field(ge=-2, le=2)]
 _RepetitionPenalty = Annotated[float, Field(ge=0.01, le=100)]
 
 
-class SamplingRequest(TieredRequest):
+class SamplingRequest(TieredRequest, DatedRequest):
     """What a request of any protocol may say about sampling; absent and null are the same."""
 
     frequency_penalty: _Penalty | None = None

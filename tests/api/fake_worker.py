@@ -67,6 +67,7 @@ class FakeWorker:
         self._redis = connect(redis_url)
         self._log = LogWriter(self._redis, WORKER_ID)
         self._log_lock = threading.Lock()
+        self._rows: dict[str, list[Row]] = {}
         self._stopping = threading.Event()
         self._threads = ThreadPoolExecutor(32)
         self._loop = threading.Thread(target=self._run, daemon=True)
@@ -192,8 +193,12 @@ class FakeWorker:
 
     def _settle(self, job_id: str, claim: Claim, entries: list[tuple[TokenEvent, ...]]) -> None:
         result, usage = Result(entries=tuple(entries)), self._usage(claim, entries)
-        if self._write(lambda c: jobs.settle_cancelled(c, job_id, claim.attempt, result, usage)):
-            self._append_end(job_id, claim, len(entries), _end(JobStatus.CANCELLED, usage, _now(), None))
+        if self._write(lambda c: jobs.settle_stopped(c, job_id, claim.attempt, result, usage)):
+            with self.database.connect() as c:
+                job = jobs.find(c, job_id)
+            end = None if job is None else jobs.end_of(job)
+            if end is not None:
+                self._append_end(job_id, claim, len(entries), end)
 
     def _append_end(self, job_id: str, claim: Claim, num_entries: int, end: End) -> None:
         self._append((job_id, claim.attempt, num_entries + 1, EntryKind.END, encode_end(end)))
@@ -212,7 +217,9 @@ class FakeWorker:
         while True:
             try:
                 with self._log_lock:
-                    self._log.append([row])
+                    self._rows.setdefault(row[0], []).append(row)
+                    if self._log.append([row]).lost:
+                        self._log.append(self._rows[row[0]])
                     return
             except redis.RedisError:
                 if self._stopping.wait(0.1):

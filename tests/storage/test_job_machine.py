@@ -114,8 +114,9 @@ class JobMachine(RuleBasedStateMachine):
     @rule(back=integers(0, 2))
     def settle(self, back: int) -> None:
         attempt = self.attempt - back
-        done = jobs.settle_cancelled(self.c, self.job_id, attempt, _result(attempt), None)
-        assert done == (self.status is JobStatus.CANCELLED and attempt == self.attempt)
+        done = jobs.settle_stopped(self.c, self.job_id, attempt, _result(attempt), None)
+        is_stopped = self.status is JobStatus.CANCELLED or (self.status is JobStatus.FAILED and self.written_by is None)
+        assert done == (is_stopped and attempt == self.attempt)
         if done:
             self.written_by = attempt
 

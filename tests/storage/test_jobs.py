@@ -155,7 +155,7 @@ def test_a_zombie_changes_nothing(c: Connection, finish: Finish) -> None:
     assert newer is not None
     assert newer.attempt == old + 1
     assert not finish(c, job_id, old)
-    assert not jobs.settle_cancelled(c, job_id, old, RESULT, USAGE)
+    assert not jobs.settle_stopped(c, job_id, old, RESULT, USAGE)
     job = _find(c, job_id)
     assert (job.status, job.worker_id, job.result) == (JobStatus.IN_PROGRESS, "w2", None)
 
@@ -204,7 +204,7 @@ def test_a_running_job_is_cancelled_at_once_and_settled_by_its_worker(c: Connect
     assert cancelled == jobs.Cancelled(was=JobStatus.IN_PROGRESS, worker_id="w1", attempt=attempt)
     assert not FINISHES["complete"](c, job_id, attempt)
 
-    assert jobs.settle_cancelled(c, job_id, attempt, RESULT, USAGE)
+    assert jobs.settle_stopped(c, job_id, attempt, RESULT, USAGE)
     job = _find(c, job_id)
     assert (job.status, job.ended_at, jobs.usage_of(job)) == (JobStatus.CANCELLED, after(2), USAGE)
     assert jobs.result_of(job) == RESULT
@@ -218,7 +218,7 @@ def test_an_orphan_is_settled_once_and_its_worker_comes_too_late(c: Connection) 
     assert jobs.settle_orphan(c, job_id, attempt, partial, usage)
 
     assert not jobs.settle_orphan(c, job_id, attempt, RESULT, USAGE)
-    assert not jobs.settle_cancelled(c, job_id, attempt, RESULT, USAGE)
+    assert not jobs.settle_stopped(c, job_id, attempt, RESULT, USAGE)
     job = _find(c, job_id)
     assert (job.attempt, jobs.usage_of(job), jobs.result_of(job)) == (attempt + 1, usage, partial)
 
@@ -226,7 +226,7 @@ def test_an_orphan_is_settled_once_and_its_worker_comes_too_late(c: Connection) 
 def test_a_worker_that_settled_first_keeps_its_word(c: Connection) -> None:
     job_id, attempt = _claimed(c)
     jobs.cancel(c, job_id, after(2))
-    jobs.settle_cancelled(c, job_id, attempt, RESULT, USAGE)
+    jobs.settle_stopped(c, job_id, attempt, RESULT, USAGE)
     assert not jobs.settle_orphan(c, job_id, attempt, Result(), None)
     assert jobs.result_of(_find(c, job_id)) == RESULT
 

@@ -1,0 +1,86 @@
+"""Deadlines that a caller sets, and how their passing is told."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import httpx2
+import openai
+import pytest
+from sqlalchemy import update
+
+from storage import deadlines, jobs
+from storage.database import Database
+from storage.tables import Job, table_of
+from tests.api.examples import CALLS, NAMES, RESPONSE, Call, frames_of
+from tests.api.fake_worker import FakeWorker
+from tests.waiting import wait_until
+
+
+def _job(database: Database) -> Job:
+    with database.connect() as c:
+        [summary] = jobs.list_all(c)
+        return jobs.get(c, summary.id, summary.owner)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=NAMES)
+def test_deadlines_count_from_the_jobs_creation(http: httpx2.Client, database: Database, call: Call) -> None:
+    answer = call.post(http, {"Cancel-After": "5m"}, expires_after={"anchor": "created_at", "seconds": 60})
+
+    assert answer.status_code == 200
+    job = _job(database)
+    assert (job.expires_at, job.cancel_at) == (
+        job.created_at + timedelta(seconds=60),
+        job.created_at + timedelta(minutes=5),
+    )
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("30", 30), ("45s", 45), ("1h", 3600), ("720h", 30 * 86400)])
+def test_a_cancel_after_has_a_unit(http: httpx2.Client, database: Database, header: str, seconds: int) -> None:
+    RESPONSE.post(http, {"cancel-after": header})
+
+    job = _job(database)
+    assert job.cancel_at == job.created_at + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("header", ["0", "-1", "721h", "1d", "1.5h", "", "soon", "9" * 30, "5 m"])
+def test_a_wrong_cancel_after_is_refused(http: httpx2.Client, header: str) -> None:
+    answer = RESPONSE.post(http, {"cancel-after": header})
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "Cancel-After"
+
+
+def _let_expire(database: Database) -> None:
+    """What time and the sweeper do."""
+    now = datetime.now(UTC)
+    with database.begin() as c:
+        c.execute(update(table_of(Job)).values(expires_at=now - timedelta(seconds=1)))
+        assert len(deadlines.end_overdue(c, now)) == 1
+
+
+def test_a_stream_tells_that_its_job_expired(http: httpx2.Client, worker: FakeWorker, database: Database) -> None:
+    worker.pauses_at = 3
+    with http.stream("POST", RESPONSE.path, json={**RESPONSE.body, "stream": True, "expires_after": 60}) as answer:
+        wait_until(lambda: worker.num_claimed == 1)
+        _let_expire(database)
+        frames = frames_of(answer.read())
+
+    assert frames[-1] == b"data: [DONE]\n\n"
+    told, last = (json.loads(frame.partition(b"data: ")[2]) for frame in frames[-3:-1])
+    assert (told["type"], told["code"]) == ("error", "expired")
+    assert last["type"] == "response.failed"
+    assert last["response"]["output"][0]["content"][0]["text"]
+
+
+def test_a_caller_who_waits_is_told_that_the_job_expired(
+    client: openai.OpenAI, worker: FakeWorker, database: Database
+) -> None:
+    worker.pauses_at = 3
+    made = client.responses.create(model="demo", input="Hi", background=True, extra_body={"expires_after": 60})
+    wait_until(lambda: worker.num_claimed == 1)
+
+    _let_expire(database)
+
+    found = wait_until(lambda: one if (one := client.responses.retrieve(made.id)).status == "failed" else None)
+    assert found.error is not None
+    assert found.error.message == deadlines.EXPIRED.message

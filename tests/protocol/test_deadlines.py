@@ -1,0 +1,28 @@
+"""`expires_after`: a number of seconds, or an object with its anchor."""
+
+import pytest
+
+from api.protocol.prepare import Request
+from tests.protocol.examples import body
+from tests.protocol.test_parsing import MINIMAL
+from tests.protocol.test_sampling_fields import REQUESTS, refused_field
+
+
+@pytest.mark.parametrize("request_type", REQUESTS)
+@pytest.mark.parametrize("spelling", [60, {"seconds": 60}, {"anchor": "created_at", "seconds": 60}])
+def test_both_spellings_mean_the_same(request_type: type[Request], spelling: object) -> None:
+    request = request_type.parse(body(**{**MINIMAL[request_type], "expires_after": spelling}))
+
+    assert request.expires_after is not None
+    assert request.expires_after.seconds == 60
+    assert request_type.parse(body(**MINIMAL[request_type])).expires_after is None
+
+
+@pytest.mark.parametrize("request_type", REQUESTS)
+@pytest.mark.parametrize(
+    "wrong",
+    [0, -1, 30 * 86400 + 1, 2**70, 1.5, "60", True, [], {}, {"seconds": 0}, {"anchor": "ended_at", "seconds": 9}],
+    ids=str,
+)
+def test_a_wrong_deadline_is_named(request_type: type[Request], wrong: object) -> None:
+    assert (refused_field(request_type, expires_after=wrong) or "").startswith("expires_after")
