@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
+from storage import idempotency
 from storage.errors import WebhookEndpointNotFound
 from storage.ids import is_public_id
 from storage.models import upsert
@@ -128,6 +129,7 @@ def delete_endpoint(c: Connection, endpoint_id: str, owner: str, now: datetime) 
     """
     get_endpoint(c, endpoint_id, owner)
     c.execute(delete(_endpoint).where(_endpoint.c.id == endpoint_id))
+    idempotency.forget(c, [endpoint_id])
     bury_pending(c, endpoint_id, now)
 
 

@@ -7,7 +7,7 @@ import typer
 from redis.exceptions import RedisError
 from typer.core import TyperGroup
 
-from api.cli import jobs, keys, models, operate, run
+from api.cli import jobs, keys, models, operate, run, webhooks
 from api.cli.console import complain, say
 from storage.errors import PlatformError
 
@@ -55,6 +55,7 @@ app.command("doctor")(operate.doctor)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(operate.database_app, name="db")
 
 

@@ -7,7 +7,9 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api import webhook_test
-from api.dependencies import Query, body_of, no_query, owner_of, services_of
+from api.call import call_of
+from api.dependencies import Query, body_of, no_query, note_replay, owner_of, services_of
+from api.earlier import make_once
 from api.lean_route import LeanRoute
 from api.protocol.lists import list_object
 from api.protocol.webhooks import EndpointTest, EndpointUpdate, NewEndpoint, Redelivery, SecretRotation
@@ -53,8 +55,8 @@ async def list_endpoints(request: Request) -> Response:
 async def create(request: Request) -> Response:
     """Create a webhook endpoint; its signing secret is shown in this answer alone."""
     no_query(request)
-    services, owner = services_of(request), owner_of(request)
-    wanted = NewEndpoint.parse(await body_of(request))
+    services, call = services_of(request), await call_of(request)
+    wanted, owner = NewEndpoint.parse(call.body), call.owner
     await services.receivers.judge(wanted.url, param="url")
     endpoint_id, secret, now = new_id("we_"), new_secret(), datetime.now(UTC)
 
@@ -72,7 +74,12 @@ async def create(request: Request) -> Response:
             now=now,
         )
 
-    return json_reply(endpoint_object(await services.write_promptly(put), shows_secret=True))
+    def find(connection: Connection, known_id: str) -> WebhookEndpoint:
+        return webhook_endpoints.get_endpoint(connection, known_id, owner)
+
+    made, is_replay = await make_once(services, call, endpoint_id, make=put, find=find)
+    note_replay(request, is_replay)
+    return json_reply(endpoint_object(made, shows_secret=True))
 
 
 @router.get("/v1/webhook_endpoints/{endpoint_id}")

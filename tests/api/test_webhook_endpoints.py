@@ -209,6 +209,22 @@ def test_the_endpoints_of_another_owner_are_not_found(
     assert [answer.status_code for answer in answers] == [404] * len(answers)
 
 
+def test_a_call_with_a_key_makes_one_endpoint(http: httpx2.Client) -> None:
+    body, key = {"name": "mine", "url": URL}, {"idempotency-key": "once"}
+
+    first = http.post("/v1/webhook_endpoints", json=body, headers=key)
+    again = http.post("/v1/webhook_endpoints", json=body, headers=key)
+    other = http.post("/v1/webhook_endpoints", json={**body, "name": "yours"}, headers=key)
+    http.delete(f"/v1/webhook_endpoints/{first.json()['id']}")
+    anew = http.post("/v1/webhook_endpoints", json=body, headers=key)
+
+    assert again.json() == first.json()
+    assert ["idempotent-replayed" in answer.headers for answer in (first, again)] == [False, True]
+    assert other.status_code == 422
+    assert anew.status_code == 200
+    assert anew.json()["id"] != first.json()["id"]
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

@@ -37,7 +37,7 @@ def output_of(command: list[str], folder: Path, environment: dict[str, str]) -> 
 
 
 def test_the_readme_shows_every_way() -> None:
-    assert len(PYTHON_BLOCKS) == 8
+    assert len(PYTHON_BLOCKS) == 9
     assert len(CURL_BLOCKS) == 3
 
 
@@ -93,8 +93,10 @@ def test_what_up_shows_works_when_pasted(platform: Platform, tmp_path: Path) -> 
 
 
 def test_every_command_of_the_readme_exists() -> None:
-    told = set(re.findall(r"tokenpost ((?:up|serve|worker|ps|doctor|jobs|models|keys|db)(?: [a-z]+)?)", README))
-    groups = {"jobs", "models", "keys", "db"}
+    told = set(
+        re.findall(r"tokenpost ((?:up|serve|worker|ps|doctor|jobs|models|keys|webhooks|db)(?: [a-z]+)?)", README)
+    )
+    groups = {"jobs", "models", "keys", "webhooks", "db"}
     for words in sorted({tuple(one.split()[: 1 + (one.split()[0] in groups)]) for one in told}):
         assert CliRunner().invoke(app, [*words, "--help"]).exit_code == 0, words
 
