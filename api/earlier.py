@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 async def find_earlier(services: Services, call: Call, digest: bytes, *, is_followed: bool) -> Submitted | None:
     """The job of an earlier try of the call, joined; None where one is to be made. Raises IdempotencyKeyReused."""
+    if call.key is None and call.num_retries == 0:
+        return None  # nearly every call: nothing is asked
     attached = await _attach(services, call, digest)
     return None if attached is None else await follow_earlier(services, call, attached, is_followed=is_followed)
 
 
 async def _attach(services: Services, call: Call, digest: bytes) -> Attached | None:
     keyed, now = keyed_of(call, digest), datetime.now(UTC)
-    if keyed is None and call.num_retries == 0:
-        return None
     await refuse_without_redis(services)
     if keyed is not None:
         services.keys_in_use.refuse(keyed)

@@ -123,7 +123,7 @@ def disable(c: Connection, endpoint_id: str, reason: str, now: datetime) -> bool
 
 
 def delete_endpoint(c: Connection, endpoint_id: str, owner: str, now: datetime) -> None:
-    """Remove the endpoint; WebhookEndpointNotFound as `get_endpoint`.
+    """Remove the endpoint and its idempotency key; WebhookEndpointNotFound as `get_endpoint`.
 
     What it had still to be told is dead. What it was told stays in the deliveries of each job until its time is over.
     """
