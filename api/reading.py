@@ -22,6 +22,7 @@ class Reader:
     def __init__(self, database: Database, *, timeout_s: float) -> None:
         self._database = database
         self.timeout_s = timeout_s
+        self._is_closed = False
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="reader")
 
     async def ask(self, question: Callable[[Connection], T]) -> T:
@@ -32,10 +33,16 @@ class Reader:
 
     def _answer(self, question: Callable[[Connection], T]) -> T:
         with self._database.connect() as connection:
-            return question(connection)
+            try:
+                return question(connection)
+            finally:
+                if self._is_closed:
+                    # The pool was emptied, or soon is: what comes back to it later nobody would close.
+                    connection.invalidate()
 
     def close(self) -> None:
-        """Take no more questions."""
+        """Take no more questions, and wait for no answer."""
+        self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
