@@ -10,10 +10,25 @@ from typing import Any
 
 import msgspec
 from msgspec import structs
-from sqlalchemy import Connection, Row, exists, func, insert, literal_column, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    String,
+    bindparam,
+    column,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage import webhook_endpoints
+from storage.columns import UtcDateTime
 from storage.tables import table_of
 from storage.webhook_tables import DeliveryStatus, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 
@@ -90,10 +105,44 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 def list_due_lines(c: Connection, now: datetime) -> list[DueLine]:
     """The lines of which something is due, the longest overdue first."""
-    due_at = func.min(_delivery.c.next_attempt_at, type_=_delivery.c.next_attempt_at.type).label("due_at")
-    query = select(_delivery.c.owner, _delivery.c.host, due_at).where(_IS_PENDING)
-    query = query.group_by(_delivery.c.owner, _delivery.c.host).having(due_at <= now).order_by(due_at)
-    return [DueLine(line=Line(owner=row.owner, host=row.host), due_at=row.due_at) for row in c.execute(query)]
+    return [
+        DueLine(line=Line(owner=row.owner, host=row.host), due_at=row.due_at)
+        for row in c.execute(_DUE_LINES, {"now": now})
+    ]
+
+
+# From each owner and host to the next by the index: what one of them has waiting, be it a hundred thousand
+# deliveries, is passed over and not counted.
+_DUE_LINES = (
+    text("""
+    WITH RECURSIVE owners (owner) AS (
+        SELECT min(owner) FROM webhook_delivery WHERE status = 'pending'
+        UNION ALL
+        SELECT (SELECT min(d.owner) FROM webhook_delivery AS d WHERE d.status = 'pending' AND d.owner > owners.owner)
+        FROM owners WHERE owners.owner IS NOT NULL
+    ), lines (owner, host) AS (
+        SELECT owner, (
+            SELECT min(d.host) FROM webhook_delivery AS d WHERE d.status = 'pending' AND d.owner = owners.owner
+        )
+        FROM owners WHERE owner IS NOT NULL
+        UNION ALL
+        SELECT owner, (
+            SELECT min(d.host) FROM webhook_delivery AS d
+            WHERE d.status = 'pending' AND d.owner = lines.owner AND d.host > lines.host
+        )
+        FROM lines WHERE lines.host IS NOT NULL
+    ), due (owner, host, due_at) AS (
+        SELECT owner, host, (
+            SELECT min(d.next_attempt_at) FROM webhook_delivery AS d
+            WHERE d.status = 'pending' AND d.owner = lines.owner AND d.host = lines.host
+        )
+        FROM lines WHERE host IS NOT NULL
+    )
+    SELECT owner, host, due_at FROM due WHERE due_at <= :now ORDER BY due_at
+    """)
+    .bindparams(bindparam("now", type_=UtcDateTime))
+    .columns(column("owner", String), column("host", String), column("due_at", UtcDateTime))
+)
 
 
 def claim(c: Connection, line: Line, now: datetime, until: datetime, *, limit: int) -> list[Sending]:
@@ -118,7 +167,7 @@ def claim(c: Connection, line: Line, now: datetime, until: datetime, *, limit: i
         _delivery.c.next_attempt_at <= now,
         ~is_second,
     )
-    due = due.order_by(_delivery.c.next_attempt_at, _delivery.c.id).limit(limit)
+    due = due.order_by(_delivery.c.next_attempt_at).limit(limit)
     # Other senders take others of the line; SQLite has one writer anyway.
     ids = c.execute(due.with_for_update(skip_locked=True, of=_delivery)).scalars().all()
     if not ids:

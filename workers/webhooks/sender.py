@@ -113,7 +113,7 @@ class Sender:
         busy = self._busy()
         if found.has_events or busy.turns(found.due):
             policy = self._storage.webhook_policy(is_open=found.is_open)
-            for sending in await self._writer.call(partial(_take, busy=busy, now=self._clock())):
+            for sending in await self._writer.call(partial(_take, found=found, busy=busy, now=self._clock())):
                 self._begin(sending, policy)
         if found.has_events:
             # There may be more than one look hands out.
@@ -207,9 +207,10 @@ class Sender:
         self._reader.shutdown(wait=False)
 
 
-def _take(connection: Connection, busy: Busy, now: datetime) -> list[Sending]:
+def _take(connection: Connection, found: Found, busy: Busy, now: datetime) -> list[Sending]:
     """What to send now, ours from here on, new events handed out before; runs on the writer's thread."""
-    webhook_events.fan_out(connection, now)
-    turns = busy.turns(webhook_sending.list_due_lines(connection, now))
+    due = found.due
+    if found.has_events and webhook_events.fan_out(connection, now):
+        due = webhook_sending.list_due_lines(connection, now)
     claim = partial(webhook_sending.claim, connection, now=now, until=now + LEASE)
-    return [sending for line, limit in turns.items() for sending in claim(line, limit=limit)]
+    return [sending for line, limit in busy.turns(due).items() for sending in claim(line, limit=limit)]
