@@ -138,6 +138,7 @@ class Relay:
         now = asyncio.get_running_loop().time()
         for one in touched:
             one.touched_at = now
+            one.tell()
         gaps = [one for one in touched if one.has_gap and not one.is_filling]
         if gaps:
             self._fill(gaps)

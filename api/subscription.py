@@ -26,6 +26,7 @@ class Subscription:
     is_behind:  the reader has so much to read that what follows was left in the log
     touched_at: loop time at which something last came, or was looked for
     spoken_at:  loop time at which the reader was last given something, if only silence
+    listener:   called when there is something to `read`, where nobody waits in `next`
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Subscription:
         "is_ended",
         "is_filling",
         "job_id",
+        "listener",
         "spoken_at",
         "touched_at",
     )
@@ -65,26 +67,34 @@ class Subscription:
         self._last: EntryId | None = None
         self._ready: list[LogEntry] = []
         self._waiting: list[LogEntry] = []
+        self.listener: Callable[[], None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._is_woken = False
         self._error: PlatformError | None = None
 
     # --- the reader's side ---
 
-    async def next(self) -> list[LogEntry]:
-        """The entries that came since the last call, waiting for at least one; empty when it was woken for another
-        reason: silence, a deadline, or `close`.
+    @property
+    def has_news(self) -> bool:
+        """Whether `read` has something to give, or the reader was woken for another reason."""
+        return bool(self._ready) or self._is_woken or self._error is not None
 
-        Raises what `fail` was given.
-        """
-        if not self._ready and not self._is_woken and self._error is None:
-            self._ask_for_more()
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+    def read(self) -> list[LogEntry]:
+        """The entries that came since the last call, as many as are given at once; raises what `fail` was given."""
         self._is_woken = False
         if not self._ready and self._error is not None:
             raise self._error
         batch, self._ready = self._ready[:_MAX_READY], self._ready[_MAX_READY:]
+        self._ask_for_more()
+        return batch
+
+    async def next(self) -> list[LogEntry]:
+        """As `read`, waiting for at least one entry; none when it was woken for another reason: silence, a deadline,
+        or `close`."""
+        if not self.has_news:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        batch = self.read()
         if self._ready:
             await asyncio.sleep(0)  # a turn for the others
         return batch
@@ -92,7 +102,15 @@ class Subscription:
     def wake(self) -> None:
         """Let the reader look around, with or without entries."""
         self._is_woken = True
-        if self._waiter is not None and not self._waiter.done():
+        self.tell()
+
+    def tell(self) -> None:
+        """Let the reader look for what came, if anything did."""
+        if not self.has_news:
+            return
+        if self.listener is not None:
+            self.listener()
+        elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def close(self) -> None:
@@ -103,7 +121,7 @@ class Subscription:
     def fail(self, error: PlatformError) -> None:
         """Nothing will come any more; the reader gets what is ready, then the error."""
         self._error = error
-        self.wake()
+        self.tell()
 
     @property
     def is_failed(self) -> bool:
@@ -123,7 +141,7 @@ class Subscription:
         self.is_behind = False
 
     def offer(self, entry: LogEntry) -> None:
-        """Take an entry that was just published; `has_gap` tells when one before it is missing.
+        """Take an entry that was just published, of which `tell` tells; `has_gap` tells when one before it is missing.
 
         Behind a gap nothing is taken, and nothing when too much waits: it is all in the log.
         """
@@ -137,7 +155,8 @@ class Subscription:
         self.has_gap = False
         for entry in entries:
             if not self._take(entry):
-                return
+                break
+        self.tell()
 
     def finish_filling(self) -> None:
         """Take what was published while the log was read."""
@@ -154,6 +173,7 @@ class Subscription:
         for entry in entries:
             if entry.kind is EntryKind.END or entry.seq > self._seq:
                 self._hand_on(entry)
+        self.tell()
 
     def _ask_for_more(self) -> None:
         """Have the log read again where the reader has read all that it held."""
@@ -191,4 +211,3 @@ class Subscription:
             self._seq = entry.seq
         self.is_ended = entry.kind is EntryKind.END
         self._ready.append(entry)
-        self.wake()

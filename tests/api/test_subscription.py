@@ -123,6 +123,7 @@ async def test_what_a_slow_reader_cannot_hold_is_read_from_the_log_when_it_comes
         while not (subscription.is_ended and len(entries) == len(log)):
             if written < len(log):
                 subscription.offer(log[written])
+                subscription.tell()
                 written += 1
             if chance.random() < 0.2:
                 await asyncio.sleep(0)
