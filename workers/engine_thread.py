@@ -47,6 +47,8 @@ class EngineThread:
         self._inbox: deque[Work] = deque()
         self._wake = threading.Condition()
         self._is_stopping = False
+        self._is_resting = True
+        self._num_moves = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self, on_step: OnStep) -> None:
@@ -71,6 +73,11 @@ class EngineThread:
         with self._wake:
             self._wake.notify()
 
+    @property
+    def pulse(self) -> int | None:
+        """A counter that moves with every piece of work and every step that computes; None while nothing is to do."""
+        return None if self._is_resting else self._num_moves
+
     def _run(self) -> None:
         try:
             loaded = self._load()
@@ -89,15 +96,21 @@ class EngineThread:
         if not self._inbox and not engine.has_work:
             self.watch.settle(engine)
             with self._wake:
+                self._is_resting = True
                 self._wake.wait_for(lambda: self._inbox or self._is_stopping)
+                self._is_resting = False
         while self._inbox:
             self._inbox.popleft()(engine)
+            self._num_moves += 1
         if self._is_stopping:
             return False
         if engine.has_work:
             # A fault of one sequence or one step stays inside the engine; what escapes means that it is broken.
+            num_steps = engine.num_steps
             outputs = engine.step()
             if outputs:
                 self._on_step(outputs)
+            if outputs or engine.num_steps != num_steps:
+                self._num_moves += 1
             self.watch.look(engine)
         return True

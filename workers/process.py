@@ -8,8 +8,11 @@ control    hears of cancelled jobs
 beat       renews the lease, compares with the rows, tries again
 """
 
+import faulthandler
+import os
 from collections.abc import Callable
 from functools import partial
+from os import EX_SOFTWARE
 
 import structlog
 
@@ -27,6 +30,7 @@ from workers.events import Publisher, Watch
 from workers.generation import StopReason
 from workers.registry import Registry
 from workers.settings import WorkerSettings
+from workers.watchdog import Watchdog
 
 # How long the rows of jobs given back may take to be written when the worker ends.
 PARTING_S = 3.0
@@ -48,14 +52,19 @@ class GenerationProcess:
         load: Callable[[], Loaded],
         on_hub: Callable[[Call], None],
         on_fatal: Call,
+        end_hard: Callable[[int], object] = os._exit,
     ) -> None:
         """Start nothing yet.
 
         load:     makes the engine, on the engine's thread
         on_hub:   runs a call on Celery's own thread, soon
         on_fatal: told when the process cannot go on
+        end_hard: ends the process at once, with a code
         """
         self._tell_fatal = on_fatal
+        self._end_hard = end_hard
+        self._watchdog_s = settings.watchdog_s
+        self._watchdog = Watchdog(settings.watchdog_s)
         self._is_broken = False
         self._orphans: set[tuple[str, int]] = set()
         self._redis = redis.connect(storage.redis_url)
@@ -122,6 +131,8 @@ class GenerationProcess:
 
     def _on_beat(self) -> None:
         """Renew the lease, and compare what runs here with what the rows say."""
+        if self._watchdog.is_stuck(self._engine.pulse):
+            self._end_stuck()
         believed = self._dispatcher.running()
         rows = self._registry.beat(len(believed), self._engine.watch.latest, self._dispatcher.num_ended)
         for job_id in strays(believed, rows):
@@ -130,6 +141,19 @@ class GenerationProcess:
         unknown = {(row.job_id, row.attempt) for row in rows if not self._dispatcher.knows(row.job_id)}
         self._registry.give_back([row for row in rows if (row.job_id, row.attempt) in unknown & self._orphans])
         self._orphans = unknown
+
+    def _end_stuck(self) -> None:
+        """End a process whose engine hangs: nothing else would, and its beat would keep its jobs for ever."""
+        log.error(
+            "worker_stuck",
+            why="the engine has work and computed nothing for so long; TOKENPOST_WATCHDOG_S is the limit",
+            watchdog_s=self._watchdog_s,
+            job_ids=list(self._dispatcher.running()),
+        )
+        faulthandler.dump_traceback()
+        # Its jobs are given back at once, as lost attempts; without a database they are when the lease is over.
+        self._try(self._registry.dead)
+        self._end_hard(EX_SOFTWARE)
 
     def _on_fatal(self, error: BaseException) -> None:
         log.error("worker_broken", exc_info=error)

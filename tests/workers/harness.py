@@ -157,15 +157,21 @@ class Ground:
 class Bench:
     """One worker on a ground; `settings` are those of `WorkerSettings`."""
 
-    def __init__(self, ground: Ground, *, runner: FakeRunner | None = None, **settings: bool) -> None:
+    def __init__(self, ground: Ground, *, runner: FakeRunner | None = None, **settings: float) -> None:
         self.ground = ground
         self.runner = runner or FakeRunner()
         self.hub = FakeHub()
         self.was_fatal = threading.Event()
+        self.exit_codes: list[int] = []
         self.worker_id = ids.new_id("wrk_")
         own = WorkerSettings(model=MODEL, served_name=MODEL, worker_id=self.worker_id, **settings)
         self.process = GenerationProcess(
-            own, ground.settings, lambda: load(self.runner), self.hub.call_soon, self.was_fatal.set
+            own,
+            ground.settings,
+            lambda: load(self.runner),
+            self.hub.call_soon,
+            self.was_fatal.set,
+            self.exit_codes.append,
         )
 
     def submit(self, job_id: str) -> FakeTicket:
@@ -184,7 +190,7 @@ class Bench:
 
 
 @contextmanager
-def running(ground: Ground, *, runner: FakeRunner | None = None, **settings: bool) -> Iterator[Bench]:
+def running(ground: Ground, *, runner: FakeRunner | None = None, **settings: float) -> Iterator[Bench]:
     """A worker that is ready; stopped at the end if the test has not done so."""
     bench = Bench(ground, runner=runner, **settings)
     bench.process.start(lambda: None)

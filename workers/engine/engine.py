@@ -65,6 +65,11 @@ class Engine:
         """Sequences that were added, or preempted, and hold no blocks."""
         return self._scheduler.num_waiting
 
+    @property
+    def num_steps(self) -> int:
+        """Steps whose computation was done."""
+        return self._num_steps
+
     def stats(self) -> EngineStats:
         """What the engine holds now, and what it has done."""
         blocks = self._scheduler.blocks

@@ -1,0 +1,32 @@
+"""Whether an engine that has work still moves: a pure judgement of looks at a counter, by the watcher's own clock."""
+
+import time
+from collections.abc import Callable
+
+# A standing counter is only believed in as many looks: a process that was stopped, and its watcher with it, finds the
+# clock far ahead and nothing moved.
+MIN_LOOKS = 4
+
+
+class Watchdog:
+    """Adds up the time in which nothing moved."""
+
+    def __init__(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """limit_s: how long nothing may move; clock: seconds, from anywhere on"""
+        self._limit_s = limit_s
+        self._clock = clock
+        self._looked_at = clock()
+        self._pulse: int | None = None
+        self._still_s = 0.0
+
+    def is_stuck(self, pulse: int | None) -> bool:
+        """Whether nothing has moved for too long, as of this look.
+
+        pulse: a counter that moves with the work; None while there is none to do
+        """
+        now = self._clock()
+        elapsed = min(now - self._looked_at, self._limit_s / MIN_LOOKS)
+        self._looked_at = now
+        self._still_s = self._still_s + elapsed if pulse is not None and pulse == self._pulse else 0.0
+        self._pulse = pulse
+        return self._still_s >= self._limit_s
