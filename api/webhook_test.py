@@ -42,5 +42,6 @@ async def _first_attempt(services: Services, delivery_id: str) -> WebhookAttempt
             return attempts[0]
         await asyncio.sleep(_LOOK_EVERY_S)
     raise WebhookSenderAway(
-        f"No CPU worker has sent the event within {PATIENCE_S:.0f} s. It is delivery '{delivery_id}', and still waits."
+        f"The event was not sent within {PATIENCE_S:.0f} s: no CPU worker runs, or the receiver asked for a pause. "
+        f"It is delivery '{delivery_id}', and still waits."
     )
