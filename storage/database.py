@@ -107,13 +107,20 @@ def _create_engine(url: str, busy_timeout_s: float) -> Engine:
     except ValueError as error:
         raise SettingInvalid(f"TOKENPOST_DATABASE_URL: {error}") from error
     if url.startswith("sqlite"):
-        engine = create_engine(url, pool_size=8, max_overflow=32, **_JSON)
+        engine = create_engine(url, pool_size=8, max_overflow=32, hide_parameters=True, **_JSON)
         sqlite.set_up(engine, busy_timeout_s)
         return engine
     if importlib.util.find_spec("psycopg") is None:
         raise SettingInvalid("TOKENPOST_DATABASE_URL names PostgreSQL, which needs: pip install 'tokenpost[postgres]'")
     return create_engine(
-        url, pool_size=8, max_overflow=32, pool_pre_ping=True, connect_args={"connect_timeout": 5}, **_JSON
+        url,
+        pool_size=8,
+        max_overflow=32,
+        pool_pre_ping=True,
+        # An error is logged with its statement, and parameters are prompts and secrets.
+        hide_parameters=True,
+        connect_args={"connect_timeout": 5},
+        **_JSON,
     )
 
 

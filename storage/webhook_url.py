@@ -142,7 +142,7 @@ def judge_address(target: Target, address: Address, policy: Policy) -> None:
     if policy.trusts_host(target.host) or policy.trusts_address(address) or policy.trusts_address(inner):
         return
     if not _is_public(inner):
-        raise _refused(f"{target.host} leads to {address}, which is no public address")
+        raise _refused(_not_public(target))
     if target.needs_trust:
         raise _refused(_NEEDS_TRUST)
 
@@ -157,9 +157,9 @@ async def resolve_and_judge(target: Target, policy: Policy, resolve: Resolve | N
     except (OSError, UnicodeError) as error:
         raise _refused(f"{target.host} has no address") from error
     addresses = [_address_of(text) for text in texts]
-    for text, address in zip(texts, addresses, strict=True):
+    for address in addresses:
         if address is None:
-            raise _refused(f"{target.host} leads to {text}, which is no public address")
+            raise _refused(_not_public(target))
         judge_address(target, address, policy)
     if not texts:
         raise _refused(f"{target.host} has no address")
@@ -221,6 +221,11 @@ def _network_of(text: str) -> Network | None:
 
 def _refused(reason: str) -> WebhookUrlRefused:
     return WebhookUrlRefused(f"No webhook can be sent to this URL: {reason}.", param="url")
+
+
+def _not_public(target: Target) -> str:
+    # Not which address: what a name means inside this network is no business of who asks from outside.
+    return f"{target.host} leads to no public address"
 
 
 _NEEDS_TRUST = "only https on port 443 is open to public receivers, unless this server's settings allow more"

@@ -171,3 +171,12 @@ def test_postgres_without_its_extra_says_what_to_install(monkeypatch: pytest.Mon
 def test_an_unknown_database_is_refused_by_name(url: str) -> None:
     with pytest.raises(SettingInvalid, match="TOKENPOST_DATABASE_URL"):
         Database(url)
+
+
+def test_an_error_tells_the_statement_and_not_its_parameters(database: Database) -> None:
+    with pytest.raises(IntegrityError) as raised, database.begin() as connection:
+        connection.execute(
+            text("INSERT INTO webhook_secret (owner, secret) VALUES ('a', :secret)"), {"secret": "s3cr3t"}
+        )
+    assert "INSERT INTO webhook_secret" in str(raised.value)
+    assert "[SQL parameters hidden" in str(raised.value)

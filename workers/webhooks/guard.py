@@ -32,9 +32,7 @@ class JudgedBackend(httpcore2.AsyncNetworkBackend):
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         """A stream to the first address that answers; WebhookUrlRefused, or httpcore's errors."""
-        assert (host, port) == (self._target.host, self._target.port), (
-            "it connects to what was judged, and nowhere else"
-        )
+        assert (host, port) == (self._target.host, self._target.port), "only what was judged is connected to"
         addresses = await resolve_and_judge(self._target, self._policy, self._resolve)
         *others, last = addresses
         for address in others:

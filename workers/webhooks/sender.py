@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from storage import keys, webhook_events, webhook_sending
 from storage.database import Database
-from storage.errors import StorageUnavailable
+from storage.errors import PlatformError, StorageUnavailable
 from storage.settings import StorageSettings
 from storage.webhook_sending import Attempt, DueLine, Line, Sending
 from storage.webhook_url import Policy
@@ -177,7 +177,8 @@ class Sender:
             until = now + timedelta(seconds=answer.pause_s)
             self._paused_until[sending.line] = max(until, self._paused_until.get(sending.line, until))
         verdict = verdict_of(sending, answer, now, self._chance())
-        log.info(
+        tell = log.debug if answer.is_success else log.info
+        tell(
             "webhook_attempt",
             delivery_id=sending.delivery_id,
             number=sending.number,
@@ -187,14 +188,15 @@ class Sender:
         )
         try:
             is_disabled = await self._writer.call(lambda c: webhook_sending.settle(c, sending, attempt, verdict, now))
-        except StorageUnavailable as error:
-            # Its lease ends, and it is sent once more with the same id.
+        except PlatformError as error:
+            # The database is away, or this process goes. Its lease ends, and it is sent once more with the same id.
             log.warning("webhook_attempt_lost", delivery_id=sending.delivery_id, error=str(error))
             return
         if is_disabled:
             log.warning("webhook_endpoint_disabled", endpoint_id=sending.endpoint_id)
 
     async def _leave(self, grace_s: float) -> None:
+        self._reader.shutdown(wait=False)
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=grace_s)
         left = dict(self._under_way)
@@ -204,7 +206,6 @@ class Sender:
             await asyncio.wait(left)
             now = self._clock()
             await self._writer.call(lambda c: webhook_sending.give_back(c, list(left.values()), now))
-        self._reader.shutdown(wait=False)
 
 
 def _take(connection: Connection, found: Found, busy: Busy, now: datetime) -> list[Sending]:
