@@ -12,7 +12,7 @@ from api.admission import refuse_without_redis
 from api.call import Call, digest_of
 from api.services import Services
 from api.submitted import Submitted
-from api.views import JobView, view_of
+from api.views import JobView, placed_view_of
 from storage import attaching, idempotency, jobs
 from storage.attaching import Attached
 from storage.errors import JobNotFound
@@ -50,7 +50,7 @@ async def follow_earlier(services: Services, call: Call, attached: Attached, *, 
     """The job that was joined, from its beginning; None where it was erased since."""
 
     def read(connection: Connection) -> JobView:
-        return view_of(jobs.get(connection, attached.job_id, call.owner))
+        return placed_view_of(connection, jobs.get(connection, attached.job_id, call.owner))
 
     try:
         job = await services.reads.ask(read)
@@ -59,6 +59,7 @@ async def follow_earlier(services: Services, call: Call, attached: Attached, *, 
     return Submitted(
         header=job.header,
         subscription=stored.follow(services, job) if is_followed else None,
+        place=job.place,
         number=attached.number,
         is_replay=True,
         so_far=[] if is_followed else await stored.so_far(services, job),

@@ -1,7 +1,9 @@
 """The three ways to a submitted job's result: its stream, its outcome, or a receipt."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 import msgspec
 from starlette.responses import Response
@@ -13,20 +15,22 @@ from api.protocol.completion_object import async_object
 from api.protocol.envelope import failure_of
 from api.protocol.folds import fold_of, object_of, skip_of
 from api.services import Services
-from api.sse import EventStream
-from api.stored import abandon, follow
+from api.sse import EventStream, Notes
+from api.standing import standing_of
+from api.stored import abandon, follow, object_of_job
 from api.submitted import Submitted
 from api.subscription import Subscription
 from api.views import JobView
-from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry, Result
-from storage.errors import ShuttingDown
+from storage import waiting
+from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry
+from storage.errors import ShuttingDown, StorageUnavailable
+from storage.waiting import Place
 
 _PATHS = {
     JobKind.RESPONSE: "/v1/responses/",
     JobKind.CHAT: "/v1/chat/completions/",
     JobKind.COMPLETION: "/v1/completions/",
 }
-_POLL_AFTER_MS = "500"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -49,7 +53,7 @@ class _Caller:
 
     def release(self, subscription: Subscription) -> None:
         """The caller waits no more, whatever the reason; call it once."""
-        self._services.relay.unsubscribe(subscription)
+        _release(self._services, subscription)
         if self._is_foreground:
             self._known = self._services.callers.leave(self._job_id)
 
@@ -62,27 +66,61 @@ class _Caller:
 def stream_reply(services: Services, submitted: Submitted) -> Response:
     """The stream of a job from its start; the leaving of its last caller cancels it, unless it is a background job."""
     caller = _Caller(services, submitted)
-    return EventStream(fold_of(submitted.header), submitted.following, release=caller.release, on_leave=caller.leave)
+    return EventStream(
+        fold_of(submitted.header),
+        submitted.following,
+        release=caller.release,
+        on_leave=caller.leave,
+        notes=_notes_of(services, submitted.following, submitted.place),
+    )
 
 
 def replay_reply(services: Services, job: JobView, *, starting_after: int | None) -> Response:
     """The stream of a stored job from its start or from where a reader was; its leaving changes nothing."""
-    header = job.header
+    header, subscription = job.header, follow(services, job)
     return EventStream(
         fold_of(header),
-        follow(services, job),
-        release=services.relay.unsubscribe,
+        subscription,
+        release=partial(_release, services),
         skip=0 if starting_after is None else skip_of(header.kind, starting_after),
+        notes=_notes_of(services, subscription, job.place),
     )
 
 
-def receipt_reply(
-    header: JobHeader, *, applied: str = "", so_far: Iterable[LogEntry] | Result = (), end: End | None = None
-) -> Response:
-    """202 and where the result will be."""
-    body = object_of(header, so_far, end) if header.kind is JobKind.RESPONSE else async_object(header, end)
-    headers = {"location": _PATHS[header.kind] + header.job_id, "openai-poll-after-ms": _POLL_AFTER_MS}
-    return json_reply(body, status=202, headers={**headers, **_headers_of(header, applied)})
+def _notes_of(services: Services, subscription: Subscription, place: Place | None) -> Notes | None:
+    """What tells a stream its place in line; None for a job that is begun."""
+    return None if place is None else services.crowd.waiters.join(subscription)
+
+
+def _release(services: Services, subscription: Subscription) -> None:
+    services.relay.unsubscribe(subscription)
+    services.crowd.waiters.leave(subscription)
+
+
+async def job_reply(services: Services, job: JobView) -> Response:
+    """The job as its protocol shows it now; one that is queued also tells its place."""
+    standing = standing_of(services.crowd, job.place, job.end)
+    body = {**await object_of_job(services, job), **standing.fields}
+    return json_reply(body, headers={JOB_ID: job.header.job_id, **standing.headers})
+
+
+def created_reply(services: Services, submitted: Submitted) -> Response:
+    """A background job as it begins."""
+    standing = standing_of(services.crowd, submitted.place, submitted.end)
+    body = {**submitted.object(), **standing.fields}
+    return json_reply(body, headers={JOB_ID: submitted.header.job_id, **standing.headers})
+
+
+def receipt_reply(services: Services, submitted: Submitted, *, location: str = "", applied: str = "") -> Response:
+    """202 and where the result will be.
+
+    location: the path before the id, where it is not that of the job's kind
+    """
+    header, end = submitted.header, submitted.end
+    standing = standing_of(services.crowd, submitted.place, end)
+    body = submitted.object() if header.kind is JobKind.RESPONSE else async_object(header, end)
+    headers = {"location": (location or _PATHS[header.kind]) + header.job_id, **standing.headers}
+    return json_reply({**body, **standing.fields}, status=202, headers={**headers, **_headers_of(header, applied)})
 
 
 def _headers_of(header: JobHeader, applied: str) -> dict[str, str]:
@@ -102,6 +140,7 @@ class OutcomeReply(Response):
         """applied: what of the `Prefer` header was followed"""
         self.background = None
         self._services = services
+        self._submitted = submitted
         self._header = submitted.header
         self._subscription: Subscription = submitted.following
         self._caller = _Caller(services, submitted)
@@ -133,11 +172,23 @@ class OutcomeReply(Response):
                 if entries and (end := entries[-1].end) is not None:
                     return self._outcome(entries, end)
                 if deadline is not None and loop.time() >= deadline:
-                    return receipt_reply(self._header, applied=self._applied, so_far=entries)
+                    return await self._receipt(entries)
         finally:
             if timer is not None:
                 timer.cancel()
         return None
+
+    async def _receipt(self, entries: list[LogEntry]) -> Response:
+        place = None if entries else await self._place()
+        return receipt_reply(
+            self._services, replace(self._submitted, so_far=entries, place=place), applied=self._applied
+        )
+
+    async def _place(self) -> Place | None:
+        try:
+            return await self._services.reads.ask(lambda c: waiting.find_place(c, self._header.job_id))
+        except StorageUnavailable:
+            return None  # the receipt says enough without it
 
     def _outcome(self, entries: list[LogEntry], end: End) -> Response:
         if end.status is JobStatus.FAILED:

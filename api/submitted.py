@@ -14,7 +14,7 @@ class Submitted:
     """A job that is committed and on its way, or was before.
 
     subscription: set for a job that is followed
-    place:        where a new job stands in line, as far as this process knows
+    place:        where it stands in line, as far as is known; None for one that is begun
     number:       how many callers had joined when this one did, itself included; 0 for who made the job
     is_replay:    an earlier call made it
     so_far, end:  what is known of it beside what the subscription will bring

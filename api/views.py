@@ -1,15 +1,17 @@
 """A job's row, read for its owner and decoded; run these in a reader's thread."""
 
 import msgspec
+from msgspec import structs
 from sqlalchemy import Connection
 
 from api.protocol.folds import object_of
 from api.protocol.items import PreviousResponse, previous_of
 from api.protocol.outcome import entries_of
-from storage import jobs
-from storage.contract import End, JobHeader, JobKind, LogEntry, Result
+from storage import jobs, waiting
+from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry, Result
 from storage.errors import JobNotFound, PreviousResponseNotFound
 from storage.tables import Job
+from storage.waiting import Place
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,12 +19,14 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
 
     end:    how it ended, None while it runs
     result: what came of it; None while it runs, and of a cancelled or failed job until somebody has stored it
+    place:  where it stands in line; None unless it is queued
     """
 
     header: JobHeader
     metadata: dict[str, str]
     end: End | None
     result: Result | None
+    place: Place | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -44,11 +48,19 @@ def view(connection: Connection, job_id: str, owner: str, kind: JobKind) -> JobV
     job = jobs.get(connection, job_id, owner)
     if job.kind is not kind:
         raise JobNotFound(f"No {kind.value} with id '{job_id}'.")
-    return view_of(job)
+    return placed_view_of(connection, job)
+
+
+def placed_view_of(connection: Connection, job: Job) -> JobView:
+    """The row, decoded, with the place of one that is queued."""
+    seen = view_of(job)
+    if job.status is not JobStatus.QUEUED:
+        return seen
+    return structs.replace(seen, place=waiting.place_of(connection, job.model, job.lane, job.sent_at))
 
 
 def view_of(job: Job) -> JobView:
-    """The row, decoded."""
+    """The row, decoded, wherever it stands."""
     return JobView(
         header=jobs.header_of(job),
         metadata=job.metadata_,

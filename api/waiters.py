@@ -1,10 +1,14 @@
 """The streams whose jobs are still queued: each is told its place in line as a comment, whenever that changes."""
 
+import itertools
 from collections.abc import Callable, Collection, Mapping
 
 from api.estimates import note_of
 from api.subscription import Subscription
 from storage.waiting import Place
+
+# Well under the parameters that a database takes in one statement.
+_MANY = 10_000
 
 
 class Waiters:
@@ -14,8 +18,10 @@ class Waiters:
         self._notes_by_stream: dict[Subscription, _Note] = {}
 
     def job_ids(self) -> set[str]:
-        """The jobs whose places are wanted."""
-        return {one.job_id for one in self._notes_by_stream}
+        """The jobs whose places are wanted, not too many at once: the streams that wait longest come first."""
+        for stream in [one for one in self._notes_by_stream if one.position is not None]:
+            del self._notes_by_stream[stream]  # its log has begun, and so has its job
+        return {one.job_id for one in itertools.islice(self._notes_by_stream, _MANY)}
 
     def join(self, stream: Subscription) -> Callable[[], bytes]:
         """What gives the stream its newest note, once; give the stream back with `leave`."""

@@ -46,6 +46,13 @@ def place_of(c: Connection, model: str, lane: Lane, sent_at: datetime) -> Place:
     return Place(model=model, lane=lane, position=num_before + 1)
 
 
+def find_place(c: Connection, job_id: str) -> Place | None:
+    """The place of a job; None for one that is not queued."""
+    query = select(_job.c.model, _job.c.lane, _job.c.sent_at).where(_IS_QUEUED, _job.c.id == job_id)
+    row = c.execute(query).first()
+    return None if row is None else place_of(c, row.model, row.lane, row.sent_at)
+
+
 def list_places(c: Connection, job_ids: Collection[str]) -> dict[str, Place]:
     """The places of those of these jobs that are queued, by id."""
     if not job_ids:

@@ -11,8 +11,9 @@ from api.lean_route import LeanRoute
 from api.protocol.completion_object import async_object
 from api.protocol.completions import CompletionRequest
 from api.protocol.lists import deleted_object
-from api.replies import json_reply
+from api.replies import job_reply, json_reply, receipt_reply
 from api.routes.legacy import create_job, read_job
+from api.standing import standing_of
 from api.submit import Order, submit
 from storage.contract import JobKind, JobStatus
 from storage.errors import InvalidRequest
@@ -59,11 +60,10 @@ async def create_async(request: Request) -> Response:
     if wanted.stream:
         raise InvalidRequest("This path answers at once; stream the job from /v1/completions/{id}.", param="stream")
     order = Order(call=call, request=wanted, is_background=True, is_followed=False, store_default=True)
-    submitted = await submit(services_of(request), order)
+    services = services_of(request)
+    submitted = await submit(services, order)
     note_replay(request, submitted.is_replay)
-    header = submitted.header
-    headers = {"location": f"/v1/async/completions/{header.job_id}", JOB_ID: header.job_id}
-    return json_reply(async_object(header, submitted.end), status=202, headers=headers)
+    return receipt_reply(services, submitted, location="/v1/async/completions/")
 
 
 @router.get("/v1/async/completions/{completion_id}")
@@ -72,7 +72,8 @@ async def retrieve_async(request: Request, completion_id: str) -> Response:
     no_query(request)
     services = services_of(request)
     job = await stored.get_job(services, completion_id, owner_of(request), JobKind.COMPLETION)
-    headers = {JOB_ID: completion_id}
     if job.end is not None and job.end.status in (JobStatus.COMPLETED, JobStatus.INCOMPLETE):
-        return json_reply(await stored.object_of_job(services, job), headers=headers)
-    return json_reply(async_object(job.header, job.end), headers=headers)
+        return await job_reply(services, job)
+    standing = standing_of(services.crowd, job.place, job.end)
+    body = {**async_object(job.header, job.end), **standing.fields}
+    return json_reply(body, headers={JOB_ID: completion_id, **standing.headers})

@@ -6,11 +6,10 @@ from starlette.responses import Response
 from api import preferences, stored
 from api.call import Call
 from api.dependencies import Query, no_query, note_replay, owner_of, services_of
-from api.errors import JOB_ID
 from api.protocol.chat import ChatRequest
 from api.protocol.completion_object import is_chosen_from
 from api.protocol.completions import NOT_STREAMED, CompletionRequest
-from api.replies import OutcomeReply, json_reply, receipt_reply, replay_reply, stream_reply
+from api.replies import OutcomeReply, job_reply, receipt_reply, replay_reply, stream_reply
 from api.submit import Order, submit
 from storage.contract import JobKind
 from storage.errors import InvalidRequest
@@ -46,7 +45,7 @@ async def create_job(
     if is_stream:
         return stream_reply(services, submitted)
     if preference.wait_s == 0:
-        return receipt_reply(submitted.header, applied=preference.applied, so_far=submitted.so_far, end=submitted.end)
+        return receipt_reply(services, submitted, applied=preference.applied)
     return OutcomeReply(services, submitted, wait_s=preference.wait_s, applied=preference.applied)
 
 
@@ -62,4 +61,4 @@ async def read_job(request: Request, job_id: str, kind: JobKind) -> Response:
         return replay_reply(services, job, starting_after=after)
     if query.get_text("starting_after") is not None:
         raise InvalidRequest("'starting_after' needs stream=true.", param="starting_after")
-    return json_reply(await stored.object_of_job(services, job), headers={JOB_ID: job_id})
+    return await job_reply(services, job)

@@ -12,7 +12,7 @@ from api.protocol.items import input_items_of
 from api.protocol.lists import deleted_object, page_of
 from api.protocol.prepare import count_input_tokens
 from api.protocol.responses import INCLUDED_LOGPROBS, InputTokensRequest, ResponseRequest
-from api.replies import OutcomeReply, json_reply, receipt_reply, replay_reply, stream_reply
+from api.replies import OutcomeReply, created_reply, job_reply, json_reply, receipt_reply, replay_reply, stream_reply
 from api.submit import Order, find_previous, submit
 from storage.contract import JobKind
 from storage.errors import InvalidRequest, UnsupportedParameter
@@ -42,9 +42,9 @@ async def create(request: Request) -> Response:
     if is_stream:
         return stream_reply(services, submitted)
     if preference.wait_s == 0:
-        return receipt_reply(submitted.header, applied=preference.applied, so_far=submitted.so_far, end=submitted.end)
+        return receipt_reply(services, submitted, applied=preference.applied)
     if submitted.subscription is None:
-        return json_reply(submitted.object(), headers={JOB_ID: submitted.header.job_id})
+        return created_reply(services, submitted)
     return OutcomeReply(services, submitted, wait_s=preference.wait_s, applied=preference.applied)
 
 
@@ -73,7 +73,7 @@ async def retrieve(request: Request, response_id: str) -> Response:
         return replay_reply(services, job, starting_after=after)
     if query.get_text("starting_after") is not None:
         raise InvalidRequest("'starting_after' needs stream=true.", param="starting_after")
-    return json_reply(await stored.object_of_job(services, job), headers={JOB_ID: response_id})
+    return await job_reply(services, job)
 
 
 @router.delete("/{response_id}")

@@ -119,7 +119,7 @@ def test_an_asynchronous_completion_is_a_receipt_until_it_is_done(http: httpx2.C
     accepted = http.post("/v1/async/completions", json={"model": "demo", "prompt": "Hi"})
 
     assert accepted.status_code == 202
-    assert set(accepted.json()) == {"id", "object", "status", "created_at", "model"}
+    assert set(accepted.json()) == {"id", "object", "status", "created_at", "model", "tokenpost_queue"}
     where = accepted.headers["location"]
     assert http.get(where).json()["object"] == "async.completion"
 

@@ -59,6 +59,8 @@ def test_a_place_is_that_in_the_own_lane_and_changes_as_others_leave(c: Connecti
     assert waiting.list_places(c, everybody[:3]) == {line[2]: _place(1), line[1]: _place(2)}
     assert waiting.place_of(c, "demo", Lane.FRONT, after(2)) == _place(1)
     assert waiting.place_of(c, "demo", Lane.FRONT, after(9)) == _place(2)
+    assert waiting.find_place(c, line[1]) == _place(2)
+    assert waiting.find_place(c, line[0]) is None
     assert waiting.list_places(c, []) == {}
 
 
