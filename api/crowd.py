@@ -65,8 +65,8 @@ class Crowd:
         self._clock = clock
         self._pace = Pace(lease_s)
         self._seen = _Tally()
-        # What was accepted here since then. What comes while a look goes on may be in it or not, and counts as seen:
-        # bounds are there for thousands, and nobody shall be refused because of a job that was counted twice.
+        # What was accepted here since then. What comes while a look goes on may be in it or not, and counts as seen: a
+        # bound may be passed by a few, but nobody is refused because of a job that was counted twice.
         self._since = _Tally()
         self._looked_at = clock()
         self._refresher = Refresher("crowd", self._load, every_s=refresh_s, patience_s=reads.timeout_s)
@@ -84,7 +84,7 @@ class Crowd:
         await self._refresher.renew()
 
     def join(self, owner: str, model: str, lane: Lane) -> Place:
-        """The place of a job that was queued here just now, at the end of its lane."""
+        """The place of a job that is queued here now, at the end of its lane."""
         self._since.add(owner, model, lane)
         return Place(model=model, lane=lane, position=max(1, self.num_in_lane(model, lane)))
 

@@ -86,11 +86,12 @@ async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedCal
     prepared = await _prepare(services, order, entry)
     new = _new_job(order, prepared, digest)
     subscription = services.relay.subscribe(new.job_id, is_new=True) if order.is_followed else None
+    # Before the row is there: a look that ends meanwhile may miss the job, and none counts it twice.
+    place = services.crowd.join(new.owner, new.model, new.spec.lane)
     try:
         attached = await _insert(services, new, keyed)
         if attached is None:
             services.tickets.send(new.job_id, new.model, new.spec.lane)
-            place = services.crowd.join(new.owner, new.model, new.spec.lane)
             return Submitted(header=_header_of(new), subscription=subscription, place=place)
     except BaseException:
         if subscription is not None:
