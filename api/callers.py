@@ -16,7 +16,7 @@ class Callers:
         self._by_job: dict[str, _Waiting] = {}
 
     def join(self, job_id: str, number: int) -> None:
-        """One more waits; its number is what `jobs.attach` told it, 0 for who made the job."""
+        """One more waits; its number is what `attaching.attach` told it, 0 for who made the job."""
         waiting = self._by_job.setdefault(job_id, _Waiting())
         waiting.count += 1
         waiting.newest = max(waiting.newest, number)

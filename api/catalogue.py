@@ -48,7 +48,7 @@ class Catalogue:
         self._entries: dict[str, ModelEntry] = {}
         self._loading: frozenset[str] = frozenset()
         self._tools: dict[str, PromptTools] = {}
-        self._building: dict[str, asyncio.Lock] = {}
+        self._building: dict[str, asyncio.Task[PromptTools]] = {}
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="prompts")
         self._refresher = Refresher("models", self._load, every_s=refresh_s, patience_s=reads.timeout_s)
 
@@ -59,6 +59,10 @@ class Catalogue:
     async def stop(self) -> None:
         """Look no more."""
         await self._refresher.stop()
+        building = list(self._building.values())
+        for one in building:
+            one.cancel()
+        await asyncio.gather(*building, return_exceptions=True)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -92,11 +96,22 @@ class Catalogue:
         tools = self._tools.get(entry.card_digest)
         if tools is not None:
             return tools
-        async with self._building.setdefault(entry.card_digest, asyncio.Lock()):
-            if entry.card_digest not in self._tools:
-                card = await self._reads.ask(lambda connection: models.get_card(connection, entry.model))
-                self._tools[entry.card_digest] = await self.in_thread(lambda: PromptTools(card))
-        return self._tools[entry.card_digest]
+        building = self._building.get(entry.card_digest)
+        if building is None:
+            # One builds for all, so that all learn at once when the card cannot be read.
+            building = self._building[entry.card_digest] = asyncio.create_task(self._build(entry), name="build-tools")
+            building.add_done_callback(lambda done: self._forget_building(entry.card_digest, done))
+        return await asyncio.shield(building)
+
+    async def _build(self, entry: ModelEntry) -> PromptTools:
+        card = await self._reads.ask(lambda connection: models.get_card(connection, entry.model))
+        tools = self._tools[entry.card_digest] = await self.in_thread(lambda: PromptTools(card))
+        return tools
+
+    def _forget_building(self, card_digest: str, done: asyncio.Task[PromptTools]) -> None:
+        del self._building[card_digest]
+        if not done.cancelled():
+            done.exception()  # whoever waited has it; nobody need have
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """What `work` returns; for prompts too big to be read on the event loop."""
@@ -109,7 +124,6 @@ class Catalogue:
         self._loading = look.loading
         digests = {entry.card_digest for entry in self._entries.values()}
         self._tools = {digest: tools for digest, tools in self._tools.items() if digest in digests}
-        self._building = {digest: lock for digest, lock in self._building.items() if digest in digests}
         for entry in self.entries:
             if entry.status is not ModelStatus.OFFLINE:
                 await self.tools_of(entry)

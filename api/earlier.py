@@ -62,7 +62,7 @@ async def follow_earlier(services: Services, call: Call, attached: Attached, *, 
         place=job.place,
         number=attached.number,
         is_replay=True,
-        so_far=[] if is_followed else await stored.so_far(services, job),
+        so_far=() if is_followed else await stored.so_far(services, job),
         end=None if is_followed else job.end,
     )
 

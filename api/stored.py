@@ -70,7 +70,7 @@ async def cancel(services: Services, job_id: str, *, num_attached: int | None = 
 async def abandon(services: Services, job_id: str, number: int) -> None:
     """Cancel a job whose caller has left, unless another one joined later; nobody is there to hear of an error.
 
-    number: the caller's, as `jobs.attach` told it
+    number: the caller's, as `attaching.attach` told it
     """
     logger.info("caller_left", job_id=job_id)
     try:

@@ -188,5 +188,5 @@ async def _insert(services: Services, new: NewJob, keyed: KeyedCall | None) -> A
             )
     except (StorageUnavailable, asyncio.CancelledError):
         # Behind the insert in the writer's line: if that is committed after all, nobody knows its id.
-        services.writer.submit(lambda connection: jobs.take_back(connection, new.job_id))
+        services.writer.submit(lambda connection: attaching.take_back(connection, new.job_id))
         raise

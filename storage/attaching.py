@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
 
-from storage import idempotency, jobs
+from storage import idempotency
+from storage.contract import JobStatus
 from storage.errors import IdempotencyKeyInUse
 from storage.idempotency import KeyedCall
 from storage.tables import Job, table_of
@@ -14,11 +15,33 @@ from storage.tables import Job, table_of
 _job = table_of(Job)
 
 
+# A cancellation says that nobody waits, but for a background job's, which is by its id, and one at a deadline.
+_IS_GIVEN_UP = and_(
+    _job.c.status == JobStatus.CANCELLED,
+    ~_job.c.background,
+    or_(_job.c.cancel_at.is_(None), _job.c.ended_at < _job.c.cancel_at),
+)
+_ATTACH = (
+    update(_job)
+    .where(_job.c.id == bindparam("of_job"), ~_IS_GIVEN_UP)
+    .values(num_attached=_job.c.num_attached + 1)
+    .returning(_job.c.num_attached)
+)
+
+
 class Attached(msgspec.Struct, frozen=True, kw_only=True):
     """A job that a call has joined; `number` of them have by now, by which the last one is known."""
 
     job_id: str
     number: int
+
+
+def attach(c: Connection, job_id: str) -> int | None:
+    """How many callers have joined the job, now that this one has; None when it is absent or was given up.
+
+    A caller who leaves before the job's end shows its number to `jobs.cancel`.
+    """
+    return c.execute(_ATTACH, {"of_job": job_id}).scalar()
 
 
 def attach_keyed(c: Connection, call: KeyedCall, now: datetime) -> Attached | None:
@@ -29,7 +52,7 @@ def attach_keyed(c: Connection, call: KeyedCall, now: datetime) -> Attached | No
     job_id = idempotency.find(c, call, now)
     if job_id is None:
         return None
-    number = jobs.attach(c, job_id)
+    number = attach(c, job_id)
     if number is None:
         idempotency.forget(c, [job_id])
         return None
@@ -48,7 +71,7 @@ def attach_retry(c: Connection, owner: str, body_digest: bytes, num_retries: int
     job_id = c.execute(query.limit(1)).scalar()
     if job_id is None:
         return None
-    number = jobs.attach(c, job_id)
+    number = attach(c, job_id)
     return None if number is None else Attached(job_id=job_id, number=number)
 
 
@@ -70,3 +93,9 @@ def insert_keyed(
     if attached is None:
         raise IdempotencyKeyInUse
     return attached
+
+
+def take_back(c: Connection, job_id: str) -> None:
+    """Erase a job of whose writing nobody could be told in time, unless somebody found and joined it since."""
+    if c.execute(delete(_job).where(_job.c.id == job_id, _job.c.num_attached == 0)).rowcount == 1:
+        idempotency.forget(c, [job_id])

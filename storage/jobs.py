@@ -243,20 +243,13 @@ def requeue(c: Connection, job_id: str, attempt: int, now: datetime) -> bool:
     return _is_done(c, _REQUEUE, job_id, attempt, {"moment": now})
 
 
-def attach(c: Connection, job_id: str) -> int | None:
-    """How many callers have joined the job, now that this one has; None when it is absent, or was cancelled because
-    its caller left.
-    """
-    return c.execute(_ATTACH, {"of_job": job_id}).scalar()
-
-
 def cancel(c: Connection, job_id: str, now: datetime, *, num_attached: int | None = None) -> Cancelled | None:
     """What the job was, now that it is cancelled; None when it had already ended or is absent.
 
     A running one keeps `worker_id` and `attempt`, by which its worker settles it.
 
-    num_attached: what `attach` told the caller who leaves, 0 the one who made the job; None is returned, and nothing
-                  changed, when somebody joined later: then that one decides
+    num_attached: the number that `attaching.attach` told a caller who leaves, 0 for who made the job; when somebody
+                  joined later, that one decides: nothing is changed, and None returned
     """
     if not is_public_id(job_id):
         return None
@@ -330,13 +323,6 @@ _CANCEL = (
     .returning(_job.c.worker_id, _job.c.attempt, IS_HEARD)
 )
 _LEAVE = _CANCEL.where(_job.c.num_attached == bindparam("known"))
-# Who cancels a background job by its id knows it; only of others does a cancellation say that nobody waits any more.
-_ATTACH = (
-    update(_job)
-    .where(_IS_IT, or_(_job.c.status != JobStatus.CANCELLED, _job.c.background))
-    .values(num_attached=_job.c.num_attached + 1)
-    .returning(_job.c.num_attached)
-)
 # A job that failed without a result was ended from outside.
 _IS_BARE_FAILURE = and_(_job.c.status == JobStatus.FAILED, _job.c.result.is_(None))
 _IS_STOPPED = or_(_job.c.status == JobStatus.CANCELLED, _IS_BARE_FAILURE)
@@ -381,12 +367,6 @@ def erase(c: Connection, job_id: str, owner: str) -> Cancelled:
         raise JobNotFound(f"No job with id '{job_id}'.")
     idempotency.forget(c, [job_id])
     return Cancelled(was=row.status, worker_id=row.worker_id, attempt=row.attempt)
-
-
-def take_back(c: Connection, job_id: str) -> None:
-    """Erase a job of whose writing nobody could be told in time, unless somebody found and joined it since."""
-    if c.execute(delete(_job).where(_IS_IT, _job.c.num_attached == 0), {"of_job": job_id}).rowcount == 1:
-        idempotency.forget(c, [job_id])
 
 
 def states_of_rows(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[JobState]:

@@ -1,19 +1,24 @@
 """What is known of models: from rows, a moment old at most."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import msgspec
 import pytest
+from sqlalchemy import Connection
 
 from api.catalogue import Catalogue
 from api.reading import Reader
 from storage import models, workers
 from storage.contract import ModelCard, ModelStatus, WorkerStatus
 from storage.database import Database
-from storage.errors import ModelNotFound, ModelUnavailable
+from storage.errors import ModelNotFound, ModelUnavailable, StorageUnavailable
 from tests.protocol.examples import card
 from tests.waiting import wait_until_async
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -89,3 +94,44 @@ async def test_a_model_without_a_live_worker_is_offline_and_its_tools_still_work
 
     assert entry.status is ModelStatus.OFFLINE
     assert (await catalogue.tools_of(entry)).encode_prompt("Hi")
+
+
+class _ReaderOfAnotherDay(Reader):
+    """Answers until `is_away`; then it counts who asks and lets them wait for an error."""
+
+    is_away = False
+    num_refused = 0
+    may_refuse: asyncio.Event
+
+    async def ask(self, question: Callable[[Connection], T]) -> T:
+        if not self.is_away:
+            return await super().ask(question)
+        self.num_refused += 1
+        await self.may_refuse.wait()
+        raise StorageUnavailable("the database did not answer in time")
+
+
+async def test_who_waits_for_tools_together_learns_together_that_the_database_is_away(database: Database) -> None:
+    _register(database, WorkerStatus.READY, card())
+    with database.begin() as c:
+        workers.mark_dead(c, "w")
+    reads = _ReaderOfAnotherDay(database, timeout_s=5)
+    reads.may_refuse = asyncio.Event()
+    catalogue = Catalogue(reads, lease_s=6, refresh_s=60)
+    await catalogue.start()
+    entry = await catalogue.get("demo")
+    reads.is_away = True
+
+    waiting = [asyncio.create_task(catalogue.tools_of(entry)) for _ in range(5)]
+    await wait_until_async(lambda: reads.num_refused == 1)
+    waiting.pop().cancel()
+    reads.may_refuse.set()
+    refused = await asyncio.gather(*waiting, return_exceptions=True)
+    reads.is_away = False
+    tools = await catalogue.tools_of(entry)
+    await catalogue.stop()
+    reads.close()
+
+    assert [type(error) for error in refused] == [StorageUnavailable] * 4
+    assert reads.num_refused == 1
+    assert tools.context_length == 1000

@@ -102,7 +102,7 @@ def test_an_erased_job_takes_its_key_along(c: Connection, way: str) -> None:
         case "sweeper":
             recovery.erase_many(c, [job_id])
         case _:
-            jobs.take_back(c, job_id)
+            attaching.take_back(c, job_id)
 
     assert idempotency.find(c, CALL, NOW) is None
     assert idempotency.find(c, KeyedCall(owner="alice", key="other", body_digest=DIGEST), NOW) == kept
@@ -113,7 +113,7 @@ def test_what_somebody_joined_is_not_taken_back(c: Connection) -> None:
     job_id = _made(_insert(c))
     attaching.attach_keyed(c, CALL, NOW)
 
-    jobs.take_back(c, job_id)
+    attaching.take_back(c, job_id)
 
     assert jobs.find(c, job_id) is not None
     assert idempotency.find(c, CALL, NOW) == job_id
@@ -134,6 +134,20 @@ def test_a_background_job_that_was_cancelled_keeps_its_key(c: Connection) -> Non
     jobs.cancel(c, job_id, after(1))
 
     assert _insert(c) == Attached(job_id=job_id, number=1)
+
+
+def test_a_job_that_was_cancelled_at_its_deadline_keeps_its_key(c: Connection) -> None:
+    job_id = _made(_insert(c, cancel_at=after(5)))
+    jobs.cancel(c, job_id, after(5))
+
+    assert _insert(c) == Attached(job_id=job_id, number=1)
+
+
+def test_a_job_that_was_given_up_before_its_deadline_frees_its_key(c: Connection) -> None:
+    job_id = _made(_insert(c, cancel_at=after(5)))
+    jobs.cancel(c, job_id, after(4), num_attached=0)
+
+    assert isinstance(_insert(c), str)
 
 
 def test_of_many_calls_with_one_key_at_once_one_makes_the_job(database: Database) -> None:
@@ -203,21 +217,21 @@ def test_who_leaves_before_anybody_joined_cancels_the_job(c: Connection) -> None
     job_id = put_job(c, body_digest=DIGEST)
 
     assert jobs.cancel(c, job_id, after(1), num_attached=0)
-    assert jobs.attach(c, job_id) is None
+    assert attaching.attach(c, job_id) is None
     assert _status(c, job_id) is JobStatus.CANCELLED
 
 
 def test_who_leaves_after_somebody_joined_cancels_nothing(c: Connection) -> None:
     job_id = put_job(c, body_digest=DIGEST)
 
-    assert jobs.attach(c, job_id) == 1
+    assert attaching.attach(c, job_id) == 1
     assert jobs.cancel(c, job_id, after(1), num_attached=0) is None
     assert _status(c, job_id) is JobStatus.QUEUED
 
 
 def test_the_last_who_joined_decides(c: Connection) -> None:
     job_id = put_job(c, body_digest=DIGEST)
-    numbers = [jobs.attach(c, job_id) for _ in range(3)]
+    numbers = [attaching.attach(c, job_id) for _ in range(3)]
 
     assert numbers == [1, 2, 3]
     assert [jobs.cancel(c, job_id, after(1), num_attached=number) for number in (0, 1, 2)] == [None] * 3
@@ -225,8 +239,8 @@ def test_the_last_who_joined_decides(c: Connection) -> None:
 
 
 def test_a_job_that_is_absent_cannot_be_joined(c: Connection) -> None:
-    assert jobs.attach(c, "resp_absent") is None
-    jobs.take_back(c, "resp_absent")
+    assert attaching.attach(c, "resp_absent") is None
+    attaching.take_back(c, "resp_absent")
 
 
 def test_joining_and_leaving_at_once_agree(database: Database) -> None:
@@ -238,7 +252,7 @@ def test_joining_and_leaving_at_once_agree(database: Database) -> None:
     def join(job_id: str) -> bool:
         start.wait(10)
         with database.begin() as c:
-            return jobs.attach(c, job_id) is not None
+            return attaching.attach(c, job_id) is not None
 
     def leave(job_id: str) -> bool:
         start.wait(10)
