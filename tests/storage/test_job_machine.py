@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from hypothesis.strategies import integers, sampled_from
 from sqlalchemy import select
 
-from storage import jobs, recovery
+from storage import attaching, jobs, recovery
 from storage.contract import Failure, JobStatus, Result, TokenEvent, Usage
 from storage.database import Database
 from storage.tables import table_of
@@ -46,6 +46,7 @@ class JobMachine(RuleBasedStateMachine):
         self.status, self.attempt, self.lost = JobStatus.QUEUED, 0, 0
         self.worker_id: str | None = None
         self.written_by: int | None = None
+        self.num_attached = 0
         self.time = 0
 
     def teardown(self) -> None:
@@ -109,6 +110,22 @@ class JobMachine(RuleBasedStateMachine):
         assert (cancelled is None) == self.status.is_terminal
         if cancelled is not None:
             assert cancelled == jobs.Cancelled(was=self.status, worker_id=self.worker_id, attempt=self.attempt)
+            self._move(JobStatus.CANCELLED)
+
+    @rule()
+    def join(self) -> None:
+        number = attaching.attach(self.c, self.job_id)
+        assert (number is None) == (self.status is JobStatus.CANCELLED)
+        if number is not None:
+            self.num_attached += 1
+            assert number == self.num_attached
+
+    @rule(back=integers(0, 2))
+    def leave(self, back: int) -> None:
+        number = self.num_attached - back
+        cancelled = jobs.cancel(self.c, self.job_id, after(self._now()), num_attached=number)
+        assert (cancelled is not None) == (back == 0 and not self.status.is_terminal)
+        if cancelled is not None:
             self._move(JobStatus.CANCELLED)
 
     @rule(back=integers(0, 2))
