@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.drill.judge import Evidence, Outcome, Replay, Row
+from tests.drill.judge import Evidence, Hook, Outcome, Replay, Row
 from tests.drill.ledger import Entry, What
 from tests.drill.work import KINDS, reference_key
 
@@ -13,6 +13,7 @@ REFERENCE = Outcome(text=TEXT, num_prompt=7, num_output=3)
 STREAM, CHAT, POLL, BLOCK = "load-stream", "load-chat", "load-poll", "load-block"
 IDS = {STREAM: "resp_1", CHAT: "chatcmpl-2", POLL: "resp_3", BLOCK: "resp_4"}
 _KINDS = {STREAM: "background stream", CHAT: "chat stream", POLL: "poll", BLOCK: "block"}
+_HOOK_TYPES = ("response.completed", "chat.completion.completed", "response.completed", "response.completed")
 _USAGE = {"input_tokens": 7, "output_tokens": 3}
 
 
@@ -72,7 +73,12 @@ def evidence(**changes: Any) -> Evidence:  # Any: fields of Evidence
     replays = {
         job_id: Replay(frames=frames.get(job_id, ()), text=TEXT, num_ends=1, end_usage=(7, 3)) for job_id in rows
     }
+    hooks = {
+        job_id: [Hook(event_id=f"evt_{job_id}", type=type_, job_id=job_id, is_signed=True, is_taken=True)]
+        for job_id, type_ in zip(rows, _HOOK_TYPES, strict=True)
+    }
     told: dict[str, Any] = {
+        "hooks": hooks,
         "entries": entries(),
         "references": {reference_key(KINDS[kind], 0): REFERENCE for kind in _KINDS.values()},
         "rows": rows,

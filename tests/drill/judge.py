@@ -6,10 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from storage.contract import JobKind, JobStatus
+from storage.webhook_types import event_type_of
 from tests.drill.ledger import Entry, What
 from tests.drill.work import KINDS, Kind, Surface, reference_key, text_of, usage_of
 
 _ENDED = ("completed", "incomplete", "failed", "cancelled")
+_JOB_KINDS = {
+    Surface.RESPONSE: JobKind.RESPONSE,
+    Surface.CHAT: JobKind.CHAT,
+    Surface.COMPLETION: JobKind.COMPLETION,
+}
 _TERMINAL_EVENTS = ("response.completed", "response.incomplete", "response.failed")
 
 
@@ -74,6 +81,22 @@ class Replay:
     end_usage: tuple[int, int] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """One delivery of a webhook event, as the receiver saw it.
+
+    is_taken:    the receiver answered well
+    is_followed: it came to where a redirect pointed
+    """
+
+    event_id: str
+    type: str
+    job_id: str
+    is_signed: bool
+    is_taken: bool
+    is_followed: bool = False
+
+
 @dataclass(slots=True, kw_only=True)
 class Story:
     """One job as the ledger tells it."""
@@ -129,6 +152,7 @@ class Evidence:
     rows:       every row of the database that this load can have made, by id
     replays:    of every accepted job, by id
     has_keys:   whether an Idempotency-Key holds
+    hooks:      deliveries by job, where each job has a target; None where none has
     doomed:     ids of jobs that must fail with `worker_lost`
     """
 
@@ -137,6 +161,7 @@ class Evidence:
     rows: Mapping[str, Row]
     replays: Mapping[str, Replay]
     has_keys: bool = True
+    hooks: Mapping[str, Sequence[Hook]] | None = None
     doomed: frozenset[str] = frozenset()
 
 
@@ -172,10 +197,10 @@ def _judge_end(story: Story, evidence: Evidence) -> list[Violation]:
     if story.kind.surface is not Surface.COMPLETION and row.name != story.name:
         return [_changed(story, f"its row carries the name {row.name!r}")]
     if job_id in evidence.doomed:
-        return _judge_doomed(story, row)
+        return _judge_doomed(story, row) + _judge_hooks(story, row, evidence)
     if row.status not in ("completed", "incomplete"):
         return [_lost(story, f"{job_id} ended as {row.status} {row.failure} ({row.lost_attempts} attempts lost)")]
-    found = []
+    found = _judge_hooks(story, row, evidence)
     if not story.has_given_up and len(story.ends) != 1:
         found.append(_doubled(story, f"told its end {len(story.ends)} times"))
     reference = evidence.references[reference_key(story.kind, story.template)]
@@ -192,6 +217,26 @@ def _judge_doomed(story: Story, row: Row) -> list[Violation]:
     if (row.status, row.failure) == ("failed", "worker_lost"):
         return []
     return [_changed(story, f"had to fail with worker_lost and is {row.status} {row.failure}")]
+
+
+def _judge_hooks(story: Story, row: Row, evidence: Evidence) -> list[Violation]:
+    """At least one delivery that was taken, of one event, which says how the job ended."""
+    if evidence.hooks is None:
+        return []
+    hooks = evidence.hooks.get(row.id, ())
+    found = []
+    if not any(hook.is_taken for hook in hooks):
+        found.append(_lost(story, f"nobody was told of its end ({len(hooks)} deliveries failed)"))
+    if len({hook.event_id for hook in hooks}) > 1:
+        found.append(_doubled(story, f"told as several events: {sorted({hook.event_id for hook in hooks})}"))
+    expected = event_type_of(_JOB_KINDS[story.kind.surface], JobStatus(row.status))
+    if any(hook.type != expected for hook in hooks):
+        found.append(_changed(story, f"told as {sorted({hook.type for hook in hooks})} instead of {expected}"))
+    if not all(hook.is_signed for hook in hooks):
+        found.append(_changed(story, "told without a good signature"))
+    if any(hook.is_followed for hook in hooks):
+        found.append(_changed(story, "told to where a redirect pointed"))
+    return found
 
 
 def _judge_usage(story: Story, row: Row, replay: Replay | None, reference: Outcome) -> list[Violation]:

@@ -56,6 +56,14 @@ def with_replay(name: str, **fields: Any) -> Evidence:  # Any: fields of Replay
     return evidence(replays=replays)
 
 
+def with_hooks(of: str, *more: dict[str, Any], **fields: Any) -> Evidence:  # Any: fields of Hook
+    """The job's delivery changed, and further ones like it."""
+    hooks = dict(evidence().hooks or {})
+    first = dataclasses.replace(hooks[IDS[of]][0], **fields)
+    hooks[IDS[of]] = [first, *(dataclasses.replace(first, **other) for other in more)]
+    return evidence(hooks=hooks)
+
+
 def without_row(name: str) -> Evidence:
     return evidence(rows={job_id: row for job_id, row in evidence().rows.items() if job_id != IDS[name]})
 
@@ -154,6 +162,12 @@ LIES: dict[str, tuple[Harm, Forge]] = {
         Harm.CHANGED,
         lambda: with_more(Entry(t=40, job=POLL, what=What.POLLED, data="in_progress")),
     ),
+    "nobody told": (Harm.LOST, lambda: evidence(hooks={})),
+    "told in vain": (Harm.LOST, lambda: with_hooks(POLL, is_taken=False)),
+    "told as two events": (Harm.DOUBLED, lambda: with_hooks(CHAT, {"event_id": "evt_other"})),
+    "told of another end": (Harm.CHANGED, lambda: with_hooks(POLL, type="response.failed")),
+    "told without signature": (Harm.CHANGED, lambda: with_hooks(BLOCK, is_signed=False)),
+    "told to another place": (Harm.CHANGED, lambda: with_hooks(BLOCK, {"is_followed": True})),
     "a doomed job that completes": (
         Harm.CHANGED,
         lambda: dataclasses.replace(evidence(), doomed=frozenset([IDS[POLL]])),
@@ -172,8 +186,17 @@ def test_each_lie_is_found_out(lie: str) -> None:
 
 def test_a_doomed_job_may_fail_and_nothing_else() -> None:
     failed = with_row(POLL, status="failed", failure="worker_lost", num_output=None)
+    hooks = with_hooks(POLL, type="response.failed").hooks
 
-    assert judge(dataclasses.replace(failed, doomed=frozenset([IDS[POLL]]))) == []
+    assert judge(dataclasses.replace(failed, hooks=hooks, doomed=frozenset([IDS[POLL]]))) == []
+
+
+def test_an_event_may_be_delivered_twice() -> None:
+    assert judge(with_hooks(POLL, {"is_taken": True}, is_taken=False)) == []
+
+
+def test_hooks_are_not_asked_for_where_no_job_has_a_target() -> None:
+    assert judge(evidence(hooks=None)) == []
 
 
 def test_the_sum_alone_is_found_out() -> None:
