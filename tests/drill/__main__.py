@@ -59,7 +59,7 @@ def _run(wanted: list[Fault], databases: list[str], options: argparse.Namespace)
             together = list(faults)
             turns = [(fault, number) for number in range(options.rounds) for fault in together]
             while turns:
-                with platform_for(turns[0][0], database) as (stage, proxies):
+                with platform_for(turns[0][0], database) as stage:
                     references = references or make_references(stage, _NUM_TOKENS)
                     while turns:
                         fault, number = turns.pop(0)
@@ -67,7 +67,6 @@ def _run(wanted: list[Fault], databases: list[str], options: argparse.Namespace)
                         began = time.monotonic()
                         report = run_fault(
                             stage,
-                            proxies,
                             fault,
                             references=references,
                             load=load,

@@ -2,6 +2,7 @@
 
 from tests.drill import faults
 from tests.drill.faults import Fault
+from tests.drill.receiver import Manner
 
 _POSTGRES = ("postgresql",)
 _HANG = {f"worker-{number}": {"DRILL_HANG_FILE": f"hang-worker-{number}"} for number in (1, 2)}
@@ -30,6 +31,13 @@ FAULTS = (
     Fault(name="PostgreSQL restarts", run=faults.restart_postgres, databases=_POSTGRES),
     Fault(name="every ticket twice", run=faults.ticket_twice),
     Fault(name="a poison job", run=faults.poison),
+    Fault(name="kill -9 the CPU worker", run=faults.kill_cpu_worker),
+    Fault(name="callers leave", run=faults.leave),
+    *(
+        Fault(name=f"a receiver that is {manner}", run=faults.misbehave(manner))
+        for manner in Manner
+        if manner != "good"
+    ),
     Fault(name="kill -9 everything", run=faults.kill_everything),
     Fault(name="kill -9 the only worker", run=faults.kill_only_worker, replicas=1),
     Fault(name="SIGSTOP, SIGCONT the only worker", run=faults.stop_only_worker, replicas=1),

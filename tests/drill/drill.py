@@ -16,7 +16,7 @@ from storage.errors import StorageUnavailable
 from tests.drill import measures
 from tests.drill.client import Plan
 from tests.drill.faults import Fault
-from tests.drill.judge import Evidence, Harm, Outcome, Violation, judge, stories_of
+from tests.drill.judge import Evidence, Harm, Hook, Outcome, Violation, judge, stories_of
 from tests.drill.ledger import Ledger, Reader, What
 from tests.drill.parts import Part, environment
 from tests.drill.proxy import Proxy
@@ -32,8 +32,8 @@ _RECOVERY_LIMIT_S = 40.0
 _CLIENT_LIMIT_S = 120.0
 # The sweeper completes the log of an ended job after this long (TOKENPOST_SETTLING_S) and a look.
 _SETTLING_LIMIT_S = 12.0
-# Whether this platform knows the header Idempotency-Key.
-_HAS_KEYS = True
+# A delivery whose sender died is another's after a minute; then comes its turn.
+_HOOKS_LIMIT_S = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,47 +95,56 @@ class Report:
 
 
 @contextlib.contextmanager
-def platform_for(fault: Fault, database: str) -> Iterator[tuple[Stage, dict[str, Proxy]]]:
+def platform_for(fault: Fault, database: str) -> Iterator[Stage]:
     """A platform that is ready for this fault and all others with the same ground."""
     # Not the home of whoever runs this: a socket's path may have 107 characters at most.
     with contextlib.ExitStack() as stack:
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="tp-drill-", ignore_cleanup_errors=True))
         folder = Path(name)
         url, postgres = stack.enter_context(fresh_database(database, folder))
-        proxies: dict[str, Proxy] = {}
-        stage = _stage(fault, folder, url, postgres, proxies)
+        stage = _stage(fault, folder, url, postgres)
+        stack.callback(stage.receiver.stop)
+        stage.receiver.start()
         try:
             stage.start()
-            yield stage, proxies
+            yield stage
         finally:
             # What is held back would hold up the end.
-            for proxy in proxies.values():
+            for proxy in stage.proxies.values():
                 proxy.release()
             stage.stop()
-            for proxy in proxies.values():
+            for proxy in stage.proxies.values():
                 proxy.stop()
 
 
-def _stage(fault: Fault, folder: Path, url: str, postgres: PostgresServer | None, proxies: dict[str, Proxy]) -> Stage:
+def _stage(fault: Fault, folder: Path, url: str, postgres: PostgresServer | None) -> Stage:
     if not fault.is_apart:
         return Supervised(folder, url, postgres, replicas=fault.replicas, settings=fault.settings)
     doors = {part: {key: _absolute(folder, value) for key, value in door.items()} for part, door in fault.doors.items()}
     own: dict[str, dict[str, object]] = {}
+    proxies: dict[str, Proxy] = {}
     for between in fault.proxied:
         part, _, server = between.partition("-")
-        if server == "redis":
-            # The server's own socket, whose folder the stage makes.
-            proxy, setting = Proxy(folder / "redis" / "redis.sock"), ("redis_url", "redis://127.0.0.1:{port}/0")
-        else:
-            assert postgres is not None
-            name = url.rpartition("/")[2].partition("?")[0]
-            proxy, setting = Proxy(postgres.socket), ("database_url", "postgresql://postgres@127.0.0.1:{port}/" + name)
+        proxy = proxies[between] = Proxy(_socket_of(server, folder, postgres))
         proxy.start()
-        proxies[between] = proxy
         names = [f"worker-{number}" for number in range(1, fault.replicas + 1)] if part == "worker" else [part]
         for one in names:
-            own.setdefault(one, {})[setting[0]] = setting[1].format(port=proxy.port)
-    return Apart(folder, url, postgres, replicas=fault.replicas, settings=fault.settings, own=own, doors=doors)
+            if server == "redis":
+                own.setdefault(one, {})["redis_url"] = f"redis://127.0.0.1:{proxy.port}/0"
+            else:
+                database = url.rpartition("/")[2].partition("?")[0]
+                own.setdefault(one, {})["database_url"] = f"postgresql://postgres@127.0.0.1:{proxy.port}/{database}"
+    stage = Apart(folder, url, postgres, replicas=fault.replicas, settings=fault.settings, own=own, doors=doors)
+    stage.proxies = proxies
+    return stage
+
+
+def _socket_of(server: str, folder: Path, postgres: PostgresServer | None) -> Path:
+    if server == "redis":
+        # The stage makes it.
+        return folder / "redis" / "redis.sock"
+    assert postgres is not None
+    return postgres.socket
 
 
 def _absolute(folder: Path, value: str) -> str:
@@ -144,7 +153,6 @@ def _absolute(folder: Path, value: str) -> str:
 
 def run_fault(
     stage: Stage,
-    proxies: dict[str, Proxy],
     fault: Fault,
     *,
     references: dict[str, Outcome],
@@ -165,7 +173,6 @@ def run_fault(
         observer=observer,
         reader=reader,
         ledger=Ledger(ledger),
-        proxies=proxies,
     )
     observer.start()
     client.start()
@@ -190,6 +197,7 @@ def _client(stage: Stage, name: str, ledger: Path, load: Load, seed: int) -> Par
         seed=seed,
         name=name,
         patience_s=load.patience_s,
+        webhook=stage.receiver.target,
     )
     file = stage.folder / f"plan-{name}.json"
     file.write_bytes(msgspec.json.encode(plan))
@@ -265,12 +273,13 @@ def _verdict(scene: Scene, fault: Fault, incident: Incident, references: dict[st
     if any(replay.num_ends == 0 for replay in replays.values()):
         time.sleep(_SETTLING_LIMIT_S)
         replays = read_again(stage, accepted)
+    hooks = _wait_for_hooks(stage, job_ids)
     evidence = Evidence(
         entries=entries,
         references=references,
         rows=read_rows(stage.database, scene.name, job_ids),
         replays=replays,
-        has_keys=_HAS_KEYS,
+        hooks=hooks,
         doomed=incident.doomed,
     )
     creates = None if incident.away is None else measures.creates_between(entries, *incident.away)
@@ -280,11 +289,23 @@ def _verdict(scene: Scene, fault: Fault, incident: Incident, references: dict[st
         num_jobs=sum(entry.what is What.ACCEPTED for entry in entries),
         num_cuts=sum(entry.what in (What.CUT, What.BROKEN) for entry in entries),
         violations=judge(evidence),
-        recovery_s=_recovery(scene, incident),
+        recovery_s=_recovery(scene, incident) if incident.took_s is None else incident.took_s,
         target_s=incident.target_s,
         creates=creates,
         note=incident.note,
     )
+
+
+def _wait_for_hooks(stage: Stage, job_ids: list[str]) -> dict[str, list[Hook]]:
+    """What the receiver was told, once it was told of every job, or its time is over."""
+
+    def is_told() -> bool:
+        hooks = stage.receiver.hooks()
+        return all(any(hook.is_taken for hook in hooks.get(job_id, [])) for job_id in job_ids)
+
+    with contextlib.suppress(AssertionError):
+        wait_until(is_told, _HOOKS_LIMIT_S)
+    return stage.receiver.hooks()
 
 
 def _has_open_rows(scene: Scene) -> bool:

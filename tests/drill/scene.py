@@ -3,11 +3,10 @@
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 from tests.drill.ledger import Ledger, Reader
-from tests.drill.proxy import Proxy
 from tests.drill.stage import Apart, Stage, Supervised, WorkerProcess
 from tests.drill.witness import Observer, running_on
 from tests.waiting import wait_until
@@ -26,6 +25,7 @@ class Incident:
     target_s:  how long recovery may take; None promises nothing
     away:      between which moments a part was away, so that creating must be refused in time
     interrupted: jobs on a worker that died, with the attempt that ended; those must go on in a later attempt
+    took_s:    what is measured where that is not recovery
     doomed:    ids of jobs that must fail
     note:      for the table
     """
@@ -35,6 +35,7 @@ class Incident:
     target_s: float | None = None
     away: tuple[float, float] | None = None
     interrupted: dict[str, int] | None = None
+    took_s: float | None = None
     doomed: frozenset[str] = frozenset()
     note: str = ""
 
@@ -43,8 +44,7 @@ class Incident:
 class Scene:
     """A platform under load.
 
-    name:    of the load; jobs that the fault itself asks for carry it
-    proxies: by the name of the parts between which they stand
+    name: of the load; jobs that the fault itself asks for carry it
     """
 
     name: str
@@ -53,7 +53,6 @@ class Scene:
     observer: Observer
     reader: Reader
     ledger: Ledger
-    proxies: dict[str, Proxy] = field(default_factory=dict)
 
     @property
     def supervised(self) -> Supervised:

@@ -21,6 +21,8 @@ from storage.database import Database, migrate
 from storage.errors import StorageUnavailable
 from storage.redis import connect
 from tests.drill.parts import Part, cli, environment, signal_ours
+from tests.drill.proxy import Proxy
+from tests.drill.receiver import Receiver
 from tests.drill.work import MODEL
 from tests.services import PostgresServer, RedisServer, redis_binary, running_postgres
 from tests.waiting import wait_until
@@ -28,7 +30,12 @@ from tests.waiting import wait_until
 START_LIMIT_S = 120.0
 DOOR = Path(__file__).parent / "door"
 # A drained worker finishes some of what it runs and gives the rest back.
-SETTINGS: dict[str, object] = {"drain_grace_s": 2, "num_threads": 1, "max_running": 32}
+SETTINGS: dict[str, object] = {
+    "drain_grace_s": 2,
+    "num_threads": 1,
+    "max_running": 32,
+    "webhook_allow": "127.0.0.1",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +56,9 @@ class Stage(ABC):
         self.postgres = postgres
         self.port = free_port()
         self.database = Database(database_url)
+        self.receiver = Receiver()
+        # By the names of the parts between which they stand.
+        self.proxies: dict[str, Proxy] = {}
 
     @property
     def database_name(self) -> str:

@@ -24,13 +24,11 @@ SHORT = {
 @pytest.mark.parametrize("database", SHORT)
 def test_nothing_is_lost_doubled_or_changed(database: str) -> None:
     faults = [BY_NAME[name] for name in SHORT[database]]
-    with platform_for(faults[0], database) as (stage, proxies):
+    with platform_for(faults[0], database) as stage:
         references = make_references(stage, LOAD.num_tokens)
 
         for fault in faults:
-            report = run_fault(
-                stage, proxies, fault, references=references, load=LOAD, chance=random.Random(fault.name)
-            )
+            report = run_fault(stage, fault, references=references, load=LOAD, chance=random.Random(fault.name))
 
             assert not report.error, f"{fault.name}: {report.error}"
             assert report.violations == [], fault.name
