@@ -52,35 +52,45 @@ def _run(wanted: list[Fault], databases: list[str], options: argparse.Namespace)
     """Faults with the same ground share a platform."""
     reports: list[Report] = []
     references: dict[str, Outcome] = {}
-    load = Load(lines=FULL_LOAD, num_tokens=_NUM_TOKENS)
     for database in databases:
         here = [fault for fault in wanted if database in fault.databases]
         for _, faults in groupby(sorted(here, key=lambda fault: fault.ground), key=lambda fault: fault.ground):
             together = list(faults)
             turns = [(fault, number) for number in range(options.rounds) for fault in together]
             while turns:
-                with platform_for(turns[0][0], database) as stage:
-                    references = references or make_references(stage, _NUM_TOKENS)
-                    while turns:
-                        fault, number = turns.pop(0)
-                        chance = random.Random(f"{options.seed}-{fault.name}-{database}-{number}")
-                        began = time.monotonic()
-                        report = run_fault(
-                            stage,
-                            fault,
-                            references=references,
-                            load=load,
-                            chance=chance,
-                            number=number,
-                        )
-                        reports.append(report)
-                        _tell(report, time.monotonic() - began)
-                        if options.keep and report.verdict != "good":
-                            _keep(stage, options.keep / f"{fault.name.replace(' ', '-')}-{database}-{number}")
-                        # What a broken fault left behind must not be blamed on the next one.
-                        if report.error or not _is_well(stage, fault):
-                            break
+                fault = turns[0][0]
+                try:
+                    with platform_for(fault, database) as stage:
+                        references = references or make_references(stage, _NUM_TOKENS)
+                        _run_on(stage, turns, reports, references, options)
+                except AssertionError as error:
+                    reports.append(Report(fault=fault.name, database=database, error=f"no platform: {error}"[:2000]))
+                    _tell(reports[-1], 0.0)
+                    turns = [turn for turn in turns if turn[0] is not fault]
     return reports
+
+
+def _run_on(
+    stage: Stage,
+    turns: list[tuple[Fault, int]],
+    reports: list[Report],
+    references: dict[str, Outcome],
+    options: argparse.Namespace,
+) -> None:
+    """Take turns from the list as long as the platform is well."""
+    load = Load(lines=FULL_LOAD, num_tokens=_NUM_TOKENS)
+    while turns:
+        fault, number = turns.pop(0)
+        chance = random.Random(f"{options.seed}-{fault.name}-{stage.database_name}-{number}")
+        began = time.monotonic()
+        report = run_fault(stage, fault, references=references, load=load, chance=chance, number=number)
+        reports.append(report)
+        _tell(report, time.monotonic() - began)
+        if options.keep and report.verdict != "good":
+            _keep(stage, options.keep / f"{fault.name.replace(' ', '-')}-{stage.database_name}-{number}")
+        # What a broken fault left behind must not be blamed on the next one.
+        if report.error or not _is_well(stage, fault):
+            return
 
 
 def _keep(stage: Stage, place: Path) -> None:
