@@ -133,7 +133,8 @@ class Client:
                 took_s = time.monotonic() - started
                 if answer.status_code >= 300:
                     await self._refused(job, answer, took_s)
-                    return False
+                    # Asked again, a job that failed would fail again: the judge hears of it once.
+                    return answer.status_code == 500
                 job.id = answer.headers["x-job-id"]
                 self._ledger.write(
                     job.name, What.ACCEPTED, id=job.id, status=answer.status_code, took_s=round(took_s, 4)
