@@ -34,7 +34,6 @@ from storage.errors import (
     WebhookDeliveryNotFound,
     WebhookEndpointDisabled,
     WebhookEndpointNotFound,
-    WebhookSenderAway,
     WebhookUnanswered,
 )
 
@@ -111,7 +110,6 @@ _TABLE: dict[type[PlatformError], Answer] = {
     ModelUnavailable: Answer(503, SERVER_ERROR, retry_after_s=5),
     StorageUnavailable: Answer(503, SERVER_ERROR, retry_after_s=1),
     ShuttingDown: Answer(503, SERVER_ERROR, retry_after_s=1),
-    WebhookSenderAway: Answer(503, SERVER_ERROR, retry_after_s=5),
 }
 _UNEXPECTED = Answer(500, SERVER_ERROR)
 

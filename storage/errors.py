@@ -127,16 +127,9 @@ class WebhookEndpointDisabled(PlatformError):
 
 
 class WebhookUnanswered(PlatformError):
-    """A webhook receiver gave no answer to what was sent to it, or could not be reached."""
+    """What was to try a webhook receiver got no answer, or was not even sent."""
 
     code = "webhook_unanswered"
-
-
-class WebhookSenderAway(PlatformError):
-    """No CPU worker sends webhooks at this moment."""
-
-    code = "webhook_sender_away"
-    retryable = True
 
 
 class WebhookSignatureInvalid(PlatformError):

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from api import webhook_test
+from api import webhook_trial
 from api.call import call_of
 from api.dependencies import Query, body_of, no_query, note_replay, owner_of, services_of
 from api.earlier import make_once
@@ -148,7 +148,7 @@ async def test(request: Request, endpoint_id: str) -> Response:
     """Send a sample event to a webhook endpoint at once, also to one that is disabled, and tell its answer."""
     no_query(request)
     wanted = EndpointTest.parse(await body_of(request))
-    status_code = await webhook_test.send(services_of(request), endpoint_id, owner_of(request), wanted.event_type)
+    status_code = await webhook_trial.send(services_of(request), endpoint_id, owner_of(request), wanted.event_type)
     return json_reply(tested_object(endpoint_id, wanted.event_type, status_code))
 
 

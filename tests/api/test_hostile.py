@@ -129,6 +129,7 @@ def test_odd_fields_are_refused_or_taken_well(http: httpx2.Client) -> None:
         "previous_response_id",
     ]
     names += ["n", "seed", "max_tokens", "max_output_tokens", "instructions", "text", "user", "truncation", "tools"]
+    names += ["webhook"]
     for _ in range(250):
         call = chance.choice(CALLS)
         fields = {chance.choice(names): chance.choice(ODD_VALUES) for _ in range(chance.randint(1, 2))}

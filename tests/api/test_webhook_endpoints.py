@@ -164,13 +164,13 @@ def test_a_test_that_nobody_answers_is_an_error_that_is_not_tried_again(
 
 
 def test_a_test_waits_for_a_sender_only_so_long(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.webhook_test.PATIENCE_S", 0.2)
+    monkeypatch.setattr("api.webhook_trial.PATIENCE_S", 0.2)
     made = _create(client)
 
     with pytest.raises(openai.APIStatusError, match="was not sent within") as refused:
         client.webhooks.test(made.id, event_type="response.completed")
 
-    assert refused.value.status_code == 503
+    assert refused.value.status_code == 424
 
 
 def test_the_default_secret_is_made_once_and_can_be_replaced(http: httpx2.Client) -> None:

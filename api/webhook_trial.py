@@ -7,18 +7,20 @@ from sqlalchemy import Connection
 
 from api.services import Services
 from storage import webhook_deliveries, webhook_endpoints
-from storage.errors import WebhookSenderAway, WebhookUnanswered
+from storage.errors import WebhookUnanswered
 from storage.webhook_tables import WebhookAttempt
 
 # A receiver has 15 s to answer; the rest is for the sender to find the event.
 PATIENCE_S = 20.0
-_LOOK_EVERY_S = 0.05
+# Between two looks; later ones are rarer, so that a receiver that is slow costs few.
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 0.5
 
 
 async def send(services: Services, endpoint_id: str, owner: str, event_type: str) -> int:
     """The status code that the receiver answered.
 
-    Raises WebhookEndpointNotFound, WebhookUnanswered with the reason, or WebhookSenderAway where nobody sent it.
+    Raises WebhookEndpointNotFound, or WebhookUnanswered with the reason.
     """
     now = datetime.now(UTC)
 
@@ -35,13 +37,14 @@ async def send(services: Services, endpoint_id: str, owner: str, event_type: str
 
 async def _first_attempt(services: Services, delivery_id: str) -> WebhookAttempt:
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + PATIENCE_S
+    deadline, pause_s = loop.time() + PATIENCE_S, _FIRST_PAUSE_S
     while loop.time() < deadline:
         attempts = await services.reads.ask(lambda c: webhook_deliveries.list_attempts(c, [delivery_id]))
         if attempts:
             return attempts[0]
-        await asyncio.sleep(_LOOK_EVERY_S)
-    raise WebhookSenderAway(
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+    raise WebhookUnanswered(
         f"The event was not sent within {PATIENCE_S:.0f} s: no CPU worker runs, or the receiver asked for a pause. "
         f"It is delivery '{delivery_id}', and still waits."
     )
