@@ -207,9 +207,13 @@ def list_all(
     return [Job(**row._mapping) for row in c.execute(query)]
 
 
-def claim(c: Connection, job_id: str, worker_id: str, now: datetime) -> Claim | None:
-    """The job, now this worker's, with the next attempt number; None when it is not queued, or overdue."""
-    row = c.execute(_CLAIM, {"of_job": job_id, "by_worker": worker_id, "moment": now}).first()
+def claim(c: Connection, job_id: str, worker_id: str, now: datetime, *, lost_below: int = 2**31 - 1) -> Claim | None:
+    """The job, now this worker's, with the next attempt number; None when it is not queued, overdue or too often lost.
+
+    lost_below: the number of lost attempts from which it is not claimed
+    """
+    ours = {"of_job": job_id, "by_worker": worker_id, "moment": now, "lost_below": lost_below}
+    row = c.execute(_CLAIM, ours).first()
     if row is None:
         return None
     return Claim(attempt=row.attempt, model=row.model, spec=_spec_decoder.decode(row.spec), owner=row.owner)
@@ -300,6 +304,7 @@ def _move(source: JobStatus, target: JobStatus) -> Update:
 _CLAIM = (
     _move(JobStatus.QUEUED, JobStatus.IN_PROGRESS)
     .where(*(or_(at.is_(None), at > DatabaseNow()) for at in (_job.c.expires_at, _job.c.cancel_at)))
+    .where(_job.c.lost_attempts < bindparam("lost_below"))
     .values(attempt=_job.c.attempt + 1, worker_id=bindparam("by_worker"), started_at=bindparam("moment"))
     .returning(_job.c.attempt, _job.c.model, _job.c.spec, _job.c.owner)
 )

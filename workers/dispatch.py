@@ -11,62 +11,31 @@ Nobody waits for anybody: each arrow is a queue, and a job is touched by one thr
 enters the engine while its claim is still on its way to the disk; what it yields is held until the claim is there.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Protocol
 
 import structlog
 from sqlalchemy import Connection
 
-from storage import jobs
+from storage import jobs, suspects
 from storage.contract import End, Failure, LogEntry, TokenEvent
 from storage.errors import PlatformError
-from storage.log import Row, Tail
-from storage.writer import Writer
+from storage.log import Row
 from workers import outcome
 from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceOutput
-from workers.engine_thread import EngineThread
-from workers.events import Publisher, Round
+from workers.events import Round
 from workers.generation import Generation, Phase, StopReason
 from workers.logprobs import Spelling
 from workers.mending import end_row, missing_rows, start_row, tokens_row
 from workers.outcome import Left
+from workers.quarantine import Quarantine, Verdict
+from workers.road import Road, Ticket
 
 log = structlog.get_logger()
-
-
-class Ticket(Protocol):
-    """A queue message that waits for its answer; answered on the hub's thread, once."""
-
-    def acknowledge(self) -> None:
-        """The message is done with."""
-
-    def give_back(self) -> None:
-        """The message goes back to its queue."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Road:
-    """Where the dispatcher sends things.
-
-    writer:   the database
-    on_hub:   runs a call on the hub's thread, soon; the only place where tickets are answered
-    later:    runs a call after a pause, for what failed because the database is away
-    tails:    where each job's log ends
-    drop_log: forgets an erased job's log
-    """
-
-    writer: Writer
-    engine: EngineThread
-    publisher: Publisher
-    on_hub: Callable[[Callable[[], None]], None]
-    later: Callable[[Callable[[], None]], None]
-    tails: Callable[[list[str]], dict[str, Tail | None]]
-    drop_log: Callable[[str], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -78,14 +47,19 @@ class _Live:
 class Dispatcher:
     """The table of live jobs and the steps of their walk, each named for the thread that takes it."""
 
-    def __init__(self, worker_id: str, road: Road, *, shares_prefixes: bool = True) -> None:
+    def __init__(
+        self, worker_id: str, road: Road, *, shares_prefixes: bool = True, suspect_from: int = suspects.suspect_from(3)
+    ) -> None:
         """shares_prefixes: whether jobs of one owner share what the cache holds of their prompts
+        suspect_from: lost attempts from which a job is watched alone
 
         num_ended: jobs that came to an end here
         """
         self._worker_id = worker_id
         self._shares_prefixes = shares_prefixes
+        self._suspect_from = suspect_from
         self._road = road
+        self._quarantine = Quarantine(self._begin, self._has_unproven)
         self._live: dict[str, _Live] = {}
         self._place_by_sequence: dict[str, tuple[Generation, int]] = {}
         self._is_draining = False
@@ -116,16 +90,43 @@ class Dispatcher:
         if live is not None:
             live.tickets.append(ticket)
             return
-        live = self._live[job_id] = _Live(Generation(job_id), [ticket])
-        claim = self._road.writer.submit(partial(self._claim, live.generation))
-        claim.add_done_callback(partial(self._on_claim, live.generation))
+        self._live[job_id] = _Live(Generation(job_id), [ticket])
+        if self._quarantine.is_active:
+            self._quarantine.hold(job_id)
+        else:
+            self._begin(job_id, False)
+
+    def _begin(self, job_id: str, is_on_trial: bool) -> None:
+        generation = self._live[job_id].generation
+        claim = self._road.writer.submit(partial(self._claim, generation, is_on_trial))
+        claim.add_done_callback(partial(self._on_claim, generation))
+
+    def _has_unproven(self, waiting: Collection[str]) -> bool:
+        return any(not live.generation.is_proven for job_id, live in self._live.items() if job_id not in waiting)
+
+    def _isolate(self, generation: Generation) -> None:
+        """A suspect waits for its trial."""
+        if self._is_draining:
+            self._answer(generation, Left.GIVEN_BACK)
+        else:
+            self._quarantine.add(generation.job_id)
+
+    def _on_proof(self, generation: Generation) -> None:
+        """A job has run well for a while."""
+        if self._quarantine.is_on_trial(generation.job_id):
+            self._acquit(generation)
+        else:
+            self._quarantine.advance()
 
     def drain(self) -> None:
-        """Take no more jobs."""
+        """Take no more jobs; those that wait in quarantine go back at once."""
         self._is_draining = True
+        for job_id in self._quarantine.clear():
+            self._answer(self._live[job_id].generation, Left.GIVEN_BACK)
 
     def _answer(self, generation: Generation, left: Left | None) -> None:
         live = self._live.pop(generation.job_id)
+        self._quarantine.forget(generation.job_id)
         first, *joined = live.tickets
         if left is Left.GIVEN_BACK:
             for ticket in live.tickets:
@@ -166,9 +167,14 @@ class Dispatcher:
 
     # On the writer's thread.
 
-    def _claim(self, generation: Generation, connection: Connection) -> jobs.Claim | None:
+    def _claim(
+        self, generation: Generation, is_on_trial: bool, connection: Connection
+    ) -> "jobs.Claim | Verdict | None":
         """Claim the job, inside the writer's transaction; run again, it finds the generation begun."""
-        claim = jobs.claim(connection, generation.job_id, self._worker_id, datetime.now(UTC))
+        ours = (connection, generation.job_id, self._worker_id, datetime.now(UTC))
+        claim = jobs.claim(*ours) if is_on_trial else jobs.claim(*ours, lost_below=self._suspect_from)
+        if claim is None and not is_on_trial:
+            return Verdict.SUSPECT if suspects.is_suspect(connection, generation.job_id, self._suspect_from) else None
         if claim is not None and claim.attempt == 1 and generation.phase is Phase.CLAIMING:
             generation.begin(claim.attempt, claim.spec, self._salt(generation, claim))
             self._run(generation)
@@ -178,9 +184,12 @@ class Dispatcher:
         """Who may share cached prefixes: nobody may learn from a hit what another owner asked."""
         return f"{claim.model}\0{claim.owner if self._shares_prefixes else generation.job_id}"
 
-    def _on_claim(self, generation: Generation, done: "Future[jobs.Claim | None]") -> None:
+    def _on_claim(self, generation: Generation, done: "Future[jobs.Claim | Verdict | None]") -> None:
         error = done.exception()
         claim = None if error is not None else done.result()
+        if claim is Verdict.SUSPECT:
+            self._road.on_hub(partial(self._isolate, generation))
+            return
         is_false_start = generation.phase is Phase.RUNNING and (claim is None or claim.attempt != generation.attempt)
         if is_false_start:
             generation.stop = StopReason.UNCLAIMED
@@ -196,6 +205,19 @@ class Dispatcher:
             generation.begin(claim.attempt, claim.spec, self._salt(generation, claim))
             start = start_row(generation.job_id, generation.attempt)
             self._road.publisher.put_row_and_read(start, then=partial(self._on_log, generation))
+
+    def _acquit(self, generation: Generation) -> None:
+        """The suspect on trial did no harm: its row says so, then others may begin."""
+        job_id, attempt = generation.job_id, generation.attempt
+        done = self._road.writer.submit(lambda connection: suspects.acquit(connection, job_id, attempt))
+        done.add_done_callback(partial(self._on_acquittal, generation))
+
+    def _on_acquittal(self, generation: Generation, done: "Future[bool]") -> None:
+        if done.exception() is not None:
+            self._road.later(partial(self._acquit, generation))
+            return
+        log.info("suspect_acquitted", job_id=generation.job_id, attempt=generation.attempt)
+        self._road.on_hub(partial(self._quarantine.end_trial, generation.job_id))
 
     def _on_outcome(self, generation: Generation, retry: Callable[[], None], done: "Future[End | Left]") -> None:
         error = done.exception()
@@ -266,6 +288,8 @@ class Dispatcher:
     def _write_down(self, generation: Generation, events: list[TokenEvent], batch: Round) -> None:
         if events:
             generation.take(events)
+            if self._quarantine.is_active and generation.num_unproven == 0:
+                self._road.on_hub(partial(self._on_proof, generation))
         if events and generation.is_claimed:
             batch.rows.append(tokens_row(generation.job_id, generation.attempt, generation.seq, events))
         self._finish(generation, batch)

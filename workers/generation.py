@@ -61,6 +61,7 @@ class Generation:
         "failure",
         "is_claimed",
         "job_id",
+        "num_resumed",
         "phase",
         "spec",
         "stop",
@@ -75,6 +76,7 @@ class Generation:
         self.attempt = 0
         self.spec: JobSpec
         self.entries: list[tuple[TokenEvent, ...]] = []
+        self.num_resumed = 0
         self.failure: Failure | None = None
         self.teller: LogprobTeller | None = None
         self._cache_salt = ""
@@ -100,9 +102,20 @@ class Generation:
         for entry in log:
             if entry.kind is EntryKind.TOKENS and entry.seq == self.seq + 1:
                 self.take(entry.tokens)
+        self.num_resumed = self.seq
         self._ended_before = frozenset(self._finish_by_choice)
         if self.teller is not None:
             self.teller.resume(self._emitted_by_choice())
+
+    @property
+    def num_unproven(self) -> int:
+        """Entries until this attempt is known to do no harm: the later the attempt, the longer that takes."""
+        return (1 << (self.attempt + 1)) - (self.seq - self.num_resumed)
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether this attempt has run well for a while, or has ended."""
+        return self.phase in (Phase.CLOSING, Phase.ENDED) or (self.phase is Phase.RUNNING and self.num_unproven <= 0)
 
     @property
     def seq(self) -> int:

@@ -18,8 +18,8 @@ from celery.worker import state
 from kombu.asynchronous import Hub
 
 from storage.errors import PlatformError
-from workers.dispatch import Ticket
 from workers.hub import HubInbox
+from workers.road import Ticket
 
 # The app's configuration key of a ProcessFactory.
 PROCESS = "tokenpost_process"

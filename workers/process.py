@@ -16,7 +16,7 @@ from os import EX_SOFTWARE
 
 import structlog
 
-from storage import redis
+from storage import redis, suspects
 from storage.database import Database
 from storage.errors import ShuttingDown, StorageUnavailable
 from storage.log import LogWriter, delete_logs, list_tails, read_log
@@ -24,11 +24,12 @@ from storage.settings import StorageSettings
 from storage.writer import Writer
 from workers.beat import Beat, strays
 from workers.control import ControlListener
-from workers.dispatch import Dispatcher, Road, Ticket
+from workers.dispatch import Dispatcher
 from workers.engine_thread import EngineThread, Loaded
 from workers.events import Publisher, Watch
 from workers.generation import StopReason
 from workers.registry import Registry
+from workers.road import Road, Ticket
 from workers.settings import WorkerSettings
 from workers.watchdog import Watchdog
 
@@ -81,7 +82,12 @@ class GenerationProcess:
         self._registry = Registry(
             self._writer, worker_id=settings.worker_id, model=settings.name, slots=settings.max_running
         )
-        self._dispatcher = Dispatcher(settings.worker_id, self._road(on_hub), shares_prefixes=settings.prefix_cache)
+        self._dispatcher = Dispatcher(
+            settings.worker_id,
+            self._road(on_hub),
+            shares_prefixes=settings.prefix_cache,
+            suspect_from=suspects.suspect_from(storage.max_lost_attempts),
+        )
 
     def _road(self, on_hub: Callable[[Call], None]) -> Road:
         return Road(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from redis import Redis
 from sqlalchemy import insert
 
-from storage import ids, jobs
+from storage import ids, jobs, recovery
 from storage.contract import EntryKind, JobKind, JobSpec, JobStatus, LogEntry, Result
 from storage.database import Database
 from storage.log import control_channel, encode_cancel, read_log
@@ -119,6 +119,13 @@ class Ground:
         with self.database.begin() as connection:
             assert jobs.requeue(connection, job_id, attempt, datetime.now(UTC))
 
+    def lose(self, job_id: str, *, times: int) -> None:
+        """Let the job run on so many workers that die."""
+        for _ in range(times):
+            self.claim(job_id, "dead")
+            with self.database.begin() as connection:
+                recovery.requeue_of_dead_workers(connection, ["dead"], max_lost_attempts=99, now=datetime.now(UTC))
+
     def cancel(self, job_id: str, worker_id: str | None = None) -> None:
         """Cancel the row, and tell a worker if one is named."""
         with self.database.begin() as connection:
@@ -163,6 +170,7 @@ class Bench:
         self.hub = FakeHub()
         self.was_fatal = threading.Event()
         self.exit_codes: list[int] = []
+        self._is_over = threading.Event()
         self.worker_id = ids.new_id("wrk_")
         own = WorkerSettings(model=MODEL, served_name=MODEL, worker_id=self.worker_id, **settings)
         self.process = GenerationProcess(
@@ -171,8 +179,13 @@ class Bench:
             lambda: load(self.runner),
             self.hub.call_soon,
             self.was_fatal.set,
-            self.exit_codes.append,
+            self._end_hard,
         )
+
+    def _end_hard(self, code: int) -> None:
+        """Beat no more, as a process that has ended."""
+        self.exit_codes.append(code)
+        self._is_over.wait()
 
     def submit(self, job_id: str) -> FakeTicket:
         """Deliver a ticket."""
@@ -182,6 +195,7 @@ class Bench:
 
     def stop(self) -> None:
         """As after a signal, without a grace period."""
+        self._is_over.set()
         self.process.drain()
         self.process.give_back()
         wait_until(lambda: self.process.num_live == 0)

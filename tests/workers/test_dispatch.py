@@ -17,9 +17,10 @@ from storage.writer import Writer
 from tests.fakes import FakeRunner, foretold, spec
 from tests.waiting import wait_until
 from tests.workers.harness import FakeHub, FakeTicket, Ground, assert_whole, load, text_of, wait_for_answer
-from workers.dispatch import Dispatcher, Road
+from workers.dispatch import Dispatcher
 from workers.engine_thread import EngineThread
 from workers.events import Publisher, Watch
+from workers.road import Road
 
 
 class FlakyWriter(Writer):
