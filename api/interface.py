@@ -1,5 +1,5 @@
-"""What /openapi.json says besides what FastAPI finds out: the bodies of requests, which our routes read themselves, and
-the one shape of errors."""
+"""What /openapi.json says besides what FastAPI finds out: the bodies and keys of requests, which our routes read
+themselves, and the one shape of errors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +12,7 @@ from api.protocol.chat import ChatRequest, MetadataUpdate
 from api.protocol.completions import CompletionRequest
 from api.protocol.responses import InputTokensRequest, ResponseRequest
 from api.protocol.webhooks import EndpointTest, EndpointUpdate, NewEndpoint, Redelivery, SecretRotation
+from storage.errors import IDEMPOTENCY_KEY
 
 # Bodies of POST by path.
 _BODIES: Mapping[str, type[BaseModel]] = {
@@ -28,6 +29,15 @@ _BODIES: Mapping[str, type[BaseModel]] = {
     "/v1/webhook_endpoints/{endpoint_id}/rotate_secret": SecretRotation,
     "/v1/webhook_endpoints/{endpoint_id}/test": EndpointTest,
     "/v1/webhook_endpoints/{endpoint_id}/redeliver": Redelivery,
+}
+# Bodies of those calls that make something.
+_MAKING = frozenset({ResponseRequest, ChatRequest, CompletionRequest, NewEndpoint})
+_KEY_HEADER = {
+    "name": IDEMPOTENCY_KEY,
+    "in": "header",
+    "required": False,
+    "description": "The same call again under the same key makes nothing more and is answered as the first one.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 _NULLABLE_TEXT = {"type": ["string", "null"]}
 _ERROR = {
@@ -80,3 +90,5 @@ def _complete(schema: Schema) -> None:
             if method == "post" and body is not None:
                 reference = {"$ref": _REF.format(model=body.__name__)}
                 operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
+                if body in _MAKING:
+                    operation.setdefault("parameters", []).append(_KEY_HEADER)

@@ -229,6 +229,24 @@ def test_a_malformed_key_is_refused_by_name(http: httpx2.Client, worker: FakeWor
     assert worker.num_claimed == 0
 
 
+def test_the_interface_names_the_header_where_something_is_made(http: httpx2.Client) -> None:
+    paths = http.get("/openapi.json").json()["paths"]
+
+    with_key = {
+        path
+        for path, operations in paths.items()
+        for operation in operations.values()
+        if any(parameter["name"] == "Idempotency-Key" for parameter in operation.get("parameters", []))
+    }
+    assert with_key == {
+        *(call.path for call in CALLS),
+        "/v1/async/completions",
+        "/v1/streaming/chat",
+        "/v1/streaming/completions",
+        "/v1/webhook_endpoints",
+    }
+
+
 def test_the_longest_key_is_kept(http: httpx2.Client) -> None:
     longest = {"idempotency-key": "~" * 255}
 
