@@ -56,7 +56,8 @@ async def call_of(request: Request) -> Call:
                 key = _key_of(value, key)
             case b"x-stainless-retry-count":
                 num_retries = _count_of(value)
-            case b"x-stainless-read-timeout":
+            # As the SDK for Python spells it, and that for JavaScript.
+            case b"x-stainless-read-timeout" | b"x-stainless-timeout":
                 timeout_s = _timeout_of(value)
             case b"cancel-after":
                 cancel_after_s = _cancel_after_of(value)
