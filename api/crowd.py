@@ -4,7 +4,6 @@ Nothing here asks the database for one request: one look serves all, and what th
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Collection
 
 import msgspec
@@ -18,39 +17,33 @@ from api.waiters import Waiters
 from storage import waiting, workers
 from storage.contract import Lane
 from storage.tables import Worker
-from storage.waiting import Place
-
-_NOBODY: Counter[str] = Counter()
+from storage.waiting import Place, Waiting
 
 
 class _Look(msgspec.Struct, frozen=True):
     """One look at the rows."""
 
-    crowds: list[waiting.Crowd]
+    waiting: list[Waiting]
     workers: list[Worker]
     places: dict[str, Place]
 
 
 class _Tally:
-    """Jobs counted by their line and by their owner."""
+    """Jobs counted by model, by lane of each, and by owner."""
 
-    __slots__ = ("by_line", "by_owner")
+    __slots__ = ("by_lane", "by_model", "by_owner")
 
     def __init__(self) -> None:
-        self.by_line: Counter[tuple[str, Lane]] = Counter()
-        self.by_owner: dict[str, Counter[str]] = {}
+        self.by_model: dict[str, int] = {}
+        self.by_lane: dict[tuple[str, Lane], int] = {}
+        self.by_owner: dict[str, dict[str, int]] = {}
 
     def add(self, owner: str, model: str, lane: Lane, num_jobs: int = 1) -> None:
         """Count some."""
-        self.by_line[model, lane] += num_jobs
-        self.by_owner.setdefault(owner, Counter())[model] += num_jobs
-
-    def by_model(self) -> Counter[str]:
-        """All lanes together."""
-        found: Counter[str] = Counter()
-        for (model, _), num_jobs in self.by_line.items():
-            found[model] += num_jobs
-        return found
+        self.by_model[model] = self.by_model.get(model, 0) + num_jobs
+        self.by_lane[model, lane] = self.by_lane.get((model, lane), 0) + num_jobs
+        of_owner = self.by_owner.setdefault(owner, {})
+        of_owner[model] = of_owner.get(model, 0) + num_jobs
 
 
 class Crowd:
@@ -90,24 +83,22 @@ class Crowd:
 
     def num_waiting(self, model: str) -> int:
         """Jobs that wait for the model."""
-        seen = sum(self._seen.by_line[model, lane] for lane in Lane)
-        return seen + self._left_of(sum(self._since.by_line[model, lane] for lane in Lane), model)
+        return self._seen.by_model.get(model, 0) + self._left_of(self._since.by_model.get(model, 0), model)
 
     def num_in_lane(self, model: str, lane: Lane) -> int:
         """Of these, those of one lane."""
-        return self._seen.by_line[model, lane] + self._left_of(self._since.by_line[model, lane], model)
+        line = model, lane
+        return self._seen.by_lane.get(line, 0) + self._left_of(self._since.by_lane.get(line, 0), model)
 
     def num_of_owner(self, owner: str) -> int:
         """Jobs of the owner that wait, for whatever model."""
-        num_jobs = sum(self._seen.by_owner.get(owner, _NOBODY).values())
-        added = self._since.by_owner.get(owner, _NOBODY)
-        return num_jobs + sum(self._left_of(count, model) for model, count in added.items())
+        return sum(self.of_owner(owner).values())
 
-    def of_owner(self, owner: str) -> Counter[str]:
+    def of_owner(self, owner: str) -> dict[str, int]:
         """The same by model."""
-        found = Counter(self._seen.by_owner.get(owner, _NOBODY))
-        for model, num_jobs in self._since.by_owner.get(owner, _NOBODY).items():
-            found[model] += self._left_of(num_jobs, model)
+        found = dict(self._seen.by_owner.get(owner, {}))
+        for model, num_jobs in self._since.by_owner.get(owner, {}).items():
+            found[model] = found.get(model, 0) + self._left_of(num_jobs, model)
         return found
 
     def power_of(self, model: str) -> Power:
@@ -132,15 +123,15 @@ class Crowd:
         look = await self._reads.ask(lambda connection: _look(connection, job_ids))
         self._looked_at = self._clock()
         self._seen, self._since = _Tally(), _Tally()
-        for crowd in look.crowds:
-            self._seen.add(crowd.owner, crowd.model, crowd.lane, crowd.num_jobs)
-        self._pace.look(look.workers, self._seen.by_model(), self._looked_at)
+        for some in look.waiting:
+            self._seen.add(some.owner, some.model, some.lane, some.num_jobs)
+        self._pace.look(look.workers, self._seen.by_model, self._looked_at)
         self.waiters.tell(job_ids, {job_id: (place, self.wait_of(place)) for job_id, place in look.places.items()})
 
 
 def _look(connection: Connection, job_ids: Collection[str]) -> _Look:
     return _Look(
-        crowds=waiting.count_crowds(connection),
+        waiting=waiting.count_waiting(connection),
         workers=workers.list_workers(connection),
         places=waiting.list_places(connection, job_ids),
     )

@@ -1,4 +1,4 @@
-"""All queries about queued jobs as a crowd: how many wait, for whom, and at which place."""
+"""All queries about jobs that wait: how many, for whom, and at which place."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -23,7 +23,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     position: int
 
 
-class Crowd(msgspec.Struct, frozen=True, kw_only=True):
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     """How many jobs of one owner wait in one lane of a model."""
 
     model: str
@@ -32,11 +32,11 @@ class Crowd(msgspec.Struct, frozen=True, kw_only=True):
     num_jobs: int
 
 
-def count_crowds(c: Connection) -> list[Crowd]:
+def count_waiting(c: Connection) -> list[Waiting]:
     """Everybody who waits, in no order."""
     columns = _job.c.model, _job.c.lane, _job.c.owner
     query = select(*columns, func.count().label("num_jobs")).where(_IS_QUEUED).group_by(*columns)
-    return [Crowd(model=row.model, lane=row.lane, owner=row.owner, num_jobs=row.num_jobs) for row in c.execute(query)]
+    return [Waiting(model=row.model, lane=row.lane, owner=row.owner, num_jobs=row.num_jobs) for row in c.execute(query)]
 
 
 def place_of(c: Connection, model: str, lane: Lane, sent_at: datetime) -> Place:

@@ -1,6 +1,8 @@
 """More jobs than may wait: who is refused, how, and what is left of it."""
 
+import asyncio
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 import httpx2
 import openai
@@ -37,14 +39,29 @@ def _post(call: Call, http: httpx2.Client) -> httpx2.Response:
     return call.post(http, {"prefer": "respond-async"})
 
 
+def _look_again(server: Server) -> None:
+    """Return when the API has counted everything that is in the rows now."""
+    done: Future[None] = Future()
+
+    async def look() -> None:
+        await server.app.state.services.crowd.look_again()
+        done.set_result(None)
+
+    server.call(lambda: asyncio.ensure_future(look()))
+    done.result(5)
+
+
 def _num_rows(worker: FakeWorker) -> int:
     with worker.database.connect() as c:
         return len(jobs.list_all(c))
 
 
-def test_a_full_model_takes_no_more_jobs_and_says_when_it_will(http: httpx2.Client, worker: FakeWorker) -> None:
+def test_a_full_model_takes_no_more_jobs_and_says_when_it_will(
+    server: Server, http: httpx2.Client, worker: FakeWorker
+) -> None:
     for call in CALLS:
         assert _post(call, http).is_success
+    _look_again(server)
 
     for call in CALLS:
         refused = _post(call, http)
@@ -57,8 +74,9 @@ def test_a_full_model_takes_no_more_jobs_and_says_when_it_will(http: httpx2.Clie
     assert _num_rows(worker) == 3
 
 
-def test_room_is_noticed(http: httpx2.Client) -> None:
+def test_room_is_noticed(server: Server, http: httpx2.Client) -> None:
     made = [_post(RESPONSE, http).json()["id"] for _ in range(3)]
+    _look_again(server)
     assert _post(RESPONSE, http).status_code == 503
 
     http.post(f"/v1/responses/{made[0]}/cancel")
@@ -77,6 +95,7 @@ def test_a_bound_of_one_owner(database_url: str, redis_url: str, worker: FakeWor
         wait_until(lambda: server.app.state.services.crowd.power_of("demo").num_free == 0)
         for call in (CHAT, COMPLETION):
             assert _post(call, http).is_success
+        _look_again(server)
 
         with pytest.raises(openai.RateLimitError) as refusal:
             client.responses.create(model="demo", input="Hi", background=True)
@@ -85,7 +104,7 @@ def test_a_bound_of_one_owner(database_url: str, redis_url: str, worker: FakeWor
         assert refusal.value.type == "requests"
         assert refusal.value.response.headers["retry-after"] == "120"
         with worker.database.connect() as c:
-            assert [one.owner for one in waiting.count_crowds(c)] == ["local"]
+            assert [one.owner for one in waiting.count_waiting(c)] == ["local"]
     assert _num_rows(worker) == 2
 
 

@@ -1,4 +1,4 @@
-"""Queued jobs as a crowd: counted by model, lane and owner, and each at its place."""
+"""Jobs that wait: counted by model, lane and owner, and each at its place."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from storage import jobs, recovery, waiting
 from storage.contract import Lane
 from storage.database import Database
-from storage.waiting import Crowd, Place
+from storage.waiting import Place, Waiting
 from tests.storage.examples import NOW, SPEC, after, put_job
 
 PATIENT = structs.replace(SPEC, priority=10)
@@ -32,13 +32,13 @@ def test_those_that_wait_are_counted_by_model_lane_and_owner(c: Connection) -> N
     assert jobs.claim(c, put_job(c), "w1", NOW)
     jobs.cancel(c, put_job(c), NOW)
 
-    assert {(one.model, one.lane, one.owner): one.num_jobs for one in waiting.count_crowds(c)} == {
+    assert {(one.model, one.lane, one.owner): one.num_jobs for one in waiting.count_waiting(c)} == {
         ("demo", Lane.FRONT, "alice"): 2,
         ("demo", Lane.FRONT, "bob"): 1,
         ("demo", Lane.BACK, "alice"): 1,
         ("other", Lane.PRIORITY, "alice"): 1,
     }
-    assert isinstance(waiting.count_crowds(c)[0], Crowd)
+    assert isinstance(waiting.count_waiting(c)[0], Waiting)
 
 
 def test_a_place_is_that_in_the_own_lane_and_changes_as_others_leave(c: Connection) -> None:
