@@ -95,10 +95,13 @@ def _until_stopped() -> Iterator[None]:
 def _endpoint(
     database: Database, owner: str, url: str, event_types: Sequence[str], secret: str
 ) -> Iterator[WebhookEndpoint]:
-    """An endpoint that exists as long as the block."""
+    """An endpoint that exists as long as the block; one that a killed receiver left at this URL goes, too."""
     endpoint_id = new_id("we_")
     try:
         with database.begin() as connection:
+            for other in webhook_endpoints.list_endpoints(connection, owner, limit=1000):
+                if (other.name, other.url) == (_NAME, url):
+                    webhook_endpoints.delete_endpoint(connection, other.id, owner, utc_now())
             made = webhook_endpoints.create_endpoint(
                 connection,
                 endpoint_id=endpoint_id,

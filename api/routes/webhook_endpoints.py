@@ -131,7 +131,7 @@ async def rotate_secret(request: Request, endpoint_id: str) -> Response:
     """Give a webhook endpoint a new signing secret; the old one signs as well for 24 hours, if that is wished."""
     no_query(request)
     owner, body, now = owner_of(request), await body_of(request), datetime.now(UTC)
-    # The SDK sends no body when nothing is wished.
+    # A body that says nothing may be left out.
     wanted = SecretRotation.parse(body or b"{}")
     until = now + _OLD_SECRET_LIFE if wanted.keep_old_secret_active_for_24_hours else None
     secret = new_secret()

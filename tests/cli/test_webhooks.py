@@ -2,6 +2,8 @@
 
 import json
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -225,6 +227,32 @@ def test_a_receiver_refuses_what_is_not_signed(home: Home, home_database: Databa
 
     assert said[0] == "tokenpost: refused what came: webhook-signature holds no signature by this secret"
     assert said[1].startswith("tokenpost: refused what came: webhook-timestamp")
+
+
+def test_a_caller_who_leaves_is_a_line(home: Home, home_database: Database) -> None:
+    with listening(home, "--no-endpoint") as receiver:
+        port = int(receiver.url.rstrip("/").rpartition(":")[2])
+        caller = socket.create_connection(("127.0.0.1", port))
+        caller.sendall(b"POST / HTTP/1.1\r\ncontent-length: 100\r\n\r\n{")
+        # Leaving by a reset, in the middle of the body.
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        caller.close()
+
+        assert receiver.err.readline().startswith("tokenpost: refused what came: ")
+        assert receiver.stop(signal.SIGINT) == 0
+        assert receiver.err.read() == ""
+
+
+def test_what_a_killed_receiver_left_is_taken_away_by_the_next(home: Home, home_database: Database) -> None:
+    with listening(home) as killed:
+        port = killed.url.rstrip("/").rpartition(":")[2]
+        [left] = wait_until(lambda: _endpoints(home_database))
+        killed.stop(signal.SIGKILL)
+
+    with listening(home, "--port", port) as receiver:
+        [endpoint] = _endpoints(home_database)
+        assert (endpoint.url, receiver.url) == (left.url, left.url)
+        assert endpoint.id != left.id
 
 
 def test_a_receiver_says_whether_the_platform_reaches_it(
