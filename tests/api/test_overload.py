@@ -119,3 +119,29 @@ def test_jobs_that_are_taken_at_once_are_bounded_by_nothing(
 
         # The eight places of the worker are free, so five jobs wait for nothing.
         assert all(CHAT.post(http).is_success for _ in range(5))
+
+
+def test_the_next_try_of_a_refused_call_joins_no_neighbours_job(
+    server: Server, http: httpx2.Client, worker: FakeWorker
+) -> None:
+    """Samples of one prompt, one more than may wait."""
+    for _ in range(3):
+        assert _post(CHAT, http).is_success
+    _look_again(server)
+
+    tries = [CHAT.post(http, {"prefer": "respond-async", "x-stainless-retry-count": str(count)}) for count in range(3)]
+
+    assert [answer.status_code for answer in tries] == [503] * 3
+    assert _num_rows(worker) == 3
+
+
+def test_what_was_taken_is_found_again_however_many_wait(server: Server, http: httpx2.Client) -> None:
+    key = {"prefer": "respond-async", "idempotency-key": "k"}
+    first = CHAT.post(http, key)
+    for _ in range(2):
+        assert _post(CHAT, http).is_success
+    _look_again(server)
+
+    assert _post(CHAT, http).status_code == 503
+    assert CHAT.post(http, key).headers["x-job-id"] == first.headers["x-job-id"]
+    assert CHAT.post(http, {**key, "idempotency-key": "other"}).status_code == 503
