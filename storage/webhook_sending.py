@@ -12,8 +12,10 @@ import msgspec
 from msgspec import structs
 from sqlalchemy import (
     Connection,
+    Integer,
     Row,
     String,
+    and_,
     bindparam,
     column,
     exists,
@@ -105,14 +107,19 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 def list_due_lines(c: Connection, now: datetime) -> list[DueLine]:
     """The lines of which something is due, the longest overdue first."""
-    return [
-        DueLine(line=Line(owner=row.owner, host=row.host), due_at=row.due_at)
-        for row in c.execute(_DUE_LINES, {"now": now})
-    ]
+    rows = c.execute(_FIRST_DUE, {"now": now, "room": _FEW + 1}).all()
+    if len(rows) > _FEW:
+        rows = c.execute(_DUE_LINES, {"now": now}).all()
+    due_at: dict[Line, datetime] = {}
+    for row in rows:
+        due_at.setdefault(Line(owner=row.owner, host=row.host), row.due_at)
+    return [DueLine(line=line, due_at=moment) for line, moment in due_at.items()]
 
 
-# From each owner and host to the next by the index: what one of them has waiting, be it a hundred thousand
-# deliveries, is passed over and not counted.
+# Due deliveries up to which their lines are gathered from them.
+_FEW = 200
+# Where more are due: from each owner and host to the next by the index, so that what one of them has waiting, be it a
+# hundred thousand deliveries, is passed over.
 _DUE_LINES = (
     text("""
     WITH RECURSIVE owners (owner) AS (
@@ -153,28 +160,10 @@ def claim(c: Connection, line: Line, now: datetime, until: datetime, *, limit: i
     Of one job and receiver the oldest goes first, and the next waits until that one has ended. A delivery whose
     endpoint is disabled or deleted is dead instead.
     """
-    earlier = _delivery.alias()
-    is_second = exists().where(
-        earlier.c.job_id == _delivery.c.job_id,
-        earlier.c.status == DeliveryStatus.PENDING,
-        func.coalesce(earlier.c.endpoint_id, earlier.c.url) == func.coalesce(_delivery.c.endpoint_id, _delivery.c.url),
-        tuple_(earlier.c.created_at, earlier.c.id) < tuple_(_delivery.c.created_at, _delivery.c.id),
-    )
-    due = select(_delivery.c.id).where(
-        _IS_PENDING,
-        _delivery.c.owner == line.owner,
-        _delivery.c.host == line.host,
-        _delivery.c.next_attempt_at <= now,
-        ~is_second,
-    )
-    due = due.order_by(_delivery.c.next_attempt_at).limit(limit)
-    # Other senders take others of the line; SQLite has one writer anyway.
-    ids = c.execute(due.with_for_update(skip_locked=True, of=_delivery)).scalars().all()
+    ids = c.execute(_DUE, {"by": line.owner, "at": line.host, "now": now, "room": limit}).scalars().all()
     if not ids:
         return []
-    taking = update(_delivery).where(_delivery.c.id.in_(ids), _delivery.c.next_attempt_at <= now, _IS_PENDING)
-    taking = taking.values(next_attempt_at=until, num_attempts=_delivery.c.num_attempts + 1).returning(_delivery)
-    rows = sorted(c.execute(taking).all(), key=lambda row: row.id)
+    rows = sorted(c.execute(_TAKE, {"ids": ids, "now": now, "until": until}).all(), key=lambda row: row.id)
     endpoints = _endpoints_of(c, rows)
     sendings = []
     for row in rows:
@@ -194,49 +183,43 @@ def settle(c: Connection, sending: Sending, attempt: Attempt, verdict: Verdict, 
     A success always counts. A failure changes the delivery only if nobody else has claimed it since. Tests say nothing
     about an endpoint's health, unless they succeed.
     """
-    is_disabled = False
-    if sending.endpoint_id is not None:
-        is_disabled = _note_health(c, sending, verdict, now)
-    values = {"delivery_id": sending.delivery_id, "number": sending.number, **structs.asdict(attempt)}
-    c.execute(insert(_attempt).values(**values))
+    is_disabled = sending.endpoint_id is not None and _note_health(c, sending, verdict, now)
+    number = {"delivery_id": sending.delivery_id, "number": sending.number}
+    c.execute(_NOTE, number | structs.asdict(attempt))
     if verdict.status is DeliveryStatus.DELIVERED:
         _end(c, sending.delivery_id, DeliveryStatus.DELIVERED, now)
-        return False
-    values = {"status": verdict.status, "ended_at": None if verdict.next_attempt_at else now}
-    if verdict.next_attempt_at is not None:
-        values["next_attempt_at"] = verdict.next_attempt_at
-    is_own = _delivery.c.num_attempts == sending.number
-    c.execute(update(_delivery).where(_delivery.c.id == sending.delivery_id, _IS_PENDING, is_own).values(values))
+    elif verdict.next_attempt_at is None:
+        c.execute(_GIVE_UP, {"of": sending.delivery_id, "of_number": sending.number, "now": now})
+    else:
+        due = {"due": verdict.next_attempt_at}
+        c.execute(_POSTPONE, {"of": sending.delivery_id, "of_number": sending.number} | due)
     return is_disabled
 
 
 def give_back(c: Connection, sendings: Sequence[Sending], now: datetime) -> None:
     """Make deliveries due again whose attempt was not made; their numbers stay used."""
     for sending in sendings:
-        is_own = _delivery.c.num_attempts == sending.number
-        statement = update(_delivery).where(_delivery.c.id == sending.delivery_id, _IS_PENDING, is_own)
-        c.execute(statement.values(next_attempt_at=now, num_attempts_before=_delivery.c.num_attempts_before + 1))
+        c.execute(_GIVE_BACK, {"of": sending.delivery_id, "of_number": sending.number, "now": now})
 
 
 def _note_health(c: Connection, sending: Sending, verdict: Verdict, now: datetime) -> bool:
     """Whether the endpoint is disabled by this attempt."""
-    is_it = _endpoint.c.id == sending.endpoint_id
+    assert sending.endpoint_id is not None
     if verdict.status is DeliveryStatus.DELIVERED:
-        c.execute(update(_endpoint).where(is_it, _endpoint.c.failing_since.is_not(None)).values(failing_since=None))
+        c.execute(_RECOVER, {"of": sending.endpoint_id})
         return False
-    if sending.job_id is None or sending.endpoint_id is None:
+    if sending.job_id is None:
         return False
     if verdict.is_gone:
         return webhook_endpoints.disable(c, sending.endpoint_id, GONE, now)
-    c.execute(update(_endpoint).where(is_it, _endpoint.c.failing_since.is_(None)).values(failing_since=now))
-    is_over = _endpoint.c.failing_since <= now - DISABLE_AFTER
-    if c.execute(select(_endpoint.c.id).where(is_it, is_over, _endpoint.c.disabled_at.is_(None))).first() is None:
+    c.execute(_FALL_ILL, {"of": sending.endpoint_id, "now": now})
+    if c.execute(_FAILED_SINCE, {"of": sending.endpoint_id, "until": now - DISABLE_AFTER}).first() is None:
         return False
     return webhook_endpoints.disable(c, sending.endpoint_id, FAILED_TOO_LONG, now)
 
 
 def _end(c: Connection, delivery_id: str, status: DeliveryStatus, now: datetime) -> None:
-    c.execute(update(_delivery).where(_delivery.c.id == delivery_id).values(status=status, ended_at=now))
+    c.execute(_END, {"of": delivery_id, "outcome": status, "now": now})
 
 
 def _endpoints_of(c: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> dict[str, WebhookEndpoint]:
@@ -259,3 +242,53 @@ def _sending_of(row: Row[*tuple[Any, ...]], secrets: tuple[str, ...]) -> Sending
         num_failures=row.num_attempts - 1 - row.num_attempts_before,
         created_at=row.created_at,
     )
+
+
+# Statements are built once, as in `storage/jobs.py`.
+
+_NOW = bindparam("now", type_=UtcDateTime)
+_earlier = _delivery.alias()
+_IS_SECOND = exists().where(
+    _earlier.c.job_id == _delivery.c.job_id,
+    _earlier.c.status == DeliveryStatus.PENDING,
+    func.coalesce(_earlier.c.endpoint_id, _earlier.c.url) == func.coalesce(_delivery.c.endpoint_id, _delivery.c.url),
+    tuple_(_earlier.c.created_at, _earlier.c.id) < tuple_(_delivery.c.created_at, _delivery.c.id),
+)
+_FIRST_DUE = (
+    select(_delivery.c.owner, _delivery.c.host, _delivery.c.next_attempt_at.label("due_at"))
+    .where(_IS_PENDING, _delivery.c.next_attempt_at <= _NOW)
+    .order_by(_delivery.c.next_attempt_at)
+    .limit(bindparam("room", type_=Integer))
+)
+_DUE = (
+    select(_delivery.c.id)
+    .where(_IS_PENDING, _delivery.c.owner == bindparam("by"), _delivery.c.host == bindparam("at"))
+    .where(_delivery.c.next_attempt_at <= _NOW, ~_IS_SECOND)
+    .order_by(_delivery.c.next_attempt_at)
+    .limit(bindparam("room", type_=Integer))
+    # Other senders take others of the line; SQLite has one writer anyway.
+    .with_for_update(skip_locked=True, of=_delivery)
+)
+_TAKE = (
+    update(_delivery)
+    .where(_delivery.c.id.in_(bindparam("ids", expanding=True)), _delivery.c.next_attempt_at <= _NOW, _IS_PENDING)
+    .values(next_attempt_at=bindparam("until"), num_attempts=_delivery.c.num_attempts + 1)
+    .returning(_delivery)
+)
+_NOTE = insert(_attempt)
+_IS_DELIVERY = _delivery.c.id == bindparam("of")
+_IS_OWN = and_(_IS_DELIVERY, _delivery.c.num_attempts == bindparam("of_number"), _IS_PENDING)
+_END = update(_delivery).where(_IS_DELIVERY).values(status=bindparam("outcome"), ended_at=_NOW)
+_GIVE_UP = update(_delivery).where(_IS_OWN).values(status=DeliveryStatus.DEAD, ended_at=_NOW)
+_POSTPONE = update(_delivery).where(_IS_OWN).values(next_attempt_at=bindparam("due"))
+_GIVE_BACK = (
+    update(_delivery)
+    .where(_IS_OWN)
+    .values(next_attempt_at=_NOW, num_attempts_before=_delivery.c.num_attempts_before + 1)
+)
+_IS_ENDPOINT = _endpoint.c.id == bindparam("of")
+_RECOVER = update(_endpoint).where(_IS_ENDPOINT, _endpoint.c.failing_since.is_not(None)).values(failing_since=None)
+_FALL_ILL = update(_endpoint).where(_IS_ENDPOINT, _endpoint.c.failing_since.is_(None)).values(failing_since=_NOW)
+_FAILED_SINCE = select(_endpoint.c.id).where(
+    _IS_ENDPOINT, _endpoint.c.failing_since <= bindparam("until"), _endpoint.c.disabled_at.is_(None)
+)

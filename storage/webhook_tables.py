@@ -82,6 +82,11 @@ class WebhookEvent(SQLModel, table=True):
     )
 
 
+def _pending_index(name: str, *columns: str) -> Index:
+    is_pending = text("status = 'pending'")
+    return Index(name, *columns, sqlite_where=is_pending, postgresql_where=is_pending)
+
+
 class WebhookDelivery(SQLModel, table=True):
     """One webhook event for one receiver.
 
@@ -114,16 +119,9 @@ class WebhookDelivery(SQLModel, table=True):
 
     __table_args__ = (
         Index("ix_webhook_delivery_endpoint", "endpoint_id", "id"),
-        # With the status in it SQLite finds lines without a look at the rows.
-        Index(
-            "ix_webhook_delivery_due",
-            "owner",
-            "host",
-            "next_attempt_at",
-            "status",
-            sqlite_where=text("status = 'pending'"),
-            postgresql_where=text("status = 'pending'"),
-        ),
+        # What is due first, and what is due of each line. With the status in them SQLite need not look at the rows.
+        _pending_index("ix_webhook_delivery_due", "next_attempt_at", "owner", "host", "status"),
+        _pending_index("ix_webhook_delivery_line", "owner", "host", "next_attempt_at", "status"),
     )
 
 

@@ -108,8 +108,9 @@ def upgrade() -> None:
         sa.Column("ended_at", MOMENT, nullable=True),
     )
     op.create_index("ix_webhook_delivery_endpoint", "webhook_delivery", ["endpoint_id", "id"])
-    due = ["owner", "host", "next_attempt_at", "status"]
+    due, line = ["next_attempt_at", "owner", "host", "status"], ["owner", "host", "next_attempt_at", "status"]
     _create_partial_index("ix_webhook_delivery_due", "webhook_delivery", due, "status = 'pending'")
+    _create_partial_index("ix_webhook_delivery_line", "webhook_delivery", line, "status = 'pending'")
     op.create_table(
         "webhook_attempt",
         sa.Column("delivery_id", sa.String(), primary_key=True),
