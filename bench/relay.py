@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -26,7 +25,6 @@ from api.log_reader import LogReader
 from api.protocol.folds import fold_of
 from api.reading import Reader
 from api.relay import Relay
-from api.subscription import Subscription
 from storage.contract import EntryKind, FinishReason, JobHeader, JobKind, TokenEvent
 from storage.database import Database, migrate
 from storage.log import TOKENS_CHANNEL, encode_tokens
@@ -35,14 +33,6 @@ from storage.redis import connect, connect_async
 SIZES = (32, 128)
 _STEP_S = 0.01
 _LATENCY_STEPS = 300
-
-
-@dataclass(slots=True)
-class Stream:
-    """One reader: what it made of its job's entries."""
-
-    num_bytes: int = 0
-    delays_s: list[float] = field(default_factory=list)
 
 
 def job_id_of(index: int) -> str:
@@ -73,23 +63,30 @@ def publish(url: str, num_jobs: int, num_steps: int, pause_s: float) -> None:
     redis.close()
 
 
-async def read(relay: Relay, index: int, num_steps: int, stream: Stream, *, is_timed: bool) -> None:
-    """Make ready bytes of a job's entries, as a stream does, up to its last token."""
-    header = JobHeader(
-        job_id=job_id_of(index), kind=JobKind.CHAT, model="bench", created_at=1, request={"model": "bench"}, context={}
-    )
-    fold = fold_of(header)
-    subscription: Subscription = relay.subscribe(header.job_id, is_new=True)
-    seq = 0
-    while seq < num_steps:
-        entries = await subscription.next()
-        ready = b"".join([frame for entry in entries for frame in fold.feed(entry)])
-        stream.num_bytes += len(ready)
-        if entries:
-            seq = entries[-1].seq
-            if is_timed:
-                stream.delays_s += [time.monotonic() - float(entry.tokens[0].text) for entry in entries]
-    relay.unsubscribe(subscription)
+class Stream:
+    """Makes ready bytes of a job's entries, as a stream does, up to its last token."""
+
+    def __init__(self, relay: Relay, index: int, num_steps: int, *, is_timed: bool) -> None:
+        job_id = job_id_of(index)
+        header = JobHeader(
+            job_id=job_id, kind=JobKind.CHAT, model="bench", created_at=1, request={"model": "bench"}, context={}
+        )
+        self._fold = fold_of(header)
+        self._num_steps = num_steps
+        self._is_timed = is_timed
+        self._subscription = relay.subscribe(job_id, is_new=True)
+        self._subscription.listener = self._read
+        self.num_bytes = 0
+        self.delays_s: list[float] = []
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def _read(self) -> None:
+        entries = self._subscription.read()
+        self.num_bytes += len(b"".join([frame for entry in entries for frame in self._fold.feed(entry)]))
+        if self._is_timed:
+            self.delays_s += [time.monotonic() - float(entry.tokens[0].text) for entry in entries]
+        if entries and entries[-1].seq == self._num_steps:
+            self.ended.set_result(None)
 
 
 async def run(home: Home, num_jobs: int, num_steps: int, pause_s: float) -> tuple[float, float, list[Stream]]:
@@ -101,18 +98,13 @@ async def run(home: Home, num_jobs: int, num_steps: int, pause_s: float) -> tupl
     relay = Relay(listener, CatchUp(LogReader(redis), reads), silence_s=3600)
     await relay.start()
     await relay.wait_connected(5)
-    streams = [Stream() for _ in range(num_jobs)]
-    readers = [
-        asyncio.create_task(read(relay, index, num_steps, stream, is_timed=pause_s > 0))
-        for index, stream in enumerate(streams)
-    ]
-    await asyncio.sleep(0)
+    streams = [Stream(relay, index, num_steps, is_timed=pause_s > 0) for index in range(num_jobs)]
     command = [sys.executable, "-m", "bench.relay", "--publish", home.redis_url, str(num_jobs), str(num_steps)]
     publisher = await asyncio.create_subprocess_exec(*command, str(pause_s), stdout=asyncio.subprocess.PIPE)
     assert publisher.stdout is not None
     began = float(await publisher.stdout.readline())
     cpu_began = time.process_time()
-    await asyncio.gather(*readers)
+    await asyncio.gather(*(stream.ended for stream in streams))
     took_s, cpu_s = time.monotonic() - began, time.process_time() - cpu_began
     await publisher.wait()
     await relay.stop()
