@@ -27,8 +27,10 @@ async def admit(services: Services, entry: ModelEntry, owner: str, *, is_backgro
 
 
 async def refuse_without_redis(services: Services) -> None:
-    """Return when Redis answers; StorageUnavailable when it does not, soon enough to say so in time."""
+    """Return when Redis answers and has room; StorageUnavailable when not, soon enough to say so in time."""
     relay = services.relay
+    if services.redis_memory.is_full:
+        raise StorageUnavailable("Redis has no memory left.")
     if not relay.is_connected:
         await relay.wait_connected(min(_RECONNECTION_S, services.settings.storage_timeout_s))
     elif relay.silent_s > _MAX_SILENCE_S:

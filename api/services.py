@@ -20,6 +20,7 @@ from api.keys_in_use import KeysInUse
 from api.log_reader import LogReader
 from api.reading import Prompt, Reader
 from api.receivers import Receivers
+from api.redis_memory import RedisMemory
 from api.refusals import Refusals
 from api.relay import Relay
 from api.settings import ApiSettings
@@ -45,6 +46,7 @@ class Services:
     reads: Reader
     redis: AsyncRedis
     redis_sync: Redis
+    redis_memory: RedisMemory
     logs: LogReader
     relay: Relay
     tickets: TicketPublisher
@@ -87,7 +89,7 @@ async def running(settings: ApiSettings) -> AsyncIterator[Services]:
         stack.push_async_callback(asyncio.to_thread, services.writer.stop)
         services.tickets.start()
         stack.push_async_callback(asyncio.to_thread, services.tickets.stop)
-        for part in (services.keyring, services.catalogue, services.crowd, services.relay):
+        for part in (services.keyring, services.catalogue, services.crowd, services.relay, services.redis_memory):
             stack.push_async_callback(part.stop)
             await part.start()
         yield services
@@ -109,6 +111,7 @@ def _wire(settings: ApiSettings, database: Database) -> Services:
         reads=reads,
         redis=redis,
         redis_sync=connect(settings.redis_url, socket_timeout_s=timeout_s),
+        redis_memory=RedisMemory(redis, every_s=settings.refresh_s),
         logs=logs,
         relay=Relay(listener, CatchUp(logs, reads), heartbeat_s=settings.heartbeat_s),
         tickets=TicketPublisher(settings.redis_url),

@@ -76,6 +76,8 @@ def create_celery(redis_url: str) -> Celery:
         enable_utc=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A Redis without memory refuses what taking a ticket writes; it is waited for like one that is away.
+        broker_channel_error_retry=True,
         broker_transport_options=dict(_TRANSPORT_OPTIONS),
     )
     return app

@@ -48,7 +48,8 @@ def _close_channels(connection: Connection) -> None:
     """
     for channel in list(connection.transport.channels):  # type: ignore[attr-defined]  # a virtual transport has them
         for _ in range(2):
-            with contextlib.suppress(*connection.connection_errors):
+            # Nor can a Redis that is full take the unanswered tickets back; the sweeper sends others.
+            with contextlib.suppress(*connection.connection_errors, *connection.channel_errors):
                 channel.close()
 
 

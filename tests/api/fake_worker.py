@@ -98,6 +98,11 @@ class FakeWorker:
         self._loop.join()
         self._write(lambda c: workers.mark_dead(c, WORKER_ID))
 
+    def forget(self) -> None:
+        """Be one that cannot write a lost log again."""
+        with self._log_lock:
+            self._rows.clear()
+
     def stop(self) -> None:
         """End everything."""
         self._stopping.set()

@@ -11,6 +11,7 @@ import pytest
 
 from storage import jobs
 from storage.database import Database
+from storage.redis import connect
 from tests.api.examples import CALLS, CHAT, NAMES, RESPONSE, Call, without_heartbeats
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server
@@ -81,6 +82,40 @@ def test_without_redis_nothing_is_accepted_and_no_row_written(
     redis_server.start()
     wait_until(lambda: _relay(server).is_connected)
     assert call.post(http, headers, **fields).is_success
+
+
+def test_a_full_redis_takes_nothing_and_no_row_is_written(
+    http: httpx2.Client, redis_server: RedisServer, server: Server, database: Database
+) -> None:
+    with connect(redis_server.url) as redis:
+        redis.config_set("maxmemory", "1")
+        wait_until(lambda: server.app.state.services.redis_memory.is_full)
+
+        started = time.monotonic()
+        refused = RESPONSE.post(http)
+        _assert_refused(refused, time.monotonic() - started)
+        assert _num_jobs(database) == 0
+
+        redis.config_set("maxmemory", "0")
+        wait_until(lambda: not server.app.state.services.redis_memory.is_full)
+    assert RESPONSE.post(http).is_success
+
+
+def test_a_reader_of_a_job_that_ends_while_redis_is_emptied_gets_all_of_it(
+    http: httpx2.Client, worker: FakeWorker, redis_server: RedisServer, server: Server
+) -> None:
+    worker.pauses_at, worker.is_silent_at_the_end = 4, True
+    with http.stream("POST", CHAT.path, json={**CHAT.body, "stream": True}) as answer:
+        url = CHAT.url_of(answer.headers["x-job-id"])
+        wait_until(lambda: "Hello" in http.get(url).text)
+        worker.forget()
+        with connect(redis_server.url) as redis:
+            redis.flushall()
+        worker.go.set()
+        live = without_heartbeats(answer.read())
+
+    assert live.endswith(b"data: [DONE]\n\n")
+    assert without_heartbeats(http.get(url, params={"stream": "true"}).content) == live
 
 
 def test_without_redis_what_is_stored_can_be_read(

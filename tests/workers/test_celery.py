@@ -1,5 +1,6 @@
 """Workers as real Celery processes: tickets, signals, sudden death."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -317,3 +318,30 @@ def test_the_cpu_worker_sweeps(ground: Ground, tmp_path: Path) -> None:
 
         assert child.wait(10.0) == 0, child.log
     assert ground.row(job_id).attempt == 0
+
+
+def test_a_worker_outlives_a_full_redis(ground: Ground, tickets: TicketPublisher, tmp_path: Path) -> None:
+    running = ground.put_job(spec(300))
+    with started(ground, tmp_path, fake_step_s=0.005, max_running=2, lookahead=1) as child, sweeping(ground, tickets):
+        tickets.send(running, MODEL)
+        ground.wait_for_tokens(running, 5)
+        child.process.send_signal(signal.SIGSTOP)
+        waiting = [ground.put_job(spec(5)) for _ in range(5)]
+        for job_id in waiting:
+            tickets.send(job_id, MODEL)
+        wait_until(lambda: queue_length(ground.redis, MODEL) >= 5)
+
+        ground.redis.config_resetstat()
+        ground.redis.config_set("maxmemory", "1")
+        try:
+            # Neither tokens nor the tickets that it takes can be written.
+            child.process.send_signal(signal.SIGCONT)
+            wait_until(lambda: ground.redis.info("errorstats").get("errorstat_OOM", {}).get("count", 0) > 10, 20.0)
+            tickets.send(late := ground.put_job(spec(5)), MODEL)
+        finally:
+            ground.redis.config_set("maxmemory", "0")
+
+        _wait_for_all(ground, [running, *waiting, late])
+        assert child.process.poll() is None, child.log
+        assert_whole(ground.log(running), jobs.result_of(ground.row(running)))
+        assert text_of(ground.log(running)) == foretold(300)
