@@ -5,7 +5,7 @@ from redis.exceptions import RedisError
 from api.catalogue import ModelEntry
 from api.reading import Prompt
 from api.services import Services
-from storage.contract import ModelStatus
+from storage.contract import Lane, ModelStatus
 from storage.errors import ModelUnavailable, StorageUnavailable
 
 # A relay whose Redis is there is connected again after this time.
@@ -15,12 +15,12 @@ _MAX_SILENCE_S = 1.2
 _PING_TIMEOUT_S = 1.0
 
 
-async def admit(services: Services, entry: ModelEntry, owner: str, *, is_background: bool) -> None:
+async def admit(services: Services, entry: ModelEntry, owner: str, lane: Lane, *, is_background: bool) -> None:
     """Return when a job of this model can be taken; StorageUnavailable, ModelUnavailable or Busy where it cannot.
 
     The database is not asked: the row itself is the question, and one that is not written in time is taken back.
     """
-    services.bounds.check(owner, entry.model)
+    services.bounds.check(owner, entry.model, lane)
     await refuse_without_redis(services)
     if not is_background:
         await _refuse_if_nobody_works(services, entry)

@@ -1,4 +1,4 @@
-"""How many jobs may wait: for a model, and of one owner. Who comes beyond that is told when there will be room.
+"""How many jobs may wait: in a model's queues, and of one owner. Who comes beyond that is told when there will be room.
 
 Everybody who was refused comes back. So each is told a later moment than the one before, as if they stood in a second
 line, which moves as fast as jobs are begun.
@@ -11,6 +11,7 @@ import msgspec
 
 from api.crowd import Crowd
 from api.estimates import MAX_RETRY_AFTER_S, retry_after_s
+from storage.contract import Lane
 from storage.errors import Overloaded, TooManyWaiting
 
 # So many lines of refused callers are remembered before those that nobody joins any more are forgotten.
@@ -37,8 +38,11 @@ class Bounds:
         self._clock = clock
         self._refused: dict[tuple[str, str], _Refused] = {}
 
-    def check(self, owner: str, model: str) -> None:
-        """Return when one more job may wait; raises TooManyWaiting for the owner, Overloaded for the model."""
+    def check(self, owner: str, model: str, lane: Lane) -> None:
+        """Return when one more job may wait; raises TooManyWaiting for the owner, Overloaded for the model.
+
+        The model's bound counts those that are as urgent as the job or more: who can wait never shuts out who cannot.
+        """
         if self._max_per_owner and (num_jobs := self._crowd.num_of_owner(owner)) >= self._max_per_owner:
             retry_s = self._turn(("owner", owner), num_jobs - self._max_per_owner, self._rate_of(owner))
             raise TooManyWaiting(
@@ -46,9 +50,9 @@ class Bounds:
                 f"Please try again in {retry_s} s.",
                 retry_after_s=retry_s,
             )
-        if self._max_per_model and (num_jobs := self._crowd.num_waiting(model)) >= self._max_per_model:
+        if self._max_per_model and (num_jobs := self._crowd.num_as_urgent(model, lane)) >= self._max_per_model:
             rate = self._crowd.power_of(model).jobs_per_s
-            retry_s = self._turn(("model", model), num_jobs - self._max_per_model, rate)
+            retry_s = self._turn((lane, model), num_jobs - self._max_per_model, rate)
             raise Overloaded(
                 f"{num_jobs} jobs wait for the model '{model}', and no more than {self._max_per_model} may. "
                 f"Please try again in {retry_s} s.",

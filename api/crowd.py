@@ -19,6 +19,8 @@ from storage.contract import Lane
 from storage.tables import Worker
 from storage.waiting import Place, Waiting
 
+_LANES_UP_TO = {lane: tuple(Lane)[: index + 1] for index, lane in enumerate(Lane)}
+
 
 class _Look(msgspec.Struct, frozen=True):
     """One look at the rows."""
@@ -89,6 +91,13 @@ class Crowd:
         """Of these, those of one lane."""
         line = model, lane
         return self._seen.by_lane.get(line, 0) + self._left_of(self._since.by_lane.get(line, 0), model)
+
+    def num_as_urgent(self, model: str, lane: Lane) -> int:
+        """Jobs that wait for the model in this lane and in more urgent ones."""
+        lanes = _LANES_UP_TO[lane]
+        seen, since = self._seen.by_lane, self._since.by_lane
+        added = sum(since.get((model, one), 0) for one in lanes)
+        return sum(seen.get((model, one), 0) for one in lanes) + self._left_of(added, model)
 
     def num_of_owner(self, owner: str) -> int:
         """Jobs of the owner that wait, for whatever model."""

@@ -12,13 +12,14 @@ from api.earlier import find_earlier, follow_earlier, key_expiry, keyed_of
 from api.protocol.items import PreviousResponse
 from api.protocol.prepare import Prepared, Request, prepare
 from api.protocol.responses import ResponseRequest
+from api.protocol.tiers import priority_of
 from api.reading import Prompt
 from api.services import Services
 from api.submitted import Submitted
 from api.views import previous_turn
 from storage import attaching, jobs
 from storage.attaching import Attached
-from storage.contract import JobHeader
+from storage.contract import JobHeader, lane_of
 from storage.errors import IdempotencyKeyInUse, PlatformError, StorageUnavailable
 from storage.idempotency import KeyedCall
 from storage.ids import new_job_id
@@ -79,7 +80,8 @@ async def _make_or_note(services: Services, order: Order, digest: bytes) -> Subm
 
 async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedCall | None) -> Submitted:
     entry = await services.catalogue.get(order.request.model)
-    await admit(services, entry, order.call.owner, is_background=order.is_background)
+    lane = lane_of(priority_of(order.request, is_background=order.is_background))
+    await admit(services, entry, order.call.owner, lane, is_background=order.is_background)
     target = order.request.webhook
     if target is not None:
         await services.receivers.judge(target.url, param="webhook.url")
@@ -87,7 +89,7 @@ async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedCal
     new = _new_job(order, prepared, digest)
     subscription = services.relay.subscribe(new.job_id, is_new=True) if order.is_followed else None
     # Before the row is there: a look that ends meanwhile may miss the job, and none counts it twice.
-    place = services.crowd.join(new.owner, new.model, new.spec.lane)
+    place = services.crowd.join(new.owner, new.model, lane)
     try:
         attached = await _insert(services, new, keyed)
         if attached is None:

@@ -133,12 +133,12 @@ async def test_beyond_its_bound_an_owner_is_refused_and_others_are_not(
     bounds = Bounds(crowd, max_per_model=0, max_per_owner=4, clock=clock)
 
     with pytest.raises(TooManyWaiting) as refusal:
-        bounds.check("alice", "third")
+        bounds.check("alice", "third", Lane.FRONT)
 
     # Nobody serves these models.
     assert refusal.value.retry_after_s == 120
-    bounds.check("bob", "demo")
-    Bounds(crowd, max_per_model=0, max_per_owner=5, clock=clock).check("alice", "demo")
+    bounds.check("bob", "demo", Lane.FRONT)
+    Bounds(crowd, max_per_model=0, max_per_owner=5, clock=clock).check("alice", "demo", Lane.FRONT)
     await crowd.stop()
 
 
@@ -155,7 +155,7 @@ async def test_beyond_a_models_bound_each_is_told_a_later_turn(crowd: Crowd, dat
     clock.now += 5
     assert turns(2) == [2, 3]
     assert turns(500)[-1] == 120
-    bounds.check("alice", "other")
+    bounds.check("alice", "other", Lane.FRONT)
     await crowd.stop()
 
 
@@ -163,16 +163,32 @@ def _turns(bounds: Bounds, num_calls: int) -> list[int]:
     found = []
     for _ in range(num_calls):
         with pytest.raises(Overloaded) as refusal:
-            bounds.check("alice", "demo")
+            bounds.check("alice", "demo", Lane.FRONT)
         found.append(refusal.value.retry_after_s)
     return found
+
+
+async def test_who_can_wait_does_not_shut_out_who_cannot(crowd: Crowd, database: Database) -> None:
+    _put(database, 3, spec=PATIENT)
+    _put(database, 1)
+    await crowd.start()
+    bounds = Bounds(crowd, max_per_model=2, max_per_owner=0)
+
+    with pytest.raises(Overloaded):
+        bounds.check("alice", "demo", Lane.BACK)
+    bounds.check("alice", "demo", Lane.FRONT)
+    crowd.join("alice", "demo", Lane.FRONT)
+    with pytest.raises(Overloaded):
+        bounds.check("alice", "demo", Lane.FRONT)
+    bounds.check("alice", "demo", Lane.PRIORITY)
+    await crowd.stop()
 
 
 async def test_no_bound_refuses_nobody(crowd: Crowd, database: Database) -> None:
     _put(database, 3)
     await crowd.start()
 
-    Bounds(crowd, max_per_model=0, max_per_owner=0).check("alice", "demo")
+    Bounds(crowd, max_per_model=0, max_per_owner=0).check("alice", "demo", Lane.FRONT)
     await crowd.stop()
 
 

@@ -72,6 +72,8 @@ def test_a_full_model_takes_no_more_jobs_and_says_when_it_will(
         assert refused.headers["retry-after-ms"] == "120000"
         assert "x-should-retry" not in refused.headers
     assert _num_rows(worker) == 3
+    # More urgent ones are counted among themselves.
+    assert RESPONSE.post(http, background=True, service_tier="priority").is_success
 
 
 def test_room_is_noticed(server: Server, http: httpx2.Client) -> None:
