@@ -235,7 +235,8 @@ class Dispatcher:
             return
         log.info("job_left", job_id=generation.job_id, attempt=generation.attempt, why=end)
         if end is Left.ERASED:
-            self._road.publisher.put(partial(self._forget, generation))
+            drop = partial(self._road.drop_log, generation.job_id)
+            self._road.publisher.put_call(drop, then=partial(self._end_walk, generation, end))
         else:
             self._end_walk(generation, end)
 
@@ -330,10 +331,6 @@ class Dispatcher:
         done = self._road.writer.submit(lambda connection: operation(connection, generation, now))
         retry = partial(self._submit, generation, operation)
         done.add_done_callback(partial(self._on_outcome, generation, retry))
-
-    def _forget(self, generation: Generation, batch: Round) -> None:
-        batch.after.append(partial(self._road.drop_log, generation.job_id))
-        batch.after.append(partial(self._end_walk, generation, Left.ERASED))
 
     def on_fenced(self, job_ids: Iterable[str]) -> None:
         """Redis refused entries: another attempt writes these logs now."""

@@ -103,6 +103,15 @@ class Publisher:
         """Append a row, then read its job's whole log."""
         self.put_rows(row, then=lambda: self._read(row[0], then))
 
+    def put_call(self, call: Callable[[], object], then: Callable[[], None]) -> None:
+        """Ask something else of Redis, behind all rows that were put before, until it answers; then call `then`."""
+
+        def work() -> None:
+            self._until_redis_answers(call)
+            then()
+
+        self.put_rows(then=work)
+
     def _run(self) -> None:
         try:
             while self._round():

@@ -28,7 +28,7 @@ class Road:
     on_hub:   runs a call on the hub's thread, soon; the only place where tickets are answered
     later:    runs a call after a pause, for what failed because the database is away
     tails:    where each job's log ends
-    drop_log: forgets an erased job's log
+    drop_log: forgets an erased job's log; may raise RedisError
     """
 
     writer: Writer

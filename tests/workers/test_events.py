@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
+from redis.exceptions import RedisError
 
 from storage.contract import End, EntryKind, JobStatus, TokenEvent
 from storage.log import LogWriter, Row, list_tails, log_key, read_log
@@ -171,3 +172,19 @@ def test_rows_of_a_job_that_nobody_remembers_are_dropped(memory: Memory) -> None
     memory.put(tokens_row("cmpl-a", 1, 7, ()))
 
     assert memory.client.keys() == []
+
+
+def test_a_call_is_made_again_until_redis_answers(memory: Memory) -> None:
+    answers = [RedisError("away"), RedisError("away"), None]
+    done = threading.Event()
+
+    def call() -> None:
+        if error := answers.pop(0):
+            raise error
+
+    memory.publisher.put_call(call, then=done.set)
+    memory.step(JOBS[0])
+
+    assert done.is_set()
+    assert answers == []
+    assert memory.log(JOBS[0]) == memory.entries[JOBS[0]]
