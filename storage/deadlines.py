@@ -7,7 +7,7 @@ of the API process that took the job.
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Connection, Update, and_, exists, literal_column, or_, select, update
+from sqlalchemy import Connection, Update, and_, exists, literal_column, or_, select, true, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.columns import DatabaseNow
@@ -50,7 +50,8 @@ def end_unserved(c: Connection, before: datetime, now: datetime, limit: int = 50
     is_served = exists().where(
         _worker.c.model == _job.c.model, or_(_worker.c.status != WorkerStatus.DEAD, _worker.c.updated_at >= before)
     )
-    is_waiting = and_(literal_column("job.status = 'queued'"), _job.c.created_at < before)
+    # IS TRUE keeps SQLite from the index on `created_at`, in which lies every job that ever was.
+    is_waiting = and_(literal_column("job.status = 'queued'"), (_job.c.created_at < before).is_(true()))
     unserved = select(_job.c.id).where(is_waiting, ~is_served).limit(limit)
     return _end(c, _failing(UNSERVED).where(_job.c.id.in_(unserved), _job.c.status == JobStatus.QUEUED), now)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, event, select, text, update
 from sqlalchemy.dialects import sqlite
 
 from storage import deadlines, jobs, workers
@@ -111,3 +111,15 @@ def test_the_search_for_overdue_jobs_uses_its_index(sqlite_database: Database, i
     with sqlite_database.connect() as connection:
         plan = " ".join(row.detail for row in connection.execute(text(f"EXPLAIN QUERY PLAN {query}")))
     assert index in plan, plan
+
+
+def test_the_search_for_unserved_jobs_looks_at_queued_ones_alone(sqlite_database: Database) -> None:
+    asked: list[tuple[str, tuple[object, ...]]] = []
+    with sqlite_database.begin() as connection:
+        event.listen(connection, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
+        deadlines.end_unserved(connection, NOW, NOW)
+        [(statement, values)] = asked
+        plan = " ".join(row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values))
+
+    assert "ix_job_queued" in plan, plan
+    assert "ix_job_created_at" not in plan, plan
