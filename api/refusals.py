@@ -9,6 +9,8 @@ from collections import deque
 # The openai SDK waits no longer than 120 s, whatever `Retry-After` says.
 _KEPT_S = 130.0
 _MANY = 10_000
+# Of one and the same call; a client that does not say which try it is takes none of them.
+_MANY_ALIKE = 1000
 
 
 class Refusals:
@@ -24,15 +26,16 @@ class Refusals:
         """
         if len(self._times_by_digest) >= _MANY:
             self._forget(now)
-        self._times_by_digest.setdefault(digest, deque()).append(now)
+        times = self._times_by_digest.setdefault(digest, deque(maxlen=_MANY_ALIKE))
+        _drop_old(times, now)
+        times.append(now)
 
     def take(self, digest: bytes, now: float) -> bool:
         """Whether this try follows a refusal; it does so once for each."""
         times = self._times_by_digest.get(digest)
         if times is None:
             return False
-        while times and now - times[0] > _KEPT_S:
-            times.popleft()
+        _drop_old(times, now)
         is_next_try = bool(times)
         if times:
             times.popleft()
@@ -46,3 +49,8 @@ class Refusals:
         self._times_by_digest = {digest: times for digest, times in known.items() if now - times[-1] <= _KEPT_S}
         if len(self._times_by_digest) >= _MANY:
             self._times_by_digest = {}
+
+
+def _drop_old(times: deque[float], now: float) -> None:
+    while times and now - times[0] > _KEPT_S:
+        times.popleft()

@@ -61,3 +61,13 @@ def test_refusals_take_bounded_room(now: float) -> None:
     assert refusals.take((29_999).to_bytes(4), now)
     assert len(refusals._times_by_digest) <= 10_000
     assert not refusals.take((0).to_bytes(4), now)
+
+
+def test_refusals_of_one_call_take_bounded_room() -> None:
+    refusals = Refusals()
+    for number in range(100_000):
+        refusals.note(b"d", number / 1000)
+
+    assert len(refusals._times_by_digest[b"d"]) <= 1000
+    refusals.note(b"d", 1000.0)
+    assert list(refusals._times_by_digest[b"d"]) == [1000.0]
