@@ -15,7 +15,7 @@ from api.submitted import Submitted
 from api.views import JobView, placed_view_of
 from storage import attaching, idempotency, jobs
 from storage.attaching import Attached
-from storage.errors import JobNotFound
+from storage.errors import IdempotencyKeyInUse, JobNotFound
 from storage.idempotency import KeyedCall
 
 T = TypeVar("T")
@@ -88,7 +88,7 @@ async def make_once(
     """What `make` returned and False; or what `find` returned of the id of what the call made before, and True.
 
     For whatever is no job: both run on the writer, in the transaction that writes the key. What is erased later must be
-    forgotten by `idempotency.forget`. Raises IdempotencyKeyReused.
+    forgotten by `idempotency.forget`. Raises IdempotencyKeyReused, IdempotencyKeyInUse.
     """
     keyed, now = keyed_of(call, digest_of(call)), datetime.now(UTC)
 
@@ -98,7 +98,9 @@ async def make_once(
         ):
             return make(connection), False
         known_id = idempotency.find(connection, keyed, now)
-        assert known_id is not None, "a key that cannot be taken stands for something"
+        if known_id is None:
+            # What it stood for was erased by another process just now.
+            raise IdempotencyKeyInUse
         return find(connection, known_id), True
 
     return await services.write_promptly(operation)
