@@ -1,5 +1,6 @@
 """Connections to SQLite or PostgreSQL, set up so that a commit is durable and readers never block the writer."""
 
+import importlib
 import importlib.util
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -29,12 +30,13 @@ _TROUBLE = (OperationalError, InterfaceError, PoolTimeout, sqlite3.OperationalEr
 class Database:
     """A pool of connections to one database; safe to share between threads."""
 
-    def __init__(self, url: str, *, busy_timeout_s: float = 8.0) -> None:
+    def __init__(self, url: str, *, busy_timeout_s: float = 8.0, answer_within_s: float | None = 5.0) -> None:
         """Open nothing yet; SettingInvalid for a URL that no installed driver serves.
 
-        busy_timeout_s: longest wait for other writers of a SQLite file
+        busy_timeout_s:  longest wait for other writers of a SQLite file
+        answer_within_s: longest wait for PostgreSQL's answer to one statement; None is for ever
         """
-        self._engine = _create_engine(url, busy_timeout_s)
+        self._engine = _create_engine(url, busy_timeout_s, answer_within_s)
         self.is_sqlite = self._engine.dialect.name == "sqlite"
         self._writing = self._engine.execution_options(**{sqlite.IS_WRITING: True})
         # A read needs no transaction: without one PostgreSQL saves two round trips.
@@ -59,7 +61,8 @@ class Database:
 
 def migrate(database_url: str) -> None:
     """Bring the schema to the newest revision; processes that do so at once wait for each other."""
-    database = Database(database_url)
+    # A change of large tables takes its time.
+    database = Database(database_url, answer_within_s=None)
     try:
         with database.begin() as connection:
             if not database.is_sqlite:
@@ -101,7 +104,7 @@ def translate(error: Exception) -> Exception:
     return StorageUnavailable(f"the database does not answer: {first_line}")
 
 
-def _create_engine(url: str, busy_timeout_s: float) -> Engine:
+def _create_engine(url: str, busy_timeout_s: float, answer_within_s: float | None) -> Engine:
     try:
         url = normalise_database_url(url)
     except ValueError as error:
@@ -112,16 +115,19 @@ def _create_engine(url: str, busy_timeout_s: float) -> Engine:
         return engine
     if importlib.util.find_spec("psycopg") is None:
         raise SettingInvalid("TOKENPOST_DATABASE_URL names PostgreSQL, which needs: pip install 'tokenpost[postgres]'")
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=8,
         max_overflow=32,
         pool_pre_ping=True,
         # An error is logged with its statement, and parameters are prompts and secrets.
         hide_parameters=True,
-        connect_args={"connect_timeout": 5},
+        connect_args={"connect_timeout": 3},
         **_JSON,
     )
+    # Not above: it imports psycopg.
+    importlib.import_module("storage.postgres").set_up(engine, answer_within_s)
+    return engine
 
 
 def _to_json(value: object) -> str:

@@ -161,6 +161,18 @@ def test_a_database_that_is_away_is_storage_unavailable(tmp_path: Path) -> None:
         database.dispose()
 
 
+def test_an_answer_that_does_not_come_is_given_up_with_its_connection(postgres_url: str) -> None:
+    database = Database(postgres_url, answer_within_s=0.3)
+    try:
+        with pytest.raises(StorageUnavailable, match="did not answer in time"), database.connect() as connection:
+            connection.execute(text("SELECT pg_sleep(60)"))
+
+        with database.connect() as connection:
+            assert connection.execute(text("SELECT 1")).scalar() == 1
+    finally:
+        database.dispose()
+
+
 def test_postgres_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(SettingInvalid, match=r"tokenpost\[postgres\]"):
