@@ -42,7 +42,13 @@ FAULTS = (
     Fault(name="kill -9 the only worker", run=faults.kill_only_worker, replicas=1),
     Fault(name="SIGSTOP, SIGCONT the only worker", run=faults.stop_only_worker, replicas=1),
     Fault(name="kill -9 an unsupervised worker", run=faults.kill_unsupervised_worker, is_apart=True),
-    Fault(name="an engine hangs", run=faults.hang_engine, is_apart=True, doors=_HANG),
+    Fault(
+        name="an engine hangs",
+        run=faults.hang_engine,
+        is_apart=True,
+        settings={"watchdog_s": faults.WATCHDOG_S},
+        doors=_HANG,
+    ),
     Fault(
         name="API to Redis held, then cut",
         run=faults.swallow("api-redis", cuts=True),
@@ -61,6 +67,20 @@ FAULTS = (
         run=faults.swallow("worker-redis", cuts=True),
         is_apart=True,
         proxied=("worker-redis",),
+    ),
+    Fault(
+        name="API to database held, then cut",
+        run=faults.swallow("api-database", cuts=True),
+        databases=_POSTGRES,
+        is_apart=True,
+        proxied=("api-database",),
+    ),
+    Fault(
+        name="API to database held, then late",
+        run=faults.swallow("api-database", cuts=False),
+        databases=_POSTGRES,
+        is_apart=True,
+        proxied=("api-database",),
     ),
     Fault(
         name="worker to database held, then cut",

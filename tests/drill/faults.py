@@ -25,6 +25,8 @@ _BOTH = ("sqlite", "postgresql")
 # What is promised, seconds.
 _SUPERVISED_S, _UNSUPERVISED_S, _SINGLE_S, _BACK_S = 1.5, LEASE_S + 1.0, 1.5, 5.0
 _LOCK_S = 10.0
+# Of the parts whose engine hangs: an engine that has work and computes nothing for so long is given up.
+WATCHDOG_S = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,9 +130,10 @@ def drain_worker(scene: Scene) -> Incident:
 
 
 def hang_engine(scene: Scene) -> Incident:
-    """The engine of one of two workers hangs in a step while its process lives and beats; the watchdog's case."""
+    """The engine of one of two workers hangs in a step while its process lives and beats: the watchdog's case."""
     worker, interrupted = scene.busiest_worker()
-    file = scene.stage.folder / f"hang-{_part_name(scene, worker.pid)}"
+    part = next(part for part in scene.apart.worker_parts if part.pid == worker.pid)
+    file = scene.stage.folder / f"hang-{part.name}"
     at = time.monotonic()
     file.touch()
     try:
@@ -139,11 +142,13 @@ def hang_engine(scene: Scene) -> Incident:
         )
     finally:
         file.unlink()
-    return Incident(at=at, back=at, interrupted=interrupted)
-
-
-def _part_name(scene: Scene, pid: int) -> str:
-    return next(name for name, part in scene.apart.parts.items() if part.is_running and part.pid == pid)
+    if part.is_running:
+        note = "the process lives on"
+    else:
+        note = f"its process ended with {part.process.returncode if part.process else None}"
+        part.start()
+        scene.wait_for_fresh_worker({one.id for one in scene.stage.ready_workers()} | {worker.id})
+    return Incident(at=at, back=at, target_s=WATCHDOG_S + _UNSUPERVISED_S, interrupted=interrupted, note=note)
 
 
 def _late(at: float) -> bool:
