@@ -160,7 +160,7 @@ def poison(scene: Scene) -> Incident:
     """A job that kills every worker that runs it: it fails with `worker_lost`, and its neighbours complete."""
     name, kind = f"{scene.name}-poison", KINDS["poll"]
     scene.ledger.write(name, What.ASKED, kind="poll", template=1)
-    body = body_of(kind, 1, 2000, name)
+    body = body_of(kind, 1, 2000, name) | {"webhook": scene.stage.receiver.target}
     answer = httpx2.post(f"{scene.stage.root_url}/v1{kind.path}", json=body, trust_env=False, timeout=10)
     job_id = answer.raise_for_status().json()["id"]
     scene.ledger.write(name, What.ACCEPTED, id=job_id, status=answer.status_code)
