@@ -234,7 +234,8 @@ def fill_redis(scene: Scene) -> Incident:
         connection.config_set("maxmemory", 1)
         scene.pause(4.0, 7.0)
         connection.config_set("maxmemory", next(iter(before.values())))
-    return Incident(at=at, back=time.monotonic(), target_s=_BACK_S)
+    back = time.monotonic()
+    return Incident(at=at, back=back, target_s=_BACK_S, away=(at, back))
 
 
 # API and everything.
