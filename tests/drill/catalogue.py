@@ -1,6 +1,6 @@
 """Every fault of the drill, in the order of the table."""
 
-from tests.drill import faults
+from tests.drill import faults, outages, outsiders
 from tests.drill.faults import Fault
 from tests.drill.receiver import Manner
 
@@ -22,23 +22,23 @@ FAULTS = (
     Fault(name="SIGSTOP, SIGCONT a worker of two", run=faults.stop_and_go_on),
     Fault(name="SIGSTOP shorter than the lease", run=faults.stop_shortly),
     Fault(name="SIGTERM a worker of two", run=faults.drain_worker),
-    Fault(name="kill -9 Redis, file kept", run=faults.kill_redis),
-    Fault(name="kill -9 Redis, file lost", run=faults.kill_redis_and_file),
-    Fault(name="FLUSHALL", run=faults.flush),
-    Fault(name="Redis out of memory", run=faults.fill_redis),
-    Fault(name="kill -9 the API", run=faults.kill_api),
-    Fault(name="database locked 10 s", run=faults.lock_database),
-    Fault(name="PostgreSQL restarts", run=faults.restart_postgres, databases=_POSTGRES),
+    Fault(name="kill -9 Redis, file kept", run=outages.kill_redis),
+    Fault(name="kill -9 Redis, file lost", run=outages.kill_redis_and_file),
+    Fault(name="FLUSHALL", run=outages.flush),
+    Fault(name="Redis out of memory", run=outages.fill_redis),
+    Fault(name="kill -9 the API", run=outages.kill_api),
+    Fault(name="database locked 10 s", run=outages.lock_database),
+    Fault(name="PostgreSQL restarts", run=outages.restart_postgres, databases=_POSTGRES),
     Fault(name="every ticket twice", run=faults.ticket_twice),
     Fault(name="a poison job", run=faults.poison),
-    Fault(name="kill -9 the CPU worker", run=faults.kill_cpu_worker),
-    Fault(name="callers leave", run=faults.leave),
+    Fault(name="kill -9 the CPU worker", run=outsiders.kill_cpu_worker),
+    Fault(name="callers leave", run=outsiders.leave),
     *(
-        Fault(name=f"a receiver that is {manner}", run=faults.misbehave(manner))
+        Fault(name=f"a receiver that is {manner}", run=outsiders.misbehave(manner))
         for manner in Manner
         if manner != "good"
     ),
-    Fault(name="kill -9 everything", run=faults.kill_everything),
+    Fault(name="kill -9 everything", run=outages.kill_everything),
     Fault(name="kill -9 the only worker", run=faults.kill_only_worker, replicas=1),
     Fault(name="SIGSTOP, SIGCONT the only worker", run=faults.stop_only_worker, replicas=1),
     Fault(name="kill -9 an unsupervised worker", run=faults.kill_unsupervised_worker, is_apart=True),
@@ -51,47 +51,47 @@ FAULTS = (
     ),
     Fault(
         name="API to Redis held, then cut",
-        run=faults.swallow("api-redis", cuts=True),
+        run=outages.swallow("api-redis", cuts=True),
         is_apart=True,
         proxied=("api-redis",),
     ),
     Fault(
         name="API to Redis held, then late",
-        run=faults.swallow("api-redis", cuts=False),
+        run=outages.swallow("api-redis", cuts=False),
         is_apart=True,
         proxied=("api-redis",),
     ),
-    Fault(name="API to Redis slow", run=faults.delay("api-redis"), is_apart=True, proxied=("api-redis",)),
+    Fault(name="API to Redis slow", run=outages.delay("api-redis"), is_apart=True, proxied=("api-redis",)),
     Fault(
         name="worker to Redis held, then cut",
-        run=faults.swallow("worker-redis", cuts=True),
+        run=outages.swallow("worker-redis", cuts=True),
         is_apart=True,
         proxied=("worker-redis",),
     ),
     Fault(
         name="API to database held, then cut",
-        run=faults.swallow("api-database", cuts=True),
+        run=outages.swallow("api-database", cuts=True),
         databases=_POSTGRES,
         is_apart=True,
         proxied=("api-database",),
     ),
     Fault(
         name="API to database held, then late",
-        run=faults.swallow("api-database", cuts=False),
+        run=outages.swallow("api-database", cuts=False),
         databases=_POSTGRES,
         is_apart=True,
         proxied=("api-database",),
     ),
     Fault(
         name="worker to database held, then cut",
-        run=faults.swallow("worker-database", cuts=True),
+        run=outages.swallow("worker-database", cuts=True),
         databases=_POSTGRES,
         is_apart=True,
         proxied=("worker-database",),
     ),
     Fault(
         name="worker to database held, then late",
-        run=faults.swallow("worker-database", cuts=False),
+        run=outages.swallow("worker-database", cuts=False),
         databases=_POSTGRES,
         is_apart=True,
         proxied=("worker-database",),

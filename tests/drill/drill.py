@@ -132,7 +132,7 @@ def _stage(fault: Fault, folder: Path, url: str, postgres: PostgresServer | None
             if server == "redis":
                 own.setdefault(one, {})["redis_url"] = f"redis://127.0.0.1:{proxy.port}/0"
             else:
-                database = url.rpartition("/")[2].partition("?")[0]
+                database = url.partition("?")[0].rpartition("/")[2]
                 own.setdefault(one, {})["database_url"] = f"postgresql://postgres@127.0.0.1:{proxy.port}/{database}"
     stage = Apart(folder, url, postgres, replicas=fault.replicas, settings=fault.settings, own=own, doors=doors)
     stage.proxies = proxies
@@ -163,16 +163,10 @@ def run_fault(
     """Load, fault, recovery, end of the load, verdict."""
     name = re.sub(r"[^a-z0-9]+", "-", fault.name.lower()) + f"-{number}"
     ledger = stage.folder / f"ledger-{name}.jsonl"
-    reader = Reader(ledger)
     client = _client(stage, name, ledger, load, chance.randrange(1 << 30))
     observer = Observer(stage)
     scene = Scene(
-        name=name,
-        stage=stage,
-        random=chance,
-        observer=observer,
-        reader=reader,
-        ledger=Ledger(ledger),
+        name=name, stage=stage, random=chance, observer=observer, reader=Reader(ledger), ledger=Ledger(ledger)
     )
     observer.start()
     client.start()
@@ -286,7 +280,7 @@ def _verdict(scene: Scene, fault: Fault, incident: Incident, references: dict[st
     return Report(
         fault=fault.name,
         database=stage.database_name,
-        num_jobs=sum(entry.what is What.ACCEPTED for entry in entries),
+        num_jobs=len(set(job_ids)),
         num_cuts=sum(entry.what in (What.CUT, What.BROKEN) for entry in entries),
         violations=judge(evidence),
         recovery_s=_recovery(scene, incident) if incident.took_s is None else incident.took_s,

@@ -2,29 +2,26 @@
 
 import json
 import signal
-import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import httpx2
-import psycopg
 
-from api.cli.child import Role
 from storage import jobs, workers
-from storage.contract import JobStatus, Lane
+from storage.contract import Lane
 from storage.queue import TicketPublisher
 from tests.drill.ledger import What
 from tests.drill.parts import NotOurs
-from tests.drill.receiver import Manner
 from tests.drill.scene import LEASE_S, PATIENCE_S, Incident, Scene
 from tests.drill.work import KINDS, MODEL, body_of
 from tests.waiting import wait_until
 
 _BOTH = ("sqlite", "postgresql")
 # What is promised, seconds.
-_SUPERVISED_S, _UNSUPERVISED_S, _SINGLE_S, _BACK_S = 1.5, LEASE_S + 1.0, 1.5, 5.0
-_LOCK_S = 10.0
+_SUPERVISED_S, _UNSUPERVISED_S, _SINGLE_S = 1.5, LEASE_S + 1.0, 1.5
+# Once the part that was away is back.
+BACK_S = 5.0
 # Of the parts whose engine hangs: an engine that has work and computes nothing for so long is given up.
 WATCHDOG_S = 4
 
@@ -52,9 +49,6 @@ class Fault:
     def ground(self) -> str:
         """Faults with the same ground may follow each other on one platform."""
         return json.dumps([self.replicas, self.is_apart, self.proxied, self.settings, self.doors])
-
-
-# Workers.
 
 
 def kill_worker(scene: Scene) -> Incident:
@@ -106,7 +100,7 @@ def stop_only_worker(scene: Scene) -> Incident:
     scene.stage.signal(worker.pid, signal.SIGSTOP)
     scene.pause(LEASE_S + 3.0, LEASE_S + 6.0)
     scene.stage.signal(worker.pid, signal.SIGCONT)
-    return Incident(at=at, back=time.monotonic(), target_s=_BACK_S)
+    return Incident(at=at, back=time.monotonic(), target_s=BACK_S)
 
 
 def stop_shortly(scene: Scene) -> Incident:
@@ -116,7 +110,7 @@ def stop_shortly(scene: Scene) -> Incident:
     scene.stage.signal(worker.pid, signal.SIGSTOP)
     scene.pause(1.0, LEASE_S / 3)
     scene.stage.signal(worker.pid, signal.SIGCONT)
-    return Incident(at=at, back=time.monotonic(), target_s=_BACK_S)
+    return Incident(at=at, back=time.monotonic(), target_s=BACK_S)
 
 
 def drain_worker(scene: Scene) -> Incident:
@@ -196,193 +190,8 @@ def ticket_twice(scene: Scene) -> Incident:
     return Incident(at=at, back=time.monotonic(), target_s=None, note=f"{3 * len(accepted[-60:])} tickets")
 
 
-# Redis.
-
-
-def kill_redis(scene: Scene) -> Incident:
-    """kill -9 of the embedded Redis; it comes back with what its file has."""
-    return _kill_redis(scene, keeps_file=True)
-
-
-def kill_redis_and_file(scene: Scene) -> Incident:
-    """The same, and it comes back empty."""
-    return _kill_redis(scene, keeps_file=False)
-
-
-def _kill_redis(scene: Scene, *, keeps_file: bool) -> Incident:
-    at = time.monotonic()
-    scene.stage.signal(scene.supervised.pid_of(Role.REDIS), signal.SIGKILL)
-    if not keeps_file:
-        scene.supervised.forget_redis()
-    back = scene.wait_for_redis()
-    return Incident(at=at, back=back, target_s=_BACK_S, away=(at, back))
-
-
-def flush(scene: Scene) -> Incident:
-    """FLUSHALL: tickets and logs are gone, connections stand."""
-    at = time.monotonic()
-    with scene.stage.redis() as connection:
-        connection.flushall()
-    return Incident(at=at, back=at, target_s=_BACK_S)
-
-
-def fill_redis(scene: Scene) -> Incident:
-    """Redis out of memory: it reads and refuses every write for some seconds."""
-    at = time.monotonic()
-    with scene.stage.redis() as connection:
-        before = connection.config_get("maxmemory")
-        connection.config_set("maxmemory", 1)
-        scene.pause(4.0, 7.0)
-        connection.config_set("maxmemory", next(iter(before.values())))
-    back = time.monotonic()
-    return Incident(at=at, back=back, target_s=_BACK_S, away=(at, back))
-
-
-# API and everything.
-
-
-def kill_api(scene: Scene) -> Incident:
-    """kill -9 of the API while it streams."""
-    at = time.monotonic()
-    scene.stage.signal(scene.stage.api_pid(), signal.SIGKILL)
-    wait_until(scene.stage.is_ready, PATIENCE_S, "the API")
-    return Incident(at=at, back=time.monotonic(), target_s=_BACK_S)
-
-
-def kill_everything(scene: Scene) -> Incident:
-    """kill -9 of the supervisor, which takes all with it; then start again on the same home."""
-    known = {one.id for one in scene.stage.ready_workers()}
-    at = time.monotonic()
-    supervisor = scene.supervised.supervisor
-    supervisor.kill()
-    scene.pause(0.5, 2.0)
-    supervisor.start()
-    scene.wait_for_fresh_worker(known)
-    scene.stage.wait_ready(1, supervisor)
-    back = time.monotonic()
-    return Incident(at=at, back=back, target_s=_BACK_S, note=f"ready after {back - at:.1f} s")
-
-
-# The database.
-
-
-def lock_database(scene: Scene) -> Incident:
-    """Somebody else holds the database's write lock for ten seconds."""
-    if scene.stage.postgres is None:
-        path = scene.stage.database_url.removeprefix("sqlite:///")
-        with sqlite3.connect(path, timeout=PATIENCE_S, isolation_level=None) as connection:
-            connection.execute("BEGIN EXCLUSIVE")
-            at = time.monotonic()
-            time.sleep(_LOCK_S)
-            connection.execute("ROLLBACK")
-        connection.close()
-    else:
-        with psycopg.connect(scene.stage.database_url.replace("+psycopg", "")) as holder:
-            holder.execute("LOCK TABLE job, worker, holder IN ACCESS EXCLUSIVE MODE")
-            at = time.monotonic()
-            time.sleep(_LOCK_S)
-            holder.rollback()
-    back = time.monotonic()
-    return Incident(at=at, back=back, target_s=_BACK_S, away=(at, back))
-
-
-def restart_postgres(scene: Scene) -> Incident:
-    """PostgreSQL crashes, stays away for a while and starts again."""
-    assert scene.stage.postgres is not None
-    at = time.monotonic()
-    scene.stage.postgres.stop(scene.random.choice([signal.SIGQUIT, signal.SIGINT]))
-    scene.pause(2.0, 8.0)
-    scene.stage.postgres.start()
-    back = time.monotonic()
-    return Incident(at=at, back=back, target_s=_BACK_S, away=(at, back), note=f"away {back - at:.1f} s")
-
-
-# The network.
-
-
-def swallow(between: str, *, cuts: bool) -> Callable[[Scene], Incident]:
-    """What the two say to each other is held back for some seconds; then it arrives, or the connections are cut."""
-
-    def run(scene: Scene) -> Incident:
-        proxy = scene.stage.proxies[between]
-        at = time.monotonic()
-        proxy.hold()
-        scene.pause(6.0, 9.0)
-        if cuts:
-            proxy.cut()
-        proxy.release()
-        back = time.monotonic()
-        is_api = between.startswith("api")
-        # The last second counts as back already: held connections answer then.
-        return Incident(at=at, back=back, target_s=_BACK_S, away=(at, back) if is_api else None)
-
-    return run
-
-
-def delay(between: str) -> Callable[[Scene], Incident]:
-    """Everything between the two takes a fifth of a second more, for a while."""
-
-    def run(scene: Scene) -> Incident:
-        at = time.monotonic()
-        scene.stage.proxies[between].delay(0.2)
-        scene.pause(4.0, 6.0)
-        scene.stage.proxies[between].delay(0.0)
-        return Incident(at=at, back=time.monotonic(), target_s=_BACK_S)
-
-    return run
-
-
 def kill_with_wrong_clocks(scene: Scene) -> Incident:
     """Clocks are an hour off, and then a worker dies and all tickets are lost."""
     with scene.stage.redis() as connection:
         connection.flushall()
     return kill_unsupervised_worker(scene)
-
-
-# Callers and receivers.
-
-
-def leave(scene: Scene) -> Incident:
-    """Callers of foreground streams go away; measured is the longest time in which their jobs yielded tokens after."""
-    kind, slow_s, num_callers = KINDS["stream"], 0.0, 5
-    at = time.monotonic()
-    for number in range(num_callers):
-        body = body_of(kind, 1, 3000, f"{scene.name}-leave-{number}")
-        with httpx2.stream("POST", f"{scene.stage.root_url}/v1{kind.path}", json=body, trust_env=False) as answer:
-            job_id = answer.headers["x-job-id"]
-            pieces = answer.iter_raw()
-            wait_until(lambda pieces=pieces: b"output_text.delta" in next(pieces), PATIENCE_S)  # type: ignore[misc]  # mypy cannot infer a lambda's defaults
-            scene.pause(0.1, 0.5)
-            left_at = time.monotonic()
-        wait_until(lambda job_id=job_id: _is_settled(scene, job_id), PATIENCE_S, "a cancelled job with its usage")  # type: ignore[misc]  # as above
-        slow_s = max(slow_s, scene.observer.last_at.get(job_id, left_at) - left_at)
-    return Incident(at=at, back=time.monotonic(), target_s=1.0, took_s=slow_s, note=f"{num_callers} callers")
-
-
-def _is_settled(scene: Scene, job_id: str) -> bool:
-    with scene.stage.database.connect() as connection:
-        job = jobs.find(connection, job_id)
-    assert job is not None
-    return job.status is JobStatus.CANCELLED and job.completion_tokens is not None
-
-
-def misbehave(manner: Manner) -> Callable[[Scene], Incident]:
-    """The receiver treats the first delivery of each event so, for a while."""
-
-    def run(scene: Scene) -> Incident:
-        at = time.monotonic()
-        scene.stage.receiver.manner = manner
-        scene.pause(4.0, 6.0)
-        scene.stage.receiver.manner = Manner.GOOD
-        return Incident(at=at, back=time.monotonic())
-
-    return run
-
-
-def kill_cpu_worker(scene: Scene) -> Incident:
-    """kill -9 of the CPU worker: sweeper and webhooks; generation goes on without it."""
-    pid = scene.supervised.pid_of(Role.CPU_WORKER)
-    at = time.monotonic()
-    scene.stage.signal(pid, signal.SIGKILL)
-    wait_until(lambda: scene.supervised.pid_of(Role.CPU_WORKER) != pid, PATIENCE_S, "a fresh CPU worker")
-    return Incident(at=at, back=at, target_s=_BACK_S)

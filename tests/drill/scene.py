@@ -14,6 +14,7 @@ from tests.waiting import wait_until
 # The lease of a worker, as the platform has it when nothing says otherwise.
 LEASE_S = 6.0
 PATIENCE_S = 60.0
+_FEWEST_JOBS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +70,16 @@ class Scene:
         time.sleep(self.random.uniform(low_s, high_s))
 
     def busiest_worker(self) -> tuple[WorkerProcess, dict[str, int]]:
-        """The ready worker with the most jobs, and those."""
-        found = [(worker, running_on(self.stage.database, worker.id)) for worker in self.stage.ready_workers()]
-        return max(found, key=lambda pair: len(pair[1]))
+        """The ready worker with the most jobs, and those; a fault that hits nobody shows nothing."""
+
+        def find() -> tuple[WorkerProcess, dict[str, int]] | None:
+            found = [(worker, running_on(self.stage.database, worker.id)) for worker in self.stage.ready_workers()]
+            most = max(found, key=lambda pair: len(pair[1]), default=None)
+            return most if most is not None and len(most[1]) >= _FEWEST_JOBS else None
+
+        found = wait_until(find, PATIENCE_S, "a worker with jobs")
+        assert found is not None
+        return found
 
     def wait_for_fresh_worker(self, known: set[str]) -> float:
         """When a worker that is not among the known became ready."""
