@@ -23,6 +23,7 @@ from storage.settings import normalise_database_url
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number, the same in every process: it names our lock among PostgreSQL's advisory locks.
 _MIGRATION_LOCK = 7_306_911_205
+_DEADLOCK = "40P01"
 # sqlite3's own error comes from waiting for the writer's lock, which SQLAlchemy knows nothing of.
 _TROUBLE = (OperationalError, InterfaceError, PoolTimeout, sqlite3.OperationalError)
 
@@ -102,6 +103,11 @@ def translate(error: Exception) -> Exception:
     origin = error.orig if isinstance(error, DBAPIError) else error
     first_line = str(origin).partition("\n")[0]
     return StorageUnavailable(f"the database does not answer: {first_line}")
+
+
+def is_deadlock(error: Exception) -> bool:
+    """Whether PostgreSQL undid a transaction so that another one, which waited for it as well, could go on."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _DEADLOCK
 
 
 def _create_engine(url: str, busy_timeout_s: float, answer_within_s: float | None) -> Engine:

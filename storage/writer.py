@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Connection, insert
 from sqlmodel import SQLModel
 
-from storage.database import Database, translate
+from storage.database import Database, is_deadlock, translate
 from storage.errors import ShuttingDown
 from storage.tables import table_of
 
@@ -113,7 +113,10 @@ class Writer:
             if failed is None:
                 return
             if len(entries) == 1:
-                _settle([(entries[0], None, translate(failed.error))])
+                # The other one has gone on by now.
+                again = self._commit(entries) if is_deadlock(failed.error) else failed
+                if again is not None:
+                    _settle([(entries[0], None, translate(again.error))])
                 return
             self._write(entries[: failed.start])
             for entry in entries[failed.start : failed.end]:

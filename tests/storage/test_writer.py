@@ -195,6 +195,37 @@ def test_two_processes_that_lock_rows_in_opposite_order_both_succeed(postgres_ur
     database.dispose()
 
 
+def test_an_operation_that_loses_a_deadlock_is_run_again(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    writers = [Writer(database) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for name in "ab":
+        writers[0].insert(Holder, _values(name)).result(5)
+    both_hold_one = threading.Barrier(2)
+
+    def touch(first: str, second: str) -> Callable[[Connection], None]:
+        runs: list[str] = []
+
+        def operation(c: Connection) -> None:
+            runs.append(first)
+            for name in (first, second):
+                c.execute(_holder.update().where(_holder.c.name == name).values(beat=_holder.c.beat + 1))
+                if name == first and len(runs) == 1:
+                    both_hold_one.wait(5)
+
+        return operation
+
+    futures = [writers[0].submit(touch("a", "b")), writers[1].submit(touch("b", "a"))]
+    assert [future.result(10) for future in futures] == [None, None]
+
+    with database.connect() as c:
+        assert c.execute(select(_holder.c.beat)).scalars().all() == [2, 2]
+    for writer in writers:
+        writer.stop()
+    database.dispose()
+
+
 async def test_callers_on_an_event_loop_get_values_errors_and_order(database: Database, writer: Writer) -> None:
     def refuse(c: Connection) -> None:
         raise JobNotFound("no such job")
