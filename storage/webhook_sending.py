@@ -180,8 +180,8 @@ def claim(c: Connection, line: Line, now: datetime, until: datetime, *, limit: i
 def settle(c: Connection, sending: Sending, attempt: Attempt, verdict: Verdict, now: datetime) -> bool:
     """Whether this attempt disabled its endpoint; notes how it went and what that makes of the delivery.
 
-    A success always counts. A failure changes the delivery only if nobody else has claimed it since. Tests say nothing
-    about an endpoint's health, unless they succeed.
+    A success always counts. A failure changes the delivery only if nobody else has claimed it since, and it was not
+    redelivered. Tests say nothing about an endpoint's health, unless they succeed.
     """
     is_disabled = sending.endpoint_id is not None and _note_health(c, sending, verdict, now)
     number = {"delivery_id": sending.delivery_id, "number": sending.number}
@@ -189,17 +189,24 @@ def settle(c: Connection, sending: Sending, attempt: Attempt, verdict: Verdict, 
     if verdict.status is DeliveryStatus.DELIVERED:
         _end(c, sending.delivery_id, DeliveryStatus.DELIVERED, now)
     elif verdict.next_attempt_at is None:
-        c.execute(_GIVE_UP, {"of": sending.delivery_id, "of_number": sending.number, "now": now})
+        c.execute(_GIVE_UP, _own(sending) | {"now": now})
     else:
-        due = {"due": verdict.next_attempt_at}
-        c.execute(_POSTPONE, {"of": sending.delivery_id, "of_number": sending.number} | due)
+        c.execute(_POSTPONE, _own(sending) | {"due": verdict.next_attempt_at})
     return is_disabled
 
 
 def give_back(c: Connection, sendings: Sequence[Sending], now: datetime) -> None:
     """Make deliveries due again whose attempt was not made; their numbers stay used."""
     for sending in sendings:
-        c.execute(_GIVE_BACK, {"of": sending.delivery_id, "of_number": sending.number, "now": now})
+        c.execute(_GIVE_BACK, _own(sending) | {"now": now})
+
+
+def _own(sending: Sending) -> dict[str, object]:
+    return {
+        "of": sending.delivery_id,
+        "of_number": sending.number,
+        "of_before": sending.number - 1 - sending.num_failures,
+    }
 
 
 def _note_health(c: Connection, sending: Sending, verdict: Verdict, now: datetime) -> bool:
@@ -277,7 +284,13 @@ _TAKE = (
 )
 _NOTE = insert(_attempt)
 _IS_DELIVERY = _delivery.c.id == bindparam("of")
-_IS_OWN = and_(_IS_DELIVERY, _delivery.c.num_attempts == bindparam("of_number"), _IS_PENDING)
+# Nobody has claimed it since, nor asked for it to be told anew.
+_IS_OWN = and_(
+    _IS_DELIVERY,
+    _IS_PENDING,
+    _delivery.c.num_attempts == bindparam("of_number"),
+    _delivery.c.num_attempts_before == bindparam("of_before"),
+)
 _END = update(_delivery).where(_IS_DELIVERY).values(status=bindparam("outcome"), ended_at=_NOW)
 _GIVE_UP = update(_delivery).where(_IS_OWN).values(status=DeliveryStatus.DEAD, ended_at=_NOW)
 _POSTPONE = update(_delivery).where(_IS_OWN).values(next_attempt_at=bindparam("due"))

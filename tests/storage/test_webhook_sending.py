@@ -162,6 +162,23 @@ def test_a_failure_of_a_sender_that_lost_its_claim_changes_nothing(c: Connection
     assert (row.status, row.next_attempt_at) == (DeliveryStatus.PENDING, after(60))
 
 
+@pytest.mark.parametrize("verdict", [DEAD, _later(3600)])
+def test_a_failure_that_was_under_way_when_its_delivery_was_redelivered_changes_nothing(
+    c: Connection, verdict: Verdict
+) -> None:
+    delivery = put_delivery(c, put_endpoint(c))
+    [sending] = _claim(c)
+    webhook_deliveries.redeliver(c, delivery.id, "alice", after(5))
+
+    webhook_sending.settle(c, sending, ANSWER, verdict, after(10))
+    webhook_sending.give_back(c, [sending], after(11))
+
+    found = _find(c, delivery)
+    assert (found.status, found.next_attempt_at) == (DeliveryStatus.PENDING, after(5))
+    [again] = _claim(c, now=after(12))
+    assert (again.number, again.num_failures) == (2, 0)
+
+
 def test_a_failure_is_tried_again_at_its_time_and_in_the_end_dead(c: Connection) -> None:
     delivery = put_delivery(c, put_endpoint(c))
     [sending] = _claim(c)
