@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import uvicorn
+import uvloop
 from fastapi import FastAPI
 
 from api.app import create_app
@@ -56,7 +56,7 @@ class Server:
         self._loop.call_soon_threadsafe(function, *arguments)
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=uvicorn.Config("", loop="uvloop").get_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             self._loop = runner.get_loop()
             runner.run(self._server.serve([self._socket]))
 
