@@ -32,17 +32,25 @@ class RedisMemory:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         while True:
-            try:
-                await self._redis.set(_KEY, b"", ex=_TTL_S)
-            except OutOfMemoryError as error:
-                if not self.is_full:
-                    log.warning("redis_full", error=str(error))
-                self.is_full = True
-            except (RedisError, OSError):
-                pass  # a Redis that is away is noticed by whoever needs it
-            except Exception:  # the task's door: nobody else looks
-                log.exception("redis_memory_broken")
-            else:
-                self.is_full = False
+            await self._try()
+            # redis-py sends under asyncio.wait_for, which until Python 3.12 may swallow the cancellation of `stop`.
+            if task.cancelling():
+                return
             await asyncio.sleep(self._every_s)
+
+    async def _try(self) -> None:
+        try:
+            await self._redis.set(_KEY, b"", ex=_TTL_S)
+        except OutOfMemoryError as error:
+            if not self.is_full:
+                log.warning("redis_full", error=str(error))
+            self.is_full = True
+        except (RedisError, OSError):
+            pass  # a Redis that is away is noticed by whoever needs it
+        except Exception:  # the task's door: nobody else looks
+            log.exception("redis_memory_broken")
+        else:
+            self.is_full = False
