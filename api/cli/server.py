@@ -27,6 +27,8 @@ _GOODBYE_S = 1.0
 # uvicorn's ticks, ten a second, between two looks at clients who may not read.
 _LOOK_TICKS = 5
 
+log = structlog.get_logger()
+
 
 class ServerSettings(PlatformSettings):
     """Where the API listens and how long it waits for its clients.
@@ -59,7 +61,10 @@ class Server(uvicorn.Server):
         """As uvicorn's; now and then with a look at clients who do not read."""
         if counter % _LOOK_TICKS == 0:
             transports = [connection.transport for connection in self.server_state.connections]
-            self._deadline.look(transports, asyncio.get_running_loop().time())
+            try:
+                self._deadline.look(transports, asyncio.get_running_loop().time())
+            except Exception:  # the tick's door: behind it the whole server would end
+                log.exception("write_deadline_broken")
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -84,7 +89,7 @@ def main(arguments: list[str]) -> None:
     settings = ServerSettings.read()
     logs.configure(LogSettings.read())
     server = Server(create_app(), settings)
-    structlog.get_logger().info("api_starting", host=settings.host, port=settings.port)
+    log.info("api_starting", host=settings.host, port=settings.port)
     _spare_the_collector()
     with socket.socket(fileno=int(arguments[0])) if arguments else listen(settings.host, settings.port) as sock:
         server.run(sockets=[sock])

@@ -55,7 +55,9 @@ def _taken(transport: Transport, num_waiting: int) -> int:
     """A number that grows when the client takes something."""
     if not hasattr(socket, "TCP_INFO"):
         return -num_waiting
-    told = transport.get_extra_info("socket").getsockopt(
-        socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_AT + _BYTES_ACKED.size
-    )
+    client = transport.get_extra_info("socket")
+    try:
+        told = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_AT + _BYTES_ACKED.size)
+    except OSError:
+        return 0  # it closes under our hands
     return int(_BYTES_ACKED.unpack_from(told, _BYTES_ACKED_AT)[0])
