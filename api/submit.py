@@ -86,6 +86,8 @@ async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedCal
     if target is not None:
         await services.receivers.judge(target.url, param="webhook.url")
     prepared = await _prepare(services, order, entry)
+    # Once more: others came while this call was read, and nothing is awaited from here until it is counted.
+    services.bounds.check(order.call.owner, entry.model, lane)
     new = _new_job(order, prepared, digest)
     subscription = services.relay.subscribe(new.job_id, is_new=True) if order.is_followed else None
     # Before the row is there: a look that ends meanwhile may miss the job, and none counts it twice.

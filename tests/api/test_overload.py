@@ -1,8 +1,9 @@
 """More jobs than may wait: who is refused, how, and what is left of it."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import httpx2
 import openai
@@ -147,3 +148,29 @@ def test_what_was_taken_is_found_again_however_many_wait(server: Server, http: h
     assert _post(CHAT, http).status_code == 503
     assert CHAT.post(http, key).headers["x-job-id"] == first.headers["x-job-id"]
     assert CHAT.post(http, {**key, "idempotency-key": "other"}).status_code == 503
+
+
+def test_calls_that_wait_for_the_names_of_their_receivers_do_not_pass_the_bound(
+    server: Server, http: httpx2.Client, worker: FakeWorker
+) -> None:
+    num_asked, everybody = 0, threading.Event()
+
+    async def resolve(_host: str, _port: int) -> list[str]:
+        nonlocal num_asked
+        num_asked += 1
+        if num_asked == 6:
+            everybody.set()
+        await asyncio.to_thread(everybody.wait, 5.0)
+        return ["1.1.1.1"]
+
+    server.app.state.services.receivers._resolve = resolve
+
+    with ThreadPoolExecutor(6) as callers:
+        answers = list(
+            callers.map(
+                lambda _: RESPONSE.post(http, background=True, webhook={"url": "https://hooks.example/"}), range(6)
+            )
+        )
+
+    assert sorted(answer.is_success for answer in answers) == [False] * 3 + [True] * 3
+    assert _num_rows(worker) == 3
