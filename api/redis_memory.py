@@ -6,6 +6,8 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, RedisError
 
+from api.ending import end
+
 _KEY = "tokenpost:probe"
 _TTL_S = 60
 
@@ -28,8 +30,7 @@ class RedisMemory:
     async def stop(self) -> None:
         """Try no more."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
 
     async def _run(self) -> None:
         task = asyncio.current_task()

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from api.ending import end
 from api.reading import Prompt
 from storage.errors import ShuttingDown, StorageUnavailable
 
@@ -35,8 +36,7 @@ class Refresher:
     async def stop(self) -> None:
         """Refresh no more."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
         self._settle(self._take(), ShuttingDown("this process is going down"))
 
     async def renew(self) -> None:

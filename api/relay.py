@@ -15,6 +15,7 @@ from redis.asyncio.connection import Connection
 from redis.exceptions import RedisError
 
 from api.catch_up import CatchUp
+from api.ending import end
 from api.subscription import Subscription
 from storage.errors import PlatformError, StorageUnavailable
 from storage.log import TOKENS_CHANNEL, decode_batch, decode_entry
@@ -64,9 +65,7 @@ class Relay:
 
     async def stop(self) -> None:
         """Listen no more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
         await self._disconnect()
 
     def interrupt(self, error: PlatformError) -> None:
