@@ -15,6 +15,8 @@ from redis.exceptions import NoScriptError
 from storage.contract import End, EntryKind, LogEntry, TokenEvent
 
 TOKENS_CHANNEL = "tokenpost:tokens"
+# One call stays under this, so that Redis has time for others between: 131,072 rows at once take it two seconds.
+MAX_ROWS = 2048
 _LOG_PREFIX = "tokenpost:log:"
 _CONTROL_PREFIX = "tokenpost:control:"
 
@@ -163,6 +165,11 @@ class LogWriter:
         except NoScriptError:
             fenced, lost = self._redis.eval(_SCRIPT, 0, blob, *self._arguments)
         return Refused([job_id.decode() for job_id in fenced], [job_id.decode() for job_id in lost])
+
+    def append_many(self, rows: Sequence[Row]) -> Refused:
+        """As `append`, in as many calls as it takes."""
+        some = [self.append(rows[start : start + MAX_ROWS]) for start in range(0, len(rows), MAX_ROWS)]
+        return Refused([one for each in some for one in each.fenced], [one for each in some for one in each.lost])
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -10,10 +10,8 @@ import structlog
 from redis.exceptions import RedisError
 
 from storage.contract import LogEntry
-from storage.log import LogWriter, Row
+from storage.log import MAX_ROWS, LogWriter, Row
 
-# A round stays under this, so that the script call after an outage stays well under Redis' patience.
-MAX_ROWS = 2048
 FIRST_DELAY_S = 0.05
 MAX_DELAY_S = 1.0
 
@@ -171,8 +169,7 @@ class Publisher:
     def _restore(self, writer: LogWriter) -> set[str]:
         """The jobs whose logs lacked something."""
         missing = self._watch.missing()
-        for start in range(0, len(missing), MAX_ROWS):
-            writer.append(missing[start : start + MAX_ROWS])
+        writer.append_many(missing)
         if missing:
             log.warning("log_entries_restored", num_entries=len(missing))
         return {row[0] for row in missing}

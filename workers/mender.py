@@ -66,7 +66,7 @@ class Mender:
         rows: list[Row] = [] if entries else [start_row(job_id, attempt)]
         rows += [tokens_row(job_id, attempt, seq, result[seq - 1]) for seq in range(known + 1, len(result) + 1)]
         rows.append(end_row(job_id, attempt, len(result), end))
-        if self._log_writer.append(rows).lost:
+        if self._log_writer.append_many(rows).lost:
             # Redis was emptied in between.
             self.mend(job_id)
             return

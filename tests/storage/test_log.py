@@ -180,6 +180,18 @@ def test_a_refusal_for_another_reason_is_an_error_and_nothing_counts_as_fenced(r
         LogWriter(redis_client, "w1").append([_tokens("a", 1, 1)])
 
 
+def test_many_rows_are_appended_in_calls_that_others_find_time_between(
+    redis_client: redis.Redis, channel: PubSub
+) -> None:
+    rows = [_start("cmpl-a", 1), *(_tokens("cmpl-a", 1, seq) for seq in range(1, 5000))]
+
+    assert LogWriter(redis_client, "w").append_many(rows) == Refused([], [])
+    assert LogWriter(redis_client, "w").append_many([_tokens("cmpl-b", 1, 1)]) == Refused([], ["cmpl-b"])
+
+    assert len(_ids(redis_client, "cmpl-a")) == 5000
+    assert [len(batch) for batch in _published(channel, 3)] == [2048, 2048, 904]
+
+
 def test_a_redis_that_forgot_the_script_learns_it_again(redis_client: redis.Redis) -> None:
     writer = LogWriter(redis_client, "w1")
     writer.append([_start("a", 1)])

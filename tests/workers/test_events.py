@@ -125,7 +125,8 @@ def test_a_connection_that_broke_in_silence_is_noticed(memory: Memory) -> None:
 
 
 def test_a_keyframe_goes_in_portions(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.events.MAX_ROWS", 4)
+    for room in ("workers.events", "storage.log"):
+        monkeypatch.setattr(f"{room}.MAX_ROWS", 4)
     for _ in range(11):
         memory.step("cmpl-a", "cmpl-b")
 
