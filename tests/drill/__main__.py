@@ -87,16 +87,18 @@ def _run_on(
         reports.append(report)
         _tell(report, time.monotonic() - began)
         if options.keep and report.verdict != "good":
-            _keep(stage, options.keep / f"{fault.name.replace(' ', '-')}-{stage.database_name}-{number}")
+            _keep(stage, report, options.keep / f"{fault.name.replace(' ', '-')}-{stage.database_name}-{number}")
         # What a broken fault left behind must not be blamed on the next one.
         if report.error or not _is_well(stage, fault):
             return
 
 
-def _keep(stage: Stage, place: Path) -> None:
+def _keep(stage: Stage, report: Report, place: Path) -> None:
     """Copy ledgers and logs. Not the database: to close a SQLite file past SQLite drops this process' locks on it."""
     ignored = shutil.ignore_patterns("*.sock", "lock", "*.db*", "appendonlydir")
     shutil.copytree(stage.folder, place, ignore=ignored, dirs_exist_ok=True)
+    lines = [f"{one.harm}: {one.job}: {one.what}" for one in report.violations] + [report.error]
+    (place / "report.txt").write_text("\n".join(lines))
 
 
 def _is_well(stage: Stage, fault: Fault) -> bool:

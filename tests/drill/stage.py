@@ -49,14 +49,17 @@ class WorkerProcess:
 class Stage(ABC):
     """A platform that is ready to be hurt."""
 
-    def __init__(self, folder: Path, database_url: str, postgres: PostgresServer | None) -> None:
+    def __init__(
+        self, folder: Path, database_url: str, postgres: PostgresServer | None, *, sender_shift_s: float = 0.0
+    ) -> None:
+        """sender_shift_s: how wrong the clock of the CPU worker is, which sends webhooks"""
         self.folder = folder
         self.home = Home(path=folder / "home")
         self.database_url = database_url
         self.postgres = postgres
         self.port = free_port()
         self.database = Database(database_url)
-        self.receiver = Receiver()
+        self.receiver = Receiver(clock_shift_s=sender_shift_s)
         # By the names of the parts between which they stand.
         self.proxies: dict[str, Proxy] = {}
 
@@ -185,7 +188,8 @@ class Apart(Stage):
         """own:   settings of single parts: `api`, `cpu`, `worker-1`, ...
         doors: variables for `door/sitecustomize.py` in single parts
         """
-        super().__init__(folder, database_url, postgres)
+        shift = (doors or {}).get("cpu", {}).get("DRILL_CLOCK_SHIFT_S", "0")
+        super().__init__(folder, database_url, postgres, sender_shift_s=float(shift))
         binary = redis_binary()
         assert binary is not None, "no Redis on this machine"
         self.server = RedisServer(binary, self._socket_folder(), keeps_data=True)
