@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
@@ -118,8 +118,7 @@ class Catalogue:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _load(self) -> None:
-        now = datetime.now(UTC)
-        look = await self._reads.ask(lambda connection: _look(connection, now, self._lease_s))
+        look = await self._reads.ask(lambda connection: _look(connection, self._lease_s))
         self._entries = {row.model: await self._entry_of(row) for row in look.rows}
         self._loading = look.loading
         digests = {entry.card_digest for entry in self._entries.values()}
@@ -143,12 +142,8 @@ class Catalogue:
         )
 
 
-def _look(connection: Connection, now: datetime, lease_s: float) -> _Look:
-    rows = models.list_models(connection, now, lease_s)
-    alive_since = now - timedelta(seconds=lease_s)
-    beginners = {
-        worker.model
-        for worker in workers.list_workers(connection)
-        if worker.status is WorkerStatus.LOADING and worker.updated_at > alive_since
-    }
+def _look(connection: Connection, lease_s: float) -> _Look:
+    rows = models.list_models(connection, lease_s)
+    alive = workers.list_alive(connection, lease_s)
+    beginners = {worker.model for worker in alive if worker.status is WorkerStatus.LOADING}
     return _Look(rows, frozenset(beginners - {row.model for row in rows}))

@@ -59,7 +59,7 @@ class SecondsAfter(FunctionElement[datetime]):
     inherit_cache = True
     type = UtcDateTime()
 
-    def __init__(self, moment: ColumnElement[datetime], seconds: ColumnElement[int]) -> None:
+    def __init__(self, moment: ColumnElement[datetime], seconds: ColumnElement[int] | ColumnElement[float]) -> None:
         super().__init__(moment, seconds)
 
 

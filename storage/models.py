@@ -3,12 +3,14 @@
 import hashlib
 import zlib
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Table, and_, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.elements import ColumnElement
 
+from storage.columns import DatabaseNow, SecondsAfter
 from storage.contract import ModelCard, ModelStatus, WorkerStatus
 from storage.errors import ModelNotFound
 from storage.tables import Model, Worker, table_of
@@ -45,11 +47,15 @@ def get_card(c: Connection, model: str) -> ModelCard:
     return _card_decoder.decode(zlib.decompress(packed))
 
 
-def list_models(c: Connection, now: datetime, lease_s: float) -> list[ModelRow]:
+def is_alive(lease_s: float) -> ColumnElement[bool]:
+    """SQL for a worker that is not dead and beat within the lease, by the clock that wrote the beat: the database's."""
+    lease_end = SecondsAfter(_worker.c.updated_at, literal(lease_s))
+    return and_(_worker.c.status != WorkerStatus.DEAD, lease_end > DatabaseNow())
+
+
+def list_models(c: Connection, lease_s: float) -> list[ModelRow]:
     """Every known model by name, with its status from the workers that beat within the lease."""
-    alive = select(_worker.c.model, _worker.c.status).where(
-        _worker.c.status != WorkerStatus.DEAD, _worker.c.updated_at > now - timedelta(seconds=lease_s)
-    )
+    alive = select(_worker.c.model, _worker.c.status).where(is_alive(lease_s))
     statuses: dict[str, set[WorkerStatus]] = {}
     for model, status in c.execute(alive):
         statuses.setdefault(model, set()).add(status)

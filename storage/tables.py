@@ -106,7 +106,7 @@ class Worker(SQLModel, table=True):
     beat:       counter that grows while it lives; watchers use their own clock
     slots:      sequences or jobs that it can run at once
     running:    jobs that it ran at its last beat
-    updated_at: its own wall clock at its last beat
+    updated_at: when it beat last, by the database's clock
     engine:     gauges and counters of its engine by name, with `num_jobs_ended`, as of its last beat; None until the
                 model is loaded
     """

@@ -5,8 +5,9 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import Connection, delete, select, update
 
+from storage.columns import DatabaseNow
 from storage.contract import WorkerStatus
-from storage.models import upsert
+from storage.models import is_alive, upsert
 from storage.tables import Worker, table_of
 
 _worker = table_of(Worker)
@@ -28,25 +29,25 @@ def register(c: Connection, new: NewWorker, now: datetime) -> None:
     """Make the worker known as LOADING; one with the same id begins anew."""
     values = {key: value for key, value in msgspec.structs.asdict(new).items() if key != "worker_id"}
     values |= {"status": WorkerStatus.LOADING, "running": 0, "engine": None}
-    values |= {"started_at": now, "updated_at": now}
+    values |= {"started_at": now, "updated_at": DatabaseNow()}
     statement = upsert(c, _worker).values(id=new.worker_id, beat=0, **values)
     c.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values | {"beat": _worker.c.beat + 1}))
 
 
-def beat(c: Connection, worker_id: str, running: int, now: datetime, engine: dict[str, int] | None = None) -> bool:
+def beat(c: Connection, worker_id: str, running: int, engine: dict[str, int] | None = None) -> bool:
     """Whether the worker still counts as alive; False when it was marked dead or forgotten, and must register anew.
 
     engine: what its engine tells of itself, by name; None while there is none
     """
     statement = update(_worker).where(_worker.c.id == worker_id, _worker.c.status != WorkerStatus.DEAD)
-    values = {"beat": _worker.c.beat + 1, "running": running, "updated_at": now, "engine": engine}
+    values = {"beat": _worker.c.beat + 1, "running": running, "updated_at": DatabaseNow(), "engine": engine}
     return c.execute(statement.values(values)).rowcount == 1
 
 
-def set_status(c: Connection, worker_id: str, status: WorkerStatus, now: datetime) -> bool:
+def set_status(c: Connection, worker_id: str, status: WorkerStatus) -> bool:
     """Whether the worker's word about itself was taken; False as `beat`."""
     statement = update(_worker).where(_worker.c.id == worker_id, _worker.c.status != WorkerStatus.DEAD)
-    return c.execute(statement.values(status=status, beat=_worker.c.beat + 1, updated_at=now)).rowcount == 1
+    return c.execute(statement.values(status=status, beat=_worker.c.beat + 1, updated_at=DatabaseNow())).rowcount == 1
 
 
 def mark_dead(c: Connection, worker_id: str) -> bool:
@@ -66,6 +67,12 @@ def list_workers(c: Connection, *, model: str | None = None) -> list[Worker]:
     query = select(_worker).order_by(_worker.c.started_at, _worker.c.id)
     if model is not None:
         query = query.where(_worker.c.model == model)
+    return [Worker(**row._mapping) for row in c.execute(query)]
+
+
+def list_alive(c: Connection, lease_s: float) -> list[Worker]:
+    """The workers that are not dead and beat within the lease."""
+    query = select(_worker).where(is_alive(lease_s)).order_by(_worker.c.started_at, _worker.c.id)
     return [Worker(**row._mapping) for row in c.execute(query)]
 
 

@@ -77,7 +77,7 @@ class Registry:
         told = None if engine is None else {**structs.asdict(engine), "num_jobs_ended": num_jobs_ended}
 
         def write(connection: Connection) -> list[JobState]:
-            if not workers.beat(connection, self._new.worker_id, running, datetime.now(UTC), told):
+            if not workers.beat(connection, self._new.worker_id, running, told):
                 log.warning("worker_was_declared_dead", worker_id=self._new.worker_id)
                 self._put_row(connection)
             return jobs.list_running_of(connection, self._new.worker_id)
@@ -99,7 +99,7 @@ class Registry:
             self._put_status(connection)
 
     def _put_status(self, connection: Connection) -> None:
-        workers.set_status(connection, self._new.worker_id, self._status, datetime.now(UTC))
+        workers.set_status(connection, self._new.worker_id, self._status)
 
 
 def _requeue(connection: Connection, *, state: JobState, now: datetime) -> bool:

@@ -21,7 +21,7 @@ def list_models(home: HomeOption = None, database_url: DatabaseOption = None, as
     """List every model that a worker ever served."""
     now = utc_now()
     with opened(place_of(home, database_url)) as database, database.connect() as connection:
-        rows = models.list_models(connection, now, CliSettings.read().lease_s)
+        rows = models.list_models(connection, CliSettings.read().lease_s)
         cards = {row.model: models.get_card(connection, row.model) for row in rows}
     if as_json:
         say_json([_view(row, cards[row.model].context_length, cards[row.model].capabilities) for row in rows])

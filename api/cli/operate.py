@@ -14,7 +14,6 @@ from api.cli.options import MODEL_HELP, DatabaseOption, HomeOption, JsonOption, 
 from api.cli.ps import EngineView, ProcessView, find_running, list_processes
 from api.cli.settings import CliSettings, Place
 from storage import workers
-from storage.contract import WorkerStatus
 from storage.tables import Worker
 
 database_app = typer.Typer(no_args_is_help=True, help="Look after the database.")
@@ -45,14 +44,8 @@ def ps(
     as_json: JsonOption = False,
 ) -> None:
     """List the processes and what they do."""
-    place, now = place_of(home, database_url), utc_now()
-    rows = _list_workers(place)
-    lease_s = CliSettings.read().lease_s
-    alive = {
-        row.id
-        for row in rows
-        if row.status is not WorkerStatus.DEAD and (now - row.updated_at).total_seconds() < lease_s
-    }
+    place = place_of(home, database_url)
+    rows, alive = _list_workers(place, CliSettings.read().lease_s)
     views = list_processes(find_running(place), rows, alive)
     if is_here:
         views = [view for view in views if view.host in (None, socket.gethostname())]
@@ -122,12 +115,14 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _list_workers(place: Place) -> list[Worker]:
+def _list_workers(place: Place, lease_s: float) -> tuple[list[Worker], set[str]]:
+    """All workers, and the ids of those that are alive."""
     try:
         with opened(place) as database, database.connect() as connection:
-            return workers.list_workers(connection)
+            alive = {worker.id for worker in workers.list_alive(connection, lease_s)}
+            return workers.list_workers(connection), alive
     except NothingHere:
-        return []
+        return [], set()
 
 
 def _say_finding(finding: Finding) -> None:

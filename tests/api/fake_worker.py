@@ -89,8 +89,7 @@ class FakeWorker:
 
     def beat(self) -> None:
         """Say that it lives and is ready."""
-        now = datetime.now(UTC)
-        self._write(lambda c: workers.set_status(c, WORKER_ID, WorkerStatus.READY, now))
+        self._write(lambda c: workers.set_status(c, WORKER_ID, WorkerStatus.READY))
 
     def die(self) -> None:
         """Be marked dead, and take no more tickets."""

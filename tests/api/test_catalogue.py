@@ -37,7 +37,7 @@ def _register(database: Database, status: WorkerStatus, card_: ModelCard | None 
     new = workers.NewWorker(worker_id="w", model="demo", pid=1, host="h", device="cpu", dtype="float32", slots=1)
     with database.begin() as c:
         workers.register(c, new, now)
-        workers.set_status(c, "w", status, now)
+        workers.set_status(c, "w", status)
         if card_ is not None:
             models.put_card(c, card_, now)
 

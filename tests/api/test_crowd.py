@@ -55,8 +55,8 @@ def _serve(database: Database, running: int) -> None:
     now = datetime.now(UTC)
     with database.begin() as c:
         put_worker(c, "w1", now=now)
-        workers.set_status(c, "w1", WorkerStatus.READY, now)
-        workers.beat(c, "w1", running, now, ENDED)
+        workers.set_status(c, "w1", WorkerStatus.READY)
+        workers.beat(c, "w1", running, ENDED)
 
 
 async def test_one_look_counts_everybody_and_what_was_accepted_since_is_added(crowd: Crowd, database: Database) -> None:

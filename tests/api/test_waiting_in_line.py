@@ -26,8 +26,8 @@ def busy(server: Server, worker: FakeWorker) -> None:
     new = NewWorker(worker_id="busy", model="demo", pid=1, host="h", device="cpu", dtype="float32", slots=1)
     with worker.database.begin() as c:
         workers.register(c, new, now)
-        workers.set_status(c, "busy", WorkerStatus.READY, now)
-        workers.beat(c, "busy", 1, now, {"num_jobs_ended": 0})
+        workers.set_status(c, "busy", WorkerStatus.READY)
+        workers.beat(c, "busy", 1, {"num_jobs_ended": 0})
     crowd = server.app.state.services.crowd
     wait_until(lambda: (crowd.power_of("demo").num_free, crowd.power_of("demo").jobs_per_s > 0) == (0, True))
 

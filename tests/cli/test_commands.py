@@ -227,7 +227,7 @@ def test_models_are_listed_with_whether_they_can_run_a_job(run: Run, home_databa
     with home_database.begin() as connection:
         models.put_card(connection, CARD, now)
         put_worker(connection, "w1", now=now)
-        workers.set_status(connection, "w1", WorkerStatus.READY, now)
+        workers.set_status(connection, "w1", WorkerStatus.READY)
 
     (view,) = run("models", "list", "--json").json
 
@@ -239,9 +239,10 @@ def test_ps_joins_what_the_supervisor_and_the_workers_say(run: Run, home: Home, 
     now = datetime.now(UTC)
     with home_database.begin() as connection:
         for worker_id in ("mine", "elsewhere", "silent"):
-            put_worker(connection, worker_id, now=now - timedelta(hours=worker_id == "silent"))
-        workers.set_status(connection, "mine", WorkerStatus.READY, now)
-        workers.beat(connection, "mine", 3, now, ENGINE)
+            put_worker(connection, worker_id, now=now)
+        put_worker(connection, "silent", now=now, seen_at=now - timedelta(hours=1))
+        workers.set_status(connection, "mine", WorkerStatus.READY)
+        workers.beat(connection, "mine", 3, ENGINE)
     processes = [
         ProcessState(role="api", name="api", pid=11, state="waiting", since=time.time()),
         ProcessState(

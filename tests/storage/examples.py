@@ -3,7 +3,7 @@
 import itertools
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, update
 
 from storage import jobs, workers
 from storage.contract import (
@@ -17,7 +17,7 @@ from storage.contract import (
     Usage,
 )
 from storage.ids import new_id, new_job_id
-from storage.tables import Job, table_of
+from storage.tables import Job, Worker, table_of
 from storage.webhook_endpoints import create_endpoint
 from storage.webhook_tables import DeliveryStatus, WebhookDelivery, WebhookEndpoint
 from storage.webhook_url import host_of
@@ -73,12 +73,17 @@ def put_job(c: Connection, *, retention_s: int = 600, **changes: object) -> str:
     return new.job_id
 
 
-def put_worker(c: Connection, worker_id: str, *, model: str = "demo", now: datetime = NOW) -> None:
-    """A registered worker."""
+def put_worker(
+    c: Connection, worker_id: str, *, model: str = "demo", now: datetime = NOW, seen_at: datetime | None = None
+) -> None:
+    """A registered worker; seen_at: its last beat, where that is not to be this moment."""
     new = workers.NewWorker(
         worker_id=worker_id, model=model, pid=1, host="here", device="cpu", dtype="float32", slots=8
     )
     workers.register(c, new, now)
+    if seen_at is not None:
+        worker = table_of(Worker)
+        c.execute(update(worker).where(worker.c.id == worker_id).values(updated_at=seen_at))
 
 
 # Ids in the order of their making, also within a millisecond.

@@ -85,9 +85,9 @@ def test_a_job_that_failed_by_itself_keeps_its_result(c: Connection) -> None:
 def test_queued_jobs_of_a_model_that_nobody_serves_fail_after_a_while(c: Connection) -> None:
     before = NOW - timedelta(hours=24)
     long_ago = before - timedelta(hours=1)
-    put_worker(c, "w1", model="served", now=long_ago)
-    put_worker(c, "w2", model="lately", now=NOW)
-    put_worker(c, "w3", model="gone", now=long_ago)
+    put_worker(c, "w1", model="served", seen_at=long_ago)
+    put_worker(c, "w2", model="lately", seen_at=NOW)
+    put_worker(c, "w3", model="gone", seen_at=long_ago)
     for worker_id in ("w2", "w3"):
         workers.mark_dead(c, worker_id)
     served, lately, gone, unknown = (

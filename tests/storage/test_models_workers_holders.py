@@ -1,6 +1,7 @@
 """Models and their status, the workers' beats, and who holds a duty."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -19,15 +20,19 @@ def c(database: Database) -> Iterator[Connection]:
         yield connection
 
 
-def _status(c: Connection, seconds: float = 1.0) -> ModelStatus:
-    (row,) = models.list_models(c, after(seconds), lease_s=6.0)
+def _status(c: Connection) -> ModelStatus:
+    (row,) = models.list_models(c, lease_s=6.0)
     return row.status
+
+
+def _ago(seconds: float) -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=seconds)
 
 
 def test_a_card_is_kept_whole_and_found_by_its_model(c: Connection) -> None:
     digest = models.put_card(c, CARD, NOW)
     assert models.get_card(c, "demo") == CARD
-    (row,) = models.list_models(c, NOW, lease_s=6.0)
+    (row,) = models.list_models(c, lease_s=6.0)
     assert row == models.ModelRow(model="demo", card_digest=digest, status=ModelStatus.OFFLINE, created_at=NOW)
 
 
@@ -39,7 +44,7 @@ def test_a_newer_card_takes_the_place_of_the_older(c: Connection) -> None:
 
     assert second != first
     assert models.get_card(c, "demo") == longer
-    (row,) = models.list_models(c, NOW, lease_s=6.0)
+    (row,) = models.list_models(c, lease_s=6.0)
     assert (row.card_digest, row.created_at) == (second, NOW)
 
 
@@ -52,48 +57,58 @@ def test_a_model_that_nobody_served_is_not_found(c: Connection, model: str) -> N
 def test_a_models_status_is_that_of_its_live_workers(c: Connection) -> None:
     models.put_card(c, CARD, NOW)
     put_worker(c, "other", model="other")
-    workers.set_status(c, "other", WorkerStatus.READY, NOW)
+    workers.set_status(c, "other", WorkerStatus.READY)
     assert _status(c) is ModelStatus.OFFLINE
 
     put_worker(c, "w1")
     assert _status(c) is ModelStatus.LOADING
-    workers.set_status(c, "w1", WorkerStatus.READY, NOW)
+    workers.set_status(c, "w1", WorkerStatus.READY)
     assert _status(c) is ModelStatus.READY
-    assert _status(c, seconds=7) is ModelStatus.OFFLINE
-    workers.beat(c, "w1", 0, after(5))
-    assert _status(c, seconds=7) is ModelStatus.READY
+    put_worker(c, "w1", seen_at=_ago(7))
+    assert _status(c) is ModelStatus.OFFLINE
+    workers.beat(c, "w1", 0)
+    assert _status(c) is ModelStatus.LOADING
 
-    workers.set_status(c, "w1", WorkerStatus.DRAINING, after(5))
-    assert _status(c, seconds=7) is ModelStatus.OFFLINE
+    workers.set_status(c, "w1", WorkerStatus.DRAINING)
+    assert _status(c) is ModelStatus.OFFLINE
     put_worker(c, "w2", now=after(6))
-    assert _status(c, seconds=7) is ModelStatus.LOADING
+    assert _status(c) is ModelStatus.LOADING
     workers.mark_dead(c, "w2")
-    assert _status(c, seconds=7) is ModelStatus.OFFLINE
+    assert _status(c) is ModelStatus.OFFLINE
+
+
+def test_only_the_databases_clock_says_who_is_alive(c: Connection) -> None:
+    for worker_id, started_at in (("early", after(-3600)), ("late", after(3600)), ("dead", NOW)):
+        put_worker(c, worker_id, now=started_at)
+    put_worker(c, "gone", seen_at=_ago(6.5))
+    workers.mark_dead(c, "dead")
+
+    assert {worker.id for worker in workers.list_alive(c, 6.0)} == {"early", "late"}
 
 
 def test_a_beat_moves_the_counter_and_tells_the_load(c: Connection) -> None:
     put_worker(c, "w1")
     before = workers.find(c, "w1")
-    assert workers.beat(c, "w1", 3, after(2), {"num_running": 5})
+    assert workers.beat(c, "w1", 3, {"num_running": 5})
     worker = workers.find(c, "w1")
 
     assert before is not None
     assert worker is not None
     assert worker.beat > before.beat
-    assert (worker.running, worker.updated_at, worker.started_at) == (3, after(2), NOW)
+    assert (worker.running, worker.started_at) == (3, NOW)
     assert (worker.model, worker.slots, worker.device) == ("demo", 8, "cpu")
     assert (before.engine, worker.engine) == (None, {"num_running": 5})
 
 
 def test_a_worker_that_was_given_up_learns_it_and_may_begin_anew(c: Connection) -> None:
     put_worker(c, "w1")
-    workers.beat(c, "w1", 0, after(1), {"num_running": 5})
+    workers.beat(c, "w1", 0, {"num_running": 5})
     before = workers.find(c, "w1")
     assert workers.mark_dead(c, "w1")
     assert not workers.mark_dead(c, "w1")
-    assert not workers.beat(c, "w1", 0, after(2))
-    assert not workers.set_status(c, "w1", WorkerStatus.READY, after(2))
-    assert not workers.beat(c, "unknown", 0, after(2))
+    assert not workers.beat(c, "w1", 0)
+    assert not workers.set_status(c, "w1", WorkerStatus.READY)
+    assert not workers.beat(c, "unknown", 0)
 
     put_worker(c, "w1", now=after(3))
     worker = workers.find(c, "w1")
@@ -102,12 +117,12 @@ def test_a_worker_that_was_given_up_learns_it_and_may_begin_anew(c: Connection) 
     assert (worker.status, worker.started_at, worker.engine) == (WorkerStatus.LOADING, after(3), None)
     # A watcher that saw the old beats must see this one move.
     assert worker.beat > before.beat
-    assert workers.beat(c, "w1", 0, after(4))
+    assert workers.beat(c, "w1", 0)
 
 
 def test_workers_are_listed_until_dead_ones_are_forgotten(c: Connection) -> None:
     for number, worker_id in enumerate(("w1", "w2", "w3")):
-        put_worker(c, worker_id, model="ab"[number % 2], now=after(number))
+        put_worker(c, worker_id, model="ab"[number % 2], now=after(number), seen_at=after(number))
     workers.mark_dead(c, "w1")
     workers.mark_dead(c, "w3")
 

@@ -189,7 +189,7 @@ def _serve(ground: Ground, *worker_ids: str) -> None:
     for worker_id in worker_ids:
         _register(ground, worker_id)
         with ground.database.begin() as connection:
-            workers.set_status(connection, worker_id, WorkerStatus.READY, datetime.now(UTC))
+            workers.set_status(connection, worker_id, WorkerStatus.READY)
 
 
 def test_jobs_that_starve_in_the_back_lane_move_to_the_front_one_for_each_worker(
