@@ -103,7 +103,6 @@ def row_of(new: NewJob, retention_s: int) -> dict[str, object]:
         "lane": new.spec.lane,
         "retention_s": retention_s,
         "created_at": new.created_at,
-        "sent_at": new.created_at,
         "body_digest": new.body_digest,
         "expires_at": new.expires_at,
         "cancel_at": new.cancel_at,
@@ -242,9 +241,9 @@ def fail(
     return tell(c, c.execute(_FAIL, parameters).first(), job_id, JobStatus.FAILED, now)
 
 
-def requeue(c: Connection, job_id: str, attempt: int, now: datetime) -> bool:
+def requeue(c: Connection, job_id: str, attempt: int) -> bool:
     """Whether a draining worker gave its job back; it does not count as lost, and needs a new ticket."""
-    return _is_done(c, _REQUEUE, job_id, attempt, {"moment": now})
+    return _is_done(c, _REQUEUE, job_id, attempt, {})
 
 
 def cancel(c: Connection, job_id: str, now: datetime, *, num_attached: int | None = None) -> Cancelled | None:
@@ -318,9 +317,7 @@ _FAIL = (
     .values(_OUTCOME | ENDING | {"failure": bindparam("reason")})
     .returning(IS_HEARD)
 )
-_REQUEUE = (
-    _move(JobStatus.IN_PROGRESS, JobStatus.QUEUED).where(_IS_OWN).values(worker_id=None, sent_at=bindparam("moment"))
-)
+_REQUEUE = _move(JobStatus.IN_PROGRESS, JobStatus.QUEUED).where(_IS_OWN).values(worker_id=None, sent_at=DatabaseNow())
 _CANCEL = (
     update(_job)
     .where(_IS_IT, _job.c.status.in_(sources_of(JobStatus.CANCELLED)))

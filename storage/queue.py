@@ -5,8 +5,8 @@ A ticket carries a job id and nothing else. A lost one is found by the sweeper, 
 
 import queue
 import threading
+import time
 from base64 import b64encode
-from datetime import UTC, datetime
 from itertools import groupby
 from urllib.parse import quote
 
@@ -91,6 +91,8 @@ class TicketPublisher:
         self._waiting: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
         self._is_open = False
         self._redis: Redis | None = None
+        # How far Redis' clock, by which tickets are stamped, is ahead of ours.
+        self._ahead_s = 0.0
         self._thread = threading.Thread(target=self._run, name="tickets", daemon=True)
 
     def start(self) -> None:
@@ -112,7 +114,7 @@ class TicketPublisher:
         """Hand over a ticket and return at once; call it after the job's row is committed."""
         if not self._is_open:
             raise ShuttingDown("the ticket publisher is stopped")
-        self._waiting.put(_Ticket(job_id, queue_of(model, lane), datetime.now(UTC).timestamp()))
+        self._waiting.put(_Ticket(job_id, queue_of(model, lane), time.time()))
 
     def _run(self) -> None:
         is_running = True
@@ -149,10 +151,15 @@ class TicketPublisher:
     def _publish(self, tickets: "list[_Ticket]") -> None:
         if self._redis is None:
             self._redis = connect(self._redis_url)
+            self._set_clock(self._redis.time())
         pipeline = self._redis.pipeline(transaction=False)
         for name, group in groupby(tickets, key=lambda ticket: ticket.queue):
-            pipeline.lpush(name, *(_encode(_message_of(ticket)) for ticket in group))
-        pipeline.execute()
+            pipeline.lpush(name, *(_encode(_message_of(ticket, self._ahead_s)) for ticket in group))
+        pipeline.time()
+        self._set_clock(pipeline.execute()[-1])
+
+    def _set_clock(self, redis_now: tuple[int, int]) -> None:
+        self._ahead_s = _seconds(redis_now) - time.time()
 
     def _disconnect(self) -> None:
         client, self._redis = self._redis, None
@@ -166,7 +173,7 @@ class _Ticket(msgspec.Struct, frozen=True):
     sent_at: float
 
 
-def _message_of(ticket: _Ticket) -> dict[str, object]:
+def _message_of(ticket: _Ticket, ahead_s: float) -> dict[str, object]:
     """A ticket as kombu's Redis transport keeps it in a list; kombu's own publishing costs ten times as much.
 
     Its tag is unique among those of one job, which is all that an acknowledgement needs.
@@ -176,7 +183,7 @@ def _message_of(ticket: _Ticket) -> dict[str, object]:
         "body": b64encode(body).decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": _headers(ticket),
+        "headers": _headers(ticket, ticket.sent_at + ahead_s),
         "properties": {
             "correlation_id": ticket.job_id,
             "delivery_mode": 2,
@@ -188,8 +195,8 @@ def _message_of(ticket: _Ticket) -> dict[str, object]:
     }
 
 
-def _headers(ticket: _Ticket) -> dict[str, object]:
-    """Celery's message protocol 2, prebuilt; `sent_at` is our own, Unix time in seconds.
+def _headers(ticket: _Ticket, sent_at: float) -> dict[str, object]:
+    """Celery's message protocol 2, prebuilt; `sent_at` is our own, Unix time in seconds by Redis' clock.
 
     Source: https://docs.celeryq.dev/en/stable/internals/protocol.html
     """
@@ -208,7 +215,7 @@ def _headers(ticket: _Ticket) -> dict[str, object]:
         "kwargsrepr": "",
         "origin": "tokenpost",
         "ignore_result": True,
-        "sent_at": ticket.sent_at,
+        "sent_at": sent_at,
     }
 
 
@@ -224,12 +231,18 @@ _encode = msgspec.json.Encoder().encode
 _message_decoder = msgspec.json.Decoder(_Message)
 
 
-def oldest_sent_at(redis: Redis, model: str, lane: Lane = Lane.FRONT) -> datetime | None:
-    """When the ticket that has waited longest in the model's queue was sent; None when none waits."""
-    raw = redis.lindex(queue_of(model, lane), -1)
-    if raw is None:
-        return None
-    return datetime.fromtimestamp(_message_decoder.decode(raw).headers.sent_at, UTC)
+def oldest_age_s(redis: Redis, model: str, lane: Lane = Lane.FRONT) -> float:
+    """How long the ticket that has waited longest in the model's queue has done so; 0 when none waits."""
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.lindex(queue_of(model, lane), -1)
+    pipeline.time()
+    raw, now = pipeline.execute()
+    return 0.0 if raw is None else max(0.0, _seconds(now) - _message_decoder.decode(raw).headers.sent_at)
+
+
+def _seconds(moment: tuple[int, int]) -> float:
+    """A reply to TIME: seconds and microseconds."""
+    return moment[0] + moment[1] / 1e6
 
 
 def queue_length(redis: Redis, model: str) -> int:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, exists, literal_colum
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage import idempotency
+from storage.columns import DatabaseNow
 from storage.contract import Failure, JobStatus, Lane, WorkerStatus
 from storage.jobs import ENDING, IS_RUNNING, JobState, states_of_rows
 from storage.tables import Job, Worker, table_of
@@ -67,7 +68,7 @@ def requeue_of_dead_workers(
     requeueing = (
         update(_job)
         .where(_job.c.id.in_(lost), IS_RUNNING, ~is_last)
-        .values(once_more | {"status": JobStatus.QUEUED, "worker_id": None, "sent_at": now})
+        .values(once_more | {"status": JobStatus.QUEUED, "worker_id": None, "sent_at": DatabaseNow()})
         .returning(_job.c.id, _job.c.model, _job.c.lane)
     )
     failed = c.execute(failing, {"moment": now}).all()
@@ -81,6 +82,13 @@ def _has_dead_worker(dead_worker_ids: Collection[str]) -> ColumnElement[bool]:
     return or_(_job.c.worker_id.in_(dead_worker_ids), ~is_alive)
 
 
+def moment(c: Connection) -> datetime:
+    """Now, by the database's clock: what ages of rows are counted from, whose machines' clocks may differ."""
+    now = c.execute(select(DatabaseNow())).scalar_one()
+    assert isinstance(now, datetime)
+    return now
+
+
 def list_queued_lines(c: Connection) -> list[tuple[str, Lane]]:
     """(model, lane) of every queue for which jobs are queued."""
     return [(row.model, row.lane) for row in c.execute(select(_job.c.model, _job.c.lane).where(_IS_QUEUED).distinct())]
@@ -89,27 +97,28 @@ def list_queued_lines(c: Connection) -> list[tuple[str, Lane]]:
 def list_lost_tickets(c: Connection, model: str, lane: Lane, before: datetime, limit: int = 500) -> list[Ticket]:
     """The queued jobs whose newest ticket was sent before `before`, oldest first.
 
-    before: when the oldest ticket that still waits in this queue was sent (now, if none does), less some slack
+    before: when the oldest ticket that still waits in this queue was sent (now, if none does), less some slack; by the
+            database's clock, as `moment` tells it
     """
     query = select(_job.c.id, _job.c.model, _job.c.lane)
     query = query.where(_IS_QUEUED, _job.c.model == model, _job.c.lane == lane, _job.c.sent_at < before)
     return _tickets(c.execute(query.order_by(_job.c.sent_at).limit(limit)).all())
 
 
-def mark_sent(c: Connection, job_ids: Sequence[str], now: datetime) -> None:
+def mark_sent(c: Connection, job_ids: Sequence[str]) -> None:
     """Note that these jobs get a new ticket now."""
-    statement = update(_job).where(_job.c.id == bindparam("job_id"), _IS_QUEUED).values(sent_at=bindparam("at"))
+    statement = update(_job).where(_job.c.id == bindparam("job_id"), _IS_QUEUED).values(sent_at=DatabaseNow())
     if job_ids:
-        c.execute(statement, [{"job_id": job_id, "at": now} for job_id in job_ids])
+        c.execute(statement, [{"job_id": job_id} for job_id in job_ids])
 
 
-def move_to_front(c: Connection, job_ids: Collection[str], now: datetime) -> list[Ticket]:
+def move_to_front(c: Connection, job_ids: Collection[str]) -> list[Ticket]:
     """Those of these jobs that were queued in the back lane and are in the front lane now; each needs a ticket there.
 
     The old ticket stays where it is: whichever comes first is claimed, and the other refused.
     """
     moving = update(_job).where(_job.c.id.in_(job_ids), _IS_QUEUED, _job.c.lane == Lane.BACK)
-    moving = moving.values(lane=Lane.FRONT, sent_at=now)
+    moving = moving.values(lane=Lane.FRONT, sent_at=DatabaseNow())
     return _tickets(c.execute(moving.returning(_job.c.id, _job.c.model, _job.c.lane)).all())
 
 

@@ -6,7 +6,7 @@ from sqlalchemy import Column, Index, Integer, LargeBinary, Table, text
 from sqlalchemy.types import JSON
 from sqlmodel import Field, SQLModel
 
-from storage.columns import EnumText, UtcDateTime
+from storage.columns import DatabaseNow, EnumText, UtcDateTime
 from storage.contract import JobKind, JobStatus, Lane, WorkerStatus
 
 
@@ -33,7 +33,7 @@ class Job(SQLModel, table=True):
     webhook:       its own target of webhook events, as JSON values, with its secret
     retention_s:   seconds after `ended_at` at which the row is erased
     started_at:    when the newest attempt was claimed
-    sent_at:       when its newest ticket was handed to the queue
+    sent_at:       when its newest ticket was handed to the queue, by the database's clock
     """
 
     __tablename__ = "job"
@@ -61,7 +61,7 @@ class Job(SQLModel, table=True):
     created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     started_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
     ended_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
-    sent_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    sent_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False, default=DatabaseNow()))
     erase_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
     lane: Lane = Field(default=Lane.FRONT, sa_column=Column(EnumText(Lane), nullable=False, server_default=Lane.FRONT))
     body_digest: bytes | None = Field(default=None, sa_column=Column(LargeBinary))

@@ -35,7 +35,7 @@ def finish(connection: Connection, generation: Generation, now: datetime) -> End
 
 def leave(connection: Connection, generation: Generation, now: datetime) -> End | Left:
     """Part from a generation that was stopped: its row goes back to the queue unless it is ended or another's."""
-    if jobs.requeue(connection, generation.job_id, generation.attempt, now):
+    if jobs.requeue(connection, generation.job_id, generation.attempt):
         return Left.GIVEN_BACK
     return _settle(connection, generation)
 

@@ -88,7 +88,7 @@ class Registry:
         """Queue jobs again that the rows give to this worker and that it does not run."""
         for state in states:
             log.warning("orphan_given_back", job_id=state.job_id, attempt=state.attempt)
-            self._write(partial(_requeue, state=state, now=datetime.now(UTC)))
+            self._write(partial(_requeue, state=state))
 
     def _write(self, operation: Callable[[Connection], T]) -> T:
         return self._writer.submit(operation).result(PATIENCE_S)
@@ -102,5 +102,5 @@ class Registry:
         workers.set_status(connection, self._new.worker_id, self._status)
 
 
-def _requeue(connection: Connection, *, state: JobState, now: datetime) -> bool:
-    return jobs.requeue(connection, state.job_id, state.attempt, now)
+def _requeue(connection: Connection, *, state: JobState) -> bool:
+    return jobs.requeue(connection, state.job_id, state.attempt)

@@ -5,7 +5,7 @@ the front lane then: enough that the lane moves, and few enough that a long line
 before those that cannot. In the engine it still yields to them, until it starves there (`workers.engine.scheduler`).
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -34,26 +34,25 @@ class Starving:
 
     def move(self) -> list[Ticket]:
         """The jobs that are in the front lane from now on; each needs a ticket there."""
-        now = datetime.now(UTC)
         with self._database.connect() as connection:
             self._forget_ended(connection)
             models = [model for model, lane in recovery.list_queued_lines(connection) if lane is Lane.BACK]
-            due = [job_id for model in models for job_id in self._due(connection, model, now)]
+            due = [job_id for model in models for job_id in self._due(connection, model)]
         if not due:
             return []
-        moved = self._writer.submit(partial(_move, job_ids=due, now=now)).result(PATIENCE_S)
+        moved = self._writer.submit(partial(_move, job_ids=due)).result(PATIENCE_S)
         for ticket in moved:
             self._moved.setdefault(ticket.model, set()).add(ticket.job_id)
         log.info("starving_jobs_moved", num_jobs=len(moved))
         return moved
 
-    def _due(self, connection: Connection, model: str, now: datetime) -> list[str]:
+    def _due(self, connection: Connection, model: str) -> list[str]:
         """The jobs to move: the oldest of those that waited too long, so that one for each worker is on its way."""
         num_workers = sum(one.status is WorkerStatus.READY for one in workers.list_workers(connection, model=model))
         limit = num_workers - len(self._moved.get(model, ()))
         if limit <= 0:
             return []
-        before = now - self._starve_after
+        before = recovery.moment(connection) - self._starve_after
         waiting = recovery.list_lost_tickets(connection, model, Lane.BACK, before, limit)
         return [ticket.job_id for ticket in waiting]
 
@@ -64,5 +63,5 @@ class Starving:
         self._moved = {model: left for model, job_ids in self._moved.items() if (left := job_ids & under_way)}
 
 
-def _move(connection: Connection, *, job_ids: list[str], now: datetime) -> list[Ticket]:
-    return recovery.move_to_front(connection, job_ids, now)
+def _move(connection: Connection, *, job_ids: list[str]) -> list[Ticket]:
+    return recovery.move_to_front(connection, job_ids)

@@ -148,19 +148,19 @@ class Sweeper:
         with self._database.connect() as connection:
             lines = recovery.list_queued_lines(connection)
         for model, lane in lines:
-            now = datetime.now(UTC)
-            oldest = queue.oldest_sent_at(self._redis, model, lane) or now
-            before = min(oldest, now) - timedelta(seconds=self._settings.ticket_slack_s)
+            # Rows and tickets are each stamped by one clock, their keeper's; only ages compare across the two.
+            age_s = queue.oldest_age_s(self._redis, model, lane) + self._settings.ticket_slack_s
             with self._database.connect() as connection:
+                before = recovery.moment(connection) - timedelta(seconds=age_s)
                 lost = recovery.list_lost_tickets(connection, model, lane, before)
             if lost:
                 log.warning("tickets_lost", model=model, lane=lane, num_tickets=len(lost))
-                self._mark_sent(lost, now)
+                self._mark_sent(lost)
                 self._send(lost)
 
-    def _mark_sent(self, tickets: list[Ticket], now: datetime) -> None:
+    def _mark_sent(self, tickets: list[Ticket]) -> None:
         job_ids = [ticket.job_id for ticket in tickets]
-        self._write(lambda connection: recovery.mark_sent(connection, job_ids, now))
+        self._write(lambda connection: recovery.mark_sent(connection, job_ids))
 
     def _send(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:

@@ -69,7 +69,7 @@ def new_job(**changes: object) -> jobs.NewJob:
 def put_job(c: Connection, *, retention_s: int = 600, **changes: object) -> str:
     """The id of a new queued job."""
     new = new_job(**changes)
-    c.execute(insert(table_of(Job)).values(**jobs.row_of(new, retention_s)))
+    c.execute(insert(table_of(Job)).values(**jobs.row_of(new, retention_s), sent_at=new.created_at))
     return new.job_id
 
 

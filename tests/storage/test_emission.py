@@ -74,7 +74,7 @@ def test_nobody_listens_and_nothing_is_written(c: Connection, end: str) -> None:
 def test_what_is_no_end_is_not_told(c: Connection) -> None:
     put_endpoint(c)
     job_id = _running(c)
-    assert jobs.requeue(c, job_id, 1, after(2))
+    assert jobs.requeue(c, job_id, 1)
     assert jobs.claim(c, job_id, "gone", after(3))
     assert recovery.requeue_of_dead_workers(c, ["gone"], max_lost_attempts=3, now=after(4)).tickets
     assert jobs.erase(c, job_id, "alice")

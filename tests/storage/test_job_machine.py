@@ -17,7 +17,7 @@ from storage.database import Database
 from storage.tables import table_of
 from storage.transitions import LEGAL
 from storage.webhook_tables import WebhookEvent
-from tests.storage.examples import NOW, after, put_endpoint, put_job, put_worker
+from tests.storage.examples import after, put_endpoint, put_job, put_worker
 
 _event = table_of(WebhookEvent)
 MAX_LOST = 3
@@ -98,7 +98,7 @@ class JobMachine(RuleBasedStateMachine):
     @rule(back=integers(0, 2))
     def drain(self, back: int) -> None:
         attempt = self.attempt - back
-        done = jobs.requeue(self.c, self.job_id, attempt, after(self._now()))
+        done = jobs.requeue(self.c, self.job_id, attempt)
         assert done == self._is_own(attempt)
         if done:
             self._move(JobStatus.QUEUED)
@@ -169,7 +169,6 @@ class JobMachine(RuleBasedStateMachine):
         assert job.lost_attempts == self.lost
         assert jobs.result_of(job) == (Result() if self.written_by is None else _result(self.written_by))
         assert (job.ended_at is not None) == (job.erase_at is not None) == self.status.is_terminal
-        assert NOW <= job.sent_at <= after(self.time)
 
     @invariant()
     def its_end_is_told_once(self) -> None:

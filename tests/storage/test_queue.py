@@ -42,7 +42,7 @@ def _consume(redis_url: str, model: str, num_tickets: int) -> list[tuple[object,
 
 
 def test_a_ticket_carries_the_job_id_and_nothing_else(redis_url: str, publisher: TicketPublisher) -> None:
-    before = datetime.now(UTC).timestamp()
+    before = datetime.now(UTC).timestamp() - 0.1
     publisher.send("chatcmpl-1", "demo")
     ((body, headers),) = _consume(redis_url, "demo", 1)
 
@@ -50,7 +50,7 @@ def test_a_ticket_carries_the_job_id_and_nothing_else(redis_url: str, publisher:
     assert (headers["task"], headers["id"], headers["root_id"]) == (queue.GENERATE, "chatcmpl-1", "chatcmpl-1")
     sent_at = headers["sent_at"]
     assert isinstance(sent_at, float)
-    assert before <= sent_at <= datetime.now(UTC).timestamp()
+    assert before <= sent_at <= datetime.now(UTC).timestamp() + 0.1
 
 
 def test_tickets_keep_their_order_and_their_models(redis_client: redis.Redis, publisher: TicketPublisher) -> None:
@@ -64,21 +64,34 @@ def test_tickets_keep_their_order_and_their_models(redis_client: redis.Redis, pu
     assert [body[0] for body in bodies] == [[f"job{number}"] for number in range(0, 1000, 2)]  # type: ignore[index]
 
 
-def test_the_oldest_waiting_ticket_tells_its_time(redis_client: redis.Redis, publisher: TicketPublisher) -> None:
-    assert queue.oldest_sent_at(redis_client, "demo") is None
-    before = datetime.now(UTC)
+def test_the_oldest_waiting_ticket_tells_its_age(redis_client: redis.Redis, publisher: TicketPublisher) -> None:
+    assert queue.oldest_age_s(redis_client, "demo") == 0.0
+    started = time.monotonic()
     publisher.send("a", "demo")
-    middle = datetime.now(UTC)
+    wait_until(lambda: queue.queue_length(redis_client, "demo") == 1)
+    oldest_s = wait_until(lambda: age if (age := queue.oldest_age_s(redis_client, "demo")) > 0.05 else None)
+    assert oldest_s <= time.monotonic() - started
     publisher.send("b", "demo")
     wait_until(lambda: queue.queue_length(redis_client, "demo") == 2)
+    assert queue.oldest_age_s(redis_client, "demo") >= oldest_s
 
-    oldest = queue.oldest_sent_at(redis_client, "demo")
-    assert oldest is not None
-    assert before <= oldest <= middle
     redis_client.rpop(queue.queue_of("demo"))
-    newer = queue.oldest_sent_at(redis_client, "demo")
-    assert newer is not None
-    assert newer >= middle
+    assert queue.oldest_age_s(redis_client, "demo") < oldest_s
+
+
+def test_a_clock_that_is_wrong_makes_no_ticket_old(
+    redis_client: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time
+    for wrong_by_s in (-3600.0, 3600.0):
+        monkeypatch.setattr(time, "time", lambda wrong_by_s=wrong_by_s: now() + wrong_by_s)
+        with_wrong_clock = TicketPublisher(redis_url)
+        with_wrong_clock.start()
+        with_wrong_clock.send("a", "demo")
+        with_wrong_clock.stop()
+
+        assert 0.0 <= queue.oldest_age_s(redis_client, "demo") < 30.0
+        redis_client.flushall()
 
 
 def test_names_of_models_make_names_of_queues_that_celery_keeps_whole() -> None:
@@ -100,8 +113,8 @@ def test_each_lane_of_a_model_is_a_queue_of_its_own(redis_client: redis.Redis, r
     lines = [redis_client.lrange(queue.queue_of("demo", lane), 0, -1) for lane in Lane]
     names = (b"now", b"soon", b"later")
     assert [(len(line), name in line[0]) for line, name in zip(lines, names, strict=True)] == [(1, True)] * 3
-    assert queue.oldest_sent_at(redis_client, "demo", Lane.BACK) is not None
-    assert queue.oldest_sent_at(redis_client, "other", Lane.BACK) is None
+    assert queue.oldest_age_s(redis_client, "demo", Lane.BACK) > 0
+    assert queue.oldest_age_s(redis_client, "other", Lane.BACK) == 0
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ class Ground:
     def requeue(self, job_id: str, attempt: int) -> None:
         """Give a claimed job back."""
         with self.database.begin() as connection:
-            assert jobs.requeue(connection, job_id, attempt, datetime.now(UTC))
+            assert jobs.requeue(connection, job_id, attempt)
 
     def lose(self, job_id: str, *, times: int) -> None:
         """Let the job run on so many workers that die."""
