@@ -33,13 +33,8 @@ class RedisMemory:
             await end(self._task)
 
     async def _run(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
         while True:
             await self._try()
-            # redis-py sends under asyncio.wait_for, which until Python 3.12 may swallow the cancellation of `stop`.
-            if task.cancelling():
-                return
             await asyncio.sleep(self._every_s)
 
     async def _try(self) -> None:
