@@ -138,6 +138,12 @@ def list_ended(
     return Ended(job_ids=[row.id for row in rows], until=rows[-1].ended_at if len(rows) == limit else before)
 
 
+def list_unsettled(c: Connection, limit: int = 500) -> list[str]:
+    """Ids of ended jobs whose outcome nobody has stored yet, those that ended first; their workers may be about to."""
+    is_unsettled: ColumnElement[bool] = literal_column("ended_at IS NOT NULL AND result IS NULL")
+    return list(c.execute(select(_job.c.id).where(is_unsettled).order_by(_job.c.ended_at).limit(limit)).scalars())
+
+
 def list_erasable(c: Connection, now: datetime, limit: int = 500) -> list[str]:
     """Ids of ended jobs whose time is over, the longest overdue first."""
     query = select(_job.c.id).where(_job.c.erase_at.is_not(None), _job.c.erase_at <= now)

@@ -79,6 +79,7 @@ class Job(SQLModel, table=True):
         _partial_index("ix_job_erase_at", "erase_at IS NOT NULL", "erase_at"),
         _partial_index("ix_job_expires_at", "expires_at IS NOT NULL AND ended_at IS NULL", "expires_at"),
         _partial_index("ix_job_cancel_at", "cancel_at IS NOT NULL AND ended_at IS NULL", "cancel_at"),
+        _partial_index("ix_job_ended_at", "ended_at IS NOT NULL AND result IS NULL", "ended_at"),
         _partial_index("ix_job_body_digest", "body_digest IS NOT NULL", "body_digest"),
         Index("ix_job_created_at", "created_at"),
     )

@@ -1,5 +1,6 @@
 """Completes the logs of ended jobs that do not say so: whoever ended them died before the last word."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -38,15 +39,30 @@ class Mender:
         )
         self._retentions_s = {storage.retention_s(store=True), storage.retention_s(store=False)}
         self._looked_until = datetime.now(UTC) - LOOK_BACK
+        # Since when each was seen so.
+        self._unsettled: dict[str, float] = {}
 
     def mend_ended(self) -> None:
-        """Complete the logs of jobs that ended since the last look."""
+        """Complete the logs of jobs that ended since the last look.
+
+        By the clocks of those who ended them: where one is off, a log stays open, and its readers are told by the row.
+        """
         before = datetime.now(UTC) - self._settling_time
         with self._database.connect() as connection:
             ended = recovery.list_ended(connection, self._looked_until, before, retentions_s=self._retentions_s)
         for job_id in list_unended(self._redis, ended.job_ids):
             self.mend(job_id)
         self._looked_until = ended.until
+
+    def settle_ended(self) -> None:
+        """Store what came of jobs that ended, by whatever clock, and whose workers have not done so for a while."""
+        now = time.monotonic()
+        with self._database.connect() as connection:
+            unsettled = recovery.list_unsettled(connection)
+        self._unsettled = {job_id: self._unsettled.get(job_id, now) for job_id in unsettled}
+        for job_id, since in self._unsettled.items():
+            if now - since >= self._settling_time.total_seconds():
+                self.mend(job_id)
 
     def mend(self, job_id: str) -> None:
         """Complete one ended job's log, and the row of one that nobody settled."""

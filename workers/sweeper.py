@@ -91,6 +91,7 @@ class Sweeper:
             self._move_starving,
             self._erase,
             self._mender.mend_ended,
+            self._mender.settle_ended,
         ):
             try:
                 part()

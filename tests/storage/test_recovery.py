@@ -9,7 +9,7 @@ from msgspec import structs
 from sqlalchemy import Connection, text
 
 from storage import jobs, recovery, suspects, workers
-from storage.contract import JobStatus, Lane
+from storage.contract import JobStatus, Lane, Result
 from storage.database import Database
 from tests.storage.examples import NOW, RESULT, SPEC, USAGE, after, put_job, put_worker
 
@@ -173,12 +173,26 @@ def test_the_sweepers_questions_are_answered_by_their_indexes(sqlite_database: D
         "ix_job_queued": "SELECT id FROM job WHERE status = 'queued' AND model = '' AND lane = '' AND sent_at < 'x'",
         "ix_job_running": "SELECT id FROM job WHERE status = 'in_progress' AND worker_id = 'w'",
         "ix_job_stored_chat": "SELECT id FROM job WHERE kind = 'chat' AND store AND owner = 'o' ORDER BY id",
+        "ix_job_ended_at": "SELECT id FROM job WHERE ended_at IS NOT NULL AND result IS NULL ORDER BY ended_at LIMIT 9",
         "ix_job_erase_at": "SELECT id FROM job WHERE erase_at IS NOT NULL AND erase_at <= 'x' ORDER BY erase_at",
     }
     with sqlite_database.connect() as c:
         for index, question in questions.items():
             plan = " ".join(row.detail for row in c.execute(text(f"EXPLAIN QUERY PLAN {question}")))
             assert index in plan, plan
+
+
+def test_ended_jobs_without_an_outcome_are_listed_until_somebody_stores_one(c: Connection) -> None:
+    running, waiting = _running(c, "w1"), put_job(c)
+    put_job(c)
+    for number, job_id in enumerate((running, waiting)):
+        jobs.cancel(c, job_id, after(number))
+
+    assert recovery.list_unsettled(c) == [running, waiting]
+    assert recovery.list_unsettled(c, limit=1) == [running]
+    assert jobs.settle_stopped(c, running, 1, RESULT, USAGE)
+    assert jobs.settle_orphan(c, waiting, 0, Result(), None)
+    assert recovery.list_unsettled(c) == []
 
 
 def test_ended_jobs_are_listed_once_in_the_order_of_their_end(c: Connection) -> None:

@@ -1,7 +1,7 @@
 """What the sweeper finds and puts right."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 
 import pytest
@@ -313,6 +313,42 @@ def test_a_cancelled_job_of_a_worker_that_died_is_settled_from_its_log(ground: G
     # The worker comes back: nobody hears it.
     late = LogWriter(ground.redis, "w").append([tokens_row(job_id, 1, 3, ENTRIES[2])])
     assert late.fenced == [job_id]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_an_orphan_is_settled_whatever_clock_ended_it(ground: Ground, sweeper: Sweeper, hours: int) -> None:
+    job_id = ground.put_job(spec(3))
+    _append(ground, job_id, ground.claim(job_id), 2)
+    ground.cancel(job_id)
+    _change(ground, job_id, ended_at=datetime.now(UTC) + timedelta(hours=hours))
+
+    sweeper.sweep()
+
+    row, log = ground.row(job_id), ground.log(job_id)
+    assert jobs.result_of(row).entries == ENTRIES[:2]
+    assert log[-1].end == jobs.end_of(row)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_lost_ticket_is_found_by_a_sweeper_whose_clock_is_wrong(
+    ground: Ground, sweeper: Sweeper, tickets: FakeQueue, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    right = datetime.now
+
+    class WrongClock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # a class method of the same name
+            return right(tz) + timedelta(hours=hours)
+
+    lost, fresh = ground.put_job(spec(3)), ground.put_job(spec(3))
+    _change(ground, lost, sent_at=datetime.now(UTC) - timedelta(seconds=61))
+    monkeypatch.setattr("workers.sweeper.datetime", WrongClock)
+
+    sweeper.sweep()
+    sweeper.sweep()
+
+    assert tickets.sent == [(lost, MODEL)]
+    assert ground.row(fresh).status is JobStatus.QUEUED
 
 
 def test_one_sweeper_works_and_another_takes_over_after_its_lease(

@@ -13,6 +13,7 @@ _JOB_INDEXES = {
     "expires_at": "expires_at IS NOT NULL AND ended_at IS NULL",
     "cancel_at": "cancel_at IS NOT NULL AND ended_at IS NULL",
     "body_digest": "body_digest IS NOT NULL",
+    "ended_at": "ended_at IS NOT NULL AND result IS NULL",
 }
 _TABLES = (
     "idempotency_key",
