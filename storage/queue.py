@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from storage.contract import Lane
 from storage.errors import ShuttingDown
-from storage.redis import connect
+from storage.redis import KEEPALIVE, connect
 
 GENERATE = "tokenpost.generate"
 MAINTENANCE_QUEUE = "tokenpost.maintenance"
@@ -34,6 +34,7 @@ _NO_EMBED: dict[str, None] = {"callbacks": None, "errbacks": None, "chain": None
 _TRANSPORT_OPTIONS = {
     "visibility_timeout": 24 * 3600,
     "socket_keepalive": True,
+    "socket_keepalive_options": KEEPALIVE,
     "socket_timeout": 5,
     "socket_connect_timeout": 2,
 }

@@ -1,5 +1,6 @@
 """Connections to Redis or Valkey that fail fast and retry nothing: our own loops know what to read again."""
 
+import socket
 from typing import Any
 
 from redis import Redis
@@ -10,6 +11,14 @@ from redis.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+# A network that swallows packets closes nothing: by default the kernel asks after two hours whether the other side is
+# still there, and whoever only listens, as Celery does, would wait for so long. macOS knows not all of these.
+KEEPALIVE: dict[int, int] = {
+    getattr(socket, name): value
+    for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000))
+    if hasattr(socket, name)
+}
+
 
 def connect(url: str, *, socket_timeout_s: float | None = 5.0) -> Redis:
     """A pool of connections; replies are bytes.
@@ -17,7 +26,7 @@ def connect(url: str, *, socket_timeout_s: float | None = 5.0) -> Redis:
     socket_timeout_s: longest wait for a reply; None for a connection that listens
     """
     # redis-py's own retries hide a reconnect, after which a reader must fill its gap from the log.
-    return Redis.from_url(url, socket_timeout=socket_timeout_s, retry=Retry(NoBackoff(), 0), **_connect_timeout(url))
+    return Redis.from_url(url, socket_timeout=socket_timeout_s, retry=Retry(NoBackoff(), 0), **_tcp_options(url))
 
 
 def connect_once(url: str, *, socket_timeout_s: float | None = 5.0) -> Redis:
@@ -32,7 +41,7 @@ def connect_once(url: str, *, socket_timeout_s: float | None = 5.0) -> Redis:
         retry=Retry(NoBackoff(), 0),
         single_connection_client=True,
         redis_connect_func=_Once(),
-        **_connect_timeout(url),
+        **_tcp_options(url),
     )
 
 
@@ -56,11 +65,13 @@ def connect_async(url: str, *, socket_timeout_s: float | None = 5.0, max_connect
         socket_timeout=socket_timeout_s,
         retry=AsyncRetry(NoBackoff(), 0),
         max_connections=max_connections,
-        **_connect_timeout(url),
+        **_tcp_options(url),
     )
 
 
-def _connect_timeout(
+def _tcp_options(
     url: str,
 ) -> dict[str, Any]:  # Any: keywords of redis-py's constructors, which its types list one by one
-    return {} if url.startswith("unix://") else {"socket_connect_timeout": 2.0}
+    if url.startswith("unix://"):
+        return {}
+    return {"socket_connect_timeout": 2.0, "socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
