@@ -98,7 +98,7 @@ class EngineThread:
             with self._wake:
                 self._is_resting = True
                 self._wake.wait_for(lambda: self._inbox or self._is_stopping)
-                self._is_resting = False
+        self._is_resting = False
         while self._inbox:
             self._inbox.popleft()(engine)
             self._num_moves += 1

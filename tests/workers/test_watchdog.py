@@ -5,8 +5,9 @@ import threading
 from storage.contract import JobStatus
 from tests.fakes import FakeRunner, foretold, spec
 from tests.waiting import wait_until
-from tests.workers.harness import Ground, running, text_of, wait_for_answer
+from tests.workers.harness import Ground, load, running, text_of, wait_for_answer
 from workers.engine.runner import StepOutput
+from workers.engine_thread import EngineThread
 from workers.watchdog import Watchdog
 
 
@@ -84,6 +85,24 @@ def test_a_worker_whose_engine_hangs_says_so_ends_and_loses_its_jobs_to_another(
     with running(ground) as other:
         assert wait_for_answer(other.submit(job_id)) == "acknowledged"
     assert text_of(ground.log(job_id)) == foretold(200)
+
+
+def _wait_for(event: threading.Event) -> None:
+    event.wait()
+
+
+def test_an_engine_that_hangs_before_its_first_rest_has_a_pulse_that_stands() -> None:
+    go, errors = threading.Event(), list[BaseException]()
+    thread = EngineThread(lambda: load(FakeRunner()), errors.append)
+    assert thread.pulse is None
+    thread.put(lambda engine: _wait_for(go))
+    thread.start(lambda outputs: None)
+
+    wait_until(lambda: thread.pulse is not None)
+    go.set()
+    wait_until(lambda: thread.pulse is None)
+    thread.stop(5.0)
+    assert errors == []
 
 
 def test_a_worker_that_rests_is_left_alone(ground: Ground) -> None:
