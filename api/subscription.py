@@ -32,6 +32,7 @@ class Subscription:
     __slots__ = (
         "_attempt",
         "_error",
+        "_is_rereading",
         "_is_woken",
         "_last",
         "_max_ready",
@@ -69,7 +70,7 @@ class Subscription:
         self._waiting: list[LogEntry] = []
         self.listener: Callable[[], None] | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._is_woken = False
+        self._is_woken = self._is_rereading = False
         self._error: PlatformError | None = None
 
     # --- the reader's side ---
@@ -139,6 +140,7 @@ class Subscription:
         """Somebody reads the log behind `position` from now on."""
         self.is_filling = True
         self.is_behind = False
+        self._is_rereading = self.has_gap
 
     def offer(self, entry: LogEntry) -> None:
         """Take an entry that was just published, of which `tell` tells; `has_gap` tells when one before it is missing.
@@ -160,7 +162,7 @@ class Subscription:
 
     def finish_filling(self) -> None:
         """Take what was published while the log was read."""
-        self.is_filling = False
+        self.is_filling = self._is_rereading = False
         waiting, self._waiting = self._waiting, []
         if not self.has_gap and not self.is_behind:
             self.catch_up(waiting)
@@ -188,7 +190,7 @@ class Subscription:
 
     def _take(self, entry: LogEntry) -> bool:
         """Whether what follows can be taken too."""
-        if self.is_ended or entry.attempt < self._attempt:
+        if self.is_ended or (entry.attempt < self._attempt and not self._is_missed(entry)):
             return True
         if len(self._ready) >= self._max_ready:
             self.is_behind = True
@@ -200,9 +202,13 @@ class Subscription:
         is_known = is_known or (entry.kind is EntryKind.START and entry.attempt == self._attempt)
         if not is_known:
             self._hand_on(entry)
-        self._attempt = entry.attempt
+        self._attempt = max(self._attempt, entry.attempt)
         self._last = max(self._last or (0, 0), (entry.attempt, entry.seq))
         return True
+
+    def _is_missed(self, entry: LogEntry) -> bool:
+        """Whether the log holds what an earlier attempt wrote and this reader had not when it heard the next START."""
+        return self._is_rereading and entry.kind is EntryKind.TOKENS and entry.seq == self._seq + 1
 
     def _hand_on(self, entry: LogEntry) -> None:
         if self.is_ended:

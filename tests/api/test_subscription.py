@@ -164,3 +164,21 @@ async def test_a_reader_that_waits_is_woken_and_told_of_errors() -> None:
     assert await subscription.next() == [LOG[0]]
     with pytest.raises(ShuttingDown):
         await subscription.next()
+
+
+def test_what_was_missed_before_the_start_of_an_attempt_is_found_in_the_log() -> None:
+    """Its connection broke while its log was read, and came back before the START."""
+    first = [start(), *(tokens(seq, event(str(seq))) for seq in (1, 2, 3))]
+    log = [*first, start(attempt=2), *(tokens(seq, event(str(seq)), attempt=2) for seq in (4, 5))]
+    subscription = Subscription("job")
+    for entry in (*log[:2], log[4], log[5]):
+        subscription.offer(entry)
+    assert subscription.has_gap
+
+    subscription.begin_filling()
+    assert subscription.position is None
+    subscription.catch_up(log)
+    subscription.finish_filling()
+
+    told = [entry.seq for entry in subscription.read() if entry.kind is EntryKind.TOKENS]
+    assert (told, subscription.has_gap) == ([1, 2, 3, 4, 5], False)
