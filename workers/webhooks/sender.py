@@ -34,6 +34,8 @@ LOOK_EVERY_S = 0.5
 # Between two looks, however much is to be told: what ends in the meantime makes room for more at once.
 _BREATH_S = 0.02
 ERASE_EVERY_S = 600.0
+# While so many lines wait, what was handed out just now is found by the next look, outside of any transaction.
+_MANY_LINES = 500
 
 log = structlog.get_logger()
 
@@ -211,7 +213,7 @@ class Sender:
 def _take(connection: Connection, found: Found, busy: Busy, now: datetime) -> list[Sending]:
     """What to send now, ours from here on, new events handed out before; runs on the writer's thread."""
     due = found.due
-    if found.has_events and webhook_events.fan_out(connection, now):
+    if found.has_events and webhook_events.fan_out(connection, now) and len(due) < _MANY_LINES:
         due = webhook_sending.list_due_lines(connection, now)
     claim = partial(webhook_sending.claim, connection, now=now, until=now + LEASE)
     return [sending for line, limit in busy.turns(due).items() for sending in claim(line, limit=limit)]

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import datetime
+from heapq import heappush
 from typing import Any
 
 import msgspec
@@ -156,3 +157,53 @@ def test_no_bound_is_passed_and_no_place_stays_free_for_nothing(due: list[DueLin
         has_room = total[one.line] < MAX_OF_LINE and of_owner[one.line.owner] < MAX_OF_OWNER
         assert not has_room or total.total() >= MAX_UNDER_WAY
     assert not began or (total.total() <= MAX_UNDER_WAY and max(total[line] for line in turns) <= MAX_OF_LINE)
+
+
+def _slow_turns(due: list[DueLine], under_way: dict[Line, int]) -> dict[Line, int]:
+    """The rule itself: place by place, whoever comes first of all that may have one."""
+    total, of_owner, turns = Counter(under_way), Counter[str](), Counter[Line]()
+    for line, count in under_way.items():
+        of_owner[line.owner] += count
+    while total.total() < MAX_UNDER_WAY:
+        able = [
+            (of_owner[one.line.owner], total[one.line], one.due_at, number)
+            for number, one in enumerate(due)
+            if of_owner[one.line.owner] < MAX_OF_OWNER and total[one.line] < MAX_OF_LINE
+        ]
+        if not able:
+            break
+        line = due[min(able)[-1]].line
+        for counter in (total, turns):
+            counter[line] += 1
+        of_owner[line.owner] += 1
+    return dict(turns)
+
+
+@given(
+    due=st.lists(
+        st.builds(
+            _due, st.sampled_from("abcde"), st.sampled_from([f"h{n}" for n in range(12)]), st.integers(0, 3).map(after)
+        ),
+        unique_by=lambda one: one.line,
+        max_size=30,
+    ),
+    under_way=st.dictionaries(_LINES.map(lambda one: one.line), st.integers(1, MAX_OF_LINE), max_size=10),
+)
+def test_places_go_one_by_one_to_who_has_the_fewest(due: list[DueLine], under_way: dict[Line, int]) -> None:
+    assert next_turns(due, under_way) == _slow_turns(due, under_way)
+
+
+def test_of_ten_thousand_receivers_only_those_with_a_place_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    num_pushes = 0
+
+    def push(heap: list[Any], item: Any) -> None:
+        nonlocal num_pushes
+        num_pushes += 1
+        heappush(heap, item)
+
+    monkeypatch.setattr("workers.webhooks.turns.heapq.heappush", push)
+
+    turns = next_turns([_due("greedy", f"h{number}") for number in range(10_000)], {})
+
+    assert sum(turns.values()) == MAX_OF_OWNER
+    assert num_pushes <= 2 * MAX_OF_OWNER
