@@ -1,7 +1,7 @@
 """Who alone does a duty. The beat tells others that the holder lives; each judges it by its own monotonic clock."""
 
 import msgspec
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from storage.models import upsert
 from storage.tables import Holder, table_of
@@ -41,3 +41,8 @@ def take(c: Connection, name: str, worker_id: str, seen: Hold | None) -> bool:
         _holder.c.name == name, _holder.c.worker_id == seen.worker_id, _holder.c.beat == seen.beat
     )
     return c.execute(taking.values(worker_id=worker_id, beat=seen.beat + 1)).rowcount == 1
+
+
+def release(c: Connection, worker_id: str) -> None:
+    """Leave every duty of a worker that is gone, or goes, to whoever asks first."""
+    c.execute(delete(_holder).where(_holder.c.worker_id == worker_id))

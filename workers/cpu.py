@@ -29,6 +29,7 @@ class Housekeeping:
         self._tickets = TicketPublisher(storage.redis_url)
         connection = redis.connect(storage.redis_url)
         sweeper = Sweeper(settings, storage, self._database, self._writer, connection, self._tickets)
+        self._leave_duty = sweeper.leave
         self._sweeper = SweeperThread(sweeper.sweep, settings.sweep_interval_s)
         self._sender = SenderThread(storage, self._database, self._writer)
 
@@ -43,6 +44,7 @@ class Housekeeping:
         """End after the current look."""
         self._sender.stop(JOIN_S)
         self._sweeper.stop(JOIN_S)
+        self._leave_duty()
         self._tickets.stop()
         self._writer.stop()
         self._database.dispose()

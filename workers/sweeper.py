@@ -82,6 +82,13 @@ class Sweeper:
             self._workers = renewed(self._workers, time.monotonic())
             self._holder = renewed(self._holder, time.monotonic())
 
+    def leave(self) -> None:
+        """Give the duty up, so that the next one need not wait for a lease."""
+        try:
+            self._write(lambda connection: holders.release(connection, self._settings.worker_id))
+        except (StorageUnavailable, TimeoutError) as error:
+            log.warning("sweeper_duty_kept", error=str(error))
+
     def _act(self) -> None:
         for part in (
             self._recover,

@@ -6,7 +6,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from api.cli.redis_server import RedisProgram
 from api.cli.screen import Screen
 from api.cli.state import PlatformState, process_state, write_state
 from api.cli.supervisor import Supervisor
-from storage import workers
+from storage import holders, workers
 from storage.contract import WorkerStatus
 from storage.database import Database
 from storage.errors import PlatformError, StorageUnavailable
@@ -162,7 +162,7 @@ class Platform:
         self._stop_asked.set()
 
     def _on_ended(self, ended: Ended) -> None:
-        if ended.spec.role is Role.GENERATION_WORKER and ended.worker_id is not None:
+        if ended.worker_id is not None:
             self._mark_dead_soon(ended.worker_id)
         if self._is_started:
             retry = f"starting again in {ended.retry_s:g} s"
@@ -180,8 +180,7 @@ class Platform:
 
     def _mark_dead(self, worker_id: str) -> None:
         try:
-            with self._database.begin() as connection:
-                workers.mark_dead(connection, worker_id)
+            bury(self._database, [worker_id])
         except StorageUnavailable as error:
             # The sweeper finds the dead worker by its lease, only later.
             self._screen.note(f"could not mark a worker dead: {error.message}", utc_now())
@@ -206,6 +205,14 @@ class Platform:
         except OSError as error:
             # A full disk blinds `tokenpost ps`; it must not end what runs.
             self._screen.note(f"could not write {error.filename}: {error.strerror}", utc_now())
+
+
+def bury(database: Database, worker_ids: Collection[str]) -> None:
+    """Let nobody wait for the leases of processes that are known to be gone; StorageUnavailable."""
+    with database.begin() as connection:
+        for worker_id in worker_ids:
+            workers.mark_dead(connection, worker_id)
+            holders.release(connection, worker_id)
 
 
 def _database_title(url: str) -> str:

@@ -9,10 +9,12 @@ from importlib.metadata import version
 from api.cli import redis_server
 from api.cli.console import make_console
 from api.cli.ground import opened_or_made
+from api.cli.home import Home
 from api.cli.listener import key_sentence, listen
-from api.cli.platform import Platform
+from api.cli.platform import Platform, bury
 from api.cli.processes import Serving
 from api.cli.screen import Screen
+from api.cli.state import read_state
 from storage.errors import PlatformError
 
 
@@ -35,6 +37,7 @@ def bring_up(serving: Serving) -> None:
         # Port 0 asks for any free one.
         serving = dataclasses.replace(serving, port=listener.getsockname()[1])
         with opened_or_made(serving.place) as database:
+            bury(database, _left_behind(home))
             key, is_key_needed = key_sentence(
                 serving.settings, database, host=serving.host, is_key_required=serving.is_key_required
             )
@@ -50,3 +53,12 @@ def bring_up(serving: Serving) -> None:
         finally:
             screen.quiet()
         screen.line("Stopped.")
+
+
+def _left_behind(home: Home) -> list[str]:
+    """Ids of the workers that died with this home's last supervisor, if that was killed.
+
+    The lock shows that it is gone, and one that stops in order leaves no state.
+    """
+    state = read_state(home)
+    return [process.worker_id for process in state.processes if process.worker_id] if state is not None else []

@@ -13,6 +13,11 @@ import pytest
 
 from api.cli.home import Home
 from api.cli.platform import last_words
+from api.cli.state import PlatformState, ProcessState, write_state
+from storage import workers
+from storage.contract import WorkerStatus
+from storage.database import Database
+from tests.storage.examples import put_worker
 from tests.waiting import wait_until
 
 _LIMIT_S = 60.0
@@ -75,6 +80,27 @@ def test_a_model_that_does_not_load_stops_the_start_with_its_reason(home: Home, 
     assert second == f"Its log is {home.log_file('worker-tiny')}"
     assert "Traceback" not in err
     assert not home.state_file.exists()
+
+
+def test_what_a_killed_supervisor_ran_is_dead_when_the_next_one_starts(
+    home: Home, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that no sweeper finds it out.
+    monkeypatch.setenv("TOKENPOST_LEASE_S", "600")
+    gone = ProcessState(role="generation worker", name="w", pid=1, state="running", since=0.0, worker_id="wrk_gone")
+    urls = {"url": "http://127.0.0.1:1/v1", "database_url": home.database_url, "redis_url": home.redis_url}
+    write_state(home, PlatformState(pid=1, version="0", started_at=0.0, processes=[gone], **urls))
+    database = Database(home.database_url)
+    with database.begin() as connection:
+        put_worker(connection, "wrk_gone")
+
+    mistake(home, "--model", str(model_folder))
+
+    with database.connect() as connection:
+        worker = workers.find(connection, "wrk_gone")
+    database.dispose()
+    assert worker is not None
+    assert worker.status is WorkerStatus.DEAD
 
 
 def test_ctrl_c_while_a_model_loads_ends_everything_with_0(home: Home, model_folder: Path) -> None:

@@ -151,3 +151,14 @@ def test_a_silent_holder_loses_its_duty_to_one_only(c: Connection) -> None:
     assert not holders.take(c, "sweeper", "w3", seen)
     assert not holders.renew(c, "sweeper", "w1")
     assert holders.find(c, "sweeper") == holders.Hold(worker_id="w2", beat=2)
+
+
+def test_a_duty_that_is_released_is_free_at_once(c: Connection) -> None:
+    holders.take(c, "sweeper", "w1", None)
+
+    holders.release(c, "w2")
+    assert holders.renew(c, "sweeper", "w1")
+    holders.release(c, "w1")
+
+    assert not holders.renew(c, "sweeper", "w1")
+    assert holders.take(c, "sweeper", "w2", None)

@@ -156,6 +156,18 @@ def test_a_job_that_loses_every_worker_fails_and_keeps_what_it_said(
     assert tickets.sent == []
 
 
+def test_a_sweeper_that_goes_leaves_its_duty_to_the_next(ground: Ground, make: Make, tickets: FakeQueue) -> None:
+    first, second = make(), make()
+    first.sweep()
+    job_id = ground.put_job(spec(3))
+    ground.claim(job_id)
+
+    first.leave()
+    second.sweep()
+
+    assert tickets.sent == [(job_id, MODEL)]
+
+
 def test_a_queued_job_without_a_ticket_is_sent_again(ground: Ground, sweeper: Sweeper, tickets: FakeQueue) -> None:
     job_id = ground.put_job(spec(3))
     _lose_ticket(ground, job_id)
