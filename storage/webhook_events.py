@@ -102,10 +102,13 @@ def fan_out(c: Connection, now: datetime, *, limit: int = 200) -> int:
         .where(_endpoint.c.owner.in_({event.owner for event in events}), _endpoint.c.disabled_at.is_(None))
         .order_by(_endpoint.c.id)
     ).all()
+    by_owner: dict[str, list[Row[*tuple[Any, ...]]]] = {}
+    for endpoint in endpoints:
+        by_owner.setdefault(endpoint.owner, []).append(endpoint)
     deliveries = []
     for event in events:
-        for endpoint in endpoints:
-            if endpoint.owner == event.owner and wants(endpoint.event_types, event.type):
+        for endpoint in by_owner.get(event.owner, ()):
+            if wants(endpoint.event_types, event.type):
                 deliveries.append(_delivery_of(event, now, url=endpoint.url, endpoint_id=endpoint.id, secret=None))
         if event.target is not None:
             target = _target_of(event.target)
