@@ -38,19 +38,24 @@ def main() -> int:
         for fault in wanted:
             _console.print(fault.name, f"({', '.join(fault.databases)})", highlight=False)
         return 0
-    reports = _run(wanted, options.database or ["sqlite", "postgresql"], options)
+    reports: list[Report] = []
+    is_whole = True
+    try:
+        _run(wanted, options.database or ["sqlite", "postgresql"], options, reports)
+    except KeyboardInterrupt:
+        _console.print("interrupted: the table is not whole")
+        is_whole = False
     _console.print(_table(reports))
     for report in reports:
         for violation in report.violations[:12]:
             _console.print(f"{report.fault}, {report.database}: {violation.harm}: {violation.job}: {violation.what}")
         if report.error:
             _console.print(f"{report.fault}, {report.database}: {report.error}")
-    return 0 if reports and all(report.is_whole for report in reports) else 1
+    return 0 if is_whole and reports and all(report.is_whole for report in reports) else 1
 
 
-def _run(wanted: list[Fault], databases: list[str], options: argparse.Namespace) -> list[Report]:
+def _run(wanted: list[Fault], databases: list[str], options: argparse.Namespace, reports: list[Report]) -> None:
     """Faults with the same ground share a platform."""
-    reports: list[Report] = []
     references: dict[str, Outcome] = {}
     for database in databases:
         here = [fault for fault in wanted if database in fault.databases]
@@ -67,7 +72,6 @@ def _run(wanted: list[Fault], databases: list[str], options: argparse.Namespace)
                     reports.append(Report(fault=fault.name, database=database, error=f"no platform: {error}"[:2000]))
                     _tell(reports[-1], 0.0)
                     turns = [turn for turn in turns if turn[0] is not fault]
-    return reports
 
 
 def _run_on(
