@@ -120,7 +120,18 @@ class Stage(ABC):
             # In this order: before the platform is ready there may be no tables yet.
             return self.is_ready() and len(self.ready_workers()) >= num_workers
 
-        wait_until(is_up, START_LIMIT_S, f"a platform with {num_workers} workers")
+        try:
+            wait_until(is_up, START_LIMIT_S, f"a platform with {num_workers} workers")
+        except AssertionError as error:
+            raise AssertionError(
+                f"{error}; {len(self.ready_workers())} are ready; /readyz: {self._readiness()}"
+            ) from error
+
+    def _readiness(self) -> str:
+        try:
+            return httpx2.get(f"{self.root_url}/readyz", trust_env=False, timeout=5).text
+        except httpx2.HTTPError as error:
+            return f"{type(error).__name__}: {error}"
 
 
 class Supervised(Stage):
