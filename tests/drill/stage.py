@@ -27,7 +27,7 @@ from tests.drill.work import MODEL
 from tests.services import PostgresServer, RedisServer, redis_binary, running_postgres
 from tests.waiting import wait_until
 
-START_LIMIT_S = 120.0
+START_LIMIT_S = 240.0
 DOOR = Path(__file__).parent / "door"
 # A drained worker finishes some of what it runs and gives the rest back.
 SETTINGS: dict[str, object] = {
