@@ -119,7 +119,7 @@ def _is_locked(holder: psycopg.Connection, tables: sql.Composed) -> bool:
 
 
 def restart_postgres(scene: Scene) -> Incident:
-    """PostgreSQL crashes, stays away for a while and starts again."""
+    """PostgreSQL crashes or is stopped, stays away for a while and starts again."""
     assert scene.stage.postgres is not None
     at = time.monotonic()
     scene.stage.postgres.stop(scene.random.choice([signal.SIGQUIT, signal.SIGINT]))
@@ -145,7 +145,6 @@ def swallow(between: str, *, cuts: bool) -> Callable[[Scene], Incident]:
         proxy.release()
         back = time.monotonic()
         is_api = between.startswith("api")
-        # The last second counts as back already: held connections answer then.
         return Incident(at=at, back=back, target_s=BACK_S, away=(at, back) if is_api else None)
 
     return run
