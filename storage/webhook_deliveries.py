@@ -69,9 +69,12 @@ def redeliver(c: Connection, delivery_id: str, owner: str, now: datetime) -> Web
     WebhookEndpointNotFound where that is gone.
     """
     delivery = get_delivery(c, delivery_id, owner)
+    statement = _again(now).where(_delivery.c.id == delivery_id)
     if delivery.endpoint_id is not None:
-        _refuse_disabled(get_endpoint(c, delivery.endpoint_id, owner))
-    c.execute(_again(now).where(_delivery.c.id == delivery_id))
+        endpoint = get_endpoint(c, delivery.endpoint_id, owner)
+        _refuse_disabled(endpoint)
+        statement = statement.values(_place_of(endpoint))
+    c.execute(statement)
     return get_delivery(c, delivery_id, owner)
 
 
@@ -95,8 +98,7 @@ def redeliver_since(
     )
     if status is not None:
         statement = statement.where(_delivery.c.status == status)
-    # An endpoint may have moved since.
-    return c.execute(statement.values(url=endpoint.url, host=host_of(endpoint.url))).rowcount
+    return c.execute(statement.values(_place_of(endpoint))).rowcount
 
 
 def put_test(c: Connection, endpoint: WebhookEndpoint, event_type: str, now: datetime) -> WebhookDelivery:
@@ -115,6 +117,11 @@ def put_test(c: Connection, endpoint: WebhookEndpoint, event_type: str, now: dat
     )
     c.execute(insert(_delivery).values(**row.model_dump()))
     return row
+
+
+def _place_of(endpoint: WebhookEndpoint) -> dict[str, object]:
+    """Where the endpoint is now; it may have moved since it was told."""
+    return {"url": endpoint.url, "host": host_of(endpoint.url)}
 
 
 def _again(now: datetime) -> Update:

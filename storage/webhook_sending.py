@@ -172,8 +172,7 @@ def claim(c: Connection, line: Line, now: datetime, until: datetime, *, limit: i
         if row.endpoint_id is not None and (endpoint is None or (endpoint.disabled_at is not None and not is_test)):
             _end(c, row.id, DeliveryStatus.DEAD, now)
         else:
-            secrets = (row.secret,) if endpoint is None else webhook_endpoints.secrets_of(endpoint, now)
-            sendings.append(_sending_of(row, secrets))
+            sendings.append(_sending_of(row, endpoint, now))
     return sendings
 
 
@@ -235,7 +234,8 @@ def _endpoints_of(c: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> dict[
     return {row.id: WebhookEndpoint(**row._mapping) for row in found}
 
 
-def _sending_of(row: Row[*tuple[Any, ...]], secrets: tuple[str, ...]) -> Sending:
+def _sending_of(row: Row[*tuple[Any, ...]], endpoint: WebhookEndpoint | None, now: datetime) -> Sending:
+    """What goes to an endpoint goes where it is now: it may have moved while its events were handed out."""
     return Sending(
         delivery_id=row.id,
         event_id=row.event_id,
@@ -243,8 +243,8 @@ def _sending_of(row: Row[*tuple[Any, ...]], secrets: tuple[str, ...]) -> Sending
         endpoint_id=row.endpoint_id,
         job_id=row.job_id,
         type=row.type,
-        url=row.url,
-        secrets=secrets,
+        url=row.url if endpoint is None else endpoint.url,
+        secrets=(row.secret,) if endpoint is None else webhook_endpoints.secrets_of(endpoint, now),
         number=row.num_attempts,
         num_failures=row.num_attempts - 1 - row.num_attempts_before,
         created_at=row.created_at,

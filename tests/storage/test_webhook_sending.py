@@ -90,6 +90,15 @@ def test_a_claimed_delivery_is_its_senders_until_the_lease_ends(c: Connection) -
     assert (again.delivery_id, again.number) == (delivery.id, 2)
 
 
+def test_what_was_handed_out_while_its_endpoint_moved_goes_where_that_is_now(c: Connection) -> None:
+    endpoint = put_endpoint(c)
+    put_delivery(c, endpoint, url="https://old.example/", host="old.example")
+
+    [sending] = _claim(c, Line(owner="alice", host="old.example"))
+
+    assert sending.url == endpoint.url
+
+
 def test_a_claim_takes_the_longest_overdue_and_no_more_than_it_may(c: Connection) -> None:
     endpoint = put_endpoint(c)
     rows = [put_delivery(c, endpoint, next_attempt_at=after(-seconds)) for seconds in (1, 3, 2)]

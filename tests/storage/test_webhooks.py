@@ -105,6 +105,19 @@ def test_what_waits_follows_an_endpoint_that_moves(c: Connection) -> None:
     assert waiting.id == _deliveries(c)[1].id
 
 
+def test_a_delivery_is_told_again_where_its_endpoint_is_now(c: Connection) -> None:
+    endpoint = put_endpoint(c)
+    done, own = put_delivery(c, endpoint), put_delivery(c, endpoint, endpoint_id=None)
+    for delivery in (done, own):
+        _send(c, delivery)
+    webhook_endpoints.update_endpoint(c, endpoint.id, "alice", url="https://new.example/x", now=after(20))
+
+    again = webhook_deliveries.redeliver(c, done.id, "alice", after(30))
+
+    assert (again.url, again.host) == ("https://new.example/x", "new.example")
+    assert webhook_deliveries.redeliver(c, own.id, "alice", after(30)).url == endpoint.url
+
+
 def test_a_deleted_or_disabled_endpoint_is_told_nothing_any_more(c: Connection) -> None:
     deleted, disabled = put_endpoint(c, url="https://a.example/"), put_endpoint(c, url="https://b.example/")
     deliveries = [put_delivery(c, endpoint) for endpoint in (deleted, disabled)]
