@@ -134,8 +134,12 @@ def answer_of(error: PlatformError) -> Answer:
 
 def envelope_of(error: PlatformError) -> dict[str, object]:
     """The error body that every path and every stream speaks."""
-    code = error.failure.code if isinstance(error, JobFailed) else error.code
-    return error_body(error.message, answer_of(error).type, error.param, code)
+    return error_body(error.message, answer_of(error).type, error.param, code_of(error))
+
+
+def code_of(error: PlatformError) -> str:
+    """What callers know it by; of a job that failed it is the job's own."""
+    return error.failure.code if isinstance(error, JobFailed) else error.code
 
 
 def error_response(error: PlatformError, headers: Mapping[str, str] | None = None) -> Response:
@@ -172,7 +176,7 @@ def install(app: FastAPI) -> None:
     async def _of_platform(request: Request, error: PlatformError) -> Response:
         # A house that is full says so by the thousand.
         if answer_of(error).status >= 500 and not isinstance(error, Busy):
-            log.warning("request_failed", code=error.code, error=error.message, path=request.url.path)
+            log.warning("request_failed", code=code_of(error), error=error.message, path=request.url.path)
         return error_response(error)
 
     @app.exception_handler(HTTPException)

@@ -134,7 +134,9 @@ def send_test(
 def list_deliveries(
     endpoint: Annotated[str | None, typer.Option(metavar="ID", help="Only those of this endpoint.")] = None,
     job: Annotated[str | None, typer.Option(metavar="ID", help="Only those of this job.")] = None,
-    status: Annotated[DeliveryStatus | None, typer.Option(metavar="STATUS", help="Only those of this status.")] = None,
+    status: Annotated[
+        DeliveryStatus | None, typer.Option(metavar="STATUS", help="Only those that are pending, delivered or dead.")
+    ] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="At most so many.")] = 50,
     owner: OwnerOption = LOCAL_OWNER,
     home: HomeOption = None,
@@ -164,7 +166,9 @@ def redeliver(
     since: Annotated[
         str | None, typer.Option(metavar="SPAN", help="Of an endpoint, all of the last 30m, 12h, 7d.")
     ] = None,
-    status: Annotated[DeliveryStatus | None, typer.Option(metavar="STATUS", help="Only those of this status.")] = None,
+    status: Annotated[
+        DeliveryStatus | None, typer.Option(metavar="STATUS", help="Only those that are pending, delivered or dead.")
+    ] = None,
     owner: OwnerOption = LOCAL_OWNER,
     home: HomeOption = None,
     database_url: DatabaseOption = None,

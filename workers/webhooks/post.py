@@ -48,7 +48,7 @@ class Poster:
         except WebhookUrlRefused as refused:
             error = refused.message
         except (httpcore2.NetworkError, httpcore2.ProtocolError, ssl.SSLError) as trouble:
-            error = f"The connection failed: {str(trouble) or type(trouble).__name__}"[:_MAX_ERROR_CHARACTERS]
+            error = f"The connection failed: {_why(trouble)}"[:_MAX_ERROR_CHARACTERS]
         return heard.answer(error, now)
 
     async def _exchange(self, sending: Sending, policy: Policy, now: datetime, heard: "_Heard") -> None:
@@ -69,6 +69,13 @@ class Poster:
                 heard.body += part[: MAX_ANSWER_BYTES - len(heard.body)]
                 if len(heard.body) >= MAX_ANSWER_BYTES:
                     return
+
+
+def _why(trouble: Exception) -> str:
+    """What the trouble says; anyio's words for a host that takes no connection are for programmers."""
+    if str(trouble) == "All connection attempts failed":
+        return "nobody answers there."
+    return str(trouble) or type(trouble).__name__
 
 
 class _Heard:

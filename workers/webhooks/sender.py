@@ -186,6 +186,7 @@ class Sender:
             number=sending.number,
             status=verdict.status,
             status_code=answer.status_code,
+            error=answer.complaint,
             latency_ms=attempt.latency_ms,
         )
         try:
