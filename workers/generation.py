@@ -21,6 +21,9 @@ from workers.engine.sampling_seed import choice_seed
 from workers.engine.sequence import SequenceOutput, SequenceRequest
 from workers.logprobs import LogprobTeller, Spelling, teller_of
 
+# From this attempt on the proof that one does no harm grows no more: 512 entries.
+_LATE_ATTEMPT = 8
+
 
 class Phase(StrEnum):
     """Where a generation stands: waiting for its claim, in the engine, on its way to an outcome, its row ended."""
@@ -109,8 +112,11 @@ class Generation:
 
     @property
     def num_unproven(self) -> int:
-        """Entries until this attempt is known to do no harm: the later the attempt, the longer that takes."""
-        return (1 << (self.attempt + 1)) - (self.seq - self.num_resumed)
+        """Entries until this attempt is known to do no harm: the later the attempt, the longer that takes.
+
+        To a bound: drains make later attempts as well, and suspects wait for everybody's proof.
+        """
+        return (1 << (min(self.attempt, _LATE_ATTEMPT) + 1)) - (self.seq - self.num_resumed)
 
     @property
     def is_proven(self) -> bool:

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticKnownError
 
 from api.protocol.wire import Wire, WireRequest
 
@@ -17,7 +18,16 @@ class Expiry(Wire):
 
 
 def _spelled_out(value: object) -> object:
-    return value if value is None or isinstance(value, dict | Expiry) else {"seconds": value}
+    """A bare number as an object; one that is wrong is told by the name under which it was sent."""
+    if value is None or isinstance(value, dict | Expiry):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise PydanticKnownError("int_type")
+    if value < 1:
+        raise PydanticKnownError("greater_than_equal", {"ge": 1})
+    if value > MAX_DEADLINE_S:
+        raise PydanticKnownError("less_than_equal", {"le": MAX_DEADLINE_S})
+    return {"seconds": value}
 
 
 class DatedRequest(WireRequest):
