@@ -17,6 +17,9 @@ _LAUNCHER = Path(__file__).with_name("launcher.py")
 # A process that ran so long counts as well again: its next pause is short.
 _LONG_ENOUGH_S = 30.0
 _LARGE_LOG_BYTES = 10_000_000
+# Where the model runs on the processor, everybody else's few milliseconds a step stall all of its threads, which meet
+# many times a step; those that are a little less urgent take them where these wait anyway (bench/README.md).
+_NICENESS = 5
 
 
 class Role(StrEnum):
@@ -168,6 +171,8 @@ class Child:
                 env=environment, cwd=self.spec.folder,
                 start_new_session=True, pass_fds=(*self.spec.descriptors, *self.tie.descriptors),
             )  # fmt: skip
+        if self.spec.role is not Role.GENERATION_WORKER:
+            _yield_to_others(process.pid)
         self.pid = process.pid
         self.restarts += 1
         self._change(ChildState.RUNNING)
@@ -191,6 +196,12 @@ def _rotate(log: Path) -> None:
     """Set a log aside that has grown large; the one before it goes."""
     if log.exists() and log.stat().st_size > _LARGE_LOG_BYTES:
         log.replace(log.with_suffix(".old.log"))
+
+
+def _yield_to_others(pid: int) -> None:
+    """Make a process less urgent than this one, and so than the generation workers, before it has threads."""
+    with suppress(ProcessLookupError):
+        os.setpriority(os.PRIO_PROCESS, pid, min(os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS, 19))
 
 
 def _signal(pid: int, number: signal.Signals, *, whole_group: bool = False) -> None:

@@ -157,3 +157,13 @@ def _session_of(pid: int) -> int | None:
         return os.getsid(pid)
     except ProcessLookupError:
         return None
+
+
+def test_generation_workers_are_more_urgent_than_all_others(start: Start, tmp_path: Path) -> None:
+    roles = ("redis", "api", "cpu worker", "generation worker")
+    start(*(f"{role}={_SLEEP}" for role in roles))
+    pids = {role: read_pid(tmp_path, role) for role in roles}
+
+    own = psutil.Process().nice()
+    expected = {role: own if role == "generation worker" else min(own + 5, 19) for role in roles}
+    wait_until(lambda: {role: psutil.Process(pid).nice() for role, pid in pids.items()} == expected, 5.0, "niceness")

@@ -112,7 +112,9 @@ def test_suspects_are_acquitted_one_by_one_and_new_jobs_get_their_turn(ground: G
     wait_until(lambda: all(ticket.answers == ["acknowledged"] for ticket in tickets), 20.0)
     for salt, job_id in enumerate(suspected):
         row = ground.row(job_id)
-        assert (row.status, row.lost_attempts) == (JobStatus.COMPLETED, 0)
+        assert row.status is JobStatus.COMPLETED
+        # One that ends while its acquittal is on the way to the disk needs none.
+        assert row.lost_attempts in (0, 2)
         assert text_of(ground.log(job_id)) == foretold(200, salt=salt)
 
 
