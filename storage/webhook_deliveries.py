@@ -3,7 +3,9 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Connection, Update, insert, select, update
+import msgspec
+from msgspec import structs
+from sqlalchemy import Connection, Update, and_, insert, select, update
 
 from storage.errors import WebhookDeliveryNotFound, WebhookEndpointDisabled
 from storage.ids import is_public_id, new_id
@@ -14,6 +16,31 @@ from storage.webhook_url import host_of
 
 _delivery = table_of(WebhookDelivery)
 _attempt = table_of(WebhookAttempt)
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """Deliveries of an endpoint by the moments of their events.
+
+    until:  this moment
+    status: only those of this status
+    """
+
+    endpoint_id: str
+    owner: str
+    since: datetime
+    until: datetime
+    status: DeliveryStatus | None = None
+
+
+class Redelivered(msgspec.Struct, frozen=True, kw_only=True):
+    """How far telling again has come.
+
+    num_deliveries: those that are due again
+    after:          id of the last that was looked at; None where no more are left
+    """
+
+    num_deliveries: int = 0
+    after: str | None = ""
 
 
 def list_deliveries(
@@ -78,27 +105,26 @@ def redeliver(c: Connection, delivery_id: str, owner: str, now: datetime) -> Web
     return get_delivery(c, delivery_id, owner)
 
 
-def redeliver_since(
-    c: Connection,
-    endpoint_id: str,
-    owner: str,
-    since: datetime,
-    now: datetime,
-    *,
-    status: DeliveryStatus | None = None,
-) -> int:
-    """How many deliveries of the endpoint are due again: those of events since that moment, tests left out.
+def redeliver_span(c: Connection, span: Span, so_far: Redelivered, *, limit: int = 2000) -> Redelivered:
+    """Make deliveries due again, tests left out, whatever came of them before; to be called until none are left.
 
-    status: only those of this status; errors as of `redeliver`
+    One call looks at `limit` deliveries at most, so that it does not keep others from writing for long. Errors as of
+    `redeliver`.
     """
-    endpoint = get_endpoint(c, endpoint_id, owner)
+    endpoint = get_endpoint(c, span.endpoint_id, span.owner)
     _refuse_disabled(endpoint)
-    statement = _again(now).where(
-        _delivery.c.endpoint_id == endpoint_id, _delivery.c.created_at >= since, _delivery.c.job_id.is_not(None)
-    )
-    if status is not None:
-        statement = statement.where(_delivery.c.status == status)
-    return c.execute(statement.values(_place_of(endpoint))).rowcount
+    is_meant = _delivery.c.endpoint_id == span.endpoint_id
+    if span.status is not None:
+        is_meant = and_(is_meant, _delivery.c.status == span.status)
+    # On by the ids, not by what is left to do: what was begun again may have ended since, and is not begun once more.
+    query = select(_delivery.c.id).where(is_meant, _delivery.c.id > so_far.after).order_by(_delivery.c.id).limit(limit)
+    ids = c.execute(query).scalars().all()
+    if not ids:
+        return structs.replace(so_far, after=None)
+    statement = _again(span.until).where(is_meant, _delivery.c.id.between(ids[0], ids[-1]))
+    statement = statement.where(_delivery.c.job_id.is_not(None), _delivery.c.created_at.between(span.since, span.until))
+    num_deliveries = so_far.num_deliveries + c.execute(statement.values(_place_of(endpoint))).rowcount
+    return Redelivered(num_deliveries=num_deliveries, after=ids[-1] if len(ids) == limit else None)
 
 
 def put_test(c: Connection, endpoint: WebhookEndpoint, event_type: str, now: datetime) -> WebhookDelivery:

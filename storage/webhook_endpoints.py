@@ -88,7 +88,7 @@ def update_endpoint(
     """The endpoint as it is now; None leaves a field as it was; WebhookEndpointNotFound as `get_endpoint`.
 
     What it has still to be told goes to the new URL. Disabled, it is told nothing any more; enabled, it is told what
-    happens from then on, and what it missed by `webhook_deliveries.redeliver_since`. An update that changes nothing
+    happens from then on, and what it missed by `webhook_deliveries.redeliver_span`. An update that changes nothing
     leaves `updated_at` as it was.
     """
     before = get_endpoint(c, endpoint_id, owner)

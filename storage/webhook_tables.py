@@ -119,6 +119,8 @@ class WebhookDelivery(SQLModel, table=True):
 
     __table_args__ = (
         Index("ix_webhook_delivery_endpoint", "endpoint_id", "id"),
+        # So that the few that are dead are not looked for among all that were delivered.
+        Index("ix_webhook_delivery_endpoint_status", "endpoint_id", "status", "id"),
         # What is due first, and what is due of each line. With the status in them SQLite need not look at the rows.
         _pending_index("ix_webhook_delivery_due", "next_attempt_at", "owner", "host", "status"),
         _pending_index("ix_webhook_delivery_line", "owner", "host", "next_attempt_at", "status"),

@@ -2,14 +2,14 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from typing import Annotated
 
 import typer
-from sqlalchemy import Connection
 
 from api.auth import LOCAL_OWNER
 from api.cli.console import age, fail, parse_duration, say, say_fields, say_json, say_table, utc_now
-from api.cli.ground import opened, place_of
+from api.cli.ground import opened, place_of, writing
 from api.cli.options import DatabaseOption, HomeOption, JsonOption
 from api.cli.settings import Place
 from api.cli.webhook_listen import listen
@@ -17,10 +17,12 @@ from api.cli.webhook_trial import answer_of, first_attempt
 from api.receivers import Receivers
 from api.webhook_objects import delivery_objects, endpoint_object, redelivered_object, secret_object
 from storage import keys, webhook_deliveries, webhook_endpoints
+from storage.database import Database
 from storage.errors import SettingInvalid
 from storage.ids import new_id
 from storage.settings import StorageSettings
 from storage.signing import new_secret
+from storage.webhook_deliveries import Redelivered, Span, redeliver_span
 from storage.webhook_tables import DeliveryStatus, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from storage.webhook_types import EVENT_TYPES
 
@@ -178,8 +180,8 @@ def redeliver(
     span = None if since is None else parse_duration(since)
     if (span is None) == some_id.startswith("we_"):
         fail("an endpoint needs --since, a delivery does not", code=2)
-    with opened(place_of(home, database_url)) as database, database.begin() as connection:
-        num_deliveries = _redeliver(connection, some_id, owner, span, status)
+    with opened(place_of(home, database_url)) as database:
+        num_deliveries = _redeliver(database, some_id, owner, span, status)
     if as_json:
         say_json(redelivered_object(some_id, num_deliveries) if span else {"id": some_id, "status": "pending"})
     else:
@@ -187,13 +189,17 @@ def redeliver(
 
 
 def _redeliver(
-    connection: Connection, some_id: str, owner: str, span: timedelta | None, status: DeliveryStatus | None
+    database: Database, some_id: str, owner: str, span: timedelta | None, status: DeliveryStatus | None
 ) -> int:
-    now = utc_now()
-    if span is not None:
-        return webhook_deliveries.redeliver_since(connection, some_id, owner, now - span, now, status=status)
-    webhook_deliveries.redeliver(connection, some_id, owner, now)
-    return 1
+    write, now = writing(database), utc_now()
+    if span is None:
+        write(lambda connection: webhook_deliveries.redeliver(connection, some_id, owner, now))
+        return 1
+    meant = Span(endpoint_id=some_id, owner=owner, since=now - span, until=now, status=status)
+    done = Redelivered()
+    while done.after is not None:
+        done = write(partial(redeliver_span, span=meant, so_far=done))
+    return done.num_deliveries
 
 
 @app.command("secret")

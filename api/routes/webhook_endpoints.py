@@ -1,6 +1,7 @@
 """`/v1/webhook_endpoints`, OpenAI's API and redelivery: who is told of every job, and the secrets that prove it."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from fastapi import APIRouter, Request
 from sqlalchemy import Connection
@@ -22,10 +23,11 @@ from api.webhook_objects import (
     secret_object,
     tested_object,
 )
-from storage import webhook_deliveries, webhook_endpoints
+from storage import webhook_endpoints
 from storage.errors import InvalidRequest
 from storage.ids import new_id
 from storage.signing import new_secret
+from storage.webhook_deliveries import Redelivered, Span, redeliver_span
 from storage.webhook_tables import DeliveryStatus, WebhookEndpoint
 
 router = APIRouter(tags=["webhooks"], route_class=LeanRoute)
@@ -156,14 +158,18 @@ async def test(request: Request, endpoint_id: str) -> Response:
 async def redeliver(request: Request, endpoint_id: str) -> Response:
     """Tell a webhook endpoint everything again that happened since a moment."""
     no_query(request)
-    owner, now = owner_of(request), datetime.now(UTC)
     wanted = Redelivery.parse(await body_of(request))
-    since = datetime.fromtimestamp(wanted.since, UTC)
-    status = None if wanted.status is None else DeliveryStatus(wanted.status)
-    num_deliveries = await services_of(request).write_promptly(
-        lambda connection: webhook_deliveries.redeliver_since(connection, endpoint_id, owner, since, now, status=status)
+    span = Span(
+        endpoint_id=endpoint_id,
+        owner=owner_of(request),
+        since=datetime.fromtimestamp(wanted.since, UTC),
+        until=datetime.now(UTC),
+        status=None if wanted.status is None else DeliveryStatus(wanted.status),
     )
-    return json_reply(redelivered_object(endpoint_id, num_deliveries))
+    done = Redelivered()
+    while done.after is not None:
+        done = await services_of(request).write_promptly(partial(redeliver_span, span=span, so_far=done))
+    return json_reply(redelivered_object(endpoint_id, done.num_deliveries))
 
 
 @router.get("/v1/webhook_event_types")

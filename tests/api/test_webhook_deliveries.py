@@ -6,10 +6,13 @@ from datetime import UTC, datetime
 import httpx2
 import openai
 import pytest
+from sqlalchemy import insert
 
 from api.settings import ApiSettings
 from storage import jobs, keys
 from storage.signing import new_secret
+from storage.tables import table_of
+from storage.webhook_tables import WebhookDelivery
 from storage.webhook_types import NOUNS
 from tests.api.examples import CALLS, NAMES, RESPONSE, Call
 from tests.api.fake_sender import FakeSender, sending
@@ -167,6 +170,20 @@ def test_an_endpoint_is_told_all_again_since_a_moment(
 
     assert told == {"object": "webhook_endpoint.redelivery", "webhook_endpoint_id": made.id, "num_deliveries": 3}
     assert untold["num_deliveries"] == dead["num_deliveries"] == 0
+
+
+def test_however_many_are_told_again(http: httpx2.Client, client: openai.OpenAI, worker: FakeWorker) -> None:
+    made = client.webhooks.create(name="mine", url=URL, event_types=[])
+    now = datetime.now(UTC)
+    told = {"event_id": "evt_1", "owner": "local", "endpoint_id": made.id, "job_id": "resp_1", "type": "x", "url": URL}
+    told |= {"host": "127.0.0.1:9", "status": "delivered", "num_attempts": 1, "num_attempts_before": 0}
+    with worker.database.begin() as c:
+        moments = {"next_attempt_at": now, "created_at": now}
+        c.execute(insert(table_of(WebhookDelivery)), [told | moments | {"id": f"dlv_{n:032x}"} for n in range(4001)])
+
+    again = http.post(f"/v1/webhook_endpoints/{made.id}/redeliver", json={"since": made.created_at}).json()
+
+    assert again["num_deliveries"] == 4001
 
 
 def test_the_deliveries_of_another_owner_are_not_found(

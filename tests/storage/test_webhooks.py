@@ -1,22 +1,26 @@
 """Endpoints and their secrets, events handed out, deliveries that people look at and start again."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, insert, select
+from msgspec import structs
+from sqlalchemy import Connection, event, func, insert, select
 
 from storage import jobs, webhook_deliveries, webhook_endpoints, webhook_events, webhook_sending
 from storage.contract import JobKind, JobStatus
 from storage.database import Database
 from storage.errors import WebhookDeliveryNotFound, WebhookEndpointDisabled, WebhookEndpointNotFound
 from storage.tables import table_of
+from storage.webhook_deliveries import Redelivered, Span
 from storage.webhook_sending import Attempt, Verdict
-from storage.webhook_tables import DeliveryStatus, WebhookDelivery, WebhookEvent
+from storage.webhook_tables import DeliveryStatus, WebhookDelivery, WebhookEndpoint, WebhookEvent
 from storage.webhook_types import EVENT_TYPES
 from tests.storage.examples import NOW, after, put_delivery, put_endpoint, put_job
 
 DELIVERED = Verdict(status=DeliveryStatus.DELIVERED)
+_NOTHING = Redelivered()
 OK = Attempt(started_at=NOW, latency_ms=3, status_code=200, answer="thanks")
 
 
@@ -46,6 +50,20 @@ def _send(c: Connection, delivery: WebhookDelivery, attempt: Attempt = OK, verdi
     [sending] = webhook_sending.claim(c, line, after(10), after(60), limit=1)
     assert sending.delivery_id == delivery.id
     webhook_sending.settle(c, sending, attempt, verdict, after(11))
+
+
+def _redeliver(
+    c: Connection,
+    endpoint: WebhookEndpoint,
+    *,
+    since: datetime = NOW,
+    status: DeliveryStatus | None = None,
+    so_far: Redelivered = _NOTHING,
+    limit: int = 2000,
+) -> Redelivered:
+    """All of alice's endpoint until `after(30)`."""
+    span = Span(endpoint_id=endpoint.id, owner="alice", since=since, until=after(30), status=status)
+    return webhook_deliveries.redeliver_span(c, span, so_far, limit=limit)
 
 
 def test_an_endpoint_is_read_as_it_was_written_and_by_its_owner_alone(c: Connection) -> None:
@@ -100,7 +118,7 @@ def test_what_waits_follows_an_endpoint_that_moves(c: Connection) -> None:
         (endpoint.url, "example.com"),
         ("https://new.example:444/x", "new.example:444"),
     ]
-    webhook_deliveries.redeliver_since(c, endpoint.id, "alice", NOW, after(30))
+    _redeliver(c, endpoint)
     assert {row.host for row in _deliveries(c)} == {"new.example:444"}
     assert waiting.id == _deliveries(c)[1].id
 
@@ -133,7 +151,7 @@ def test_a_deleted_or_disabled_endpoint_is_told_nothing_any_more(c: Connection) 
     with pytest.raises(WebhookEndpointDisabled):
         webhook_deliveries.redeliver(c, deliveries[1].id, "alice", after(2))
     with pytest.raises(WebhookEndpointDisabled):
-        webhook_deliveries.redeliver_since(c, disabled.id, "alice", NOW, after(2))
+        _redeliver(c, disabled)
 
 
 def test_a_rotated_secret_signs_beside_the_new_one_until_its_time(c: Connection) -> None:
@@ -256,11 +274,50 @@ def test_an_endpoint_is_told_again_what_it_was_told_since_a_moment(c: Connection
     for row in (*rows, test):
         _send(c, row)
 
-    assert webhook_deliveries.redeliver_since(c, endpoint.id, "alice", after(2), after(30)) == 2
+    assert _redeliver(c, endpoint, since=after(2)) == Redelivered(num_deliveries=2, after=None)
     pending = [row.id for row in _deliveries(c, status=DeliveryStatus.PENDING)]
     assert pending == [rows[1].id, rows[2].id]
+    assert _redeliver(c, endpoint, status=DeliveryStatus.DEAD) == Redelivered(num_deliveries=0, after=None)
+
+
+def test_telling_again_goes_in_portions_and_begins_nothing_twice(c: Connection) -> None:
+    endpoint = put_endpoint(c)
+    rows = [put_delivery(c, endpoint, created_at=after(seconds)) for seconds in (1, 2, 3, 40)]
+    for row in rows:
+        _send(c, row)
+
+    first = _redeliver(c, endpoint, limit=2)
+    assert first == Redelivered(num_deliveries=2, after=rows[1].id)
+    assert [row.id for row in _deliveries(c, status=DeliveryStatus.PENDING)] == [rows[0].id, rows[1].id]
+    line = webhook_sending.Line(owner="alice", host=rows[0].host)
+    for sending in webhook_sending.claim(c, line, after(30), after(60), limit=9):
+        webhook_sending.settle(c, sending, structs.replace(OK, started_at=after(31)), DELIVERED, after(31))
+
+    second = _redeliver(c, endpoint, so_far=first, limit=2)
+    assert second == Redelivered(num_deliveries=3, after=rows[3].id)
+    # What happened after the wish was told anyway.
+    assert [row.id for row in _deliveries(c, status=DeliveryStatus.PENDING)] == [rows[2].id]
+    assert _redeliver(c, endpoint, so_far=second, limit=2) == Redelivered(num_deliveries=3, after=None)
+
+
+def test_deliveries_of_a_rare_status_are_not_looked_for_among_all(sqlite_database: Database) -> None:
+    asked: list[tuple[str, tuple[object, ...]]] = []
     dead = DeliveryStatus.DEAD
-    assert webhook_deliveries.redeliver_since(c, endpoint.id, "alice", NOW, after(30), status=dead) == 0
+    with sqlite_database.begin() as c:
+        endpoint = put_endpoint(c)
+        event.listen(c, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
+        webhook_deliveries.list_deliveries(c, "alice", endpoint_id=endpoint.id, status=dead)
+        _redeliver(c, endpoint, status=dead)
+        plans = [
+            " ".join(row.detail for row in c.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values))
+            for statement, values in list(asked)
+            if "webhook_delivery" in statement
+        ]
+
+    assert len(plans) == 2
+    for plan in plans:
+        assert "INDEX ix_webhook_delivery_endpoint_status (endpoint_id=? AND status=?" in plan, plan
+        assert "TEMP B-TREE" not in plan, plan
 
 
 def test_attempts_are_listed_by_delivery(c: Connection) -> None:
