@@ -1,10 +1,11 @@
 """What there is to tell: an event for each end of a job, written with it, and handed out to those who want it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
+import structlog
 from sqlalchemy import (
     Connection,
     Insert,
@@ -36,6 +37,8 @@ _endpoint = table_of(WebhookEndpoint)
 _event = table_of(WebhookEvent)
 _delivery = table_of(WebhookDelivery)
 _attempt = table_of(WebhookAttempt)
+
+log = structlog.get_logger()
 
 _IS_NEW: ColumnElement[bool] = literal_column("NOT is_fanned_out")
 # Whether anybody wants to hear of a job; in the RETURNING of the UPDATE that ends it, so that the end of a job of
@@ -110,11 +113,10 @@ def fan_out(c: Connection, now: datetime, *, limit: int = 200) -> int:
         for endpoint in by_owner.get(event.owner, ()):
             if wants(endpoint.event_types, event.type):
                 deliveries.append(_delivery_of(event, now, url=endpoint.url, endpoint_id=endpoint.id, secret=None))
-        if event.target is not None:
-            target = _target_of(event.target)
-            if wants(target.events or (), event.type):
-                secret = target.secret or default_secret(c, event.owner, new_secret(), now)
-                deliveries.append(_delivery_of(event, now, url=target.url, endpoint_id=None, secret=secret))
+        target = _target_of(event)
+        if target is not None and wants(target.events or (), event.type):
+            secret = target.secret or default_secret(c, event.owner, new_secret(), now)
+            deliveries.append(_delivery_of(event, now, url=target.url, endpoint_id=None, secret=secret))
     if deliveries:
         c.execute(insert(_delivery), deliveries)
     return len(events)
@@ -147,8 +149,17 @@ class _Target(msgspec.Struct, frozen=True):
     secret: str | None = None
 
 
-def _target_of(values: Mapping[str, object]) -> _Target:
-    return msgspec.convert(values, _Target)
+def _target_of(event: Row[*tuple[Any, ...]]) -> _Target | None:
+    """The job's own target, if it has one; one that cannot be read is given up, so that the events behind it go on."""
+    if event.target is None:
+        return None
+    try:
+        target = msgspec.convert(event.target, _Target)
+        host_of(target.url)
+    except ValueError as error:
+        log.warning("webhook_target_unreadable", event_id=event.id, job_id=event.job_id, error=str(error))
+        return None
+    return target
 
 
 def _delivery_of(

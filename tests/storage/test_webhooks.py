@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 from sqlalchemy import Connection, event, func, insert, select
+from structlog.testing import capture_logs
 
 from storage import jobs, webhook_deliveries, webhook_endpoints, webhook_events, webhook_sending
 from storage.contract import JobKind, JobStatus
@@ -232,6 +233,23 @@ def test_events_are_handed_out_in_portions_oldest_first(c: Connection) -> None:
     assert webhook_events.fan_out(c, after(6), limit=2) == 2
     assert sorted(row.created_at for row in _deliveries(c)) == [after(1), after(2)]
     assert webhook_events.fan_out(c, after(6), limit=2) == 1
+
+
+@pytest.mark.parametrize("bad", [{"link": "x"}, {"url": 7}, {"url": "https://[::1"}, "https://example.com/"])
+def test_a_target_that_cannot_be_read_keeps_nobody_from_being_told(c: Connection, bad: Any) -> None:
+    everything = put_endpoint(c)
+    broken = put_job(c, webhook=bad)
+    sound = put_job(c, webhook={"url": "https://own.example/"})
+    for number, job_id in enumerate((broken, sound)):
+        webhook_events.emit(c, job_id, JobStatus.FAILED, after(number))
+
+    with capture_logs() as said:
+        assert webhook_events.fan_out(c, after(6)) == 2
+
+    told = {(row.job_id, row.endpoint_id) for row in _deliveries(c)}
+    assert told == {(broken, everything.id), (sound, everything.id), (sound, None)}
+    assert [(entry["event"], entry["job_id"]) for entry in said] == [("webhook_target_unreadable", broken)]
+    assert not webhook_events.has_new(c)
 
 
 def test_deliveries_are_found_by_endpoint_job_and_status_in_pages(c: Connection) -> None:
