@@ -82,7 +82,6 @@ async def running(settings: ApiSettings) -> AsyncIterator[Services]:
         stack.callback(services.redis_sync.close)
         stack.push_async_callback(services.redis.aclose)
         stack.callback(services.reads.close)
-        stack.callback(services.receivers.close)
         if not await services.reads.ask(lambda _: is_current(database)):
             raise SettingInvalid("TOKENPOST_DATABASE_URL: its tables are of another version; run: tokenpost db upgrade")
         services.writer.start()

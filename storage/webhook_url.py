@@ -7,10 +7,8 @@ an address that was judged: a name that means another address a moment later (DN
 Source of the networks: IANA's registries of special-purpose addresses (RFC 6890), as of 2026.
 """
 
-import asyncio
 import ipaddress
 import re
-import socket
 from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from urllib.parse import SplitResult, urlsplit
@@ -147,13 +145,10 @@ def judge_address(target: Target, address: Address, policy: Policy) -> None:
         raise _refused(_NEEDS_TRUST)
 
 
-async def resolve_and_judge(target: Target, policy: Policy, resolve: Resolve | None = None) -> list[str]:
-    """The addresses of the target's host, all of them allowed; WebhookUrlRefused where one is not, or there is none.
-
-    resolve: asks the system where it is None
-    """
+async def resolve_and_judge(target: Target, policy: Policy, resolve: Resolve) -> list[str]:
+    """The addresses of the target's host, all of them allowed; WebhookUrlRefused where one is not, or there is none."""
     try:
-        texts = await (resolve or resolve_by_system)(target.host, target.port)
+        texts = await resolve(target.host, target.port)
     except (OSError, UnicodeError) as error:
         raise _refused(f"{target.host} has no address") from error
     addresses = [_address_of(text) for text in texts]
@@ -164,12 +159,6 @@ async def resolve_and_judge(target: Target, policy: Policy, resolve: Resolve | N
     if not texts:
         raise _refused(f"{target.host} has no address")
     return texts
-
-
-async def resolve_by_system(host: str, port: int) -> list[str]:
-    """The addresses that this machine knows of a host, in the order in which to try them."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def _split(url: str) -> SplitResult:

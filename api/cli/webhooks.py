@@ -254,10 +254,7 @@ def _judge(url: str, place: Place, *, has_keys: bool) -> None:
     """Raise WebhookUrlRefused for what the platform would not send to, by the settings of this environment."""
     settings = StorageSettings.read(database_url=place.database_url, redis_url=place.redis_url, webhook_loopback=True)
     receivers = Receivers(lambda: settings.webhook_policy(is_open=not has_keys))
-    try:
-        asyncio.run(receivers.judge(url, param="url"))
-    finally:
-        receivers.close()
+    asyncio.run(receivers.judge(url, param="url"))
 
 
 def _state(endpoint: WebhookEndpoint) -> str:

@@ -106,11 +106,7 @@ async def _judge(addresses: list[str] | Exception, url: str = "https://example.c
             raise addresses
         return addresses
 
-    receivers = Receivers(Policy, resolve)
-    try:
-        await receivers.judge(url, param="url")
-    finally:
-        receivers.close()
+    await Receivers(Policy, resolve).judge(url, param="url")
 
 
 async def test_every_address_of_a_name_is_judged() -> None:

@@ -5,6 +5,7 @@ import ipaddress
 import pytest
 
 from storage.errors import WebhookUrlRefused
+from storage.resolver import Resolver
 from storage.webhook_url import Policy, Resolve, host_of, is_allow_entry, judge, judge_address, resolve_and_judge
 
 PUBLIC = Policy()
@@ -129,7 +130,7 @@ async def test_public_addresses_are_reached(address: str) -> None:
 )
 async def test_other_spellings_of_this_machine_are_found_out_by_their_address(spelling: str) -> None:
     with pytest.raises(WebhookUrlRefused):
-        await resolve_and_judge(judge(f"https://{spelling}/", PUBLIC), PUBLIC)
+        await resolve_and_judge(judge(f"https://{spelling}/", PUBLIC), PUBLIC, Resolver(1).resolve)
 
 
 async def test_a_host_without_address_is_refused() -> None:
@@ -152,7 +153,7 @@ async def test_a_setting_opens_http_on_its_port_to_public_receivers_only() -> No
 async def test_the_open_platform_tells_its_own_machine_on_any_port() -> None:
     for url in ("http://127.0.0.1:8123/hook", "http://[::1]:8123/", "http://localhost:8123/", "https://127.0.0.2/"):
         target = judge(url, LOOPBACK)
-        assert await resolve_and_judge(target, LOOPBACK)
+        assert await resolve_and_judge(target, LOOPBACK, Resolver(1).resolve)
     for url in ("http://10.0.0.1:8123/", "http://169.254.169.254/"):
         with pytest.raises(WebhookUrlRefused):
             judge(url, LOOPBACK)

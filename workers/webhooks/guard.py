@@ -16,8 +16,7 @@ class JudgedBackend(httpcore2.AsyncNetworkBackend):
     TLS still asks for the certificate of the name: that is the business of who speaks on the connection.
     """
 
-    def __init__(self, target: Target, policy: Policy, resolve: Resolve | None = None) -> None:
-        """resolve: asks the system where it is None."""
+    def __init__(self, target: Target, policy: Policy, resolve: Resolve) -> None:
         self._target = target
         self._policy = policy
         self._resolve = resolve

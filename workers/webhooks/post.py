@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import httpcore2
 
 from storage.errors import WebhookUrlRefused
+from storage.resolver import Resolver
 from storage.webhook_sending import Sending
 from storage.webhook_url import Policy, Resolve, host_of, judge
 from workers.webhooks.guard import JudgedBackend
@@ -21,6 +22,8 @@ TIMEOUT_S = 15.0
 MAX_ANSWER_BYTES = 64 * 1024
 KEPT_BYTES = 2048
 _MAX_ERROR_CHARACTERS = 500
+# A question for a name may take longer than the post that asked: more than posts under way.
+_MAX_RESOLVERS = 256
 
 Post = Callable[[Sending, Policy, datetime], Awaitable[Answer]]
 
@@ -31,9 +34,9 @@ class Poster:
     def __init__(
         self, context: ssl.SSLContext, *, resolve: Resolve | None = None, timeout_s: float = TIMEOUT_S
     ) -> None:
-        """resolve: as of `JudgedBackend`."""
+        """resolve: asks the system where it is None."""
         self._context = context
-        self._resolve = resolve
+        self._resolve = resolve or Resolver(_MAX_RESOLVERS).resolve
         self._timeout_s = timeout_s
 
     async def post(self, sending: Sending, policy: Policy, now: datetime) -> Answer:

@@ -83,7 +83,7 @@ class Sender:
         self._post = post
         self._clock = clock
         self._chance = chance
-        # Names are asked for on the loop's own threads, and some never answer: rows do not wait for them.
+        # One is enough: a look waits for its rows before the next begins.
         self._reader = ThreadPoolExecutor(1, "webhook-rows")
         self._under_way: dict[asyncio.Task[None], Sending] = {}
         self._paused_until: dict[Line, datetime] = {}

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import httpcore2
 import structlog
@@ -14,8 +13,6 @@ from workers.webhooks.post import Poster
 from workers.webhooks.sender import Sender
 
 GRACE_S = 3.0
-# A question for a name may take longer than the post that asked: more threads than posts under way.
-_NUM_RESOLVERS = 256
 
 log = structlog.get_logger()
 
@@ -34,7 +31,6 @@ class SenderThread:
     def start(self) -> None:
         """Begin to send."""
         self._loop = asyncio.new_event_loop()
-        self._loop.set_default_executor(ThreadPoolExecutor(_NUM_RESOLVERS, "webhook-names"))
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
