@@ -17,6 +17,21 @@ def _with_clock(name: str, *parts: str, seconds: int) -> Fault:
     return Fault(name=name, run=faults.kill_with_wrong_clocks, is_apart=True, doors=doors)
 
 
+def _held(part: str, server: str, *, ends: tuple[str, ...] = ("cut", "late")) -> list[Fault]:
+    """What the part writes to the server is held back; then the connection is cut, or all arrives late."""
+    proxy = f"{part}-{server}".lower()
+    return [
+        Fault(
+            name=f"{part} to {server} held, then {end}",
+            run=outages.swallow(proxy, cuts=end == "cut"),
+            databases=_POSTGRES if server == "database" else faults.BOTH,
+            is_apart=True,
+            proxied=(proxy,),
+        )
+        for end in ends
+    ]
+
+
 FAULTS = (
     Fault(name="kill -9 a worker of two", run=faults.kill_worker),
     Fault(name="SIGSTOP, SIGCONT a worker of two", run=faults.stop_and_go_on),
@@ -49,53 +64,11 @@ FAULTS = (
         settings={"watchdog_s": faults.WATCHDOG_S},
         doors=_HANG,
     ),
-    Fault(
-        name="API to Redis held, then cut",
-        run=outages.swallow("api-redis", cuts=True),
-        is_apart=True,
-        proxied=("api-redis",),
-    ),
-    Fault(
-        name="API to Redis held, then late",
-        run=outages.swallow("api-redis", cuts=False),
-        is_apart=True,
-        proxied=("api-redis",),
-    ),
+    *_held("API", "Redis"),
     Fault(name="API to Redis slow", run=outages.delay("api-redis"), is_apart=True, proxied=("api-redis",)),
-    Fault(
-        name="worker to Redis held, then cut",
-        run=outages.swallow("worker-redis", cuts=True),
-        is_apart=True,
-        proxied=("worker-redis",),
-    ),
-    Fault(
-        name="API to database held, then cut",
-        run=outages.swallow("api-database", cuts=True),
-        databases=_POSTGRES,
-        is_apart=True,
-        proxied=("api-database",),
-    ),
-    Fault(
-        name="API to database held, then late",
-        run=outages.swallow("api-database", cuts=False),
-        databases=_POSTGRES,
-        is_apart=True,
-        proxied=("api-database",),
-    ),
-    Fault(
-        name="worker to database held, then cut",
-        run=outages.swallow("worker-database", cuts=True),
-        databases=_POSTGRES,
-        is_apart=True,
-        proxied=("worker-database",),
-    ),
-    Fault(
-        name="worker to database held, then late",
-        run=outages.swallow("worker-database", cuts=False),
-        databases=_POSTGRES,
-        is_apart=True,
-        proxied=("worker-database",),
-    ),
+    *_held("worker", "Redis", ends=("cut",)),
+    *_held("API", "database"),
+    *_held("worker", "database"),
     _with_clock("a worker an hour ahead", "worker-1", seconds=3600),
     _with_clock("a worker an hour behind", "worker-1", seconds=-3600),
     _with_clock("the CPU worker an hour ahead", "cpu", seconds=3600),

@@ -17,7 +17,7 @@ from tests.drill.scene import LEASE_S, PATIENCE_S, Incident, Scene
 from tests.drill.work import KINDS, MODEL, body_of
 from tests.waiting import wait_until
 
-_BOTH = ("sqlite", "postgresql")
+BOTH = ("sqlite", "postgresql")
 # What is promised, seconds.
 _SUPERVISED_S, _UNSUPERVISED_S, _SINGLE_S = 1.5, LEASE_S + 1.0, 1.5
 # Once the part that was away is back.
@@ -39,7 +39,7 @@ class Fault:
     name: str
     run: Callable[[Scene], Incident]
     replicas: int = 2
-    databases: tuple[str, ...] = _BOTH
+    databases: tuple[str, ...] = BOTH
     is_apart: bool = False
     proxied: tuple[str, ...] = ()
     settings: dict[str, object] = field(default_factory=dict)
@@ -85,32 +85,30 @@ def kill_unsupervised_worker(scene: Scene) -> Incident:
 
 def stop_and_go_on(scene: Scene) -> Incident:
     """SIGSTOP of the busier of two workers for longer than the lease, then SIGCONT, back to jobs not its own."""
-    worker, interrupted = scene.busiest_worker()
-    at = time.monotonic()
-    scene.stage.signal(worker.pid, signal.SIGSTOP)
-    scene.pause(LEASE_S + 3.0, LEASE_S + 6.0)
-    scene.stage.signal(worker.pid, signal.SIGCONT)
+    at, interrupted = _stop_busiest(scene, LEASE_S + 3.0, LEASE_S + 6.0)
     return Incident(at=at, back=at, target_s=_UNSUPERVISED_S, interrupted=interrupted)
 
 
 def stop_only_worker(scene: Scene) -> Incident:
     """SIGSTOP of the one worker for longer than its lease, then SIGCONT: it claims its own jobs again."""
-    worker, _ = scene.busiest_worker()
-    at = time.monotonic()
-    scene.stage.signal(worker.pid, signal.SIGSTOP)
-    scene.pause(LEASE_S + 3.0, LEASE_S + 6.0)
-    scene.stage.signal(worker.pid, signal.SIGCONT)
+    at, _ = _stop_busiest(scene, LEASE_S + 3.0, LEASE_S + 6.0)
     return Incident(at=at, back=time.monotonic(), target_s=BACK_S)
 
 
 def stop_shortly(scene: Scene) -> Incident:
     """SIGSTOP for less than the lease: nobody may take anything over."""
-    worker, _ = scene.busiest_worker()
+    at, _ = _stop_busiest(scene, 1.0, LEASE_S / 3)
+    return Incident(at=at, back=time.monotonic(), target_s=BACK_S)
+
+
+def _stop_busiest(scene: Scene, least_s: float, most_s: float) -> tuple[float, dict[str, int]]:
+    """SIGSTOP of the busiest worker, and SIGCONT after a while: since when, and which jobs stood still meanwhile."""
+    worker, interrupted = scene.busiest_worker()
     at = time.monotonic()
     scene.stage.signal(worker.pid, signal.SIGSTOP)
-    scene.pause(1.0, LEASE_S / 3)
+    scene.pause(least_s, most_s)
     scene.stage.signal(worker.pid, signal.SIGCONT)
-    return Incident(at=at, back=time.monotonic(), target_s=BACK_S)
+    return at, interrupted
 
 
 def drain_worker(scene: Scene) -> Incident:
