@@ -75,10 +75,16 @@ def postgres_url(postgres_server: PostgresServer, postgres_template: str) -> Ite
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest) -> str:
+def each_database_url(request: pytest.FixtureRequest) -> str:
     """A fresh, migrated database; the test runs on each kind."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
+
+
+@pytest.fixture
+def database_url(each_database_url: str) -> str:
+    """The database of the test: of each kind, where a folder or a file does not say otherwise."""
+    return each_database_url
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import openai
 import pytest
 
 from api.settings import ApiSettings
+from tests.api.fake_sender import FakeSender, sending
 from tests.api.fake_worker import FakeWorker, working
 from tests.api.server import Server, serving
 
@@ -38,6 +39,13 @@ def server(settings: ApiSettings, worker: FakeWorker) -> Iterator[Server]:
 
 
 @pytest.fixture
+def sender(database_url: str, server: Server) -> Iterator[FakeSender]:
+    """Somebody who sends to webhooks."""
+    with sending(database_url) as running:
+        yield running
+
+
+@pytest.fixture
 def client(server: Server) -> Iterator[openai.OpenAI]:
     """The unmodified SDK."""
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as sdk:
@@ -48,4 +56,18 @@ def client(server: Server) -> Iterator[openai.OpenAI]:
 def http(server: Server) -> Iterator[httpx2.Client]:
     """A bare HTTP client."""
     with httpx2.Client(base_url=server.url, trust_env=False, timeout=20) as bare:
+        yield bare
+
+
+@pytest.fixture
+def other_server(settings: ApiSettings, server: Server) -> Iterator[Server]:
+    """A second process of the API, on the same ground; it starts when the first one runs."""
+    with serving(settings) as running:
+        yield running
+
+
+@pytest.fixture
+def elsewhere(other_server: Server) -> Iterator[httpx2.Client]:
+    """A bare HTTP client of the second process."""
+    with httpx2.Client(base_url=other_server.url, trust_env=False, timeout=20) as bare:
         yield bare

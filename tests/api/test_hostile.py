@@ -94,11 +94,9 @@ ODD_BODIES = [
 ]
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """These tests run on each kind."""
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
+@pytest.fixture
+def database_url(each_database_url: str) -> str:
+    return each_database_url
 
 
 def _check(answer: httpx2.Response, what: object) -> None:

@@ -10,14 +10,13 @@ import openai
 import pytest
 from sqlalchemy import update
 
-from api.settings import ApiSettings
 from storage import jobs, keys
 from storage.contract import Failure, JobStatus
 from storage.database import Database
 from storage.tables import IdempotencyKey, table_of
 from tests.api.examples import CALLS, CHAT, COMPLETION, NAMES, RESPONSE, Call, without_heartbeats
 from tests.api.fake_worker import FakeWorker
-from tests.api.server import Server, serving
+from tests.api.server import Server
 from tests.waiting import wait_until
 
 KEY = {"idempotency-key": "order-4711"}
@@ -124,22 +123,18 @@ def test_a_failure_is_told_again(http: httpx2.Client, worker: FakeWorker, call: 
 
 @pytest.mark.parametrize("is_stream", [True, False], ids=["stream", "blocking"])
 def test_callers_of_a_running_job_at_two_processes_get_the_same(
-    http: httpx2.Client, settings: ApiSettings, worker: FakeWorker, is_stream: bool
+    http: httpx2.Client, elsewhere: httpx2.Client, worker: FakeWorker, is_stream: bool
 ) -> None:
     worker.pauses_at = 4
-    with (
-        serving(settings) as other,
-        httpx2.Client(base_url=other.url, trust_env=False, timeout=20) as elsewhere,
-    ):
-        answers = _at_once(
-            lambda: CHAT.post(http, KEY, stream=is_stream), wait_for=lambda: worker.num_claimed == 1
-        ) + _at_once(
-            lambda: CHAT.post(http, KEY, stream=is_stream),
-            lambda: CHAT.post(elsewhere, KEY, stream=is_stream),
-            wait_for=lambda: _num_attached(worker) == 2,
-        )
-        worker.go.set()
-        first, here, there = (answer() for answer in answers)
+    answers = _at_once(
+        lambda: CHAT.post(http, KEY, stream=is_stream), wait_for=lambda: worker.num_claimed == 1
+    ) + _at_once(
+        lambda: CHAT.post(http, KEY, stream=is_stream),
+        lambda: CHAT.post(elsewhere, KEY, stream=is_stream),
+        wait_for=lambda: _num_attached(worker) == 2,
+    )
+    worker.go.set()
+    first, here, there = (answer() for answer in answers)
 
     for again in (here, there):
         _assert_replayed(first, again)
@@ -148,16 +143,12 @@ def test_callers_of_a_running_job_at_two_processes_get_the_same(
 
 
 def test_of_calls_at_once_at_two_processes_one_makes_the_job(
-    http: httpx2.Client, settings: ApiSettings, worker: FakeWorker, database: Database
+    http: httpx2.Client, elsewhere: httpx2.Client, worker: FakeWorker, database: Database
 ) -> None:
-    with (
-        serving(settings) as other,
-        httpx2.Client(base_url=other.url, trust_env=False, timeout=20) as elsewhere,
-    ):
-        answers = [
-            answer()
-            for answer in _at_once(*(lambda at=at: CHAT.post(at, KEY) for _ in range(4) for at in (http, elsewhere)))
-        ]
+    answers = [
+        answer()
+        for answer in _at_once(*(lambda at=at: CHAT.post(at, KEY) for _ in range(4) for at in (http, elsewhere)))
+    ]
 
     assert {answer.status_code for answer in answers} <= {200, 409}
     done = [answer for answer in answers if answer.status_code == 200]

@@ -11,12 +11,10 @@ import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 
-from api.settings import ApiSettings
 from storage import jobs
 from storage.database import Database
 from tests.api.examples import CALLS, CHAT, NAMES, Call
 from tests.api.fake_worker import FakeWorker
-from tests.api.server import Server, serving
 from tests.waiting import wait_until
 
 KEY = {"idempotency-key": "k"}
@@ -95,13 +93,9 @@ def test_a_database_that_throws_everybody_out_is_a_503_until_it_is_back(
 
 
 def test_of_calls_at_once_at_two_processes_one_makes_the_job(
-    http: httpx2.Client, settings: ApiSettings, worker: FakeWorker, database: Database
+    http: httpx2.Client, elsewhere: httpx2.Client, worker: FakeWorker, database: Database
 ) -> None:
-    with (
-        serving(settings) as other,
-        httpx2.Client(base_url=other.url, trust_env=False, timeout=20) as elsewhere,
-        ThreadPoolExecutor(8) as callers,
-    ):
+    with ThreadPoolExecutor(8) as callers:
         for round_ in range(5):
             key = {"idempotency-key": f"k{round_}"}
             answers = list(callers.map(lambda at, key=key: CHAT.post(at, key), [http, elsewhere] * 4))
@@ -116,11 +110,10 @@ def test_of_calls_at_once_at_two_processes_one_makes_the_job(
 
 
 def test_a_retry_joins_the_job_at_another_process(
-    http: httpx2.Client, settings: ApiSettings, server: Server, worker: FakeWorker
+    http: httpx2.Client, elsewhere: httpx2.Client, worker: FakeWorker
 ) -> None:
     first = CHAT.post(http)
-    with serving(settings) as other, httpx2.Client(base_url=other.url, trust_env=False, timeout=20) as elsewhere:
-        again = CHAT.post(elsewhere, {"x-stainless-retry-count": "1"})
+    again = CHAT.post(elsewhere, {"x-stainless-retry-count": "1"})
 
     assert again.content == first.content
     assert again.headers["x-job-id"] == first.headers["x-job-id"]

@@ -6,11 +6,10 @@ import httpx2
 import pytest
 import redis
 
-from api.settings import ApiSettings
 from storage.log import log_key
 from tests.api.examples import CALLS, NAMES, Call, frames_of, without_heartbeats
 from tests.api.fake_worker import FakeWorker
-from tests.api.server import Server, serving
+from tests.api.server import Server
 from tests.waiting import wait_until
 
 
@@ -51,15 +50,11 @@ def test_every_tail_is_the_end_of_the_live_stream(http: httpx2.Client, redis_cli
 
 @pytest.mark.parametrize("call", CALLS, ids=NAMES)
 def test_readers_of_a_running_job_see_the_same_bytes(
-    http: httpx2.Client, settings: ApiSettings, worker: FakeWorker, call: Call
+    http: httpx2.Client, elsewhere: httpx2.Client, worker: FakeWorker, call: Call
 ) -> None:
     worker.pauses_at = 4
     streams: dict[str, bytes] = {}
-    with (
-        serving(settings) as other,
-        httpx2.Client(base_url=other.url, trust_env=False, timeout=20) as elsewhere,
-        http.stream("POST", call.path, json={**call.body, "stream": True}) as answer,
-    ):
+    with http.stream("POST", call.path, json={**call.body, "stream": True}) as answer:
         job_id = answer.headers["x-job-id"]
         wait_until(lambda: "Hello" in http.get(call.url_of(job_id)).text)
         readers = [

@@ -24,7 +24,7 @@ from storage.database import Database
 from storage.tables import Job, table_of
 from tests.api.examples import CALLS, CHAT, CHAT_MESSAGES, COMPLETION, NAMES, RESPONSE, Call, without_heartbeats
 from tests.api.fake_worker import TEXT, FakeWorker
-from tests.api.server import Server, serving
+from tests.api.server import Server
 from tests.waiting import wait_until
 
 RETRY = {"x-stainless-retry-count": "1", "x-stainless-read-timeout": "600"}
@@ -240,22 +240,26 @@ def test_a_retry_after_its_caller_left_makes_a_new_job(
 @pytest.mark.parametrize("is_elsewhere", [False, True], ids=["here", "elsewhere"])
 @pytest.mark.parametrize("is_stream", [True, False], ids=["stream", "blocking"])
 def test_who_leaves_after_the_retry_has_come_cancels_nothing(
-    server: Server, settings: ApiSettings, worker: FakeWorker, database: Database, is_stream: bool, is_elsewhere: bool
+    server: Server,
+    other_server: Server,
+    http: httpx2.Client,
+    worker: FakeWorker,
+    database: Database,
+    is_stream: bool,
+    is_elsewhere: bool,
 ) -> None:
     worker.pauses_at = 3
     body = {**CHAT.body, "stream": is_stream}
-    with serving(settings) as other, httpx2.Client(base_url=other.url, trust_env=False, timeout=20) as elsewhere:
-        port = other.port if is_elsewhere else server.port
-        url = f"http://127.0.0.1:{server.port}{CHAT.path}"
-        with _waiting_for(port, CHAT.path, body):
-            wait_until(lambda: worker.num_claimed == 1)
-            answers: list[httpx2.Response] = []
-            retry = threading.Thread(target=lambda: answers.append(elsewhere.post(url, json=body, headers=RETRY)))
-            retry.start()
-            wait_until(lambda: _job(database).num_attached == 1)
-        wait_until(lambda: _num_readers(other if is_elsewhere else server) == (0 if is_elsewhere else 1))
-        worker.go.set()
-        retry.join(20)
+    left = other_server if is_elsewhere else server
+    with _waiting_for(left.port, CHAT.path, body):
+        wait_until(lambda: worker.num_claimed == 1)
+        answers: list[httpx2.Response] = []
+        retry = threading.Thread(target=lambda: answers.append(http.post(CHAT.path, json=body, headers=RETRY)))
+        retry.start()
+        wait_until(lambda: _job(database).num_attached == 1)
+    wait_until(lambda: _num_readers(left) == (0 if is_elsewhere else 1))
+    worker.go.set()
+    retry.join(20)
 
     assert answers[0].status_code == 200
     assert "agai" in answers[0].text

@@ -11,11 +11,9 @@ from tests.api.fake_worker import TEXT, FakeWorker
 from tests.waiting import wait_until
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """These tests run on each kind."""
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
+@pytest.fixture
+def database_url(each_database_url: str) -> str:
+    return each_database_url
 
 
 def test_a_background_response_is_cancelled_once_and_stays_so(client: openai.OpenAI, worker: FakeWorker) -> None:

@@ -8,6 +8,7 @@ import pytest
 from api.subscription import Subscription
 from storage.contract import EntryKind, LogEntry
 from storage.errors import ShuttingDown
+from storage.log import EntryId
 from tests.protocol.examples import end, event, start, tokens
 
 LOG = [start(), *(tokens(seq, event(str(seq))) for seq in range(1, 6)), end(6)]
@@ -21,6 +22,11 @@ async def _read_all(subscription: Subscription) -> list[LogEntry]:
         entries += batch
         subscription.wake()
     return entries
+
+
+def _after(log: list[LogEntry], place: EntryId | None) -> list[LogEntry]:
+    """What a reader of the log finds behind the place."""
+    return [entry for entry in log if place is None or (entry.attempt, entry.seq) > place]
 
 
 async def test_published_entries_come_in_order_and_once() -> None:
@@ -101,8 +107,7 @@ async def test_any_mixture_of_live_and_log_gives_the_log() -> None:
                     subscription.offer(LOG[written - 1])
             if chance.random() < 0.4:
                 subscription.begin_filling()
-                place = subscription.position
-                snapshot = [entry for entry in LOG[:written] if place is None or (entry.attempt, entry.seq) > place]
+                snapshot = _after(LOG[:written], subscription.position)
                 if written < len(LOG) and chance.random() < 0.5:
                     subscription.offer(LOG[written])
                     written += 1
@@ -135,8 +140,7 @@ async def test_what_a_slow_reader_cannot_hold_is_read_from_the_log_when_it_comes
             if lacking and (chance.random() < 0.3 or written == len(log)):
                 lacking.clear()
                 subscription.begin_filling()
-                place = subscription.position
-                snapshot = [entry for entry in log[:written] if place is None or (entry.attempt, entry.seq) > place]
+                snapshot = _after(log[:written], subscription.position)
                 while written < len(log) and chance.random() < 0.8:
                     subscription.offer(log[written])
                     written += 1

@@ -1,6 +1,5 @@
 """What a job's end tells: its own target, its owner's endpoints, and the log of it. On both databases."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import httpx2
@@ -15,7 +14,7 @@ from storage.tables import table_of
 from storage.webhook_tables import WebhookDelivery
 from storage.webhook_types import NOUNS
 from tests.api.examples import CALLS, NAMES, RESPONSE, Call
-from tests.api.fake_sender import FakeSender, sending
+from tests.api.fake_sender import FakeSender
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server
 from tests.waiting import wait_until
@@ -24,24 +23,15 @@ URL = "http://127.0.0.1:9/hook"
 _NOUN_OF = dict(zip((call.path for call in CALLS), NOUNS.values(), strict=True))
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """These tests run on each kind."""
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
+@pytest.fixture
+def database_url(each_database_url: str) -> str:
+    return each_database_url
 
 
 @pytest.fixture
 def settings(settings: ApiSettings) -> ApiSettings:
     """An API that tells receivers on this machine."""
     return settings.model_copy(update={"webhook_loopback": True})
-
-
-@pytest.fixture
-def sender(database_url: str, server: Server) -> Iterator[FakeSender]:
-    """Somebody who sends."""
-    with sending(database_url) as running:
-        yield running
 
 
 def _deliveries(http: httpx2.Client, path: str, **query: object) -> list[dict[str, object]]:

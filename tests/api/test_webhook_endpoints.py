@@ -1,6 +1,5 @@
 """Webhook endpoints through the unmodified SDK, on both databases."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import httpx2
@@ -12,7 +11,7 @@ from api.settings import ApiSettings
 from storage import keys, webhook_endpoints
 from storage.database import Database
 from storage.webhook_types import EVENT_TYPES
-from tests.api.fake_sender import FakeSender, sending
+from tests.api.fake_sender import FakeSender
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server
 from tests.waiting import wait_until
@@ -20,24 +19,15 @@ from tests.waiting import wait_until
 URL = "http://127.0.0.1:9/hook"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """These tests run on each kind."""
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
+@pytest.fixture
+def database_url(each_database_url: str) -> str:
+    return each_database_url
 
 
 @pytest.fixture
 def settings(settings: ApiSettings) -> ApiSettings:
     """An API that tells receivers on this machine."""
     return settings.model_copy(update={"webhook_loopback": True})
-
-
-@pytest.fixture
-def sender(database_url: str, server: Server) -> Iterator[FakeSender]:
-    """Somebody who sends."""
-    with sending(database_url) as running:
-        yield running
 
 
 def _create(client: openai.OpenAI, name: str = "mine") -> WebhookEndpointWithSecret:
