@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -14,7 +15,7 @@ from storage import queue
 from storage.contract import Lane
 from storage.errors import ShuttingDown
 from storage.queue import TicketPublisher
-from tests.services import running_redis
+from tests.services import RedisServer, running_redis
 from tests.waiting import wait_until
 
 
@@ -146,12 +147,22 @@ def test_stop_sends_what_waits(redis_client: redis.Redis, redis_url: str) -> Non
     publisher.stop()
 
 
-def test_a_dead_broker_costs_nobody_time_and_the_next_ticket_arrives() -> None:
+@contextmanager
+def _publishing() -> Iterator[tuple[RedisServer, redis.Redis, TicketPublisher]]:
+    """A broker of one's own, a client for it, and a publisher whose first ticket has arrived there."""
     with running_redis() as server, redis.Redis.from_url(server.url) as client:
         publisher = TicketPublisher(server.url)
         publisher.start()
         publisher.send("before", "demo")
         wait_until(lambda: queue.queue_length(client, "demo") == 1)
+        try:
+            yield server, client, publisher
+        finally:
+            publisher.stop(timeout_s=1.0)
+
+
+def test_a_dead_broker_costs_nobody_time_and_the_next_ticket_arrives() -> None:
+    with _publishing() as (server, client, publisher):
         server.kill()
 
         started = time.monotonic()
@@ -163,29 +174,19 @@ def test_a_dead_broker_costs_nobody_time_and_the_next_ticket_arrives() -> None:
         server.start()
         publisher.send("after", "demo")
         wait_until(lambda: queue.queue_length(client, "demo") >= 1)
-        publisher.stop()
 
 
 def test_a_restarted_broker_gets_the_very_next_ticket() -> None:
-    with running_redis() as server, redis.Redis.from_url(server.url) as client:
-        publisher = TicketPublisher(server.url)
-        publisher.start()
-        publisher.send("before", "demo")
-        wait_until(lambda: queue.queue_length(client, "demo") == 1)
+    with _publishing() as (server, client, publisher):
         server.kill()
         server.start()
 
         publisher.send("after", "demo")
         wait_until(lambda: queue.queue_length(client, "demo") == 1)
-        publisher.stop()
 
 
 def test_stop_does_not_wait_for_a_broker_that_hangs() -> None:
-    with running_redis() as server, redis.Redis.from_url(server.url) as client:
-        publisher = TicketPublisher(server.url)
-        publisher.start()
-        publisher.send("before", "demo")
-        wait_until(lambda: queue.queue_length(client, "demo") == 1)
+    with _publishing() as (server, _, publisher):
         server.send_signal(signal.SIGSTOP)
         publisher.send("after", "demo")
         started = time.monotonic()

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -159,13 +159,26 @@ def test_a_lost_connection_fails_what_it_held_and_the_writer_goes_on(postgres_ur
     database.dispose()
 
 
-def test_two_processes_that_lock_rows_in_opposite_order_both_succeed(postgres_url: str) -> None:
+@pytest.fixture
+def rivals(postgres_url: str) -> Iterator[list[Writer]]:
+    """The writers of two processes, and two rows for both to touch."""
     database = Database(postgres_url)
     writers = [Writer(database) for _ in range(2)]
     for writer in writers:
         writer.start()
     for name in "ab":
         writers[0].insert(Holder, _values(name)).result(5)
+    yield writers
+    for writer in writers:
+        writer.stop()
+    database.dispose()
+
+
+def _beats(c: Connection) -> list[int]:
+    return list(c.execute(select(_holder.c.beat)).scalars())
+
+
+def test_two_processes_that_lock_rows_in_opposite_order_both_succeed(rivals: list[Writer]) -> None:
     both_hold_one = threading.Barrier(2)
 
     def touch(name: str, *, waits: bool = False) -> Callable[[Connection], None]:
@@ -179,29 +192,19 @@ def test_two_processes_that_lock_rows_in_opposite_order_both_succeed(postgres_ur
 
         return operation
 
-    gates = [_Gate(writer) for writer in writers]
+    gates = [_Gate(writer) for writer in rivals]
     futures = []
-    for writer, (first, second) in zip(writers, [("a", "b"), ("b", "a")], strict=True):
+    for writer, (first, second) in zip(rivals, [("a", "b"), ("b", "a")], strict=True):
         futures += [writer.submit(touch(first, waits=True)), writer.submit(touch(second))]
     for gate in gates:
         gate.open()
     for future in futures:
         assert future.result(10) is None
 
-    with database.connect() as c:
-        assert c.execute(select(_holder.c.beat)).scalars().all() == [2, 2]
-    for writer in writers:
-        writer.stop()
-    database.dispose()
+    assert rivals[0].submit(_beats).result(5) == [2, 2]
 
 
-def test_an_operation_that_loses_a_deadlock_is_run_again(postgres_url: str) -> None:
-    database = Database(postgres_url)
-    writers = [Writer(database) for _ in range(2)]
-    for writer in writers:
-        writer.start()
-    for name in "ab":
-        writers[0].insert(Holder, _values(name)).result(5)
+def test_an_operation_that_loses_a_deadlock_is_run_again(rivals: list[Writer]) -> None:
     both_hold_one = threading.Barrier(2)
 
     def touch(first: str, second: str) -> Callable[[Connection], None]:
@@ -216,14 +219,10 @@ def test_an_operation_that_loses_a_deadlock_is_run_again(postgres_url: str) -> N
 
         return operation
 
-    futures = [writers[0].submit(touch("a", "b")), writers[1].submit(touch("b", "a"))]
+    futures = [rivals[0].submit(touch("a", "b")), rivals[1].submit(touch("b", "a"))]
     assert [future.result(10) for future in futures] == [None, None]
 
-    with database.connect() as c:
-        assert c.execute(select(_holder.c.beat)).scalars().all() == [2, 2]
-    for writer in writers:
-        writer.stop()
-    database.dispose()
+    assert rivals[0].submit(_beats).result(5) == [2, 2]
 
 
 async def test_callers_on_an_event_loop_get_values_errors_and_order(database: Database, writer: Writer) -> None:
