@@ -22,11 +22,9 @@ from workers.sweeper import Sweeper, SweeperThread
 
 
 @pytest.fixture
-def ground(sqlite_url: str, redis_url: str) -> Iterator[Ground]:
+def database_url(sqlite_url: str) -> str:
     """SQLite only: what processes do does not depend on the database, and they take their time."""
-    opened = Ground(sqlite_url, redis_url)
-    yield opened
-    opened.close()
+    return sqlite_url
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 """A job's walk through a worker: claim, log, outcome, answer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from storage import jobs, models, workers
 from storage.contract import EntryKind, Failure, FinishReason, JobStatus, WorkerStatus
 from storage.log import LogWriter
@@ -7,6 +10,7 @@ from tests.fakes import BREAKS_STEP, CARD, NOT_FINITE, FakeRunner, bad_spec, for
 from tests.waiting import wait_until
 from tests.workers.harness import (
     Bench,
+    FakeTicket,
     Ground,
     assert_whole,
     running,
@@ -16,6 +20,16 @@ from tests.workers.harness import (
 )
 from workers.engine.sampling_seed import choice_seed
 from workers.mending import start_row, tokens_row
+
+
+@contextmanager
+def _generating(ground: Ground, *, num_entries: int = 2) -> Iterator[tuple[Bench, str, FakeTicket]]:
+    """A worker in the midst of a long job, once so many entries are in its log."""
+    with running(ground, runner=FakeRunner(step_s=0.01)) as bench:
+        job_id = ground.put_job(spec(1500))
+        ticket = bench.submit(job_id)
+        ground.wait_for_tokens(job_id, num_entries)
+        yield bench, job_id, ticket
 
 
 def test_a_job_runs_to_its_end(ground: Ground, bench: Bench) -> None:
@@ -90,11 +104,7 @@ def test_a_ticket_of_another_workers_job_is_dropped(ground: Ground, bench: Bench
 
 
 def test_a_cancelled_job_stops_within_a_second(ground: Ground) -> None:
-    with running(ground, runner=FakeRunner(step_s=0.01)) as bench:
-        job_id = ground.put_job(spec(1500))
-        ticket = bench.submit(job_id)
-        ground.wait_for_tokens(job_id, 5)
-
+    with _generating(ground, num_entries=5) as (bench, job_id, ticket):
         ground.cancel(job_id, bench.worker_id)
 
         assert wait_for_answer(ticket, timeout_s=1.0) == "acknowledged"
@@ -106,11 +116,7 @@ def test_a_cancelled_job_stops_within_a_second(ground: Ground) -> None:
 
 
 def test_a_cancel_whose_message_was_lost_is_found_by_the_beat(ground: Ground) -> None:
-    with running(ground, runner=FakeRunner(step_s=0.01)) as bench:
-        job_id = ground.put_job(spec(1500))
-        ticket = bench.submit(job_id)
-        ground.wait_for_tokens(job_id, 2)
-
+    with _generating(ground) as (_, job_id, ticket):
         ground.cancel(job_id)
 
         assert wait_for_answer(ticket, timeout_s=3.0) == "acknowledged"
@@ -118,11 +124,7 @@ def test_a_cancel_whose_message_was_lost_is_found_by_the_beat(ground: Ground) ->
 
 
 def test_an_erased_job_leaves_no_log(ground: Ground) -> None:
-    with running(ground, runner=FakeRunner(step_s=0.01)) as bench:
-        job_id = ground.put_job(spec(1500))
-        ticket = bench.submit(job_id)
-        ground.wait_for_tokens(job_id, 2)
-
+    with _generating(ground) as (_, job_id, ticket):
         with ground.database.begin() as connection:
             jobs.erase(connection, job_id, "alice")
 
@@ -131,10 +133,7 @@ def test_an_erased_job_leaves_no_log(ground: Ground) -> None:
 
 
 def test_a_worker_whose_log_another_attempt_took_over_falls_silent(ground: Ground) -> None:
-    with running(ground, runner=FakeRunner(step_s=0.01)) as bench:
-        job_id = ground.put_job(spec(1500))
-        ticket = bench.submit(job_id)
-        ground.wait_for_tokens(job_id, 2)
+    with _generating(ground) as (_, job_id, ticket):
         ground.requeue(job_id, 1)
         attempt = ground.claim(job_id)
 
