@@ -27,10 +27,10 @@ import psutil
 import uvloop
 from rich.console import Console
 from rich.table import Table
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from api.cli import redis_server
 from api.cli.home import Home
+from bench.byte_level import byte_level_bpe
 from bench.platform import free_port
 from storage.contract import ModelCard
 from storage.database import Database, migrate
@@ -144,17 +144,9 @@ async def answers(
 
 def make_card() -> ModelCard:
     """A card with a byte-level BPE tokenizer, trained on some of the standard library's own sources."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=8192,
-        special_tokens=["<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
     sources = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("[a-d]*.py"))
-    tokenizer.train_from_iterator((path.read_text("utf-8", "replace") for path in sources), trainer)
+    texts = (path.read_text("utf-8", "replace") for path in sources)
+    tokenizer = byte_level_bpe(texts, 8192, ["<|im_start|>", "<|im_end|>"])
     return ModelCard(
         model=MODEL,
         context_length=4096,

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from bench.byte_level import byte_level_bpe
 
 _SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 _END_OF_TURN = "<|im_end|>"
@@ -74,16 +75,7 @@ def _config(size: ModelSize, end_of_turn: int) -> Qwen3Config:
 
 def _tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
     """Byte-level BPE, trained on the standard library's own sources."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=_SPECIAL_TOKENS,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_texts(), trainer)
+    tokenizer = byte_level_bpe(_texts(), vocab_size, _SPECIAL_TOKENS)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=_END_OF_TURN, pad_token="<|endoftext|>")
     fast.chat_template = _CHAT_TEMPLATE
     return fast

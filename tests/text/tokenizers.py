@@ -2,6 +2,8 @@
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from bench.byte_level import byte_level_bpe
+
 CORPUS = [
     "The quick brown fox jumps over the lazy dog. Don't you think it's fine? 12 + 34 = 46!",
     "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich. Ça va très bien, merci.",
@@ -13,17 +15,7 @@ SPECIAL = ["<unk>", "<s>", "</s>", "<|im_end|>"]
 
 def byte_level(vocab_size: int = 400) -> Tokenizer:
     """Tokens are bytes, as in GPT-2, Llama 3 and Qwen."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=SPECIAL,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    return tokenizer
+    return byte_level_bpe(CORPUS, vocab_size, SPECIAL)
 
 
 def byte_fallback() -> Tokenizer:
