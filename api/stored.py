@@ -35,6 +35,9 @@ async def so_far(services: Services, job: JobView) -> list[LogEntry] | Result:
     """What came of the job until now."""
     if job.is_settled and job.result is not None:
         return job.result
+    if not job.has_begun:
+        # A worker may have claimed it since the row was read; with its text, the job would be queued and under way.
+        return Result()
     try:
         return await services.logs.read(job.header.job_id)
     except StorageUnavailable as error:

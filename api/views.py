@@ -17,15 +17,17 @@ from storage.waiting import Place
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
     """A job as its owner may see it.
 
-    end:    how it ended, None while it runs
-    result: what came of it; None while it runs, and of a cancelled or failed job until somebody has stored it
-    place:  where it stands in line; None unless it is queued
+    end:       how it ended, None while it runs
+    result:    what came of it; None while it runs, and of a cancelled or failed job until somebody has stored it
+    has_begun: whether a worker ever took it
+    place:     where it stands in line; None unless it is queued
     """
 
     header: JobHeader
     metadata: dict[str, str]
     end: End | None
     result: Result | None
+    has_begun: bool
     place: Place | None = None
 
     @property
@@ -66,6 +68,7 @@ def view_of(job: Job) -> JobView:
         metadata=job.metadata_,
         end=jobs.end_of(job),
         result=None if job.result is None else jobs.result_of(job),
+        has_begun=job.attempt > 0,
     )
 
 

@@ -5,7 +5,8 @@ import openai
 import pytest
 import redis
 
-from storage.log import log_key
+from storage.contract import EntryKind, TokenEvent
+from storage.log import LogWriter, encode_tokens, log_key
 from tests.api.examples import CALLS, CHAT, CHAT_MESSAGES, COMPLETION, NAMES, RESPONSE, Call
 from tests.api.fake_worker import TEXT, FakeWorker
 from tests.waiting import wait_until
@@ -14,6 +15,24 @@ from tests.waiting import wait_until
 @pytest.fixture
 def database_url(each_database_url: str) -> str:
     return each_database_url
+
+
+def test_a_job_that_nobody_has_begun_has_no_text(
+    client: openai.OpenAI, worker: FakeWorker, redis_client: redis.Redis
+) -> None:
+    worker.die()
+    response = client.responses.create(model="demo", input="Hi", background=True)
+
+    # A worker that claims it now and is quick: its text is there when the row has been read and the log is not yet.
+    entry = (TokenEvent(choice=0, token_ids=(1,), text="Hello"),)
+    rows = [
+        (response.id, 1, 0, EntryKind.START, b""),
+        (response.id, 1, 1, EntryKind.TOKENS, encode_tokens(entry)),
+    ]
+    LogWriter(redis_client, "quick").append(rows)
+
+    shown = client.responses.retrieve(response.id)
+    assert (shown.status, shown.output_text) == ("queued", "")
 
 
 def test_a_background_response_is_cancelled_once_and_stays_so(client: openai.OpenAI, worker: FakeWorker) -> None:
