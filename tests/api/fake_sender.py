@@ -20,14 +20,14 @@ class FakeSender:
     """Gives every delivery up, or counts it as delivered, after one attempt.
 
     status_code, error, answer: of every attempt
-    sent: what it would have sent
     """
 
     def __init__(self, database_url: str) -> None:
         self.status_code: int | None = 204
         self.error: str | None = None
         self.answer: str | None = "thanks"
-        self.sent: list[Sending] = []
+        self._sent: list[Sending] = []
+        self._looking = threading.Lock()
         self._database = Database(database_url)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -42,11 +42,18 @@ class FakeSender:
         self._thread.join()
         self._database.dispose()
 
+    @property
+    def sent(self) -> list[Sending]:
+        """What it would have sent: exactly what the rows say at this moment, in order."""
+        with self._looking:
+            return list(self._sent)
+
     def _run(self) -> None:
         while not self._stopping.wait(_POLL_S):
-            with self._database.begin() as connection:
-                sent = self._look(connection, datetime.now(UTC))
-            self.sent += sent
+            with self._looking:
+                with self._database.begin() as connection:
+                    sent = self._look(connection, datetime.now(UTC))
+                self._sent += sent
 
     def _look(self, c: Connection, now: datetime) -> list[Sending]:
         webhook_events.fan_out(c, now)
