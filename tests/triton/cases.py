@@ -2,6 +2,7 @@
 
 import random
 import sys
+from dataclasses import replace
 
 import torch
 
@@ -39,7 +40,7 @@ def check_store(seed: int, device: str) -> None:
 
 
 def check_decode(seed: int, device: str) -> None:
-    """Each sequence's token sees what the reference sees, padding sees zero, however many splits there are."""
+    """Each sequence's token sees what the reference sees, padding sees zero, however the positions are split."""
     dice = random.Random(seed)
     torch.manual_seed(seed)
     shape = draw_shape(dice)
@@ -49,12 +50,8 @@ def check_decode(seed: int, device: str) -> None:
 
     seen = decode(
         query,
-        mix.keys,
-        mix.values,
-        mix.tables,
-        torch.tensor(lengths, dtype=torch.int32, device=device),
+        mix.blocks(lengths, num_more=dice.choice([0, 0, 100, 10000]) // shape.block_size),
         AttentionRule(scale=shape.scale, window=shape.window, softcap=shape.softcap),
-        num_splits=dice.choice([1, 2, 3, 8]),
     )
 
     for row, length in enumerate(lengths):
@@ -77,11 +74,8 @@ def check_attend(seed: int, device: str) -> None:
 
     seen = attend(
         query,
-        mix.keys,
-        mix.values,
-        mix.tables,
+        mix.blocks(lengths),
         torch.tensor(begins, dtype=torch.int32, device=device),
-        torch.tensor(lengths, dtype=torch.int32, device=device),
         AttentionRule(scale=shape.scale, window=shape.window, softcap=shape.softcap),
         max_query_len=max(chunks) + dice.choice([0, 30]),
     )
@@ -98,32 +92,25 @@ def check_attend(seed: int, device: str) -> None:
 
 
 def check_neighbours(seed: int, device: str) -> None:
-    """A sequence's output has the same bits alone and in a batch, also beside one whose cache is NaN."""
+    """A sequence's output has the same bits in batches of 1, 3 and 8, also beside one whose cache is NaN."""
     dice = random.Random(seed)
     torch.manual_seed(seed)
-    lengths = [dice.randint(1, 150) for _ in range(3)]
-    mix = draw_mix(dice, _PLAIN, [*lengths[:2], 0], device)
-    query = draw_query(_PLAIN, 3, device)
-    # The third sequence's blocks were left NaN.
-    tables = torch.cat([mix.tables[:2], torch.zeros_like(mix.tables[:1])])
-    every = torch.tensor([*lengths[:2], min(lengths[2], _PLAIN.block_size)], dtype=torch.int32, device=device)
+    lengths = [dice.randint(1, 700) for _ in range(7)]
+    mix = draw_mix(dice, _PLAIN, [*lengths, 0], device)
+    query = draw_query(_PLAIN, 8, device)
+    # The last sequence's blocks were left NaN.
+    blocks = mix.blocks([*lengths, _PLAIN.block_size])
 
     def of(rows: slice) -> torch.Tensor:
-        return decode(
-            query[rows],
-            mix.keys,
-            mix.values,
-            tables[rows],
-            every[rows],
-            AttentionRule(scale=_PLAIN.scale),
-            num_splits=4,
-        )
+        some = replace(blocks, tables=blocks.tables[rows], lengths=blocks.lengths[rows])
+        return decode(query[rows], some, AttentionRule(scale=_PLAIN.scale))
 
-    together = of(slice(0, 3))
+    together = of(slice(8))
 
-    assert torch.equal(together[:1], of(slice(0, 1)))
-    assert torch.equal(together[1:2], of(slice(1, 2)))
-    assert together[2].isnan().all()
+    for size in (1, 3):
+        for begin in range(0, 7 - size, size):
+            assert torch.equal(together[begin : begin + size], of(slice(begin, begin + size)))
+    assert together[7].isnan().all()
 
 
 CHECKS = {"store": check_store, "decode": check_decode, "attend": check_attend, "neighbours": check_neighbours}

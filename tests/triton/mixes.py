@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from workers.model.blocks import Blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,17 @@ class Mix:
     keys: Tensor
     values: Tensor
     tables: Tensor
+
+    def blocks(self, lengths: list[int], num_more: int = 0) -> Blocks:
+        """What the kernels are told of sequences of these lengths; tables are wider by so many blocks than need be."""
+        tables = functional.pad(self.tables, (0, num_more))
+        device = tables.device
+        return Blocks(
+            keys=self.keys,
+            values=self.values,
+            tables=tables,
+            lengths=torch.tensor(lengths, dtype=torch.int32, device=device),
+        )
 
 
 def draw_mix(dice: random.Random, shape: Shape, lengths: list[int], device: str) -> Mix:

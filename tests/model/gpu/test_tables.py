@@ -7,7 +7,7 @@ import torch
 from storage.contract import SamplingParams
 from workers.engine.runner import Chunk
 from workers.model.gpu.graphs import bucket_of, buckets_of
-from workers.model.gpu.tables import StepTables, pack, shape_of, splits_of
+from workers.model.gpu.tables import StepTables, pack, shape_of
 
 CPU = torch.device("cpu")
 
@@ -37,12 +37,6 @@ def test_buckets_are_powers_of_two_and_the_most_that_run() -> None:
     assert buckets_of(6) == [1, 2, 4, 6]
     assert buckets_of(64) == [1, 2, 4, 8, 16, 32, 64]
     assert [bucket_of(count, buckets_of(6)) for count in range(1, 7)] == [1, 2, 4, 4, 6, 6]
-
-
-def test_few_sequences_are_cut_into_parts_and_many_are_not() -> None:
-    assert splits_of(8, width=128) == 32
-    assert splits_of(8 * 64, width=128) == 1
-    assert splits_of(8, width=3) == 2
 
 
 def test_rows_of_no_sequence_store_nothing_and_look_at_one_place() -> None:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from workers.model.blocks import Blocks
 from workers.model.cache import LayerCache
 from workers.model.gpu.kernels import Kernels
 from workers.model.gpu.tables import StepTables
@@ -54,24 +55,13 @@ class TableAttention:
         return torch.cat([decoded, spans]).unsqueeze(0)
 
     def _decode(self, queries: Tensor, tables: StepTables, rule: AttentionRule) -> Tensor:
-        return self._kernels.decode(
-            queries,
-            self._cache.keys,
-            self._cache.values,
-            tables.tables[: tables.num_decode],
-            tables.lengths[: tables.num_decode],
-            rule,
-            num_splits=tables.num_splits,
-        )
+        return self._kernels.decode(queries, self._blocks(tables, slice(tables.num_decode)), rule)
 
     def _attend_spans(self, queries: Tensor, tables: StepTables, rule: AttentionRule) -> Tensor:
-        return self._kernels.attend(
-            queries,
-            self._cache.keys,
-            self._cache.values,
-            tables.tables[tables.num_decode :],
-            tables.begins,
-            tables.lengths[tables.num_decode :],
-            rule,
-            max_query_len=tables.max_query_len,
+        blocks = self._blocks(tables, slice(tables.num_decode, None))
+        return self._kernels.attend(queries, blocks, tables.begins, rule, max_query_len=tables.max_query_len)
+
+    def _blocks(self, tables: StepTables, rows: slice) -> Blocks:
+        return Blocks(
+            keys=self._cache.keys, values=self._cache.values, tables=tables.tables[rows], lengths=tables.lengths[rows]
         )

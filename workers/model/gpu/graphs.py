@@ -36,14 +36,10 @@ def bucket_of(num_seqs: int, buckets: Sequence[int]) -> int:
 class DecodeGraphs:
     """For each bucket the buffers of its steps, which stay where they are, and a graph where it was captured."""
 
-    def __init__(self, network: Network, buckets: Sequence[int], width: int, num_kv_heads: int) -> None:
+    def __init__(self, network: Network, buckets: Sequence[int], width: int) -> None:
         self._network = network
         self._tables = {
-            bucket: StepTables(
-                Shape(num_seqs=bucket, num_tokens=bucket, num_spans=0, width=width),
-                network.device,
-                num_kv_heads=num_kv_heads,
-            )
+            bucket: StepTables(Shape(num_seqs=bucket, num_tokens=bucket, num_spans=0, width=width), network.device)
             for bucket in buckets
         }
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}

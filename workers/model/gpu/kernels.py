@@ -7,46 +7,32 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workers.model.blocks import Blocks
 from workers.model.rule import AttentionRule
 
 
 class Kernels(Protocol):
     """Attention over a paged cache.
 
-    Everywhere: queries are [num_tokens, num_heads, head_dim], keys and values of the cache
-    [num_blocks, block_size, num_kv_heads, head_dim], tables [num_seqs, max_blocks] int32, lengths [num_seqs] int32
-    the positions that a sequence has with those of this step.
+    Everywhere: queries are [num_tokens, num_heads, head_dim].
     """
 
     def store(self, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, slots: Tensor) -> None:
-        """Write tokens' keys and values, [num_tokens, num_kv_heads, head_dim], to int64 slots, -1 nowhere."""
+        """Write tokens' keys and values, [num_tokens, num_kv_heads, head_dim], to int64 slots, -1 nowhere.
 
-    def decode(
-        self,
-        query: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        tables: Tensor,
-        lengths: Tensor,
-        rule: AttentionRule,
-        *,
-        num_splits: int,
-    ) -> Tensor:
+        keys, values: [num_blocks, block_size, num_kv_heads, head_dim]
+        """
+
+    def decode(self, query: Tensor, blocks: Blocks, rule: AttentionRule) -> Tensor:
         """What the last token of each sequence sees, [num_seqs, num_heads, head_dim]."""
 
     def attend(
-        self,
-        query: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        tables: Tensor,
-        begins: Tensor,
-        lengths: Tensor,
-        rule: AttentionRule,
-        *,
-        max_query_len: int,
+        self, query: Tensor, blocks: Blocks, begins: Tensor, rule: AttentionRule, *, max_query_len: int
     ) -> Tensor:
-        """What the last tokens of each sequence see; sequence i has the queries begins[i]:begins[i + 1]."""
+        """What the last tokens of each sequence see; sequence i has the queries begins[i]:begins[i + 1].
+
+        max_query_len: no sequence has more of them
+        """
 
 
 class TorchKernels:
@@ -59,42 +45,24 @@ class TorchKernels:
             flat = cache.view(-1, width)
             flat.index_copy_(0, slots[slots >= 0], numbers.reshape(-1, width)[slots >= 0])
 
-    def decode(
-        self,
-        query: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        tables: Tensor,
-        lengths: Tensor,
-        rule: AttentionRule,
-        *,
-        num_splits: int,
-    ) -> Tensor:
+    def decode(self, query: Tensor, blocks: Blocks, rule: AttentionRule) -> Tensor:
         """As in Kernels."""
-        seen_keys, seen_values = _gathered(keys, tables), _gathered(values, tables)
-        return _look(query.unsqueeze(1), seen_keys, seen_values, lengths.unsqueeze(1), rule)[:, 0]
+        keys, values = _gathered(blocks.keys, blocks.tables), _gathered(blocks.values, blocks.tables)
+        return _look(query.unsqueeze(1), keys, values, blocks.lengths.unsqueeze(1), rule)[:, 0]
 
     def attend(
-        self,
-        query: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        tables: Tensor,
-        begins: Tensor,
-        lengths: Tensor,
-        rule: AttentionRule,
-        *,
-        max_query_len: int,
+        self, query: Tensor, blocks: Blocks, begins: Tensor, rule: AttentionRule, *, max_query_len: int
     ) -> Tensor:
         """As in Kernels."""
         seen = torch.empty_like(query)
-        bounds = begins.tolist()
-        for row, (begin, end, length) in enumerate(zip(bounds, bounds[1:], lengths.tolist(), strict=False)):
-            num_blocks = -(-length // keys.shape[1])
-            table = tables[row : row + 1, :num_blocks]
+        bounds, lengths = begins.tolist(), blocks.lengths.tolist()
+        for row, (begin, end, length) in enumerate(zip(bounds, bounds[1:], lengths, strict=False)):
+            assert end - begin <= max_query_len
+            table = blocks.tables[row : row + 1, : -(-length // blocks.keys.shape[1])]
             ends = torch.arange(length - (end - begin), length, device=query.device).add(1).unsqueeze(0)
             rows = query[begin:end].unsqueeze(0)
-            seen[begin:end] = _look(rows, _gathered(keys, table), _gathered(values, table), ends, rule)
+            keys, values = _gathered(blocks.keys, table), _gathered(blocks.values, table)
+            seen[begin:end] = _look(rows, keys, values, ends, rule)
         return seen
 
 

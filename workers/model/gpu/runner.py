@@ -59,9 +59,8 @@ class GpuRunner:
         self._device = network.device
         self._is_cuda = network.device.type == "cuda"
         self._width = -(-max_len // cache.block_size)
-        self._num_kv_heads = cache.layers[0].keys.shape[2]
         self._buckets = buckets_of(max_running)
-        self._graphs = DecodeGraphs(network, self._buckets, self._width, self._num_kv_heads)
+        self._graphs = DecodeGraphs(network, self._buckets, self._width)
         self._rows: dict[str, int] = {}
         self._last = torch.zeros(max_running, dtype=torch.int64, device=self._device)
         self._flights: deque[_Flight] = deque()
@@ -143,7 +142,7 @@ class GpuRunner:
         if bucket is not None:
             return self._graphs.run(bucket, packed, self._last)[: len(chunks)][_kept(wanted)]
         longest = max(chunk.end - chunk.start for chunk in chunks[shape.num_seqs - shape.num_spans :])
-        tables = StepTables(shape, self._device, max_query_len=longest, num_kv_heads=self._num_kv_heads)
+        tables = StepTables(shape, self._device, max_query_len=longest)
         tables.send(packed)
         places = _places(chunks, wanted)
         last = None if len(places) == shape.num_tokens else upload(places or [0], torch.int64, self._device)

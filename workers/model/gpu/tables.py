@@ -10,10 +10,6 @@ from torch import Tensor
 
 from workers.engine.runner import Chunk
 
-# Thread blocks of one decode step that keep a large GPU busy: twice the 132 multiprocessors of an H200.
-_WANTED_BLOCKS = 264
-_MAX_SPLITS = 32
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
@@ -46,12 +42,11 @@ class StepTables:
     begins:   [num_spans + 1] first places of the spans, counted from the first span's
     """
 
-    def __init__(self, shape: Shape, device: torch.device, *, max_query_len: int = 1, num_kv_heads: int = 1) -> None:
+    def __init__(self, shape: Shape, device: torch.device, *, max_query_len: int = 1) -> None:
         self.shape = shape
         self.num_spans = shape.num_spans
         self.num_decode = shape.num_seqs - shape.num_spans
         self.max_query_len = max_query_len
-        self.num_splits = splits_of(self.num_decode * num_kv_heads, shape.width)
         self.buffer = torch.zeros(shape.size, dtype=torch.int32, device=device)
         self.token_ids, self.positions, self.slots, self.sources, self.lengths, self.tables, self.begins = _cut(
             self.buffer, shape
@@ -60,17 +55,6 @@ class StepTables:
     def send(self, packed: Tensor) -> None:
         """Fill the arrays from a host tensor of this shape; what was launched before still reads the old ones."""
         self.buffer.copy_(packed, non_blocking=True)
-
-
-def splits_of(num_rows: int, width: int) -> int:
-    """Parts that a decode step cuts each sequence's blocks into, so that few sequences occupy a whole GPU too.
-
-    num_rows: sequences times key heads
-    """
-    splits = 1
-    while splits < _MAX_SPLITS and splits * 2 <= width and splits * num_rows < _WANTED_BLOCKS:
-        splits *= 2
-    return splits
 
 
 def shape_of(chunks: Sequence[Chunk], width: int, bucket: int | None) -> Shape:

@@ -8,8 +8,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from workers.model.blocks import Blocks
 from workers.model.rule import AttentionRule
 from workers.model.triton.online import NOTHING, check_cache, fold, padded, read_tile, tile_of
+
+# Positions of a split at least, and splits at most: short sequences have few states to combine, the longest keep a
+# large GPU busy, and all states of a head fit one program's registers.
+_MIN_SPLIT_LEN = 128
+_MAX_SPLITS = 64
 
 
 @triton.jit
@@ -33,23 +39,26 @@ def _decode_split(
     dim_padded: tl.constexpr,
     block_size: tl.constexpr,
     tile: tl.constexpr,
+    split_len: tl.constexpr,
     num_splits: tl.constexpr,
     window: tl.constexpr,
     softcap: tl.constexpr,
 ):
     """The state of one split of one sequence's positions, for the query heads that share a key head.
 
-    The bounds depend on the sequence's own length alone: a neighbour never changes the order of its sums.
+    The bounds depend on the sequence's own length alone: a neighbour never changes the order of its sums. A split past
+    the sequence's end leaves no state, and none is looked for.
     """
-    sequence = tl.program_id(0)
+    # Offsets into all states together pass 32 bits.
+    sequence = tl.program_id(0).to(tl.int64)
     kv_head = tl.program_id(1)
     split = tl.program_id(2)
     length = tl.load(lengths + sequence)
     first = tl.maximum(length - window, 0) if window > 0 else length * 0
-    begin = first // tile * tile
-    tiles_of_split = tl.cdiv(tl.cdiv(length - begin, tile), num_splits)
-    begin += split * tiles_of_split * tile
-    end = tl.minimum(begin + tiles_of_split * tile, length)
+    begin = first // tile * tile + split * split_len
+    if begin >= length:
+        return
+    end = tl.minimum(begin + split_len, length)
 
     row = tl.arange(0, rows)
     dim = tl.arange(0, dim_padded)
@@ -76,20 +85,27 @@ def _decode_split(
 
 @triton.jit
 def _combine(
+    lengths: tl.tensor,
     peaks: tl.tensor,
     masses: tl.tensor,
     totals: tl.tensor,
     seen: tl.tensor,
+    num_heads: tl.constexpr,
     head_dim: tl.constexpr,
     dim_padded: tl.constexpr,
+    tile: tl.constexpr,
+    split_len: tl.constexpr,
     num_splits: tl.constexpr,
     splits_padded: tl.constexpr,
+    window: tl.constexpr,
 ):
     """One query head's splits weighed against each other; zero where no position was seen."""
-    row = tl.program_id(0)
+    row = tl.program_id(0).to(tl.int64)
+    length = tl.load(lengths + row // num_heads)
+    first = tl.maximum(length - window, 0) if window > 0 else length * 0
     split = tl.arange(0, splits_padded)
     dim = tl.arange(0, dim_padded)
-    is_split = split < num_splits
+    is_split = (split < num_splits) & (first // tile * tile + split * split_len < length)
     state = row * num_splits + split
     peak = tl.load(peaks + state, mask=is_split, other=NOTHING)
     mass = tl.load(masses + state, mask=is_split, other=0.0)
@@ -101,78 +117,70 @@ def _combine(
     tl.store(seen + row * head_dim + dim, mean.to(seen.dtype.element_ty), mask=dim < head_dim)
 
 
-def decode(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    tables: Tensor,
-    lengths: Tensor,
-    rule: AttentionRule,
-    *,
-    num_splits: int,
-) -> Tensor:
+def decode(query: Tensor, blocks: Blocks, rule: AttentionRule) -> Tensor:
     """What one token of each sequence sees. No grid depends on data: the call can be captured in a CUDA graph.
 
-    query:        [num_seqs, num_heads, head_dim], the last dimension dense
-    keys, values: [num_blocks, block_size, num_kv_heads, head_dim], contiguous
-    tables:       [num_seqs, max_blocks] int32; entries past a sequence's end are not read
-    lengths:      [num_seqs] int32, positions seen, the token's own included; 0 for padding, whose output is zero
-    num_splits:   programs among which a sequence's positions are divided; sums depend on it in their last bits
-    returns:      [num_seqs, num_heads, head_dim]
+    query:   [num_seqs, num_heads, head_dim], the last dimension dense; of a sequence of length 0, which is padding, the
+             output is zero
+    returns: [num_seqs, num_heads, head_dim]
+
+    A row's bits depend on its own sequence and on the width of the tables alone.
     """
-    check_cache(query, keys, values, tables)
+    check_cache(query, blocks)
     num_seqs, num_heads, head_dim = query.shape
-    block_size, num_kv_heads = keys.shape[1:3]
+    num_kv_heads = blocks.keys.shape[2]
     seen = query.new_empty(query.shape)
     if not num_seqs:
         return seen
     group = num_heads // num_kv_heads
+    tile = tile_of(blocks.keys)
+    split_len, num_splits = splits_of(blocks.max_len, tile)
     peaks = query.new_empty((num_seqs, num_heads, num_splits), dtype=torch.float32)
     masses = torch.empty_like(peaks)
     totals = query.new_empty((num_seqs, num_heads, num_splits, head_dim), dtype=torch.float32)
+    common = {
+        "head_dim": head_dim,
+        "dim_padded": padded(head_dim),
+        "tile": tile,
+        "split_len": split_len,
+        "num_splits": num_splits,
+        "window": rule.window or 0,
+    }
     _decode_split[(num_seqs, num_kv_heads, num_splits)](
         query,
-        keys,
-        values,
-        tables,
-        lengths,
+        blocks.keys,
+        blocks.values,
+        blocks.tables,
+        blocks.lengths,
         peaks,
         masses,
         totals,
         rule.scale,
         query.stride(0),
         query.stride(1),
-        tables.stride(0),
+        blocks.tables.stride(0),
         num_kv_heads=num_kv_heads,
         group=group,
         rows=max(16, triton.next_power_of_2(group)),
-        head_dim=head_dim,
-        dim_padded=padded(head_dim),
-        block_size=block_size,
-        tile=tile_of(keys),
-        num_splits=num_splits,
-        window=rule.window or 0,
+        block_size=blocks.keys.shape[1],
         softcap=rule.softcap or 0.0,
+        **common,
     )
-    _weigh(peaks, masses, totals, seen)
-    return seen
-
-
-def _weigh(peaks: Tensor, masses: Tensor, totals: Tensor, seen: Tensor) -> None:
-    """Combine the states of all splits; seen is written.
-
-    peaks, masses: [num_seqs, num_heads, num_splits]
-    totals:        [num_seqs, num_heads, num_splits, head_dim]
-    seen:          [num_seqs, num_heads, head_dim]
-    """
-    num_seqs, num_heads, num_splits, head_dim = totals.shape
     _combine[(num_seqs * num_heads,)](
+        blocks.lengths,
         peaks,
         masses,
         totals,
         seen,
-        head_dim=head_dim,
-        dim_padded=padded(head_dim),
-        num_splits=num_splits,
+        num_heads=num_heads,
         splits_padded=triton.next_power_of_2(num_splits),
+        **common,
     )
+    return seen
+
+
+def splits_of(max_len: int, tile: int) -> tuple[int, int]:
+    """Positions of a split, a multiple of the tile, and the most splits that a sequence of `max_len` may need."""
+    wanted = max(_MIN_SPLIT_LEN, -(-max_len // _MAX_SPLITS))
+    split_len = -(-wanted // tile) * tile
+    return split_len, max(1, -(-max_len // split_len))

@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from workers.model.blocks import Blocks
+
 # Stands for minus infinity and can be subtracted from itself.
 NOTHING = tl.constexpr(-1e30)
 # The interpreter (Triton 3.9) multiplies matrices of bfloat16 as if their bits were integers.
@@ -96,8 +98,8 @@ def tile_of(keys: Tensor) -> int:
     return max(16, min(64, 32768 // row_bytes // 2))
 
 
-def check_cache(query: Tensor, keys: Tensor, values: Tensor, tables: Tensor) -> None:
+def check_cache(query: Tensor, blocks: Blocks) -> None:
     """What the kernels take for granted about memory; only a bug could break it."""
-    assert keys.is_contiguous()
-    assert values.is_contiguous()
-    assert query.stride(-1) == tables.stride(-1) == 1
+    assert blocks.keys.is_contiguous()
+    assert blocks.values.is_contiguous()
+    assert query.stride(-1) == blocks.tables.stride(-1) == 1

@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from workers.model.blocks import Blocks
 from workers.model.rule import AttentionRule
 from workers.model.triton.online import NOTHING, check_cache, fold, padded, read_tile, tile_of
 
@@ -35,12 +36,13 @@ def _attend(
     softcap: tl.constexpr,
 ):
     """Some tokens of one sequence, for the query heads that share a key head: rows are (token, head of the group)."""
-    sequence = tl.program_id(0)
+    # Offsets of a long step's queries pass 32 bits where heads are many.
+    sequence = tl.program_id(0).to(tl.int64)
     part = tl.program_id(1)
     kv_head = tl.program_id(2)
     tokens_of_part: tl.constexpr = rows // group
-    begin = tl.load(begins + sequence)
-    num_tokens = tl.load(begins + sequence + 1) - begin
+    begin = tl.load(begins + sequence).to(tl.int64)
+    num_tokens = (tl.load(begins + sequence + 1) - begin).to(tl.int32)
     length = tl.load(lengths + sequence)
     prefix = length - num_tokens
 
@@ -77,55 +79,42 @@ def _attend(
     tl.store(seen + out[:, None] + dim[None, :], mean.to(seen.dtype.element_ty), mask=mask)
 
 
-def attend(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    tables: Tensor,
-    begins: Tensor,
-    lengths: Tensor,
-    rule: AttentionRule,
-    *,
-    max_query_len: int,
-) -> Tensor:
+def attend(query: Tensor, blocks: Blocks, begins: Tensor, rule: AttentionRule, *, max_query_len: int) -> Tensor:
     """What the tokens of each sequence's chunk see; their own keys and values are in the cache already.
 
     query:         [num_tokens, num_heads, head_dim], chunks one behind the other; the last dimension dense
-    keys, values:  [num_blocks, block_size, num_kv_heads, head_dim], contiguous
-    tables:        [num_seqs, max_blocks] int32; entries past a sequence's end are not read
     begins:        [num_seqs + 1] int32, place of each chunk's first token; the last one is the end
-    lengths:       [num_seqs] int32, positions of each sequence so far, the chunk's included
     max_query_len: no chunk is longer; fixes the grid
     returns:       [num_tokens, num_heads, head_dim], zero for tokens of no chunk
     """
-    check_cache(query, keys, values, tables)
+    check_cache(query, blocks)
     num_heads, head_dim = query.shape[1:]
-    block_size, num_kv_heads = keys.shape[1:3]
+    block_size, num_kv_heads = blocks.keys.shape[1:3]
     seen = query.new_zeros(query.shape)
-    num_seqs = len(lengths)
+    num_seqs = len(blocks.lengths)
     if not num_seqs or not max_query_len:
         return seen
     group = num_heads // num_kv_heads
-    rows = max(_rows(keys), int(triton.next_power_of_2(group)))
+    rows = max(_rows(blocks.keys), int(triton.next_power_of_2(group)))
     _attend[(num_seqs, triton.cdiv(max_query_len, rows // group), num_kv_heads)](
         query,
-        keys,
-        values,
-        tables,
+        blocks.keys,
+        blocks.values,
+        blocks.tables,
         begins,
-        lengths,
+        blocks.lengths,
         seen,
         rule.scale,
         query.stride(0),
         query.stride(1),
-        tables.stride(0),
+        blocks.tables.stride(0),
         num_kv_heads=num_kv_heads,
         group=group,
         rows=rows,
         head_dim=head_dim,
         dim_padded=padded(head_dim),
         block_size=block_size,
-        tile=tile_of(keys),
+        tile=tile_of(blocks.keys),
         window=rule.window or 0,
         softcap=rule.softcap or 0.0,
     )
