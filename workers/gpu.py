@@ -26,6 +26,7 @@ def load(settings: WorkerSettings) -> Loaded:
         kv_budget_bytes=None if settings.kv_budget_mb is None else settings.kv_budget_mb * _MIB,
         num_threads=settings.num_threads,
         kernel_folder=settings.kernel_folder if settings.native else None,
+        is_compiled=settings.compiled,
     )
     loaded = model.load(
         settings.model, device=settings.device, dtype=settings.dtype, limits=limits, served_name=settings.name

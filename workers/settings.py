@@ -26,6 +26,7 @@ class WorkerSettings(PlatformSettings):
     num_threads:      threads that compute; none takes one for each core
     native:           whether kernels are compiled for this processor where a compiler is; else torch computes
     kernel_folder:    where compiled kernels are kept
+    compiled:         whether a GPU worker lets torch compile the model at start
     starve_after_s:   how long a sequence may wait in the engine, while more urgent ones run, before it goes first
     watchdog_s:       how long an engine with work may compute nothing before its process is ended
     drain_grace_s:    how long running jobs may finish after SIGTERM before they are given back
@@ -45,6 +46,7 @@ class WorkerSettings(PlatformSettings):
     num_threads: int | None = Field(default=None, ge=1)
     native: bool = True
     kernel_folder: Path = Path("~/.cache/tokenpost")
+    compiled: bool = True
     starve_after_s: float = Field(default=STARVE_AFTER_S, gt=0)
     watchdog_s: float = Field(default=60.0, gt=0)
     drain_grace_s: float = Field(default=20.0, ge=0)

@@ -33,7 +33,7 @@ def check_store(seed: int, device: str) -> None:
             expected_keys[slot // shape.block_size, slot % shape.block_size] = key[token]
             expected_values[slot // shape.block_size, slot % shape.block_size] = value[token]
 
-    store(key, value, keys, values, torch.tensor(slots, dtype=torch.int64, device=device))
+    store(key, value, keys, values, torch.tensor(slots, dtype=torch.int32, device=device))
 
     assert torch.equal(keys, expected_keys)
     assert torch.equal(values, expected_values)

@@ -128,6 +128,11 @@ def detach(module: nn.Module) -> None:
     delattr(module, _ATTRIBUTE)
 
 
+def attached(model: nn.Module) -> list[Attention]:
+    """What was attached to the model's attention modules, in their order."""
+    return [getattr(module, _ATTRIBUTE) for module in model.modules() if hasattr(module, _ATTRIBUTE)]
+
+
 def _block_attention(
     module: nn.Module,
     query: Tensor,

@@ -15,6 +15,7 @@ class LoadLimits:
                       quarter of main memory), half of what is free on a GPU
     num_threads:      threads that compute; None is one for each core
     kernel_folder:    where compiled kernels are kept; None leaves all to torch
+    is_compiled:      whether torch compiles the model on a GPU
     """
 
     max_running: int = 64
@@ -23,3 +24,4 @@ class LoadLimits:
     kv_budget_bytes: int | None = None
     num_threads: int | None = None
     kernel_folder: Path | None = Path("~/.cache/tokenpost")
+    is_compiled: bool = True

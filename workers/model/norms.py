@@ -18,6 +18,11 @@ class FusedRMSNorm(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., size] to [..., size]."""
+        if torch.compiler.is_compiling():
+            # The compiler fuses these by itself, and torch's own needs to know how many rows there are.
+            numbers = hidden.float()
+            scale = torch.rsqrt(numbers.square().mean(-1, keepdim=True) + self._epsilon)
+            return (numbers * scale * self._weight.float()).to(hidden.dtype)
         return functional.rms_norm(hidden, self._shape, self._weight, self._epsilon)
 
 

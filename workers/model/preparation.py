@@ -2,6 +2,7 @@
 
 from array import array
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -16,7 +17,8 @@ from workers.engine.runner import Chunk, Runner
 from workers.model import attention, checks, devices, linears, norms
 from workers.model.attention import BlockAttention, Stage
 from workers.model.cache import BlockCache, bytes_per_token
-from workers.model.gpu.assembly import free_after_trial, gpu_runner
+from workers.model.gpu.assembly import free_after_trial, gpu_runner, trial_runner
+from workers.model.gpu.compiled import compile_layers
 from workers.model.gpu.fused import fuse_linears
 from workers.model.gpu.kernels import kernels_of
 from workers.model.limits import LoadLimits
@@ -71,7 +73,7 @@ def prepare(model: PreTrainedModel, limits: LoadLimits, sampler: Sampler, librar
     native = _native(model, layers, limits, sampler, library)
     if native is not None:
         try:
-            checks.check_agreement(expected, _trial_logits(native.runner, trial.tolist()), model.dtype)
+            checks.check_agreement(expected, trial_logits(native.runner, trial.tolist()), model.dtype)
         except ModelUnsupported as error:
             log.warning("native_disagrees", model_type=model.config.model_type, reason=error.message)
         else:
@@ -82,7 +84,7 @@ def prepare(model: PreTrainedModel, limits: LoadLimits, sampler: Sampler, librar
             return on_gpu
     prepared = _on_torch(model, layers, limits, sampler)
     try:
-        found = _trial_logits(prepared.runner, trial.tolist())
+        found = trial_logits(prepared.runner, trial.tolist())
     except Exception as error:
         raise ModelUnsupported(f"The model does not run over a cache of blocks: {error}") from error
     checks.check_agreement(expected, found, model.dtype)
@@ -116,24 +118,38 @@ def _on_gpu(
     trial: list[int],
 ) -> Prepared | None:
     """Block tables, Triton's kernels and CUDA graphs; None where they do not run or compute something else."""
+    steps = partial(trial_logits, token_ids=trial)
     try:
         kernels = kernels_of(model.device)
         norms.fuse_norms(model)
         num_fused = fuse_linears(model, model.config.model_type)
+        compiled = None
+        if limits.is_compiled:
+            # Before the cache takes what memory is left.
+            with trial_runner(model, layers, kernels, limits, sampler) as small:
+                compiled = compile_layers(model, partial(steps, small), expected)
+            del small
         available = free_after_trial(model, layers, kernels, limits, sampler)
         token_bytes = bytes_per_token([layer.shape for layer in layers], model.dtype)
         plan = _plan(model, limits, token_bytes, available)
         runner = gpu_runner(model, layers, kernels, plan, limits.max_running, sampler)
-        checks.check_agreement(expected, _trial_logits(runner, trial), model.dtype)
+        if compiled is None or not compiled.serves(partial(steps, runner), expected):
+            compiled = None
+            checks.check_agreement(expected, steps(runner), model.dtype)
     except SettingInvalid:
         raise
     except Exception as error:
         log.warning("gpu_path_unavailable", error=str(error), exc_info=True)
         return None
     runner.capture()
+    if compiled is not None and not runner.num_graphs:
+        # The driver would launch a decode step's operations one by one; perhaps it can capture the model's own.
+        compiled.drop()
+        compiled = None
+        runner.capture()
     how = (
-        f"{runner.num_graphs} CUDA graphs, {num_fused} fused layers, {available / _MIB:.0f} MiB free for the cache "
-        "after a trial step"
+        f"{runner.num_graphs} CUDA graphs, {'compiled' if compiled else 'uncompiled'} layers, {num_fused} fused, "
+        f"{available / _MIB:.0f} MiB free for the cache after a trial step"
     )
     return Prepared(runner=runner, plan=plan, is_native=False, how=how)
 
@@ -191,7 +207,7 @@ def _plain_logits(model: PreTrainedModel, token_ids: Tensor) -> Tensor:
     return logits[[end - 1 for end in _TRIAL_ENDS]].clone()
 
 
-def _trial_logits(runner: ModelRunner, token_ids: list[int]) -> Tensor:
+def trial_logits(runner: ModelRunner, token_ids: list[int]) -> Tensor:
     """What the prepared model says there."""
     logits = []
     start = 0

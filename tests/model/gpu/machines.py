@@ -13,7 +13,7 @@ from workers.model.gpu.fused import fuse_linears
 from workers.model.gpu.kernels import Kernels, kernels_of
 from workers.model.gpu.runner import GpuRunner
 from workers.model.load import LoadedModel
-from workers.model.probe import attention_layers
+from workers.model.probe import AttentionLayer, attention_layers
 from workers.model.sampling.sampler import Sampler
 
 CPU = torch.device("cpu")
@@ -32,10 +32,22 @@ def runner_of(
     model = read(folder, device)
     layers = attention_layers(model)
     fuse_linears(model, model.config.model_type)
+    return runner_over(loaded, model, layers, kernels or kernels_of(device))
+
+
+def runner_over(
+    loaded: LoadedModel, model: PreTrainedModel, layers: list[AttentionLayer], kernels: Kernels
+) -> GpuRunner:
+    """A runner of this model with as many blocks as the loaded one's own."""
     limits = loaded.limits
     plan = CachePlan(num_blocks=limits.num_blocks, block_size=BLOCK_SIZE, max_len=limits.max_len, bytes_per_block=0)
-    sampler = Sampler(vocab_size=limits.vocab_size, eos_token_ids=limits.eos_token_ids, device=device)
-    return gpu_runner(model, layers, kernels or kernels_of(device), plan, LIMITS.max_running, sampler)
+    return gpu_runner(model, layers, kernels, plan, LIMITS.max_running, sampler_of(loaded, model.device))
+
+
+def sampler_of(loaded: LoadedModel, device: torch.device = CPU) -> Sampler:
+    """What draws the model's tokens on a device."""
+    limits = loaded.limits
+    return Sampler(vocab_size=limits.vocab_size, eos_token_ids=limits.eos_token_ids, device=device)
 
 
 def with_runner(loaded: LoadedModel, runner: GpuRunner) -> LoadedModel:

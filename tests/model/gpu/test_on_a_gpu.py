@@ -56,7 +56,7 @@ def test_replayed_graphs_say_what_plain_steps_say(plain: LoadedModel, tiny_folde
 def test_loading_chooses_the_gpu_path(tiny_folder: Path) -> None:
     loaded = load(str(tiny_folder), device="cuda", limits=LoadLimits(max_running=6, max_len=128))
 
-    assert "CUDA graphs" in loaded.description
+    assert "CUDA graphs, compiled layers" in loaded.description
     assert loaded.runner.num_ahead == 1
 
 

@@ -27,7 +27,7 @@ def chunk(name: str, blocks: list[int], start: int, end: int, *, is_pending: boo
 
 def tables_of(chunks: list[Chunk], bucket: int | None, rows: dict[str, int], width: int = 4) -> StepTables:
     shape = shape_of(chunks, width, bucket)
-    tables = StepTables(shape, CPU)
+    tables = StepTables.new(shape, CPU)
     tables.send(pack(chunks, shape, rows, block_size=4, is_pinned=False))
     return tables
 
@@ -72,7 +72,7 @@ def test_a_mixed_step_has_a_row_for_each_sequence_and_spans_behind() -> None:
 
 def test_a_buffer_that_is_filled_again_keeps_nothing_of_the_step_before() -> None:
     shape = shape_of([], 4, bucket=2)
-    tables = StepTables(shape, CPU)
+    tables = StepTables.new(shape, CPU)
     place = tables.buffer.data_ptr()
     for chunks in ([chunk("a", [7, 2], 5, 6), chunk("b", [1, 3], 6, 7)], [chunk("b", [1, 3], 7, 8)]):
         tables.send(pack(chunks, shape, {}, block_size=4, is_pinned=False))

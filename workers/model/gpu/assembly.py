@@ -1,14 +1,16 @@
 """Puts the GPU's runner together, and finds out how much memory its cache may take."""
 
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from transformers import PreTrainedModel
 
 from storage.contract import SamplingParams
-from workers.engine.memory import BLOCK_SIZE, CachePlan
+from workers.engine.memory import BLOCK_SIZE, CachePlan, blocks_of
 from workers.engine.runner import Chunk
-from workers.model import attention
+from workers.model import attention, checks
 from workers.model.cache import BlockCache
 from workers.model.gpu.attention import TableAttention, TableStage
 from workers.model.gpu.kernels import Kernels
@@ -46,26 +48,39 @@ def gpu_runner(
     return GpuRunner(Network(model, stage), cache, sampler, max_running=max_running, max_len=plan.max_len)
 
 
+@contextmanager
+def trial_runner(
+    model: PreTrainedModel, layers: list[AttentionLayer], kernels: Kernels, limits: LoadLimits, sampler: Sampler
+) -> Iterator[GpuRunner]:
+    """A runner for the largest steps, whose cache is so small that all their sequences share its blocks.
+
+    What it computes of them is of no use, what it takes is. The layers are left as they were.
+    """
+    num_tokens = max(limits.max_batch_tokens, limits.max_running)
+    num_blocks = blocks_of(num_tokens, BLOCK_SIZE)
+    max_len = max(num_tokens, min(checks.context_length_of(model.config), limits.max_len))
+    plan = CachePlan(num_blocks=num_blocks, block_size=BLOCK_SIZE, max_len=max_len, bytes_per_block=0)
+    try:
+        yield gpu_runner(model, layers, kernels, plan, limits.max_running, sampler)
+    finally:
+        for layer in layers:
+            attention.detach(layer.module)
+
+
 def free_after_trial(
     model: PreTrainedModel, layers: list[AttentionLayer], kernels: Kernels, limits: LoadLimits, sampler: Sampler
 ) -> int:
     """Bytes of GPU memory that the cache may take: what is free after weights, twice what a trial step of the largest
     batch took (once for such a step, once for the graphs), and a margin.
     """
-    num_tokens = max(limits.max_batch_tokens, limits.max_running)
-    max_running = limits.max_running
-    # All sequences of the trial share these blocks: what it computes is of no use, what it takes is.
-    num_blocks = -(-num_tokens // BLOCK_SIZE)
-    plan = CachePlan(num_blocks=num_blocks, block_size=BLOCK_SIZE, max_len=num_tokens, bytes_per_block=0)
-    torch.cuda.reset_peak_memory_stats(model.device)
-    runner = gpu_runner(model, layers, kernels, plan, max_running, sampler)
-    before = torch.cuda.memory_allocated(model.device)
-    for chunks in (trial_chunks(max_running, 1), trial_chunks(max_running, num_tokens)):
-        runner.launch(chunks)
-        runner.collect()
-    step_bytes = torch.cuda.max_memory_allocated(model.device) - before
-    for layer in layers:
-        attention.detach(layer.module)
+    max_running, num_tokens = limits.max_running, max(limits.max_batch_tokens, limits.max_running)
+    with trial_runner(model, layers, kernels, limits, sampler) as runner:
+        torch.cuda.reset_peak_memory_stats(model.device)
+        before = torch.cuda.memory_allocated(model.device)
+        for chunks in (trial_chunks(max_running, 1), trial_chunks(max_running, num_tokens)):
+            runner.launch(chunks)
+            runner.collect()
+        step_bytes = torch.cuda.max_memory_allocated(model.device) - before
     del runner
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(model.device)

@@ -39,7 +39,7 @@ class DecodeGraphs:
     def __init__(self, network: Network, buckets: Sequence[int], width: int) -> None:
         self._network = network
         self._tables = {
-            bucket: StepTables(Shape(num_seqs=bucket, num_tokens=bucket, num_spans=0, width=width), network.device)
+            bucket: StepTables.new(Shape(num_seqs=bucket, num_tokens=bucket, num_spans=0, width=width), network.device)
             for bucket in buckets
         }
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}

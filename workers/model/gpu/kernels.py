@@ -1,6 +1,7 @@
 """What computes attention over block tables: Triton's kernels on a GPU, or the same in plain torch."""
 
 import importlib
+from functools import cache
 from typing import Protocol, cast
 
 import torch
@@ -12,13 +13,15 @@ from workers.model.rule import AttentionRule
 
 
 class Kernels(Protocol):
-    """Attention over a paged cache.
+    """Attention over a cache of blocks; queries are [num_tokens, num_heads, head_dim].
 
-    Everywhere: queries are [num_tokens, num_heads, head_dim].
+    name: what `kernels_named` finds them by
     """
 
+    name: str
+
     def store(self, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, slots: Tensor) -> None:
-        """Write tokens' keys and values, [num_tokens, num_kv_heads, head_dim], to int64 slots, -1 nowhere.
+        """Write tokens' keys and values, [num_tokens, num_kv_heads, head_dim], to slots, -1 nowhere.
 
         keys, values: [num_blocks, block_size, num_kv_heads, head_dim]
         """
@@ -38,12 +41,14 @@ class Kernels(Protocol):
 class TorchKernels:
     """The slow and obvious reference."""
 
+    name = "torch"
+
     def store(self, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, slots: Tensor) -> None:
         """As in Kernels."""
         width = keys.shape[2] * keys.shape[3]
-        for numbers, cache in ((key, keys), (value, values)):
-            flat = cache.view(-1, width)
-            flat.index_copy_(0, slots[slots >= 0], numbers.reshape(-1, width)[slots >= 0])
+        is_kept = slots >= 0
+        for numbers, blocks in ((key, keys), (value, values)):
+            blocks.view(-1, width).index_copy_(0, slots[is_kept].long(), numbers.reshape(-1, width)[is_kept])
 
     def decode(self, query: Tensor, blocks: Blocks, rule: AttentionRule) -> Tensor:
         """As in Kernels."""
@@ -69,6 +74,8 @@ class TorchKernels:
 class TritonKernels:
     """Triton's kernels. Importing them needs the triton package, which builds of torch for CPUs do not bring."""
 
+    name = "triton"
+
     def __init__(self) -> None:
         # Not above: this module is read on machines without triton too.
         modules = (importlib.import_module(f"workers.model.triton.{name}") for name in ("store", "decode", "prefill"))
@@ -80,7 +87,13 @@ class TritonKernels:
 
 def kernels_of(device: torch.device) -> Kernels:
     """Triton's on CUDA, else the reference. Raises ImportError where triton is missing."""
-    return cast("Kernels", TritonKernels()) if device.type == "cuda" else TorchKernels()
+    return kernels_named(TritonKernels.name if device.type == "cuda" else TorchKernels.name)
+
+
+@cache
+def kernels_named(name: str) -> Kernels:
+    """The kernels of this name. Raises as `kernels_of`."""
+    return cast("Kernels", TritonKernels()) if name == TritonKernels.name else TorchKernels()
 
 
 def _gathered(cache: Tensor, tables: Tensor) -> Tensor:

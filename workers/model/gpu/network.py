@@ -22,7 +22,7 @@ class Network:
         drawn: [max_running] int64, tokens that the launch before drew
         last:  [num_wanted] places in the batch whose logits are wanted; None is every place
         """
-        self._stage.tables, self._stage.slots = tables, tables.slots.long()
+        self._stage.tables = tables
         sources = tables.sources.long()
         token_ids = torch.where(sources >= 0, drawn[sources.clamp(min=0)], tables.token_ids.long())
         output = self._model(

@@ -141,8 +141,7 @@ class GpuRunner:
         packed = pack(chunks, shape, self._rows, block_size=self._cache.block_size, is_pinned=self._is_cuda)
         if bucket is not None:
             return self._graphs.run(bucket, packed, self._last)[: len(chunks)][_kept(wanted)]
-        longest = max(chunk.end - chunk.start for chunk in chunks[shape.num_seqs - shape.num_spans :])
-        tables = StepTables(shape, self._device, max_query_len=longest)
+        tables = StepTables.new(shape, self._device)
         tables.send(packed)
         places = _places(chunks, wanted)
         last = None if len(places) == shape.num_tokens else upload(places or [0], torch.int64, self._device)

@@ -18,12 +18,30 @@ class Shape:
     num_seqs, num_tokens: with those that only fill a bucket
     num_spans:            sequences with several tokens, the last ones
     width:                blocks in a table
+    max_query_len:        no sequence has more tokens in this step
     """
 
     num_seqs: int
     num_tokens: int
     num_spans: int
     width: int
+    max_query_len: int = 1
+
+    @classmethod
+    def of(cls, measures: Tensor) -> "Shape":
+        """The shape whose measures these are."""
+        num_seqs, num_tokens, num_spans, width, max_query_len = measures.tolist()
+        return cls(
+            num_seqs=num_seqs,
+            num_tokens=num_tokens,
+            num_spans=num_spans,
+            width=width,
+            max_query_len=max_query_len,
+        )
+
+    def measures(self) -> Tensor:
+        """The shape as a tensor on the host, [5]: a compiled graph takes no notice of what it holds."""
+        return torch.tensor([self.num_seqs, self.num_tokens, self.num_spans, self.width, self.max_query_len])
 
     @property
     def size(self) -> int:
@@ -42,16 +60,24 @@ class StepTables:
     begins:   [num_spans + 1] first places of the spans, counted from the first span's
     """
 
-    def __init__(self, shape: Shape, device: torch.device, *, max_query_len: int = 1) -> None:
-        self.shape = shape
+    def __init__(self, measures: Tensor, buffer: Tensor) -> None:
+        """measures: of the Shape; buffer: [shape.size] int32"""
+        self.shape = shape = Shape.of(measures)
         self.num_spans = shape.num_spans
         self.num_decode = shape.num_seqs - shape.num_spans
-        self.max_query_len = max_query_len
-        self.buffer = torch.zeros(shape.size, dtype=torch.int32, device=device)
+        self.measures = measures
+        self.buffer = buffer
         self.token_ids, self.positions, self.slots, self.sources, self.lengths, self.tables, self.begins = _cut(
-            self.buffer, shape
+            buffer, shape
         )
 
+    @classmethod
+    @torch.inference_mode()
+    def new(cls, shape: Shape, device: torch.device) -> "StepTables":
+        """Arrays of zeros. All are made in inference mode: others would be another kind to a compiled graph."""
+        return cls(shape.measures(), torch.zeros(shape.size, dtype=torch.int32, device=device))
+
+    @torch.inference_mode()
     def send(self, packed: Tensor) -> None:
         """Fill the arrays from a host tensor of this shape; what was launched before still reads the old ones."""
         self.buffer.copy_(packed, non_blocking=True)
@@ -63,7 +89,13 @@ def shape_of(chunks: Sequence[Chunk], width: int, bucket: int | None) -> Shape:
         return Shape(num_seqs=bucket, num_tokens=bucket, num_spans=0, width=width)
     lengths = [chunk.end - chunk.start for chunk in chunks]
     num_decode = next((place for place, length in enumerate(lengths) if length > 1), len(chunks))
-    return Shape(num_seqs=len(chunks), num_tokens=sum(lengths), num_spans=len(chunks) - num_decode, width=width)
+    return Shape(
+        num_seqs=len(chunks),
+        num_tokens=sum(lengths),
+        num_spans=len(chunks) - num_decode,
+        width=width,
+        max_query_len=max(lengths),
+    )
 
 
 def pack(chunks: Sequence[Chunk], shape: Shape, rows: Mapping[str, int], *, block_size: int, is_pinned: bool) -> Tensor:

@@ -37,7 +37,7 @@ def store(key: Tensor, value: Tensor, keys: Tensor, values: Tensor, slots: Tenso
 
     key, value:   [num_tokens, num_kv_heads, head_dim], the last dimension dense
     keys, values: [num_blocks, block_size, num_kv_heads, head_dim], contiguous; written
-    slots:        [num_tokens] int64, block * block_size + place in the block; a negative one writes nothing
+    slots:        [num_tokens] int32 or int64, block * block_size + place in the block; a negative one writes nothing
     """
     if not len(slots):
         return

@@ -1,0 +1,62 @@
+"""How a GPU's worker prepares a model, on a CPU that says that graphs can be captured, or that they cannot."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.model.conftest import LIMITS
+from tests.model.gpu.machines import read, sampler_of
+from workers.model import preparation
+from workers.model.gpu.runner import GpuRunner
+from workers.model.load import LoadedModel
+from workers.model.preparation import Prepared
+from workers.model.probe import attention_layers
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's own compiler
+TRIAL = list(range(0, 120, 10))
+MIB = 1 << 20
+
+
+def prepared_on_gpu(
+    plain: LoadedModel, folder: Path, monkeypatch: pytest.MonkeyPatch, num_graphs: int, *, is_compiled: bool
+) -> tuple[Prepared, list[GpuRunner]]:
+    """What is made where a capture leaves so many graphs, and every runner that was asked for one."""
+    captured: list[GpuRunner] = []
+
+    def capture(runner: GpuRunner) -> None:
+        captured.append(runner)
+
+    monkeypatch.setattr(preparation, "free_after_trial", lambda *_: 64 * MIB)
+    monkeypatch.setattr(GpuRunner, "capture", capture)
+    monkeypatch.setattr(GpuRunner, "num_graphs", num_graphs)
+    model = read(folder)
+    layers = attention_layers(model)
+    limits = replace(LIMITS, is_compiled=is_compiled, kv_budget_bytes=MIB)
+    expected = preparation.trial_logits(plain.runner, TRIAL)
+    prepared = preparation._on_gpu(model, layers, limits, sampler_of(plain), expected, TRIAL)
+    assert prepared is not None
+    return prepared, captured
+
+
+@pytest.mark.parametrize(
+    ("is_compiled", "num_graphs", "told", "num_captures"),
+    [(True, 3, "3 CUDA graphs, compiled", 1), (True, 0, "0 CUDA graphs, uncompiled", 2), (False, 3, "uncompiled", 1)],
+    ids=["compiled", "without_graphs", "not_asked_for"],
+)
+def test_layers_are_compiled_where_that_is_wanted_and_graphs_can_be_captured(
+    plain: LoadedModel,
+    tiny_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_compiled: bool,
+    num_graphs: int,
+    told: str,
+    num_captures: int,
+) -> None:
+    prepared, captured = prepared_on_gpu(plain, tiny_folder, monkeypatch, num_graphs, is_compiled=is_compiled)
+
+    assert told in prepared.how
+    assert len(captured) == num_captures
+    logits = preparation.trial_logits(prepared.runner, TRIAL)
+    assert torch.allclose(logits, preparation.trial_logits(plain.runner, TRIAL), atol=1e-3)
