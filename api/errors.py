@@ -76,6 +76,10 @@ class JobFailed(GenerationFailed):
         self.failure = failure
 
 
+class JobExpired(JobFailed):
+    """The deadline of the job whose outcome a call waited for has passed."""
+
+
 class Answer(msgspec.Struct, frozen=True):
     """How an error is told: its status, its type in OpenAI's words, the seconds after which to try again."""
 
@@ -104,6 +108,7 @@ _TABLE: dict[type[PlatformError], Answer] = {
     UnsupportedMediaType: Answer(415),
     WebhookUnanswered: Answer(424),
     GenerationFailed: Answer(500, SERVER_ERROR),
+    JobExpired: Answer(504, SERVER_ERROR),
     TooManyWaiting: Answer(429, _TOO_MANY_REQUESTS),
     Overloaded: Answer(503, SERVER_ERROR),
     # A worker that died is back, or declared dead, within about a lease.
@@ -159,7 +164,7 @@ def _headers_of(error: PlatformError, answer: Answer) -> dict[str, str]:
     if retry_after_s is not None:
         headers["retry-after"] = f"{retry_after_s:.0f}"
         headers["retry-after-ms"] = f"{retry_after_s * 1000:.0f}"
-    elif answer.status in (409, 500):
+    elif answer.status in (409, 500, 504):
         # SDKs try these again by themselves: in vain, or with a second job that costs as much as the first.
         headers["x-should-retry"] = "false"
     if answer.status == 401:

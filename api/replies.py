@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.disconnect import watched
-from api.errors import JOB_ID, JobCancelled, JobFailed
+from api.errors import JOB_ID, JobCancelled, JobExpired, JobFailed
 from api.protocol.completion_object import async_object
 from api.protocol.envelope import failure_of
 from api.protocol.folds import fold_of, object_of, skip_of
@@ -23,6 +23,7 @@ from api.subscription import Subscription
 from api.views import JobView
 from storage import waiting
 from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry
+from storage.deadlines import EXPIRED
 from storage.errors import ShuttingDown, StorageUnavailable
 from storage.waiting import Place
 
@@ -192,7 +193,8 @@ class OutcomeReply(Response):
 
     def _outcome(self, entries: list[LogEntry], end: End) -> Response:
         if end.status is JobStatus.FAILED:
-            raise JobFailed(self._header.job_id, failure_of(end))
+            failure = failure_of(end)
+            raise (JobExpired if failure == EXPIRED else JobFailed)(self._header.job_id, failure)
         # A cancelled response is an object that says so; chat and completions have no word for it.
         if end.status is JobStatus.CANCELLED and self._header.kind is not JobKind.RESPONSE:
             raise JobCancelled(self._header.job_id)

@@ -1,6 +1,7 @@
 """Deadlines that a caller sets, and how their passing is told."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import httpx2
@@ -72,7 +73,23 @@ def test_a_stream_tells_that_its_job_expired(http: httpx2.Client, worker: FakeWo
     assert last["response"]["output"][0]["content"][0]["text"]
 
 
-def test_a_caller_who_waits_is_told_that_the_job_expired(
+@pytest.mark.parametrize("call", CALLS, ids=NAMES)
+def test_a_call_that_waits_is_answered_as_by_a_gateway_whose_time_is_over(
+    http: httpx2.Client, worker: FakeWorker, database: Database, call: Call
+) -> None:
+    worker.pauses_at = 3
+    with ThreadPoolExecutor(1) as caller:
+        answering = caller.submit(call.post, http, expires_after=60)
+        wait_until(lambda: worker.num_claimed == 1)
+        _let_expire(database)
+        answer = answering.result()
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "expired")
+    assert answer.headers["x-should-retry"] == "false"
+    assert http.get(call.url_of(answer.headers["x-job-id"])).json()["status"] == "failed"
+
+
+def test_a_caller_who_asks_is_told_that_the_job_expired(
     client: openai.OpenAI, worker: FakeWorker, database: Database
 ) -> None:
     worker.pauses_at = 3
