@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection
 
 import msgspec
+from msgspec import structs
 from sqlalchemy import Connection
 
 from api.estimates import wait_s
@@ -27,6 +28,7 @@ class _Look(msgspec.Struct, frozen=True):
 
     waiting: list[Waiting]
     workers: list[Worker]
+    num_running: dict[str, int]
     places: dict[str, Place]
 
 
@@ -115,9 +117,13 @@ class Crowd:
         return self._pace.power_of(model)
 
     def wait_of(self, place: Place) -> float | None:
-        """Seconds until a job at this place is begun; None where nobody serves its model."""
+        """Seconds until a job at this place is begun; None as of `wait_s`."""
         num_by_lane = {lane: self.num_in_lane(place.model, lane) for lane in Lane}
-        return wait_s(place, num_by_lane, self.power_of(place.model))
+        power = self.power_of(place.model)
+        # Who came since the look has taken what was free then, all but the one who asks.
+        num_taken = max(0, self._since.by_model.get(place.model, 0) - 1)
+        left = structs.replace(power, num_free=max(0, power.num_free - num_taken))
+        return wait_s(place, num_by_lane, left)
 
     def _left_of(self, num_added: int, model: str) -> int:
         """How many of the jobs that were added since the last look still wait; meanwhile others were begun."""
@@ -134,7 +140,7 @@ class Crowd:
         self._seen, self._since = _Tally(), _Tally()
         for some in look.waiting:
             self._seen.add(some.owner, some.model, some.lane, some.num_jobs)
-        self._pace.look(look.workers, self._seen.by_model, self._looked_at)
+        self._pace.look(look.workers, look.num_running, self._seen.by_model, self._looked_at)
         self.waiters.tell(job_ids, {job_id: (place, self.wait_of(place)) for job_id, place in look.places.items()})
 
 
@@ -142,5 +148,6 @@ def _look(connection: Connection, job_ids: Collection[str]) -> _Look:
     return _Look(
         waiting=waiting.count_waiting(connection),
         workers=workers.list_workers(connection),
+        num_running=waiting.count_running(connection),
         places=waiting.list_places(connection, job_ids),
     )

@@ -11,18 +11,21 @@ from storage.waiting import Place
 MAX_RETRY_AFTER_S = 120
 _MIN_POLL_MS = 500
 _MAX_POLL_MS = 30_000
-# Where nobody serves the model, nothing is known but that it takes time.
+# Where nobody serves the model, or its pace is not measured, nothing is known but that it takes time.
 _UNKNOWN_POLL_MS = 5_000
 
 
 def wait_s(place: Place, num_by_lane: Mapping[Lane, int], power: Power) -> float | None:
-    """Seconds until a job at this place is begun; None where nobody serves its model.
+    """Seconds until a job at this place is begun; None where nobody serves its model, or no pace is known yet.
 
     num_by_lane: jobs that wait for the model
     """
     if not power.jobs_per_s:
         return None
-    return max(0, _num_until(place, num_by_lane) - power.num_free) / power.jobs_per_s
+    num_before = _num_until(place, num_by_lane) - power.num_free
+    if num_before <= 0:
+        return 0.0
+    return num_before / power.jobs_per_s if power.is_measured else None
 
 
 def _num_until(place: Place, num_by_lane: Mapping[Lane, int]) -> int:

@@ -33,16 +33,18 @@ class _Seen(msgspec.Struct, frozen=True):
 
 
 class _Measured(msgspec.Struct):
-    """Jobs ended and seconds of workers' time, both fading."""
+    """Jobs ended and seconds of workers' time, both fading; whether any job ended at all."""
 
     num_ended: float = 0.0
     seconds: float = 0.0
+    has_ended: bool = False
 
     def add(self, num_ended: int, seconds: float) -> None:
         """Take in what one worker did."""
         kept = math.exp(-seconds / _MEMORY_S)
         self.num_ended = self.num_ended * kept + num_ended
         self.seconds = self.seconds * kept + seconds
+        self.has_ended |= num_ended > 0
 
     def jobs_per_s(self, estimate: float) -> float:
         """Of one worker; `estimate` weighs as much as one job."""
@@ -52,12 +54,14 @@ class _Measured(msgspec.Struct):
 class Power(msgspec.Struct, frozen=True, kw_only=True):
     """What the live workers of a model can do.
 
-    jobs_per_s: of all of them together, while jobs wait
-    num_free:   jobs that they could run at once besides those that they run, as of their last beats
+    jobs_per_s:  of all of them together, while jobs wait
+    num_free:    jobs that they could run at once besides those that they run
+    is_measured: whether a job's end has a part in `jobs_per_s`, or it is the estimate alone
     """
 
     jobs_per_s: float = 0.0
     num_free: int = 0
+    is_measured: bool = False
 
 
 class Pace:
@@ -70,9 +74,12 @@ class Pace:
         self._measured: dict[str, _Measured] = {}
         self._power: dict[str, Power] = {}
 
-    def look(self, workers: Iterable[Worker], num_waiting: Mapping[str, int], now: float) -> None:
-        """Take in what the workers' rows say now.
+    def look(
+        self, workers: Iterable[Worker], num_running: Mapping[str, int], num_waiting: Mapping[str, int], now: float
+    ) -> None:
+        """Take in what the rows say now.
 
+        num_running: jobs that run, by worker
         num_waiting: jobs that wait, by model
         now:         seconds, from anywhere on
         """
@@ -83,10 +90,10 @@ class Pace:
         seen: dict[str, _Seen] = {}
         self._power = {}
         for model, some in ready.items():
-            is_busy = num_waiting.get(model, 0) > _num_free(some)
+            is_busy = num_waiting.get(model, 0) > _num_free(some, num_running)
             seen |= {worker.id: self._look_at(worker, is_busy, now) for worker in some}
             alive = [worker for worker in some if now - seen[worker.id].seen_at < self._lease_s]
-            self._power[model] = self._power_of(model, alive)
+            self._power[model] = self._power_of(model, alive, num_running)
         self._seen = seen
 
     def power_of(self, model: str) -> Power:
@@ -111,19 +118,20 @@ class Pace:
         if was_busy or num_ended / seconds > measured.jobs_per_s(_estimate(worker)):
             measured.add(num_ended, seconds)
 
-    def _power_of(self, model: str, workers: list[Worker]) -> Power:
+    def _power_of(self, model: str, workers: list[Worker], num_running: Mapping[str, int]) -> Power:
         measured = self._measured.get(model, _Measured())
         return Power(
             jobs_per_s=sum(measured.jobs_per_s(_estimate(worker)) for worker in workers),
-            num_free=_num_free(workers),
+            num_free=_num_free(workers, num_running),
+            is_measured=measured.has_ended,
         )
 
 
 _NO_POWER = Power()
 
 
-def _num_free(workers: list[Worker]) -> int:
-    return sum(max(0, worker.slots - worker.running) for worker in workers)
+def _num_free(workers: list[Worker], num_running: Mapping[str, int]) -> int:
+    return sum(max(0, worker.slots - num_running.get(worker.id, 0)) for worker in workers)
 
 
 def _estimate(worker: Worker) -> float:

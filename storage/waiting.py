@@ -13,6 +13,7 @@ from storage.tables import Job, table_of
 _job = table_of(Job)
 # A literal, as in `storage.recovery`: the index of queued jobs holds all that is asked for here.
 _IS_QUEUED: ColumnElement[bool] = literal_column("status = 'queued'")
+_IS_RUNNING: ColumnElement[bool] = literal_column("status = 'in_progress'")
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +38,12 @@ def count_waiting(c: Connection) -> list[Waiting]:
     columns = _job.c.model, _job.c.lane, _job.c.owner
     query = select(*columns, func.count().label("num_jobs")).where(_IS_QUEUED).group_by(*columns)
     return [Waiting(model=row.model, lane=row.lane, owner=row.owner, num_jobs=row.num_jobs) for row in c.execute(query)]
+
+
+def count_running(c: Connection) -> dict[str, int]:
+    """How many jobs each worker runs, as the rows say: sooner than its next beat."""
+    query = select(_job.c.worker_id, func.count().label("num_jobs")).where(_IS_RUNNING).group_by(_job.c.worker_id)
+    return {row.worker_id: row.num_jobs for row in c.execute(query)}
 
 
 def place_of(c: Connection, model: str, lane: Lane, sent_at: datetime) -> Place:

@@ -51,12 +51,14 @@ def _put(database: Database, num_jobs: int, **changes: object) -> list[str]:
 
 
 def _serve(database: Database, running: int) -> None:
-    """A worker of eight slots that ends 0.8 jobs a second, as far as is known."""
+    """A worker of eight slots that ends 0.8 jobs a second, as far as is known, and has not told what it runs."""
     now = datetime.now(UTC)
     with database.begin() as c:
         put_worker(c, "w1", now=now)
         workers.set_status(c, "w1", WorkerStatus.READY)
-        workers.beat(c, "w1", running, ENDED)
+        workers.beat(c, "w1", 0, ENDED)
+        for _ in range(running):
+            assert jobs.claim(c, put_job(c), "w1", now)
 
 
 async def test_one_look_counts_everybody_and_what_was_accepted_since_is_added(crowd: Crowd, database: Database) -> None:
@@ -88,6 +90,17 @@ async def test_what_was_accepted_since_is_begun_meanwhile(crowd: Crowd, database
     assert crowd.num_waiting("demo") == crowd.num_of_owner("alice") == 4
     clock.now += 50
     assert crowd.num_waiting("demo") == 0
+    await crowd.stop()
+
+
+async def test_those_who_come_together_do_not_count_on_the_same_free_places(crowd: Crowd, database: Database) -> None:
+    _serve(database, running=6)
+    await crowd.start()
+
+    waits = [crowd.wait_of(crowd.join("alice", "demo", Lane.FRONT)) for _ in range(4)]
+
+    # Nobody knows how long the six will run.
+    assert waits == [0, 0, None, None]
     await crowd.stop()
 
 

@@ -8,7 +8,7 @@ from storage.contract import Lane
 from storage.waiting import Place
 
 LANES = {Lane.PRIORITY: 2, Lane.FRONT: 10, Lane.BACK: 100}
-POWER = Power(jobs_per_s=2.0, num_free=0)
+POWER = Power(jobs_per_s=2.0, num_free=0, is_measured=True)
 
 
 def place(position: int, lane: Lane = Lane.FRONT) -> Place:
@@ -34,8 +34,14 @@ def test_free_places_are_filled_at_once_and_nobody_is_no_estimate() -> None:
     nobody_else = dict.fromkeys(Lane, 0)
 
     assert wait_s(place(3), nobody_else, Power(jobs_per_s=2.0, num_free=3)) == 0
-    assert wait_s(place(5), nobody_else, Power(jobs_per_s=2.0, num_free=3)) == 1.0
+    assert wait_s(place(5), nobody_else, Power(jobs_per_s=2.0, num_free=3, is_measured=True)) == 1.0
     assert wait_s(place(1), nobody_else, Power()) is None
+
+
+def test_before_a_pace_is_measured_only_those_who_need_not_wait_are_told_when() -> None:
+    nobody_else, unmeasured = dict.fromkeys(Lane, 0), Power(jobs_per_s=2.0, num_free=3)
+
+    assert [wait_s(place(number), nobody_else, unmeasured) for number in (1, 3, 4)] == [0, 0, None]
 
 
 def test_whoever_is_far_away_asks_less_often_within_bounds() -> None:

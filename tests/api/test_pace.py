@@ -17,7 +17,6 @@ def worker(
     num_ended: int,
     *,
     name: str = "w",
-    running: int = 4,
     at_s: float | None = None,
     status: WorkerStatus = WorkerStatus.READY,
 ) -> Worker:
@@ -32,7 +31,7 @@ def worker(
         dtype="float32",
         beat=beat,
         slots=4,
-        running=running,
+        running=0,
         started_at=START,
         updated_at=START + timedelta(seconds=2.0 * beat if at_s is None else at_s),
         engine={"num_jobs_ended": num_ended},
@@ -43,7 +42,7 @@ def rate_after(*told: tuple[int, int], num_waiting: int = 9, running: int = 4) -
     """Jobs a second after a worker told these (beats, jobs ended)."""
     pace = Pace(LEASE_S)
     for beat, num_ended in told:
-        pace.look([worker(beat, num_ended, running=running)], {"demo": num_waiting}, 2.0 * beat)
+        pace.look([worker(beat, num_ended)], {"w": running}, {"demo": num_waiting}, 2.0 * beat)
     return pace.power_of("demo").jobs_per_s
 
 
@@ -68,6 +67,16 @@ def test_a_worker_with_free_places_shows_only_what_it_can_do_at_least() -> None:
     assert quick == pytest.approx(5.0, rel=0.1)
 
 
+def test_nothing_is_measured_before_a_job_has_ended() -> None:
+    pace = Pace(LEASE_S)
+    measured = []
+    for beat, num_ended in ((1, 0), (2, 0), (3, 1), (4, 1)):
+        pace.look([worker(beat, num_ended)], {"w": 4}, {"demo": 9}, 2.0 * beat)
+        measured.append(pace.power_of("demo").is_measured)
+
+    assert measured == [False, False, True, True]
+
+
 def test_old_measurements_fade() -> None:
     told = [(beat, 10 * beat) for beat in range(1, 60)]
     told += [(beat, 590 + (beat - 59)) for beat in range(60, 400)]
@@ -79,23 +88,25 @@ def test_a_clock_that_jumps_and_a_counter_that_begins_anew_measure_nothing() -> 
     pace = Pace(LEASE_S)
     looks = [worker(1, 100), worker(2, 200, at_s=3600), worker(3, 300, at_s=-3600), worker(4, 0, at_s=-3598)]
     for now, one in enumerate(looks):
-        pace.look([one], {"demo": 9}, float(now))
+        pace.look([one], {"w": 4}, {"demo": 9}, float(now))
 
+    assert not pace.power_of("demo").is_measured
     assert pace.power_of("demo").jobs_per_s == pytest.approx(4 / ASSUMED_JOB_S)
 
 
 def test_workers_add_up_and_those_that_fell_silent_or_drain_do_not_count() -> None:
     pace = Pace(LEASE_S)
-    everybody = [worker(1, 0, name=name, running=1) for name in ("a", "b", "silent")]
-    pace.look(everybody, {}, 0.0)
+    everybody = [worker(1, 0, name=name) for name in ("a", "b", "silent")]
+    num_running = dict.fromkeys(("a", "b", "silent", "of_another_model"), 1)
+    pace.look(everybody, num_running, {}, 0.0)
     assert pace.power_of("demo").num_free == 9
 
-    both = [worker(5, 0, name=name, running=1) for name in ("a", "b")]
+    both = [worker(5, 0, name=name) for name in ("a", "b")]
     draining = worker(5, 0, name="c", status=WorkerStatus.DRAINING)
-    pace.look([*both, worker(1, 0, name="silent"), draining], {}, 7.0)
+    pace.look([*both, worker(1, 0, name="silent"), draining], num_running, {}, 7.0)
 
     assert pace.power_of("demo").num_free == 6
     assert pace.power_of("demo").jobs_per_s == pytest.approx(2 * 4 / ASSUMED_JOB_S)
-    pace.look([], {}, 8.0)
+    pace.look([], {}, {}, 8.0)
     assert pace.power_of("demo").jobs_per_s == 0
     assert pace.power_of("unknown").num_free == 0

@@ -1,18 +1,21 @@
 """A job that waits tells its place: in its object, in receipts, in streams."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx2
 import openai
 import pytest
+from sqlalchemy import Connection, update
 
-from storage import workers
+from storage import jobs, workers
 from storage.contract import WorkerStatus
+from storage.tables import Worker, table_of
 from storage.workers import NewWorker
 from tests.api.examples import CALLS, NAMES, RESPONSE, Call, frames_of, without_heartbeats
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server
+from tests.storage.examples import put_job
 from tests.waiting import wait_until
 
 POLL = "openai-poll-after-ms"
@@ -20,16 +23,35 @@ POLL = "openai-poll-after-ms"
 
 @pytest.fixture
 def busy(server: Server, worker: FakeWorker) -> None:
-    """The only worker is gone, and another one, which takes nothing, says that its one place is taken."""
+    """The only worker is gone, and another one, which takes nothing, runs as much as it can."""
     worker.die()
     now = datetime.now(UTC)
     new = NewWorker(worker_id="busy", model="demo", pid=1, host="h", device="cpu", dtype="float32", slots=1)
     with worker.database.begin() as c:
         workers.register(c, new, now)
         workers.set_status(c, "busy", WorkerStatus.READY)
-        workers.beat(c, "busy", 1, {"num_jobs_ended": 0})
+        _tell(c, 0, now)
+        assert jobs.claim(c, put_job(c), "busy", now)
     crowd = server.app.state.services.crowd
     wait_until(lambda: (crowd.power_of("demo").num_free, crowd.power_of("demo").jobs_per_s > 0) == (0, True))
+
+
+@pytest.fixture
+def paced(busy: None, server: Server, worker: FakeWorker) -> None:
+    """It is known that the other one takes five seconds for a job."""
+    with worker.database.begin() as c:
+        # Three in ten seconds, beside the one in ten that is assumed for a worker of one place.
+        [told] = [one for one in workers.list_workers(c) if one.id == "busy"]
+        _tell(c, 3, told.updated_at + timedelta(seconds=10))
+    crowd = server.app.state.services.crowd
+    wait_until(lambda: crowd.power_of("demo").jobs_per_s == pytest.approx(0.2))
+
+
+def _tell(c: Connection, num_ended: int, now: datetime) -> None:
+    """What the busy one says with a beat at that moment."""
+    workers.beat(c, "busy", 1, {"num_jobs_ended": num_ended})
+    table = table_of(Worker)
+    c.execute(update(table).where(table.c.id == "busy").values(updated_at=now))
 
 
 def _put(http: httpx2.Client, call: Call) -> httpx2.Response:
@@ -43,22 +65,31 @@ def _position(answer: httpx2.Response) -> int | None:
     return None if queue is None else queue["position"]
 
 
-@pytest.mark.usefixtures("busy")
+@pytest.mark.usefixtures("paced")
 @pytest.mark.parametrize("call", CALLS, ids=NAMES)
 def test_a_queued_job_tells_its_place_and_when_it_may_begin(http: httpx2.Client, call: Call) -> None:
     answers = [_put(http, call) for _ in range(3)]
     found = [http.get(call.url_of(answer.json()["id"])) for answer in answers]
 
     assert [_position(answer) for answer in found] == [1, 2, 3]
-    # Ten seconds a job are assumed while nothing is measured.
     for index, answer in enumerate(found):
         starts_in_s = answer.json()["tokenpost_queue"]["estimated_start_at"] - time.time()
-        assert 10 * index < starts_in_s <= 10 * (index + 1) + 1
+        assert 5 * index < starts_in_s <= 5 * (index + 1) + 1
     # At its creation a job is told what the last look knew, and that is no more than there are.
     for index, answer in enumerate(answers):
         assert 1 <= (_position(answer) or 0) <= index + 1
-        assert int(answer.headers[POLL]) >= 5000
-    assert [int(answer.headers[POLL]) for answer in found] == [5000, 10_000, 15_000]
+        assert int(answer.headers[POLL]) >= 2500
+    assert [int(answer.headers[POLL]) for answer in found] == [2500, 5000, 7500]
+
+
+@pytest.mark.usefixtures("busy")
+def test_before_any_pace_is_known_a_job_tells_its_place_alone(http: httpx2.Client) -> None:
+    made = _put(http, RESPONSE)
+    found = http.get(RESPONSE.url_of(made.json()["id"]))
+
+    for answer in (made, found):
+        assert answer.json()["tokenpost_queue"] == {"position": 1, "estimated_start_at": None}
+        assert answer.headers[POLL] == "5000"
 
 
 def test_a_job_of_a_model_that_nobody_serves_waits_for_nobody_knows_how_long(
@@ -90,29 +121,29 @@ def test_one_that_runs_is_asked_for_soon_and_one_that_ended_no_more(
     assert (POLL in ended.headers, _position(ended)) == (False, None)
 
 
-@pytest.mark.usefixtures("busy")
+@pytest.mark.usefixtures("paced")
 def test_the_asynchronous_alias_and_a_wait_that_was_too_short_tell_it_too(http: httpx2.Client) -> None:
     accepted = http.post("/v1/async/completions", json={"model": "demo", "prompt": "Hi"})
     waited = CALLS[1].post(http, {"prefer": "wait=1"})
 
     assert (_position(accepted), _position(http.get(accepted.headers["location"]))) == (1, 1)
-    assert (waited.status_code, _position(waited), waited.headers[POLL]) == (202, 2, "10000")
+    assert (waited.status_code, _position(waited), waited.headers[POLL]) == (202, 2, "5000")
 
 
-@pytest.mark.usefixtures("busy")
+@pytest.mark.usefixtures("paced")
 def test_a_stream_hears_of_its_place_in_comments_until_its_job_begins(http: httpx2.Client) -> None:
     first = _put(http, RESPONSE).json()["id"]
     body = {**RESPONSE.body, "background": True, "stream": True}
     with http.stream("POST", RESPONSE.path, json=body) as answer:
         lines = answer.iter_lines()
-        assert next(line for line in lines if line.startswith(":")) == ": queue position 2, starts in about 20 s"
+        assert next(line for line in lines if line.startswith(":")) == ": queue position 2, starts in about 10 s"
 
         http.post(f"{RESPONSE.path}/{first}/cancel")
 
-        assert next(line for line in lines if line.startswith(":")) == ": queue position 1, starts in about 10 s"
+        assert next(line for line in lines if line.startswith(":")) == ": queue position 1, starts in about 5 s"
 
 
-@pytest.mark.usefixtures("busy")
+@pytest.mark.usefixtures("paced")
 def test_a_replay_of_a_queued_job_hears_it_and_frames_stay_the_same(http: httpx2.Client) -> None:
     job_id = _put(http, RESPONSE).json()["id"]
     pieces = []
@@ -124,7 +155,7 @@ def test_a_replay_of_a_queued_job_hears_it_and_frames_stay_the_same(http: httpx2
     stream = b"".join(pieces)
 
     again = http.get(f"{RESPONSE.path}/{job_id}?stream=true").content
-    assert b": queue position 1, starts in about 10 s\n\n" in stream
+    assert b": queue position 1, starts in about 5 s\n\n" in stream
     assert without_heartbeats(stream) == without_heartbeats(again)
     assert frames_of(again)[-1] == b"data: [DONE]\n\n"
 

@@ -42,6 +42,14 @@ def test_those_that_wait_are_counted_by_model_lane_and_owner(c: Connection) -> N
     assert isinstance(waiting.count_waiting(c)[0], Waiting)
 
 
+def test_those_that_run_are_counted_by_worker(c: Connection) -> None:
+    for worker_id in ("w1", "w2", "w1"):
+        assert jobs.claim(c, put_job(c), worker_id, NOW)
+    put_job(c)
+
+    assert waiting.count_running(c) == {"w1": 2, "w2": 1}
+
+
 def _long_ago(seconds: float) -> datetime:
     """Before this moment by any clock, as the database's says it."""
     return after(seconds - 365 * 86400)
