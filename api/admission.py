@@ -1,18 +1,9 @@
 """Whether a job can be taken now: the one place that says no, before any row is written."""
 
-from redis.exceptions import RedisError
-
 from api.catalogue import ModelEntry
-from api.reading import Prompt
 from api.services import Services
 from storage.contract import Lane, ModelStatus
 from storage.errors import ModelUnavailable, StorageUnavailable
-
-# A relay whose Redis is there is connected again after this time.
-_RECONNECTION_S = 0.5
-# The relay pings every half second; one that heard nothing for longer than this may listen to a Redis that hangs.
-_MAX_SILENCE_S = 1.2
-_PING_TIMEOUT_S = 1.0
 
 
 async def admit(services: Services, entry: ModelEntry, owner: str, lane: Lane, *, is_background: bool) -> None:
@@ -28,17 +19,9 @@ async def admit(services: Services, entry: ModelEntry, owner: str, lane: Lane, *
 
 async def refuse_without_redis(services: Services) -> None:
     """Return when Redis answers and has room; StorageUnavailable when not, soon enough to say so in time."""
-    relay = services.relay
     if services.redis_memory.is_full:
         raise StorageUnavailable("Redis has no memory left.")
-    if not relay.is_connected:
-        await relay.wait_connected(min(_RECONNECTION_S, services.settings.storage_timeout_s))
-    elif relay.silent_s > _MAX_SILENCE_S:
-        try:
-            async with Prompt(min(_PING_TIMEOUT_S, services.settings.storage_timeout_s), "Redis"):
-                await services.redis.ping()
-        except RedisError as error:
-            raise StorageUnavailable(f"Redis does not answer: {error}") from error
+    await services.redis_pulse.check()
 
 
 async def _refuse_if_nobody_works(services: Services, entry: ModelEntry) -> None:

@@ -21,6 +21,7 @@ from api.log_reader import LogReader
 from api.reading import Prompt, Reader
 from api.receivers import Receivers
 from api.redis_memory import RedisMemory
+from api.redis_pulse import RedisPulse
 from api.refusals import Refusals
 from api.relay import Relay
 from api.settings import ApiSettings
@@ -47,6 +48,7 @@ class Services:
     redis: AsyncRedis
     redis_sync: Redis
     redis_memory: RedisMemory
+    redis_pulse: RedisPulse
     logs: LogReader
     relay: Relay
     tickets: TicketPublisher
@@ -88,6 +90,7 @@ async def running(settings: ApiSettings) -> AsyncIterator[Services]:
         stack.push_async_callback(asyncio.to_thread, services.writer.stop)
         services.tickets.start()
         stack.push_async_callback(asyncio.to_thread, services.tickets.stop)
+        stack.push_async_callback(services.redis_pulse.stop)
         for part in (services.keyring, services.catalogue, services.crowd, services.relay, services.redis_memory):
             stack.push_async_callback(part.stop)
             await part.start()
@@ -104,6 +107,7 @@ def _wire(settings: ApiSettings, database: Database) -> Services:
     # The listening connection is silent for as long as nobody generates.
     listener = connect_async(settings.redis_url, socket_timeout_s=None)
     keyring = Keyring(settings, reads, writer)
+    relay = Relay(listener, CatchUp(logs, reads), heartbeat_s=settings.heartbeat_s)
     return Services(
         settings=settings,
         writer=writer,
@@ -112,7 +116,8 @@ def _wire(settings: ApiSettings, database: Database) -> Services:
         redis_sync=connect(settings.redis_url, socket_timeout_s=timeout_s),
         redis_memory=RedisMemory(redis, every_s=settings.refresh_s),
         logs=logs,
-        relay=Relay(listener, CatchUp(logs, reads), heartbeat_s=settings.heartbeat_s),
+        redis_pulse=RedisPulse(redis, relay, timeout_s=timeout_s),
+        relay=relay,
         tickets=TicketPublisher(settings.redis_url),
         keys_in_use=KeysInUse(),
         refusals=Refusals(),

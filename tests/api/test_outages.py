@@ -147,6 +147,30 @@ def test_while_redis_hangs_nothing_is_accepted(
     assert _num_jobs(database) == 0
 
 
+@pytest.mark.parametrize("call", CALLS, ids=NAMES)
+@pytest.mark.parametrize("headers", [{}, {"prefer": "respond-async"}], ids=["blocking", "background"])
+def test_a_redis_that_has_only_begun_to_hang_takes_nothing_either(
+    http: httpx2.Client,
+    redis_server: RedisServer,
+    server: Server,
+    database: Database,
+    call: Call,
+    headers: dict[str, str],
+) -> None:
+    redis_server.send_signal(signal.SIGSTOP)
+    try:
+        # Half a second may pass between two words of a Redis that is well.
+        wait_until(lambda: _silence(server) > 0.15)
+        started = time.monotonic()
+        refused = call.post(http, headers)
+        took_s = time.monotonic() - started
+    finally:
+        redis_server.send_signal(signal.SIGCONT)
+
+    _assert_refused(refused, took_s)
+    assert _num_jobs(database) == 0
+
+
 def test_a_redis_that_hangs_is_noticed(
     http: httpx2.Client, worker: FakeWorker, redis_server: RedisServer, server: Server
 ) -> None:
