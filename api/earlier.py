@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -30,7 +30,7 @@ async def find_earlier(services: Services, call: Call, digest: bytes, *, is_foll
 
 
 async def _attach(services: Services, call: Call, digest: bytes) -> Attached | None:
-    keyed, now = keyed_of(call, digest), datetime.now(UTC)
+    keyed, now = keyed_of(call, digest), services.clock.now()
     await refuse_without_redis(services)
     if keyed is not None:
         services.keys_in_use.refuse(keyed)
@@ -90,7 +90,7 @@ async def make_once(
     For whatever is no job: both run on the writer, in the transaction that writes the key. What is erased later must be
     forgotten by `idempotency.forget`. Raises IdempotencyKeyReused, IdempotencyKeyInUse.
     """
-    keyed, now = keyed_of(call, digest_of(call)), datetime.now(UTC)
+    keyed, now = keyed_of(call, digest_of(call)), services.clock.now()
 
     def operation(connection: Connection) -> tuple[T, bool]:
         if keyed is None or idempotency.take(

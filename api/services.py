@@ -15,6 +15,7 @@ from api.bounds import Bounds
 from api.callers import Callers
 from api.catalogue import Catalogue
 from api.catch_up import CatchUp
+from api.clock import DatabaseClock
 from api.crowd import Crowd
 from api.keys_in_use import KeysInUse
 from api.log_reader import LogReader
@@ -60,6 +61,7 @@ class Services:
     crowd: Crowd
     bounds: Bounds
     receivers: Receivers
+    clock: DatabaseClock
 
     def write(self, operation: Callable[[Connection], T]) -> T:
         """What the operation returned, after its commit; for threads, never on the event loop."""
@@ -91,7 +93,14 @@ async def running(settings: ApiSettings) -> AsyncIterator[Services]:
         services.tickets.start()
         stack.push_async_callback(asyncio.to_thread, services.tickets.stop)
         stack.push_async_callback(services.redis_pulse.stop)
-        for part in (services.keyring, services.catalogue, services.crowd, services.relay, services.redis_memory):
+        for part in (
+            services.clock,
+            services.keyring,
+            services.catalogue,
+            services.crowd,
+            services.relay,
+            services.redis_memory,
+        ):
             stack.push_async_callback(part.stop)
             await part.start()
         yield services
@@ -127,4 +136,5 @@ def _wire(settings: ApiSettings, database: Database) -> Services:
         crowd=crowd,
         bounds=Bounds(crowd, max_per_model=settings.max_queued_per_model, max_per_owner=settings.max_queued_per_owner),
         receivers=Receivers(lambda: settings.webhook_policy(is_open=keyring.is_open)),
+        clock=DatabaseClock(reads),
     )

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from api.admission import admit
 from api.call import Call, digest_of
@@ -88,7 +88,7 @@ async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedCal
     prepared = await _prepare(services, order, entry)
     # Once more: others came while this call was read, and nothing is awaited from here until it is counted.
     services.bounds.check(order.call.owner, entry.model, lane)
-    new = _new_job(order, prepared, digest)
+    new = _new_job(order, prepared, digest, services.clock.now())
     subscription = services.relay.subscribe(new.job_id, is_new=True) if order.is_followed else None
     # Before the row is there: a look that ends meanwhile may miss the job, and none counts it twice.
     place = services.crowd.join(new.owner, new.model, lane)
@@ -140,8 +140,7 @@ async def find_previous(services: Services, owner: str, request: Request) -> Pre
     return await services.reads.ask(lambda connection: previous_turn(connection, previous_id, owner))
 
 
-def _new_job(order: Order, prepared: Prepared, digest: bytes) -> NewJob:
-    now = datetime.now(UTC)
+def _new_job(order: Order, prepared: Prepared, digest: bytes, now: datetime) -> NewJob:
     expiry = order.request.expires_after
     return NewJob(
         job_id=new_job_id(prepared.kind),

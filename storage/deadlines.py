@@ -1,7 +1,7 @@
 """Jobs that end because nobody came in time: their own deadline passed, or nobody serves their model.
 
-Deadlines are judged by the database's clock alone, which the sweeper and every worker share; they are set by the clock
-of the API process that took the job.
+Deadlines are judged by the database's clock alone, which the sweeper and every worker share; they are set by what the
+API process that took the job knows of it.
 """
 
 from datetime import datetime

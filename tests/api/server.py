@@ -2,7 +2,9 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 
 import uvloop
@@ -59,6 +61,20 @@ class Server:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             self._loop = runner.get_loop()
             runner.run(self._server.serve([self._socket]))
+
+
+def set_clock(server: Server, seconds: float) -> None:
+    """Return when the server's own clock is off by so much, and it has compared it."""
+    done: Future[None] = Future()
+
+    async def compare() -> None:
+        clock = server.app.state.services.clock
+        clock._local = lambda: time.time() + seconds
+        await clock._refresher.renew()
+        done.set_result(None)
+
+    server.call(lambda: asyncio.ensure_future(compare()))
+    done.result(10)
 
 
 @contextmanager

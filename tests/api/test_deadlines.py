@@ -14,6 +14,7 @@ from storage.database import Database
 from storage.tables import Job, table_of
 from tests.api.examples import CALLS, NAMES, RESPONSE, Call, frames_of
 from tests.api.fake_worker import FakeWorker
+from tests.api.server import Server, set_clock
 from tests.waiting import wait_until
 
 
@@ -49,6 +50,21 @@ def test_a_wrong_cancel_after_is_refused(http: httpx2.Client, header: str) -> No
 
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "Cancel-After"
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600])
+def test_deadlines_pass_in_time_though_the_clock_of_the_api_is_wrong(
+    http: httpx2.Client, server: Server, database: Database, seconds: int
+) -> None:
+    set_clock(server, seconds)
+
+    RESPONSE.post(http, {"Cancel-After": "5m"}, expires_after=60)
+
+    job, now = _job(database), datetime.now(UTC)
+    assert job.expires_at is not None
+    assert job.cancel_at is not None
+    assert 30 < (job.expires_at - now).total_seconds() <= 60
+    assert 270 < (job.cancel_at - now).total_seconds() <= 300
 
 
 def _let_expire(database: Database) -> None:

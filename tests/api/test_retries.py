@@ -24,7 +24,7 @@ from storage.database import Database
 from storage.tables import Job, table_of
 from tests.api.examples import CALLS, CHAT, CHAT_MESSAGES, COMPLETION, NAMES, RESPONSE, Call, without_heartbeats
 from tests.api.fake_worker import TEXT, FakeWorker
-from tests.api.server import Server
+from tests.api.server import Server, set_clock
 from tests.waiting import wait_until
 
 RETRY = {"x-stainless-retry-count": "1", "x-stainless-read-timeout": "600"}
@@ -71,6 +71,22 @@ def _bytes_of(body: dict[str, object]) -> bytes:
 
 
 # --- which job a retry joins ---
+
+
+@pytest.mark.parametrize("seconds", [600, -600])
+def test_a_retry_finds_its_job_at_a_process_whose_clock_is_wrong(
+    http: httpx2.Client, elsewhere: httpx2.Client, other_server: Server, database: Database, seconds: float
+) -> None:
+    headers = {**RETRY, "x-stainless-read-timeout": "60"}
+    first = RESPONSE.post(http)
+    set_clock(other_server, seconds)
+    second = RESPONSE.post(elsewhere, headers)
+    third = CHAT.post(elsewhere)
+    fourth = CHAT.post(http, headers)
+
+    assert first.headers["x-job-id"] == second.headers["x-job-id"]
+    assert third.headers["x-job-id"] == fourth.headers["x-job-id"]
+    assert len(_all_jobs(database)) == 2
 
 
 @pytest.mark.parametrize("call", CALLS, ids=NAMES)
