@@ -26,6 +26,7 @@ from api.redis_pulse import RedisPulse
 from api.refusals import Refusals
 from api.relay import Relay
 from api.settings import ApiSettings
+from api.take_back import TakeBack
 from storage.database import Database, is_current
 from storage.errors import SettingInvalid, StorageUnavailable
 from storage.queue import TicketPublisher
@@ -45,6 +46,7 @@ class Services:
 
     settings: ApiSettings
     writer: Writer
+    take_back: TakeBack
     reads: Reader
     redis: AsyncRedis
     redis_sync: Redis
@@ -94,6 +96,7 @@ async def running(settings: ApiSettings) -> AsyncIterator[Services]:
         stack.push_async_callback(asyncio.to_thread, services.tickets.stop)
         stack.push_async_callback(services.redis_pulse.stop)
         for part in (
+            services.take_back,
             services.clock,
             services.keyring,
             services.catalogue,
@@ -120,6 +123,7 @@ def _wire(settings: ApiSettings, database: Database) -> Services:
     return Services(
         settings=settings,
         writer=writer,
+        take_back=TakeBack(writer, every_s=settings.refresh_s),
         reads=reads,
         redis=redis,
         redis_sync=connect(settings.redis_url, socket_timeout_s=timeout_s),

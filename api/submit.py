@@ -190,6 +190,6 @@ async def _insert(services: Services, new: NewJob, keyed: KeyedCall | None) -> A
                 lambda c: attaching.insert_keyed(c, row, keyed, now=new.created_at, expires_at=expires_at)
             )
     except (StorageUnavailable, asyncio.CancelledError):
-        # Behind the insert in the writer's line: if that is committed after all, nobody knows its id.
-        services.writer.submit(lambda connection: attaching.take_back(connection, new.job_id))
+        # It may be committed after all, and nobody knows its id.
+        services.take_back.erase(new.job_id)
         raise

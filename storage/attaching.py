@@ -1,6 +1,6 @@
 """How a call finds the job that an earlier try of it made, and joins those who wait for it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 import msgspec
@@ -95,7 +95,7 @@ def insert_keyed(
     return attached
 
 
-def take_back(c: Connection, job_id: str) -> None:
-    """Erase a job of whose writing nobody could be told in time, unless somebody found and joined it since."""
-    if c.execute(delete(_job).where(_job.c.id == job_id, _job.c.num_attached == 0)).rowcount == 1:
-        idempotency.forget(c, [job_id])
+def take_back(c: Connection, job_ids: Collection[str]) -> None:
+    """Erase jobs of whose writing nobody could be told in time, but for those that somebody found and joined since."""
+    erasing = delete(_job).where(_job.c.id.in_(job_ids), _job.c.num_attached == 0).returning(_job.c.id)
+    idempotency.forget(c, c.execute(erasing).scalars().all())

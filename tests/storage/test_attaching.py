@@ -102,7 +102,7 @@ def test_an_erased_job_takes_its_key_along(c: Connection, way: str) -> None:
         case "sweeper":
             recovery.erase_many(c, [job_id])
         case _:
-            attaching.take_back(c, job_id)
+            attaching.take_back(c, [job_id])
 
     assert idempotency.find(c, CALL, NOW) is None
     assert idempotency.find(c, KeyedCall(owner="alice", key="other", body_digest=DIGEST), NOW) == kept
@@ -113,7 +113,7 @@ def test_what_somebody_joined_is_not_taken_back(c: Connection) -> None:
     job_id = _made(_insert(c))
     attaching.attach_keyed(c, CALL, NOW)
 
-    attaching.take_back(c, job_id)
+    attaching.take_back(c, [job_id])
 
     assert jobs.find(c, job_id) is not None
     assert idempotency.find(c, CALL, NOW) == job_id
@@ -240,7 +240,7 @@ def test_the_last_who_joined_decides(c: Connection) -> None:
 
 def test_a_job_that_is_absent_cannot_be_joined(c: Connection) -> None:
     assert attaching.attach(c, "resp_absent") is None
-    attaching.take_back(c, "resp_absent")
+    attaching.take_back(c, ["resp_absent"])
 
 
 def test_joining_and_leaving_at_once_agree(database: Database) -> None:

@@ -1,0 +1,78 @@
+"""Jobs that were refused and written all the same do not stay, though the database is away for a while."""
+
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from api.take_back import TakeBack
+from storage import attaching, jobs
+from storage.database import Database
+from storage.errors import StorageUnavailable
+from storage.writer import Writer
+from tests.storage.examples import put_job
+from tests.waiting import wait_until_async
+
+
+class AwayWriter(Writer):
+    """Its database is away for so many operations."""
+
+    def __init__(self, database: Database, num_failures: int) -> None:
+        super().__init__(database)
+        self.num_failures = num_failures
+
+    def submit(self, operation: Callable[[Connection], Any]) -> Future[Any]:
+        if self.num_failures == 0:
+            return super().submit(operation)
+        self.num_failures -= 1
+        failed: Future[Any] = Future()
+        failed.set_exception(StorageUnavailable("away"))
+        return failed
+
+
+@pytest.fixture
+async def writer(database: Database) -> AsyncIterator[AwayWriter]:
+    running = AwayWriter(database, num_failures=4)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+async def take_back(writer: AwayWriter) -> AsyncIterator[TakeBack]:
+    running = TakeBack(writer, every_s=0.01)
+    await running.start()
+    yield running
+    await running.stop()
+
+
+def _left(database: Database) -> set[str]:
+    with database.connect() as c:
+        return {job.id for job in jobs.list_all(c)}
+
+
+async def test_what_cannot_be_erased_now_is_erased_later_unless_it_was_joined(
+    take_back: TakeBack, writer: AwayWriter, database: Database
+) -> None:
+    with database.begin() as c:
+        unwanted, others, joined = [put_job(c), put_job(c)], put_job(c), put_job(c)
+        attaching.attach(c, joined)
+
+    for job_id in (*unwanted, joined):
+        take_back.erase(job_id)
+
+    await wait_until_async(lambda: _left(database) == {others, joined})
+    assert writer.num_failures == 0
+
+
+async def test_it_is_done_at_once_where_the_database_is_there(writer: AwayWriter, database: Database) -> None:
+    writer.num_failures = 0
+    with database.begin() as c:
+        job_id = put_job(c)
+
+    # Not even started: nothing has to be looked after.
+    TakeBack(writer, every_s=60).erase(job_id)
+
+    await wait_until_async(lambda: not _left(database))
