@@ -1,6 +1,6 @@
 """One attempt at one job as a value: what was emitted, what is still open, how it ends. No thread, no I/O."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
 
 from msgspec import structs
@@ -232,10 +232,14 @@ def seeded(spec: JobSpec, choice: int) -> SamplingParams:
     return structs.replace(spec.sampling, seed=choice_seed(spec.sampling.seed, choice))
 
 
-def usage_of(spec: JobSpec, entries: Iterable[tuple[TokenEvent, ...]], cached_tokens: int = 0) -> Usage:
-    """Tokens of a job: its prompts, each once, and everything that its entries emitted."""
+def usage_of(spec: JobSpec, entries: Collection[tuple[TokenEvent, ...]], cached_tokens: int = 0) -> Usage:
+    """Tokens of a job: the prompts of which something came, each once, and everything that its entries emitted.
+
+    What was stopped while it waited, in a queue or in the engine, used nothing.
+    """
+    begun = {event.choice // spec.num_choices for entry in entries for event in entry}
     return Usage(
-        prompt_tokens=sum(len(prompt) for prompt in spec.prompts),
+        prompt_tokens=sum(len(spec.prompts[number]) for number in begun),
         completion_tokens=sum(len(event.token_ids) for entry in entries for event in entry),
         cached_tokens=cached_tokens,
     )

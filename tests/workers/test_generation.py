@@ -83,6 +83,15 @@ def test_a_job_ends_with_its_last_choice(generation: Generation, last: FinishRea
     assert (usage.prompt_tokens, usage.completion_tokens) == (3, 5)
 
 
+def test_a_prompt_of_which_nothing_came_is_no_usage(generation: Generation) -> None:
+    used = [generation.usage()]
+    for choice in (1, 0, 2):
+        generation.take([_event(choice, 7)])
+        used.append(generation.usage())
+
+    assert [(usage.prompt_tokens, usage.completion_tokens) for usage in used] == [(0, 0), (2, 1), (2, 2), (3, 3)]
+
+
 def test_one_failed_choice_fails_the_job_with_the_first_reason(generation: Generation) -> None:
     generation.fail(Failure(code="numerical_error", message="a"))
     generation.fail(Failure(code="engine_fault", message="b"))
