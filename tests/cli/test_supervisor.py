@@ -71,13 +71,13 @@ def test_no_child_outlives_a_killed_supervisor(start: Start, tmp_path: Path, tie
 def test_the_watcher_of_a_pipe_goes_with_its_command(start: Start, tmp_path: Path) -> None:
     supervisor = start(f"api={_SLEEP}", tie="pipe")
     pid = read_pid(tmp_path, "api")
-    session = [process for process in psutil.process_iter() if _session_of(process.pid) == pid]
-    assert len(session) == 2
+    group = [process for process in psutil.process_iter() if _group_of(process.pid) == pid]
+    assert len(group) == 2
 
     supervisor.terminate()
 
     assert supervisor.wait(10) == 0
-    wait_until(lambda: not any(process.is_running() for process in session), 5.0, "the end of the watcher")
+    wait_until(lambda: not any(process.is_running() for process in group), 5.0, "the end of the watcher")
 
 
 def test_a_child_that_dies_is_started_again(start: Start, tmp_path: Path) -> None:
@@ -148,13 +148,20 @@ def test_ctrl_c_in_the_terminal_reaches_the_supervisor_alone(start: Start, tmp_p
     start(f"api={_SLEEP}")
     pid = read_pid(tmp_path, "api")
 
-    assert os.getsid(pid) == pid
     assert os.getpgid(pid) == pid
 
 
-def _session_of(pid: int) -> int | None:
+def test_the_kernel_weighs_all_processes_against_each_other(start: Start, tmp_path: Path) -> None:
+    supervisor = start(f"api={_SLEEP}", f"generation worker={_SLEEP}")
+
+    sessions = {os.getsid(read_pid(tmp_path, role)) for role in ("api", "generation worker")}
+
+    assert sessions == {os.getsid(supervisor.pid)}
+
+
+def _group_of(pid: int) -> int | None:
     try:
-        return os.getsid(pid)
+        return os.getpgid(pid)
     except ProcessLookupError:
         return None
 
@@ -165,5 +172,5 @@ def test_generation_workers_are_more_urgent_than_all_others(start: Start, tmp_pa
     pids = {role: read_pid(tmp_path, role) for role in roles}
 
     own = psutil.Process().nice()
-    expected = {role: own if role == "generation worker" else min(own + 5, 19) for role in roles}
+    expected = {role: own if role == "generation worker" else min(own + 3, 19) for role in roles}
     wait_until(lambda: {role: psutil.Process(pid).nice() for role, pid in pids.items()} == expected, 5.0, "niceness")
