@@ -62,6 +62,12 @@ class DecodeGraphs:
         graph.replay()
         return logits
 
+    def release(self) -> None:
+        """Let go of every graph, once what was launched is done."""
+        if self._graphs:
+            torch.cuda.synchronize()
+        self._graphs = {}
+
     @torch.inference_mode()
     def capture(self, drawn: Tensor) -> None:
         """Capture every bucket and compare a replay with a plain run; on any failure no graph is kept.

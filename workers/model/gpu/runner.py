@@ -74,6 +74,10 @@ class GpuRunner:
         """Capture the decode steps of every bucket; without success they run one operation at a time."""
         self._graphs.capture(self._last)
 
+    def release_graphs(self) -> None:
+        """Let go of the graphs; decode steps run one operation at a time then."""
+        self._graphs.release()
+
     @torch.inference_mode()
     def launch(self, chunks: list[Chunk]) -> None:
         """Begin a step. Raises OutOfDeviceMemory where the device has too little left."""
