@@ -148,6 +148,24 @@ class CountedSteps:
         self._launch(chunks)
 
 
+def test_a_step_that_needs_another_graph_is_not_kept_waiting_for_it(plain: LoadedModel, tiny_folder: Path) -> None:
+    model, layers = opened(tiny_folder)
+    backend = Backend()
+    assert compiled_in(plain, model, layers, backend) is not None
+    runner = runner_over(plain, model, layers, TorchKernels())
+    num_runs = backend.runs.total()
+
+    # A graph is made for as many threads as there are.
+    torch.set_num_threads(2)
+    try:
+        logits = trial_logits(runner, TRIAL)
+    finally:
+        torch.set_num_threads(1)
+
+    assert torch.allclose(logits, trial_logits(plain.runner, TRIAL), atol=1e-3)
+    assert (len(backend.runs), backend.runs.total()) == (1, num_runs)
+
+
 @pytest.mark.parametrize("reason", ["asks_the_device", "computes_something_else"])
 def test_without_a_graph_that_agrees_layers_stay_as_they_were(
     plain: LoadedModel, tiny_folder: Path, reason: str

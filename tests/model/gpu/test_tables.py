@@ -81,3 +81,14 @@ def test_a_buffer_that_is_filled_again_keeps_nothing_of_the_step_before() -> Non
     assert tables.lengths.tolist() == [8, 1]
     assert tables.slots.tolist() == [15, -1]
     assert tables.tables.tolist() == [[1, 3, 0, 0], [0] * 4]
+
+
+def test_rows_that_are_only_for_a_capture_store_nothing_and_stay_in_one_block() -> None:
+    tables = tables_of([chunk("a", [7, 2], 5, 6), chunk("b", [1, 3], 6, 7)], bucket=2, rows={})
+
+    tables.pretend(1)
+
+    assert tables.slots.tolist() == tables.sources.tolist() == [-1, -1]
+    assert tables.token_ids.tolist() == tables.positions.tolist() == [1, 1]
+    assert tables.lengths.tolist() == [2, 2]
+    assert not tables.tables.any()

@@ -21,6 +21,7 @@ class CompiledLayers:
 
     def __init__(self, model: PreTrainedModel, backend: str | Callable[..., object]) -> None:
         self._layers = model.base_model
+        self._dtype = model.dtype
         # A break in the graph, or a graph for each size, would be no gain: better none at all.
         self._compiled = torch.compile(self._layers.forward, fullgraph=True, dynamic=True, backend=backend)
         self._stance = "default"
@@ -47,7 +48,7 @@ class CompiledLayers:
     def _agrees(self, stance: str, steps: Callable[[], Tensor], expected: Tensor) -> bool:
         self._stance = stance
         try:
-            checks.check_agreement(expected, steps(), expected.dtype)
+            checks.check_agreement(expected, steps(), self._dtype)
         except Exception as error:
             log.warning("compiled_layers_unavailable", error=str(error).strip().partition("\n")[0])
             log.debug("compiled_layers_failed", exc_info=True)

@@ -76,8 +76,10 @@ class DecodeGraphs:
         """
         pool = torch.cuda.graph_pool_handle()
         try:
-            for bucket in sorted(self._tables, reverse=True):
-                self._graphs[bucket] = self._captured(self._tables[bucket], drawn, pool)
+            # A capture that fails leaves its own stream as the current one; this block puts back what was.
+            with torch.cuda.stream(torch.cuda.current_stream()):
+                for bucket in sorted(self._tables, reverse=True):
+                    self._graphs[bucket] = self._captured(self._tables[bucket], drawn, pool)
         except Exception as error:
             self._graphs = {}
             torch.cuda.synchronize()
@@ -86,27 +88,26 @@ class DecodeGraphs:
     def _captured(
         self, tables: StepTables, drawn: Tensor, pool: "tuple[int, int]"
     ) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-        # Rows of no sequence: nothing is stored, and block 0 is looked at.
-        tables.slots.fill_(-1)
-        tables.sources.fill_(-1)
-        tables.lengths.fill_(1)
-        expected = self._warmed_up(tables, drawn)
+        tables.pretend(0)
+        self._warm_up(tables, drawn)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool):  # type: ignore[arg-type]  # the pair is what torch hands out
             logits = self._network.compute(tables, drawn, None)
+        # Another step than the captured one: a replay must read what the tables hold now.
+        tables.pretend(1)
+        expected = self._network.compute(tables, drawn, None).float()
         graph.replay()
-        error = (logits.float() - expected.float()).abs().max() / expected.float().abs().max().clamp_min(1e-6)
+        error = (logits.float() - expected).abs().max() / expected.abs().max().clamp_min(1e-6)
         if not float(error) <= _TOLERANCE[logits.dtype]:
             raise RuntimeError(f"a replayed step differs by {float(error):.2g}")
         return graph, logits
 
-    def _warmed_up(self, tables: StepTables, drawn: Tensor) -> Tensor:
-        """Logits of the same step, one operation after another, on a stream of its own as a capture has."""
+    def _warm_up(self, tables: StepTables, drawn: Tensor) -> None:
+        """The same step, one operation after another, on a stream of its own as a capture has."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch left it bare
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(_NUM_WARM_UPS):
-                logits = self._network.compute(tables, drawn, None)
+                self._network.compute(tables, drawn, None)
         torch.cuda.current_stream().wait_stream(stream)
         torch.cuda.synchronize()
-        return logits.clone()

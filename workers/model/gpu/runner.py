@@ -144,7 +144,9 @@ class GpuRunner:
         shape = shape_of(chunks, self._width, bucket)
         packed = pack(chunks, shape, self._rows, block_size=self._cache.block_size, is_pinned=self._is_cuda)
         if bucket is not None:
-            return self._graphs.run(bucket, packed, self._last)[: len(chunks)][_kept(wanted)]
+            logits = self._graphs.run(bucket, packed, self._last)[: len(chunks)]
+            rows = [row for row, positions in enumerate(wanted) if positions]
+            return logits if len(rows) == len(chunks) else logits[upload(rows or [0], torch.int64, self._device)]
         tables = StepTables.new(shape, self._device)
         tables.send(packed)
         places = _places(chunks, wanted)
@@ -208,12 +210,6 @@ def _places(chunks: Sequence[Chunk], wanted: Sequence[range]) -> list[int]:
         places += [begin + position - chunk.start for position in positions]
         begin += chunk.end - chunk.start
     return places
-
-
-def _kept(wanted: Sequence[range]) -> slice | list[int]:
-    """Rows of a decode step's logits that are wanted; one of no use where none is."""
-    rows = [row for row, positions in enumerate(wanted) if positions]
-    return slice(None) if len(rows) == len(wanted) else rows or [0]
 
 
 def _told(prompt: _PromptRanks) -> dict[int, list[Ranked]]:

@@ -78,6 +78,16 @@ class StepTables:
         return cls(shape.measures(), torch.zeros(shape.size, dtype=torch.int32, device=device))
 
     @torch.inference_mode()
+    def pretend(self, place: int) -> None:
+        """Rows of no sequence: they have this token at this place, store nothing, and look at block 0."""
+        self.buffer.zero_()
+        self.slots.fill_(-1)
+        self.sources.fill_(-1)
+        self.token_ids.fill_(place)
+        self.positions.fill_(place)
+        self.lengths.fill_(place + 1)
+
+    @torch.inference_mode()
     def send(self, packed: Tensor) -> None:
         """Fill the arrays from a host tensor of this shape; what was launched before still reads the old ones."""
         self.buffer.copy_(packed, non_blocking=True)

@@ -18,7 +18,8 @@ _MIN_SPLIT_LEN = 128
 _MAX_SPLITS = 64
 
 
-@triton.jit
+# Where a step's arrays begin changes from step to step: code for each alignment would be compiled while streams wait.
+@triton.jit(do_not_specialize_on_alignment=["tables", "lengths"])
 def _decode_split(
     query: tl.tensor,
     keys: tl.tensor,
@@ -83,7 +84,7 @@ def _decode_split(
     tl.store(totals + state[:, None] * head_dim + dim[None, :], total, mask=is_query)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["lengths"])
 def _combine(
     lengths: tl.tensor,
     peaks: tl.tensor,

@@ -12,7 +12,8 @@ from workers.model.rule import AttentionRule
 from workers.model.triton.online import NOTHING, check_cache, fold, padded, read_tile, tile_of
 
 
-@triton.jit
+# Where a step's arrays begin changes from step to step: code for each alignment would be compiled while streams wait.
+@triton.jit(do_not_specialize_on_alignment=["tables", "begins", "lengths"])
 def _attend(
     query: tl.tensor,
     keys: tl.tensor,

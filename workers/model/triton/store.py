@@ -5,7 +5,8 @@ import triton.language as tl
 from torch import Tensor
 
 
-@triton.jit
+# Where a step's arrays begin changes from step to step: code for each alignment would be compiled while streams wait.
+@triton.jit(do_not_specialize_on_alignment=["slots"])
 def _store(
     key: tl.tensor,
     value: tl.tensor,
