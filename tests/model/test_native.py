@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec import structs
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -38,15 +39,20 @@ FAMILIES: dict[str, dict[str, object]] = {
 }
 
 
-def runner_of(library: Library, model: PreTrainedModel, *, num_threads: int = 2) -> NativeRunner:
-    """The model on the library. It still computes in transformers before, but no longer after this call."""
+def decoder_of(library: Library, model: PreTrainedModel, *, num_threads: int = 2) -> Decoder:
     weights = weights_of(model, attention_layers(model), max_len=128)
     assert weights is not None
     limits = Limits(
         num_threads=num_threads, num_spins=100, max_batch_tokens=256, num_blocks=NUM_BLOCKS, max_logit_rows=8
     )
-    sampler = Sampler(vocab_size=VOCAB_SIZE, eos_token_ids=[3], device=torch.device("cpu"))
-    return NativeRunner(Decoder(library, weights, limits), sampler)
+    return Decoder(library, weights, limits)
+
+
+def runner_of(library: Library, model: PreTrainedModel, *, num_threads: int = 2) -> NativeRunner:
+    """The model on the library. It still computes in transformers before, but no longer after this call."""
+    sampler = Sampler(vocab_size=VOCAB_SIZE, eos_token_ids=[3], device=torch.device("cpu"), library=library)
+    decoder = decoder_of(library, model, num_threads=num_threads)
+    return NativeRunner(decoder, sampler.on_threads_of(decoder))
 
 
 def chunk(ids: tuple[int, ...], start: int, end: int, blocks: list[int], **sampling: object) -> Chunk:
@@ -178,6 +184,30 @@ def test_prompt_logprobs_are_those_of_transformers(library: Library, tiny_folder
     assert [pair[0] for pair in told[20].top] == expected[20].topk(2).indices.tolist()
     assert len(output.logprobs[1].top) == 3
     assert output.logprobs[1].token_id == output.token_ids[1] == int(expected[39].argmax())
+
+
+def test_several_threads_draw_and_rank_what_one_does(library: Library, tiny_folder: Path) -> None:
+    alone = Sampler(vocab_size=5000, eos_token_ids=[3], device=torch.device("cpu"), library=library)
+    together = alone.on_threads_of(decoder_of(library, load(tiny_folder), num_threads=3))
+    kinds: list[dict[str, object]] = [
+        {"temperature": 0.0, "logprobs": 0},
+        {"seed": 1, "top_p": 0.9, "frequency_penalty": 0.5, "logprobs": 4},
+        {"seed": 2, "top_k": 30, "logit_bias": ((7, 90.0),)},
+        {"seed": 3, "repetition_penalty": 1.3, "logprobs": 20},
+    ]
+    requests = [
+        structs.replace(
+            one, sequence_id=str(place), sampling=structs.replace(one.sampling, **kinds[place % len(kinds)])
+        )
+        for place, one in enumerate([chunk(prompt(1, 40), 39, 40, [0, 1])] * 11)
+    ]
+    for num_rows in (1, 2, 11):
+        logits = torch.arange(num_rows * 5000.0).mul(7).sin().view(num_rows, 5000) * 9
+
+        drawn = together.sample(logits.clone(), requests[:num_rows])
+
+        assert drawn == alone.sample(logits.clone(), requests[:num_rows])
+        assert together.rank(logits, range(num_rows), 5) == alone.rank(logits, range(num_rows), 5)
 
 
 def test_without_a_compiler_or_a_folder_to_write_there_is_no_library(

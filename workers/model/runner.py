@@ -8,7 +8,6 @@ from workers.engine.runner import Chunk, OutOfDeviceMemory, Ranked, StepOutput
 from workers.model.attention import Stage
 from workers.model.cache import BlockCache
 from workers.model.layout import Layout
-from workers.model.sampling.logprobs import rank
 from workers.model.sampling.sampler import Sampler
 
 
@@ -67,7 +66,7 @@ class TorchRunner:
         return StepOutput(
             token_ids=draws.token_ids if draws else [],
             logprobs=draws.logprobs if draws else {},
-            prompt_logprobs=_prompt_logprobs(chunks, wanted, logits),
+            prompt_logprobs=self._prompt_logprobs(chunks, wanted, logits),
         )
 
     def _compute(self, chunks: list[Chunk], wanted: list[range]) -> Tensor:
@@ -88,6 +87,19 @@ class TorchRunner:
         logits: Tensor = output.logits[0]
         return logits
 
+    def _prompt_logprobs(self, chunks: list[Chunk], wanted: list[range], logits: Tensor) -> dict[int, list[Ranked]]:
+        """Of the prompt tokens that follow computed positions, for chunks that asked."""
+        told = {}
+        begin = 0
+        for place, (chunk, positions) in enumerate(zip(chunks, wanted, strict=True)):
+            stop = min(chunk.end, chunk.num_prompt - 1)
+            num_top = chunk.sampling.prompt_logprobs
+            if num_top is not None and stop > chunk.start:
+                rows = logits[begin : begin + stop - chunk.start]
+                told[place] = self._sampler.rank(rows, chunk.tokens[chunk.start + 1 : stop + 1], num_top)
+            begin += len(positions)
+        return told
+
 
 def wanted_positions(chunk: Chunk) -> range:
     """Positions of a chunk after which logits are looked at, one behind the other."""
@@ -106,17 +118,3 @@ def last_rows(chunks: list[Chunk], wanted: list[range]) -> list[int]:
         if chunk.is_sampled:
             rows.append(end - 1)
     return rows
-
-
-def _prompt_logprobs(chunks: list[Chunk], wanted: list[range], logits: Tensor) -> dict[int, list[Ranked]]:
-    """Of the prompt tokens that follow computed positions, for chunks that asked."""
-    told = {}
-    begin = 0
-    for place, (chunk, positions) in enumerate(zip(chunks, wanted, strict=True)):
-        stop = min(chunk.end, chunk.num_prompt - 1)
-        num_top = chunk.sampling.prompt_logprobs
-        if num_top is not None and stop > chunk.start:
-            rows = logits[begin : begin + stop - chunk.start]
-            told[place] = rank(rows, chunk.tokens[chunk.start + 1 : stop + 1], num_top)
-        begin += len(positions)
-    return told

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 import torch
 
 from storage.contract import SamplingParams
+from workers.engine.runner import Ranked
 from workers.model.native.library import Library
-from workers.model.sampling.request import DrawRequest, Draws
+from workers.model.sampling.drawn import Draws
+from workers.model.sampling.request import DrawRequest
 from workers.model.sampling.sampler import Sampler
 
 CPU = torch.device("cpu")
@@ -47,3 +49,7 @@ class Drawing:
         """What a new sampler draws from copies of the rows."""
         logits = rows.clone() if isinstance(rows, torch.Tensor) else torch.tensor(rows)
         return self.sampler(logits.shape[1]).sample(logits, requests)
+
+    def rank(self, logits: torch.Tensor, token_ids: Sequence[int], num_top: int) -> list[Ranked]:
+        """What a new sampler tells of the rows' tokens."""
+        return self.sampler(logits.shape[1]).rank(logits, token_ids, num_top)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.model.sampling.asked import Drawing, asked
-from workers.model.sampling.logprobs import NEVER, rank
+from workers.model.sampling.logprobs import NEVER
 
 LOGITS = torch.arange(50.0).mul(3).sin().mul(4)
 
@@ -45,10 +45,12 @@ def test_a_vocabulary_smaller_than_the_number_asked_for_is_told_whole(drawing: D
 
 @settings(deadline=None)
 @given(st.lists(st.floats(-40, 40, width=32), min_size=2, max_size=30), st.integers(0, 20), st.integers(0, 29))
-def test_they_are_ordered_and_sum_to_at_most_one(logits: list[float], num_top: int, target: int) -> None:
+def test_they_are_ordered_and_sum_to_at_most_one(
+    drawing: Drawing, logits: list[float], num_top: int, target: int
+) -> None:
     token_id = target % len(logits)
 
-    ranked = rank(torch.tensor([logits]), [token_id], num_top)[0]
+    ranked = drawing.rank(torch.tensor([logits]), [token_id], num_top)[0]
 
     logprobs = [logprob for _, logprob in ranked.top]
     assert logprobs == sorted(logprobs, reverse=True)
@@ -59,33 +61,44 @@ def test_they_are_ordered_and_sum_to_at_most_one(logits: list[float], num_top: i
         assert ranked.logprob >= logprobs[-1] or token_id not in [one for one, _ in ranked.top]
 
 
-def test_prompt_positions_are_ranked_each_by_its_own_logits() -> None:
+def test_prompt_positions_are_ranked_each_by_its_own_logits(drawing: Drawing) -> None:
     logits = torch.arange(3 * 50.0).mul(5).cos().view(3, 50)
     expected = logits.double().log_softmax(-1)
 
-    ranked = rank(logits, [4, 49, 0], 2)
+    ranked = drawing.rank(logits, [4, 49, 0], 2)
 
     assert [one.token_id for one in ranked] == [4, 49, 0]
     assert [one.logprob for one in ranked] == pytest.approx(
         [float(expected[place, token_id]) for place, token_id in enumerate((4, 49, 0))], abs=1e-5
     )
     assert [one.top[0][0] for one in ranked] == expected.argmax(-1).tolist()
-    assert rank(logits[:0], [], 2) == []
+    assert drawing.rank(logits[:0], [], 2) == []
 
 
-def test_many_positions_of_a_large_vocabulary_rank_as_each_alone() -> None:
+def test_many_positions_of_a_large_vocabulary_rank_as_each_alone(drawing: Drawing) -> None:
     logits = torch.arange(9 * 200_000.0).mul(0.37).sin().view(9, 200_000)
 
-    ranked = rank(logits, list(range(9)), 3)
+    ranked = drawing.rank(logits, list(range(9)), 3)
 
-    assert ranked == [rank(logits[place : place + 1], [place], 3)[0] for place in range(9)]
+    assert ranked == [drawing.rank(logits[place : place + 1], [place], 3)[0] for place in range(9)]
 
 
-def test_what_cannot_come_has_a_finite_log_probability() -> None:
+def test_what_cannot_come_has_a_finite_log_probability(drawing: Drawing) -> None:
     logits = torch.tensor([[0.0, float("-inf"), 1.0], [float("nan"), 0.0, 0.0]])
 
-    ranked = rank(logits, [1, 1], 3)
+    ranked = drawing.rank(logits, [1, 1], 3)
 
     assert ranked[0].logprob == NEVER
     assert ranked[0].top[-1] == (1, NEVER)
     assert all(logprob == NEVER for _, logprob in ranked[1].top)
+
+
+def test_of_equal_logits_the_lower_ids_come_first(drawing: Drawing) -> None:
+    logits = torch.zeros(1, 3000)
+    logits[0, 1234] = 1.0
+    logits[0, 7] = -0.0
+
+    for count in (1, 2, 3, 20):
+        top = drawing.rank(logits, [5], count)[0].top
+
+        assert [token_id for token_id, _ in top] == [1234, *range(count - 1)]

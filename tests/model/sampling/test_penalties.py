@@ -142,7 +142,7 @@ def test_requests_without_penalties_leave_nothing_behind(drawing: Drawing) -> No
 
     used.sample(logits_at(0), [request])
 
-    assert len(used._edits.tables) == 0
+    assert len(used._planner.tables) == 0
 
 
 def test_a_table_takes_random_tokens_as_a_counter_does() -> None:

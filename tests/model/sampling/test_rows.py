@@ -11,6 +11,7 @@ from torch import Tensor
 from storage.contract import SamplingParams
 from tests.model.sampling.asked import CPU, Asked, Drawing, asked
 from tests.model.sampling.reference import edited
+from workers.engine.runner import Ranked
 from workers.model.native.library import Library
 from workers.model.sampling.filters import Filters, _edges, _edges_among_few
 from workers.model.sampling.sampler import Sampler
@@ -95,7 +96,46 @@ def test_the_library_draws_what_torch_draws(library: Library, batch: list[tuple[
     logits = torch.stack([row.logits() for row, _ in batch])
     requests = [replace(one, sequence_id=str(place)) for place, (_, one) in enumerate(batch)]
 
-    assert Drawing(library).draw(logits, requests) == Drawing().draw(logits, requests)
+    in_library, on_torch = Drawing(library).draw(logits, requests), Drawing().draw(logits, requests)
+
+    assert in_library.token_ids == on_torch.token_ids
+    assert in_library.logprobs.keys() == on_torch.logprobs.keys()
+    for row, ranked in in_library.logprobs.items():
+        assert told_ids(ranked) == told_ids(on_torch.logprobs[row])
+        assert told_numbers(ranked) == pytest.approx(told_numbers(on_torch.logprobs[row]), rel=1e-6, abs=1e-6)
+
+
+def told_ids(ranked: Ranked) -> list[int]:
+    return [ranked.token_id, *(token_id for token_id, _ in ranked.top)]
+
+
+def told_numbers(ranked: Ranked) -> list[float]:
+    return [ranked.logprob, *(logprob for _, logprob in ranked.top)]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(rows, requests()), min_size=1, max_size=4), st.lists(st.booleans(), min_size=4, max_size=4))
+def test_the_library_edits_logits_as_torch_does_bit_for_bit(
+    library: Library, batch: list[tuple[Row, Asked]], are_pending: list[bool]
+) -> None:
+    logits = torch.stack([row.logits() for row, _ in batch])
+    pending = torch.tensor([request.tokens[-1] for _, request in batch])
+    requests = [
+        replace(
+            one,
+            sequence_id=str(place),
+            is_pending=are_pending[place],
+            sampling=structs.replace(one.sampling, logprobs=None),
+        )
+        for place, (_, one) in enumerate(batch)
+    ]
+    edited_by = []
+    for drawing in (Drawing(library), Drawing()):
+        sampler, mine = drawing.sampler(VOCAB_SIZE), logits.clone()
+        sampler.draw(mine, sampler.prepare(requests), pending)
+        edited_by.append(mine.view(torch.int32))
+
+    assert torch.equal(*edited_by)
 
 
 @settings(deadline=None)

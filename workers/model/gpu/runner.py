@@ -14,8 +14,9 @@ from workers.model.gpu.graphs import DecodeGraphs, bucket_of, buckets_of
 from workers.model.gpu.network import Network
 from workers.model.gpu.tables import StepTables, pack, shape_of
 from workers.model.runner import last_rows, wanted_positions
+from workers.model.sampling.drawn import Drawn
 from workers.model.sampling.logprobs import pack_ranked, unpack_ranked
-from workers.model.sampling.sampler import Drawn, Sampler
+from workers.model.sampling.sampler import Sampler
 from workers.model.sampling.upload import upload
 
 log = structlog.get_logger()

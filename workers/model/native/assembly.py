@@ -48,4 +48,4 @@ def native_runner(
             max_logit_rows=max(limits.max_running, _MIN_LOGIT_ROWS),
         ),
     )
-    return NativeRunner(decoder, sampler)
+    return NativeRunner(decoder, sampler.on_threads_of(decoder))

@@ -16,6 +16,7 @@ BLOCK_SIZE = 32
 class Decoder:
     """Owns its copy of the weights, laid out anew, and the cache.
 
+    handle: the library's own
     logits: [max_logit_rows, vocab_size] float32, written by `head`
     """
 
@@ -25,27 +26,27 @@ class Decoder:
         self._vocab_size = weights.shape.vocab_size
         self._max_batch_tokens = limits.max_batch_tokens
         layers = (Layer * len(weights.layers))(*weights.layers)
-        self._handle = library.make(weights.shape, layers, weights.ends, limits)
-        if not self._handle:
+        self.handle = library.make(weights.shape, layers, weights.ends, limits)
+        if not self.handle:
             raise MemoryError(f"the decoder could not be made: {library.complaint().decode()}")
         self._best = (ctypes.c_int32 * limits.max_logit_rows)()
         self._is_finite = (ctypes.c_uint8 * limits.max_logit_rows)()
         self.logits = self._view(limits.max_logit_rows)
 
     def __del__(self) -> None:
-        if getattr(self, "_handle", None):
-            self._library.free(self._handle)
+        if getattr(self, "handle", None):
+            self._library.free(self.handle)
 
     def memory(self) -> tuple[int, int]:
         """Bytes of the weights, embeddings and rotary tables included, and of the working memory."""
         weights, working = ctypes.c_int64(), ctypes.c_int64()
-        self._library.memory(self._handle, weights, working)
+        self._library.memory(self.handle, weights, working)
         return weights.value + sum(tensor.nbytes for tensor in self._lasting), working.value
 
     def step(self, batch: Batch) -> None:
         """Run all layers for the batch's tokens and store their keys and values."""
         assert batch.num_tokens <= self._max_batch_tokens
-        self._library.step(self._handle, batch)
+        self._library.step(self.handle, batch)
 
     def head(self, places: "array[int]") -> list[int | None]:
         """Score what follows the tokens at these places of the last step; the likeliest ids, None where not finite.
@@ -55,7 +56,7 @@ class Decoder:
         num_rows = len(places)
         assert num_rows <= len(self._best)
         address, _ = places.buffer_info()
-        self._library.head(self._handle, num_rows, address, self._best, self._is_finite)
+        self._library.head(self.handle, num_rows, address, self._best, self._is_finite)
         best: list[int | None] = self._best[:num_rows]
         if not all(self._is_finite[:num_rows]):
             for place, is_finite in enumerate(self._is_finite[:num_rows]):
@@ -66,15 +67,15 @@ class Decoder:
     def clear(self, blocks: list[int]) -> None:
         """Zero these blocks of the cache."""
         numbers = array("i", blocks)
-        self._library.clear(self._handle, len(numbers), numbers.buffer_info()[0])
+        self._library.clear(self.handle, len(numbers), numbers.buffer_info()[0])
 
     def reset(self) -> None:
         """Zero the whole cache."""
-        self._library.reset(self._handle)
+        self._library.reset(self.handle)
 
     def _view(self, num_rows: int) -> Tensor:
-        stride = self._library.logit_stride(self._handle)
-        memory = (ctypes.c_float * (num_rows * stride)).from_address(self._library.logits(self._handle))
+        stride = self._library.logit_stride(self.handle)
+        memory = (ctypes.c_float * (num_rows * stride)).from_address(self._library.logits(self.handle))
         # The tensor must not outlive the memory, so the memory keeps its owner.
         memory.owner = self
         return torch.frombuffer(memory, dtype=torch.float32).view(num_rows, stride)[:, : self._vocab_size]

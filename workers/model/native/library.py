@@ -111,6 +111,12 @@ class Library:
         self.clear.argtypes = [c_void_p, c_int32, c_void_p]
         self.reset = library.tokenpost_reset
         self.reset.argtypes = [c_void_p]
-        self.race = library.tokenpost_race
-        self.race.argtypes = [c_void_p, c_int64, c_int32, c_int32, c_char_p, c_void_p]
-        self.race.restype = None
+        self.draw = library.tokenpost_draw
+        self.draw.argtypes = [
+            *(c_void_p, c_void_p, c_int64, c_int32, c_int32, c_char_p),
+            *(c_void_p, c_void_p, c_void_p, c_int32),
+        ]
+        self.draw.restype = None
+        self.rank = library.tokenpost_rank
+        self.rank.argtypes = [c_void_p, c_void_p, c_int64, c_int32, c_int32, c_void_p, c_int32, c_void_p]
+        self.rank.restype = None

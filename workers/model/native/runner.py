@@ -8,7 +8,6 @@ from torch import Tensor
 from workers.engine.runner import Chunk, Ranked, StepOutput
 from workers.model.native.decoder import Decoder
 from workers.model.native.library import Batch
-from workers.model.sampling.logprobs import rank
 from workers.model.sampling.sampler import Sampler
 
 
@@ -35,8 +34,9 @@ class NativeRunner:
         token_ids: list[int | None] = []
         logprobs: dict[int, Ranked] = {}
         if sampled:
-            best = self._decoder.head(lasts)
+            # Before the scores: the threads that compute these still look for work when it is their turn to draw.
             prepared = self._sampler.prepare(sampled)
+            best = self._decoder.head(lasts)
             if prepared.is_plain:
                 token_ids = best
             else:
@@ -104,6 +104,6 @@ class NativeRunner:
                     rows = array("i", range(begin + start - chunk.start, begin + end - chunk.start))
                     self._decoder.head(rows)
                     logits = self._decoder.logits[: len(rows)]
-                    told[place] += rank(logits, chunk.tokens[start + 1 : end + 1], num_top)
+                    told[place] += self._sampler.rank(logits, chunk.tokens[start + 1 : end + 1], num_top)
             begin += chunk.end - chunk.start
         return told

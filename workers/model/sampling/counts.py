@@ -15,14 +15,14 @@ _NUM_COMPARED = 8
 class TokenCounts:
     """Distinct token ids of one sequence and how often its output holds each.
 
-    ids:    [num_distinct] int64, in order of their first place
+    ids:    [num_distinct] int32, in order of their first place
     counts: [num_distinct] int32, 0 for an id of the prompt alone
     """
 
     def __init__(self, tokens: Sequence[int], *, num_prompt: int, with_prompt: bool) -> None:
         begin = 0 if with_prompt else num_prompt
         counts = Counter(tokens[num_prompt:])
-        self.ids = array("q", dict.fromkeys(tokens[begin:]))
+        self.ids = array("i", dict.fromkeys(tokens[begin:]))
         self.counts = array("i", [counts[token_id] for token_id in self.ids])
         self.last_step = 0
         self._slot_by_id = {token_id: slot for slot, token_id in enumerate(self.ids)}

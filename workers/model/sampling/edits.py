@@ -6,13 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from storage.contract import SamplingParams
 from workers.model.sampling.counts import CountTables
-from workers.model.sampling.request import DrawRequest, is_penalised, num_known
+from workers.model.sampling.request import DrawRequest, bounded_biases, is_penalised, masked_ids, penalty_rates
 from workers.model.sampling.upload import joined, send, upload
 
-# Rates beyond these would overflow to infinities whose difference is not a number.
-_MAX_RATE = 1e30
 _MAX_LOGIT = torch.finfo(torch.float32).max
 
 
@@ -92,12 +89,15 @@ def penalised(logits: Tensor, counts: Tensor, rates: Tensor) -> Tensor:
     logits, counts: [num_entries]
     rates:          [3, num_entries] repetition, presence and frequency penalty
 
+    In float64, where the products are exact: `penalised` of kernels/edits.h comes to the same.
+
     Source: Keskar et al. 2019, "CTRL" (repetition); the OpenAI API (presence and frequency).
     """
-    repetition, presence, frequency = rates
-    scaled = torch.where(logits > 0, logits / repetition, logits * repetition)
-    values = scaled - (presence * (counts > 0) + frequency * counts)
-    return torch.where(logits == -torch.inf, logits, values.clamp_(-_MAX_LOGIT, _MAX_LOGIT))
+    repetition, presence, frequency = rates.double()
+    wide = logits.double()
+    scaled = torch.where(wide > 0, wide / repetition, wide * repetition)
+    values = (scaled - (presence * (counts > 0) + frequency * counts)).clamp_(-_MAX_LOGIT, _MAX_LOGIT)
+    return torch.where(logits == -torch.inf, logits, values.float())
 
 
 def _with_pending(penalties: Penalties, pending: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -133,51 +133,42 @@ class EditPlanner:
     def plan(self, requests: Sequence[DrawRequest]) -> Edits | None:
         """The edits of a batch; None without any."""
         self.tables.begin_step()
-        masked = [(row, token_id) for row, request in enumerate(requests) for token_id in self._masked(request)]
-        biased = [(row, *one) for row, request in enumerate(requests) for one in request.sampling.logit_bias]
+        masked = [
+            (row, token_id)
+            for row, request in enumerate(requests)
+            for token_id in masked_ids(request, self._eos_token_ids, self._vocab_size)
+        ]
+        biased = [
+            (row, token_id) for row, request in enumerate(requests) for token_id, _ in request.sampling.logit_bias
+        ]
+        biases = [bias for request in requests for bias in bounded_biases(request.sampling)]
         penalised_rows = [row for row, request in enumerate(requests) if is_penalised(request.sampling)]
         if not masked and not biased and not penalised_rows:
             return None
         return Edits(
             masked=self._index(masked) if masked else None,
-            biased=(*self._index(biased), self._bias(biased)) if biased else None,
+            biased=(*self._index(biased), upload(biases, torch.float32, self._device)) if biased else None,
             penalties=self._penalties(requests, penalised_rows) if penalised_rows else None,
         )
 
-    def _masked(self, request: DrawRequest) -> list[int]:
-        params = request.sampling
-        if not params.min_tokens or num_known(request) - request.num_prompt >= params.min_tokens:
-            return []
-        eos = () if params.ignore_eos else self._eos_token_ids
-        return [token_id for token_id in (*eos, *params.stop_token_ids) if 0 <= token_id < self._vocab_size]
-
-    def _index(self, entries: Sequence[tuple[int, int]] | Sequence[tuple[int, int, float]]) -> tuple[Tensor, Tensor]:
-        both = upload([[entry[0], entry[1]] for entry in entries], torch.int64, self._device)
+    def _index(self, entries: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        both = upload(entries, torch.int64, self._device)
         return both[:, 0], both[:, 1]
-
-    def _bias(self, entries: Sequence[tuple[int, int, float]]) -> Tensor:
-        values = [max(-_MAX_RATE, min(_MAX_RATE, bias)) for _, _, bias in entries]
-        return upload(values, torch.float32, self._device)
 
     def _penalties(self, requests: Sequence[DrawRequest], rows: list[int]) -> Penalties:
         tables = [self.tables.table(requests[row]) for row in rows]
         lengths = torch.tensor([len(table.ids) for table in tables])
-        rates = torch.tensor([_rates(requests[row].sampling) for row in rows], dtype=torch.float32).T.contiguous()
+        rates = torch.tensor(
+            [penalty_rates(requests[row].sampling) for row in rows], dtype=torch.float32
+        ).T.contiguous()
         pending = [place for place, row in enumerate(rows) if requests[row].is_pending]
         pending_rows = [rows[place] for place in pending]
         return Penalties(
             rows=send(torch.tensor(rows).repeat_interleave(lengths), self._device),
-            ids=joined([table.ids for table in tables], torch.int64, self._device),
+            ids=joined([table.ids for table in tables], torch.int32, self._device).long(),
             counts=joined([table.counts for table in tables], torch.int32, self._device),
             rates=send(rates.repeat_interleave(lengths, dim=1), self._device),
             pending=(upload(pending_rows, torch.int64, self._device), send(rates[:, pending], self._device))
             if pending
             else None,
         )
-
-
-def _rates(params: SamplingParams) -> tuple[float, float, float]:
-    presence, frequency = (
-        max(-_MAX_RATE, min(_MAX_RATE, rate)) for rate in (params.presence_penalty, params.frequency_penalty)
-    )
-    return max(1 / _MAX_RATE, min(_MAX_RATE, params.repetition_penalty)), presence, frequency

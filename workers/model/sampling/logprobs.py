@@ -1,6 +1,7 @@
 """Log probabilities of tokens and of the likeliest ones, as the model gave them."""
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -10,9 +11,7 @@ from workers.engine.runner import Ranked
 # What OpenAI's API says for a token that cannot come: JSON has no infinity.
 NEVER = -9999.0
 _BLOCK = 1 << 20
-# The most that can be asked for. As many are always looked for: with ties, the first three of twenty need not be those
-# of three.
-_NUM_TOP = 20
+_ID_BITS = (1 << 32) - 1
 
 
 def pack_ranked(logits: Tensor, token_ids: Tensor, num_top: int) -> Tensor:
@@ -20,7 +19,7 @@ def pack_ranked(logits: Tensor, token_ids: Tensor, num_top: int) -> Tensor:
 
     logits:    [num_rows, vocab_size], untouched; token_ids: [num_rows] int64
     returns:   [num_rows, 2 * num_told] int64: ids, then the bits of log probabilities; first the token's own, then
-               those of `num_top` or more of the likeliest
+               those of the `num_top` likeliest
     """
     size = max(1, _BLOCK // logits.shape[1])
     blocks = zip(torch.split(logits, size), torch.split(token_ids, size), strict=True)
@@ -31,7 +30,7 @@ def _packed(logits: Tensor, token_ids: Tensor, num_top: int) -> Tensor:
     best = logits.amax(-1, keepdim=True)
     # Summed in float64 and rounded, so that no other way of summing shows.
     total = (logits - best).exp_().sum(-1, keepdim=True, dtype=torch.float64).log_().float()
-    top, top_ids = _likeliest(logits, max(num_top, _NUM_TOP) if num_top else 0)
+    top, top_ids = _likeliest(logits, num_top)
     ids = torch.cat([token_ids, top_ids], dim=-1)
     logprobs = torch.cat([logits.gather(1, token_ids), top], dim=-1) - best - total
     logprobs = logprobs.nan_to_num_(nan=NEVER, posinf=NEVER, neginf=NEVER).clamp_(min=NEVER)
@@ -40,10 +39,21 @@ def _packed(logits: Tensor, token_ids: Tensor, num_top: int) -> Tensor:
 
 def _likeliest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The highest logits of each row and their ids, the likeliest first, of equals the lower id."""
-    _, ids = logits.topk(min(count, logits.shape[1]), -1)
-    ids = ids.sort(-1).values
-    top, order = logits.gather(1, ids).sort(dim=-1, descending=True, stable=True)
-    return top, ids.gather(1, order)
+    # Which of several equal ones `topk` takes is its own affair.
+    count = min(count, logits.shape[1])
+    if logits.device.type == "cpu" and count > 0:
+        top, ids = logits.topk(count, -1)
+        if int((logits >= top[:, -1:]).sum()) == top.numel():
+            ids = ids.sort(-1).values
+            top, order = logits.gather(1, ids).sort(dim=-1, descending=True, stable=True)
+            return top, ids.gather(1, order)
+    # So number and id become one whole number: a float32's bits are in its order, but for the sign and a second zero.
+    bits = (logits + 0.0).view(torch.int32)
+    ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long() << 32
+    ids = torch.arange(logits.shape[1], device=logits.device)
+    keys = ordered.add_(_ID_BITS - ids).topk(count, -1).values
+    top_ids = _ID_BITS - (keys & _ID_BITS)
+    return logits.gather(1, top_ids), top_ids
 
 
 def unpack_ranked(packed: Tensor, num_tops: Sequence[int]) -> list[Ranked]:
@@ -54,17 +64,6 @@ def unpack_ranked(packed: Tensor, num_tops: Sequence[int]) -> list[Ranked]:
     ids, bits = packed.chunk(2, dim=-1)
     logprobs = bits.contiguous().view(torch.float64).tolist()
     return [
-        Ranked(token_id=row_ids[0], logprob=row[0], top=tuple(zip(row_ids[1:], row[1:], strict=True))[:num_top])
+        Ranked(token_id=row_ids[0], logprob=row[0], top=tuple(islice(zip(row_ids, row, strict=True), 1, 1 + num_top)))
         for row_ids, row, num_top in zip(ids.tolist(), logprobs, num_tops, strict=True)
     ]
-
-
-def rank(logits: Tensor, token_ids: Sequence[int], num_top: int) -> list[Ranked]:
-    """How likely each token was, and the likeliest at its place; for prompts.
-
-    logits: [num_positions, vocab_size], after the position before each token; token_ids: [num_positions]
-    """
-    if not token_ids:
-        return []
-    ids = torch.tensor(token_ids, dtype=torch.int64, device=logits.device)
-    return unpack_ranked(pack_ranked(logits, ids, num_top).cpu(), [num_top] * len(token_ids))

@@ -1,16 +1,16 @@
-"""What the sampler is asked and what it answers, one row of logits each."""
+"""What the sampler is asked, one row of logits each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from storage.contract import SamplingParams
-from workers.engine.runner import Ranked
 
 # Below this the likeliest token wins but for ties, and a division by it would lose all digits.
 MIN_TEMPERATURE = 0.01
 # Far above any use, and what is infinitely unlikely stays so.
 MAX_TEMPERATURE = 1e30
+# Rates beyond these would overflow to infinities whose difference is not a number.
+_MAX_RATE = 1e30
 
 
 class DrawRequest(Protocol):
@@ -30,18 +30,6 @@ class DrawRequest(Protocol):
     def sampling(self) -> SamplingParams: ...
     @property
     def is_pending(self) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draws:
-    """What was drawn for a batch.
-
-    token_ids: None where the row's logits hold NaN or +inf, or where no token is left to draw
-    logprobs:  by row, where they were asked for and a token was drawn
-    """
-
-    token_ids: list[int | None]
-    logprobs: dict[int, Ranked] = field(default_factory=dict)
 
 
 def num_known(request: DrawRequest) -> int:
@@ -67,3 +55,34 @@ def is_filtered(params: SamplingParams) -> bool:
 def is_penalised(params: SamplingParams) -> bool:
     """Whether tokens that the sequence holds already become less likely, or more."""
     return params.repetition_penalty != 1.0 or params.presence_penalty != 0.0 or params.frequency_penalty != 0.0
+
+
+def penalty_rates(params: SamplingParams) -> tuple[float, float, float]:
+    """Repetition, presence and frequency penalty, bounded."""
+    repetition = max(1 / _MAX_RATE, min(_MAX_RATE, params.repetition_penalty))
+    return repetition, _bounded(params.presence_penalty), _bounded(params.frequency_penalty)
+
+
+def bounded_biases(params: SamplingParams) -> list[float]:
+    """What is added to the logits of `logit_bias`, bounded."""
+    return [_bounded(bias) for _, bias in params.logit_bias]
+
+
+def masked_ids(request: DrawRequest, eos_token_ids: Sequence[int], vocab_size: int) -> list[int]:
+    """Tokens that would end the sequence before it may; one may come twice."""
+    params = request.sampling
+    if not params.min_tokens or num_known(request) - request.num_prompt >= params.min_tokens:
+        return []
+    eos = () if params.ignore_eos else eos_token_ids
+    return [token_id for token_id in (*eos, *params.stop_token_ids) if 0 <= token_id < vocab_size]
+
+
+def ranked_rows_of(requests: Sequence[DrawRequest]) -> dict[int, int]:
+    """Rows that tell log probabilities, and of how many of the likeliest tokens."""
+    return {
+        row: request.sampling.logprobs for row, request in enumerate(requests) if request.sampling.logprobs is not None
+    }
+
+
+def _bounded(rate: float) -> float:
+    return max(-_MAX_RATE, min(_MAX_RATE, rate))

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "attention.h"
+#include "best.h"
 #include "matrix.h"
 #include "model.h"
 #include "team.h"
@@ -20,6 +21,7 @@ class AnyDecoder {
     virtual void tell_memory(int64_t* weights, int64_t* working) const = 0;
     virtual float* logits() const = 0;
     virtual int logit_stride() const = 0;
+    virtual Team& team() = 0;
 };
 
 // Weight: float or bf16, also what the cache holds. Activation: what matrices are multiplied with.
@@ -70,7 +72,8 @@ class Decoder : public AnyDecoder {
             });
             team_.share(head_.num_panels(), me, [&](int first, int last) { score(num_rows, first, last); });
             team_.share(num_rows, me, [&](int from, int to) {
-                for (int r = from; r < to; ++r) is_finite[r] = find_best(row(logits_, r, vocab_), best[r]);
+                for (int r = from; r < to; ++r)
+                    is_finite[r] = find_best(row(logits_, r, vocab_), shape_.vocab_size, best[r]);
             });
             close_tiles();
         });
@@ -101,6 +104,7 @@ class Decoder : public AnyDecoder {
     }
 
     float* logits() const override { return logits_.get(); }
+    Team& team() override { return team_; }
     int logit_stride() const override { return vocab_; }
 
    private:
@@ -318,28 +322,6 @@ class Decoder : public AnyDecoder {
             store(row(logits_, r, vocab_) + column, bend(left));
             store(row(logits_, r, vocab_) + column + LANES, bend(right));
         });
-    }
-
-    // The first of the highest logits; whether it is finite and none is NaN.
-    bool find_best(const float* logits, int32_t& best) const {
-        const int num = shape_.vocab_size, num_whole = num / LANES * LANES;
-        Vec highest = splat(-__builtin_inff());
-        IntVec is_bad = {};
-        for (int i = 0; i < num_whole; i += LANES) {
-            const Vec x = load(logits + i);
-            is_bad |= x != x;
-            highest = larger(x, highest);
-        }
-        float top = max_of(highest);
-        for (int i = num_whole; i < num; ++i) top = logits[i] > top ? logits[i] : top;
-        int32_t bad[LANES];
-        std::memcpy(bad, &is_bad, sizeof bad);
-        bool is_sound = std::isfinite(top);
-        for (int i = 0; i < LANES; ++i) is_sound &= bad[i] == 0;
-        for (int i = num_whole; i < num; ++i) is_sound &= logits[i] == logits[i];
-        best = 0;
-        while (is_sound && logits[best] != top) ++best;
-        return is_sound;
     }
 
     // Parts of parts.

@@ -1,0 +1,44 @@
+// Which logit of a row is the highest.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "vectors.h"
+
+namespace tokenpost {
+
+// The first of the highest logits; whether it is finite and none is NaN.
+inline bool find_best(const float* logits, int num, int32_t& best) {
+    constexpr int BLOCK = 4 * LANES;
+    const int num_whole = num / LANES * LANES;
+    Vec highest = splat(-__builtin_inff());
+    IntVec is_bad = {};
+    for (int i = 0; i < num_whole; i += LANES) {
+        const Vec x = load(logits + i);
+        is_bad |= x != x;
+        highest = larger(x, highest);
+    }
+    float top = max_of(highest);
+    for (int i = num_whole; i < num; ++i) top = logits[i] > top ? logits[i] : top;
+    int32_t bad[LANES];
+    std::memcpy(bad, &is_bad, sizeof bad);
+    bool is_sound = std::isfinite(top);
+    for (int i = 0; i < LANES; ++i) is_sound &= bad[i] == 0;
+    for (int i = num_whole; i < num; ++i) is_sound &= logits[i] == logits[i];
+    best = 0;
+    if (!is_sound) return false;
+    for (int begin = 0; begin < num; begin += BLOCK) {
+        const int end = std::min(begin + BLOCK, num);
+        int has_it = 0;
+        for (int i = begin; i < end; ++i) has_it |= logits[i] == top;
+        if (!has_it) continue;
+        best = begin;
+        while (logits[best] != top) ++best;
+        break;
+    }
+    return true;
+}
+
+}  // namespace tokenpost

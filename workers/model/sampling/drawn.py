@@ -1,0 +1,48 @@
+"""What the sampler answers."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from workers.engine.runner import Ranked
+
+NO_TOKEN = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """Tokens on the device.
+
+    token_ids:   [num_rows] int64, also where there is none to draw: some id of the vocabulary then
+    packed:      all that the host must know, int64; a copy of it on the CPU will do for `Sampler.results`: the tokens,
+                 NO_TOKEN where there is none, and `pack_ranked` of the rows that tell log probabilities
+    ranked_rows: these rows, and of how many of the likeliest tokens each tells
+    """
+
+    token_ids: Tensor
+    packed: Tensor
+    ranked_rows: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draws:
+    """What was drawn for a batch.
+
+    token_ids: None where the row's logits hold NaN or +inf, or where no token is left to draw
+    logprobs:  by row, where they were asked for and a token was drawn
+    """
+
+    token_ids: list[int | None]
+    logprobs: dict[int, Ranked] = field(default_factory=dict)
+
+
+class Prepared(Protocol):
+    """All that a draw needs besides the logits, on the device.
+
+    is_plain: whether the likeliest token of every row is all there is to tell
+    """
+
+    @property
+    def is_plain(self) -> bool: ...
+    def draw(self, logits: Tensor, pending: Tensor | None) -> Drawn: ...

@@ -1,0 +1,182 @@
+"""Draws on a CPU by the native library: kernels/draw.h, many times as fast as torch's operations one by one."""
+
+import struct
+from array import array
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workers.engine.sampling_seed import position_key
+from workers.model.native.decoder import Decoder
+from workers.model.native.library import Library
+from workers.model.sampling.counts import CountTables
+from workers.model.sampling.drawn import Drawn
+from workers.model.sampling.filters import least_distance
+from workers.model.sampling.request import (
+    DrawRequest,
+    bounded_biases,
+    is_noisy,
+    is_penalised,
+    masked_ids,
+    num_known,
+    penalty_rates,
+    ranked_rows_of,
+    usable_temperature,
+)
+
+# `Row` of kernels/draw.h, in three parts: top_p, two keys, temperature, least and top_k;
+_RACE = struct.Struct("@d2iffi4x")
+# ids and values of edits, how many there are, whether a pending token counts, and rates of penalties;
+_EDITS = struct.Struct("@5P4i3f4x")
+# which of the rows that tell log probabilities it is, and of how many tokens.
+_RANKED = struct.Struct("@2i")
+_NO_RACE = _RACE.pack(1.0, 0, 0, 0.0, 0.0, 0)
+_NO_EDITS = bytes(_EDITS.size)
+_NOT_RANKED = _RANKED.pack(-1, 0)
+_NOTHING = array("i")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeDraw:
+    """Rows that the library draws.
+
+    decoder:     on whose threads; None for the caller's own
+    rows:        a `Row` each
+    owners:      what they point to
+    has_pending: whether a row reads its pending token
+    """
+
+    library: Library
+    decoder: Decoder | None
+    num_rows: int
+    rows: bytes
+    owners: Sequence["array[int] | array[float]"]
+    has_pending: bool
+    ranked_rows: dict[int, int]
+    is_plain: bool
+
+    def draw(self, logits: Tensor, pending: Tensor | None) -> Drawn:
+        """As `TorchDraw.draw`.
+
+        A token is the same unless two scores, or a weight and a limit, are equal but for float32's last digits; so are
+        log probabilities but for these.
+        """
+        assert pending is not None or not self.has_pending, "a request has a pending token that was not handed in"
+        logits = _in_rows(logits)
+        known = None if pending is None else pending.contiguous()
+        num_told = 1 + max(self.ranked_rows.values(), default=0)
+        token_ids = torch.empty(self.num_rows, dtype=torch.int64)
+        # Rows that tell of fewer tokens than others leave zeros.
+        packed = torch.zeros(self.num_rows + len(self.ranked_rows) * 2 * num_told, dtype=torch.int64)
+        self.library.draw(
+            None if self.decoder is None else self.decoder.handle,
+            logits.data_ptr(),
+            logits.stride(0),
+            logits.shape[1],
+            self.num_rows,
+            self.rows,
+            None if known is None else known.data_ptr(),
+            token_ids.data_ptr(),
+            packed.data_ptr(),
+            num_told,
+        )
+        return Drawn(token_ids=token_ids, packed=packed, ranked_rows=self.ranked_rows)
+
+
+class NativePlanner:
+    """Plans draws for the library; keeps the tables of penalised sequences."""
+
+    def __init__(
+        self, library: Library, decoder: Decoder | None, *, vocab_size: int, eos_token_ids: Collection[int]
+    ) -> None:
+        self.tables = CountTables()
+        self._library = library
+        self._decoder = decoder
+        self._vocab_size = vocab_size
+        self._eos_token_ids = sorted(eos_token_ids)
+
+    def plan(self, requests: Sequence[DrawRequest]) -> NativeDraw:
+        """The draw of a batch."""
+        self.tables.begin_step()
+        ranked_rows = {row: min(count, self._vocab_size) for row, count in ranked_rows_of(requests).items()}
+        places = {row: place for place, row in enumerate(ranked_rows)}
+        owners: list[array[int] | array[float]] = []
+        rows = bytearray()
+        is_plain = not ranked_rows
+        for row, request in enumerate(requests):
+            race, edits = self._race(request), self._edits(request, owners)
+            is_plain &= race is _NO_RACE and edits is _NO_EDITS
+            rows += race
+            rows += edits
+            rows += _RANKED.pack(places[row], ranked_rows[row]) if row in places else _NOT_RANKED
+        return NativeDraw(
+            library=self._library,
+            decoder=self._decoder,
+            num_rows=len(requests),
+            rows=bytes(rows),
+            owners=owners,
+            has_pending=any(request.is_pending and is_penalised(request.sampling) for request in requests),
+            ranked_rows=ranked_rows,
+            is_plain=is_plain,
+        )
+
+    def rank(self, logits: Tensor, token_ids: Sequence[int], num_top: int) -> Tensor:
+        """As `pack_ranked`."""
+        num_top = min(num_top, self._vocab_size)
+        ids = array("q", token_ids)
+        logits = _in_rows(logits.float())
+        packed = torch.empty(len(ids), 2 * (1 + num_top), dtype=torch.int64)
+        address, num_rows = ids.buffer_info()
+        self._library.rank(
+            None if self._decoder is None else self._decoder.handle,
+            logits.data_ptr(),
+            logits.stride(0),
+            logits.shape[1],
+            num_rows,
+            address,
+            num_top,
+            packed.data_ptr(),
+        )
+        return packed
+
+    def _race(self, request: DrawRequest) -> bytes:
+        params = request.sampling
+        if not is_noisy(params):
+            return _NO_RACE
+        temperature = usable_temperature(params)
+        least = least_distance(params.min_p, temperature)
+        keys = position_key(params.seed, num_known(request))
+        return _RACE.pack(params.top_p, *keys, temperature, least, min(params.top_k, self._vocab_size))
+
+    def _edits(self, request: DrawRequest, owners: "list[array[int] | array[float]]") -> bytes:
+        params = request.sampling
+        masked = masked_ids(request, self._eos_token_ids, self._vocab_size) if params.min_tokens else []
+        has_penalties = is_penalised(params)
+        if not masked and not params.logit_bias and not has_penalties:
+            return _NO_EDITS
+        biased = [token_id for token_id, _ in params.logit_bias]
+        parts: list[array[int] | array[float]] = [_NOTHING] * 5
+        if masked:
+            parts[0] = array("i", masked)
+        if biased:
+            parts[1:3] = array("i", biased), array("f", bounded_biases(params))
+        if has_penalties:
+            table = self.tables.table(request)
+            # Copies: the table grows, and may move, when the next draw is planned.
+            parts[3:] = table.ids[:], table.counts[:]
+        owners += parts
+        return _EDITS.pack(
+            *[part.buffer_info()[0] for part in parts],
+            len(masked),
+            len(biased),
+            len(parts[3]),
+            has_penalties and request.is_pending,
+            *penalty_rates(params),
+        )
+
+
+def _in_rows(logits: Tensor) -> Tensor:
+    """The same numbers, those of a row side by side; rows may lie further apart."""
+    return logits if logits.stride(1) == 1 else logits.contiguous()

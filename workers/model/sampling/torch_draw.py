@@ -1,0 +1,84 @@
+"""Draws on torch: what the host prepares, and what the device does."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workers.model.sampling.drawn import NO_TOKEN, Drawn
+from workers.model.sampling.edits import EditPlanner, Edits
+from workers.model.sampling.logprobs import pack_ranked
+from workers.model.sampling.race import TorchRace, likeliest, plan_races
+from workers.model.sampling.request import DrawRequest, is_noisy, ranked_rows_of
+from workers.model.sampling.upload import upload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchDraw:
+    """What a draw needs besides the logits, on the device.
+
+    edits:       None where no logit is changed
+    races:       rows that are not greedy
+    ranked:      rows that tell log probabilities, [num_ranked]; None without any
+    ranked_rows: the same rows, and how many of the likeliest each tells
+    """
+
+    edits: Edits | None
+    races: Sequence[TorchRace]
+    ranked: Tensor | None
+    ranked_rows: dict[int, int]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the likeliest token of every row is all there is to tell."""
+        return self.edits is None and not self.races and not self.ranked_rows
+
+    def draw(self, logits: Tensor, pending: Tensor | None) -> Drawn:
+        """Draw on the device; on CUDA nothing here waits for it.
+
+        logits:  [num_rows, vocab_size] float32, of no use afterwards: edits are made in place
+        pending: [num_rows] int64, the token that the launch before drew, read where a request is pending
+        """
+        best, tokens = likeliest(logits)
+        is_sound = best.isfinite()
+        undo = None
+        if self.edits is not None:
+            undo = self.edits.apply(logits, pending)
+            best, tokens = likeliest(logits)
+            is_sound &= best > -torch.inf
+        for race in self.races:
+            race.run(logits, best, tokens)
+        packed = torch.where(is_sound, tokens, NO_TOKEN)
+        if self.ranked is not None:
+            if undo is not None:
+                undo()
+            num_top = max(self.ranked_rows.values())
+            ranked = pack_ranked(logits[self.ranked], tokens[self.ranked], num_top)
+            packed = torch.cat([packed, ranked.flatten()])
+        return Drawn(token_ids=tokens, packed=packed, ranked_rows=self.ranked_rows)
+
+
+class TorchPlanner:
+    """Plans draws for torch; keeps the tables of penalised sequences."""
+
+    def __init__(self, *, vocab_size: int, eos_token_ids: Collection[int], device: torch.device) -> None:
+        self._vocab_size = vocab_size
+        self._device = device
+        self._edits = EditPlanner(vocab_size=vocab_size, eos_token_ids=eos_token_ids, device=device)
+        self.tables = self._edits.tables
+
+    def plan(self, requests: Sequence[DrawRequest]) -> TorchDraw:
+        """The draw of a batch."""
+        noisy = [row for row, request in enumerate(requests) if is_noisy(request.sampling)]
+        ranked_rows = ranked_rows_of(requests)
+        return TorchDraw(
+            edits=self._edits.plan(requests),
+            races=plan_races(requests, noisy, self._vocab_size, self._device),
+            ranked=upload(list(ranked_rows), torch.int64, self._device) if ranked_rows else None,
+            ranked_rows=ranked_rows,
+        )
+
+    def rank(self, logits: Tensor, token_ids: Sequence[int], num_top: int) -> Tensor:
+        """As `pack_ranked`, on the CPU."""
+        return pack_ranked(logits, upload(token_ids, torch.int64, self._device), num_top).cpu()
