@@ -1,5 +1,6 @@
 """Celery workers with the fake model as processes of their own."""
 
+import json
 import os
 import signal
 import subprocess
@@ -74,6 +75,11 @@ class Child:
     def wait(self, timeout_s: float) -> int:
         """Its exit status."""
         return self.process.wait(timeout_s)
+
+
+def events_of(log: str) -> list[str]:
+    """The events of a log in JSON: each of its lines is an object."""
+    return [json.loads(line)["event"] for line in log.splitlines()]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from storage.writer import Writer
 from tests.fakes import BREAKS_STEP, bad_spec, foretold, spec
 from tests.services import running_redis
 from tests.waiting import wait_until
-from tests.workers.children import started, starting, tickets_to
+from tests.workers.children import events_of, started, starting, tickets_to
 from tests.workers.harness import MODEL, Ground, assert_whole, text_of, tokens_of
 from workers.settings import SweeperSettings
 from workers.sweeper import Sweeper, SweeperThread
@@ -61,7 +61,7 @@ def _wait_for_all(ground: Ground, job_ids: list[str], timeout_s: float = 20.0) -
 
 def test_tickets_become_results_and_are_acknowledged(ground: Ground, tickets: TicketPublisher, tmp_path: Path) -> None:
     job_ids = [ground.put_job(spec(20, salt=salt)) for salt in range(60)]
-    with started(ground, tmp_path, fake_step_s=0.002) as child:
+    with started(ground, tmp_path, fake_step_s=0.002, log_format="json") as child:
         for job_id in [*job_ids, job_ids[0]]:
             tickets.send(job_id, MODEL)
 
@@ -75,6 +75,7 @@ def test_tickets_become_results_and_are_acknowledged(ground: Ground, tickets: Ti
         child.terminate()
         assert child.wait(10.0) == 0, child.log
         assert child.status() is WorkerStatus.DEAD
+        assert "worker_draining" in events_of(child.log)
 
 
 def _patient(num_tokens: int, *, salt: int = 3) -> JobSpec:
@@ -309,12 +310,14 @@ def test_a_worker_whose_engine_breaks_ends_with_a_failure(
 
 def test_the_cpu_worker_sweeps(ground: Ground, tmp_path: Path) -> None:
     job_id = ground.put_job(spec(3))
-    with starting(ground, tmp_path, app="workers.cpu", pool="threads", ticket_slack_s=0.2) as child:
+    settings = {"ticket_slack_s": 0.2, "log_format": "json"}
+    with starting(ground, tmp_path, app="workers.cpu", pool="threads", **settings) as child:
         wait_until(lambda: queue_length(ground.redis, MODEL) == 1, 30.0)
 
         child.terminate()
 
         assert child.wait(10.0) == 0, child.log
+        assert "sweeper_duty" in events_of(child.log)
     assert ground.row(job_id).attempt == 0
 
 
