@@ -61,7 +61,7 @@ class PlatformSettings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             name = ENV_PREFIX + "_".join(str(part) for part in first["loc"]).upper()
-            raise SettingInvalid(f"{name}: {first['msg']}") from error
+            raise SettingInvalid(f"{name}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
 class StorageSettings(PlatformSettings):

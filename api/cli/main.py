@@ -18,6 +18,10 @@ class _Door(TyperGroup):
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer hides its click
         try:
             return super().invoke(ctx)
+        except typer.BadParameter as error:
+            # pydantic's word for whatever a check of typer's raised.
+            error.message = error.message.removeprefix("Value error, ")
+            raise
         except PlatformError as error:
             complain(error.message)
         except RedisError as error:

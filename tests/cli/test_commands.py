@@ -21,6 +21,8 @@ from storage.contract import (
     WorkerStatus,
 )
 from storage.database import Database
+from storage.errors import SettingInvalid
+from storage.settings import StorageSettings
 from tests.cli.conftest import Run
 from tests.storage.examples import CARD, RESULT, USAGE, put_job, put_worker
 
@@ -320,3 +322,32 @@ def test_a_wrong_setting_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
 
     assert said.code == 1
     assert said.err.startswith("tokenpost: TOKENPOST_DRAIN_GRACE_S: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ending"),
+    [
+        (
+            ("webhooks", "deliveries", "--status", "ded"),
+            "'--status': 'ded' is not one of 'pending', 'delivered', 'dead'.",
+        ),
+        (("up", "--dtype", "foo"), "'TOKENPOST_DTYPE'): 'foo' is not one of 'auto', 'float32', 'bfloat16'."),
+    ],
+)
+def test_a_wrong_option_is_told_in_plain_words(run: Run, arguments: tuple[str, ...], ending: str) -> None:
+    said = run(*arguments)
+
+    assert said.code == 2
+    assert said.err.strip().endswith(ending)
+
+
+def test_a_setting_that_breaks_a_rule_of_ours_is_told_in_plain_words(
+    run: Run, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENPOST_DATABASE_URL", f"sqlite:///{home.path}/tokenpost.db")
+    monkeypatch.setenv("TOKENPOST_WEBHOOK_ALLOW", "in-the?house")
+
+    with pytest.raises(SettingInvalid) as refused:
+        StorageSettings.read()
+
+    assert refused.value.message.startswith("TOKENPOST_WEBHOOK_ALLOW: in-the?house is neither")
