@@ -30,10 +30,15 @@ def walk(kind):
     yield kind
     for child in kind.__subclasses__():
         yield from walk(child)
+def limits(field):
+    bounds = {key: getattr(one, key) for one in field.metadata for key in ("ge", "gt", "le") if hasattr(one, key)}
+    if "le" in bounds:
+        return f"({bounds['ge']} to {bounds['le']})"
+    return f"({bounds['ge']} or more)" if "ge" in bounds else f"(above {bounds['gt']})" if "gt" in bounds else ""
 for kind in walk(BaseSettings):
     for name, field in kind.model_fields.items():
         default = field.default if isinstance(field.default, (bool, int, float, str)) else ""
-        print((kind.model_config.get("env_prefix") or "") + name, default, sep="\t")
+        print((kind.model_config.get("env_prefix") or "") + name, default, limits(field), sep="\t")
 """
 
 
@@ -110,12 +115,14 @@ def test_every_dependency_is_pinned_to_one_public_version() -> None:
     assert names - pinned == set()
 
 
-def test_every_setting_is_told_in_the_readme_with_its_default() -> None:
+def test_every_setting_is_told_in_the_readme_with_its_default_and_its_limits() -> None:
     rooms = "storage.settings", "storage.logs", "api.settings", "api.cli.settings", "api.cli.server", "workers.settings"
     asked = subprocess.run(
         [sys.executable, "-c", _ALL_SETTINGS, *rooms], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    default_by_name = dict(line.upper().split("\t") for line in asked.stdout.splitlines())
+    rows = [line.split("\t") for line in asked.stdout.splitlines()]
+    default_by_name = {name.upper(): default.upper() for name, default, _ in rows}
+    limits_by_name = {name.upper(): limits for name, _, limits in rows}
 
     readme = (ROOT / "README.md").read_text()
     told = dict(re.findall(r"^\| `(TOKENPOST_\w+)` \|[^|]*\| (?:`([^`]*)`)?", readme, re.MULTILINE))
@@ -127,6 +134,9 @@ def test_every_setting_is_told_in_the_readme_with_its_default() -> None:
         if shown and default_by_name.get(name) and shown.upper() != default_by_name[name].removesuffix(".0")
     }
     assert wrong == {}
+    column = dict(re.findall(r"^\| `(TOKENPOST_\w+)` \|[^|]*\| ([^|]*) \|", readme, re.MULTILINE))
+    unlimited = {name: limits for name, limits in limits_by_name.items() if limits not in column.get(name, "")}
+    assert unlimited == {}
 
 
 def test_nothing_tells_of_the_machine_it_was_written_on() -> None:
