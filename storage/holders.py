@@ -6,6 +6,9 @@ from sqlalchemy import Connection, delete, select, update
 from storage.models import upsert
 from storage.tables import Holder, table_of
 
+# The CPU worker's duty.
+SWEEPER = "sweeper"
+
 _holder = table_of(Holder)
 
 

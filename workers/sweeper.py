@@ -29,7 +29,6 @@ from workers.overdue import Overdue
 from workers.settings import SweeperSettings
 from workers.starving import Starving
 
-DUTY = "sweeper"
 FORGET_AFTER = timedelta(days=1)
 FORGET_EVERY = 600
 FORGET_KEYS_EVERY = 60
@@ -115,15 +114,15 @@ class Sweeper:
     def _is_holder(self) -> bool:
         """Whether the duty is this process's, perhaps from now on."""
         me = self._settings.worker_id
-        if self._write(lambda connection: holders.renew(connection, DUTY, me)):
+        if self._write(lambda connection: holders.renew(connection, holders.SWEEPER, me)):
             return True
         with self._database.connect() as connection:
-            seen = holders.find(connection, DUTY)
+            seen = holders.find(connection, holders.SWEEPER)
         now = time.monotonic()
-        self._holder = observe(self._holder, [] if seen is None else [(DUTY, seen)], now)
+        self._holder = observe(self._holder, [] if seen is None else [(holders.SWEEPER, seen)], now)
         if seen is not None and not dead_workers(self._holder, now, self._storage.lease_s):
             return False
-        is_taken = self._write(lambda connection: holders.take(connection, DUTY, me, seen))
+        is_taken = self._write(lambda connection: holders.take(connection, holders.SWEEPER, me, seen))
         log.info("sweeper_duty", is_taken=is_taken)
         return is_taken
 

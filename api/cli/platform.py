@@ -10,10 +10,9 @@ from collections.abc import Callable, Collection
 from importlib.metadata import version
 from pathlib import Path
 
-import httpx2
-
 from api.cli import redis_server
 from api.cli.child import Child, ChildState, Ended, Role
+from api.cli.comeback import does_api_answer, is_back
 from api.cli.console import utc_now
 from api.cli.processes import Serving, api_spec, redis_spec, worker_specs
 from api.cli.redis_server import RedisProgram
@@ -56,6 +55,7 @@ class Platform:
         self._early_deaths = 0
         self._started_at = time.time()
         self._errands: set[asyncio.Task[None]] = set()
+        self._watch_by_name: dict[str, asyncio.Task[None]] = {}
 
     async def run(self, program: RedisProgram | None, on_ready: Callable[[], None]) -> None:
         """Bring everything up, call `on_ready`, and return when it was stopped by a signal and is gone.
@@ -122,21 +122,18 @@ class Platform:
         """Return when the API answers; StartFailed after the time for it."""
         self._screen.working("Starting the API")
         deadline = time.monotonic() + self._serving.settings.start_timeout_s
-        async with httpx2.AsyncClient(trust_env=False, timeout=2.0) as client:
-            while time.monotonic() < deadline:
-                try:
-                    if (await client.get(self._serving.url.removesuffix("/v1") + "/healthz")).is_success:
-                        return
-                except httpx2.HTTPError:
-                    # Not yet: the deadline judges.
-                    pass
-                await asyncio.sleep(_LOOK_EVERY_S)
+        while time.monotonic() < deadline:
+            if await does_api_answer(self._serving):
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
         log = self._serving.place.home.log_file("api")
         raise StartFailed(f"the API does not answer; its log is {log}")
 
     async def _stop(self) -> None:
         # Whoever connects from now on is refused rather than left waiting.
         self._listener.close()
+        for watch in self._watch_by_name.values():
+            watch.cancel()
         await self._supervisor.stop(before=self._tell_stop)
         if self._errands:
             await asyncio.wait(self._errands)
@@ -146,7 +143,9 @@ class Platform:
 
     def _tell_stop(self, role: Role) -> None:
         if not self._is_started:
-            self._screen.working("Stopping")
+            # A start that failed is about to say why.
+            if self._stop_asked.is_set():
+                self._screen.working("Stopping")
             return
         patience = f", up to {self._serving.settings.drain_grace_s:.0f} s (Ctrl-C again stops at once)"
         words = {
@@ -167,11 +166,27 @@ class Platform:
         if self._is_started:
             retry = f"starting again in {ended.retry_s:g} s"
             self._screen.note(f"{ended.spec.name} ended ({ended.reason}); {retry}; log: {ended.spec.log}", utc_now())
+            self._watch(ended.spec.name)
             return
         self._early_deaths += 1
         # A process that ends by itself has said why; it would say it again.
         if (ended.code >= 0 or self._early_deaths >= _MAX_EARLY_DEATHS) and not self._start_failure.done():
             self._start_failure.set_exception(StartFailed(_obituary(ended)))
+
+    def _watch(self, name: str) -> None:
+        watch = self._watch_by_name.get(name)
+        if watch is None or watch.done():
+            self._watch_by_name[name] = asyncio.create_task(self._tell_return(name))
+
+    async def _tell_return(self, name: str) -> None:
+        """Say when the process is back, be it after several starts."""
+        [child] = [child for child in self._supervisor.children if child.spec.name == name]
+        began = time.monotonic()
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            if await is_back(child, self._serving, self._database):
+                self._screen.note(f"{name} is back after {time.monotonic() - began:.1f} s", utc_now())
+                return
 
     def _mark_dead_soon(self, worker_id: str) -> None:
         task = asyncio.create_task(asyncio.to_thread(self._mark_dead, worker_id))

@@ -39,10 +39,11 @@ def start(home: Home, *arguments: str) -> subprocess.Popen[str]:
 
 
 def mistake(home: Home, *arguments: str) -> str:
-    """The lines about a mistake that stops the start."""
+    """The lines about a mistake that stops the start; nothing is said of stopping, which nobody asked for."""
     process = start(home, *arguments)
-    _, err = process.communicate(timeout=_LIMIT_S)
+    out, err = process.communicate(timeout=_LIMIT_S)
     assert process.returncode == 1
+    assert "Stop" not in out
     return err
 
 

@@ -38,6 +38,11 @@ class Platform:
         """What an SDK takes as base URL."""
         return f"{self.root_url}/v1"
 
+    @property
+    def screen(self) -> str:
+        """What it has shown so far."""
+        return (self.home / "screen.txt").read_text()
+
     def command(self, *arguments: str) -> Any:  # Any: the shape is what the test asserts
         """What `tokenpost ARGUMENTS --json` says about this platform."""
         line = [sys.executable, "-m", "api.cli.main", *arguments, "--home", str(self.home), "--json"]

@@ -72,10 +72,15 @@ def test_the_api_comes_back_without_refusing_anyone_and_all_stops_in_order(tmp_p
         assert httpx2.get(f"{own.root_url}/healthz", trust_env=False, timeout=30).status_code == 200
         assert own.pids_of("api") != [api]
         children += psutil.Process(own.pid).children(recursive=True)
+        for role in ("redis", "cpu worker", "generation worker"):
+            [pid] = own.pids_of(role)
+            os.kill(pid, signal.SIGKILL)
+        for name in ("api", "redis", "cpu-worker", "worker-demo"):
+            wait_until(lambda name=name: f" {name} is back after " in own.screen, 60, f"the return of {name}")
+        children += psutil.Process(own.pid).children(recursive=True)
     assert not [child for child in children if child.is_running()]
-    screen = (own.home / "screen.txt").read_text()
-    assert "api ended (SIGKILL); starting again in 0.5 s" in screen
-    assert screen.endswith("Stopped.\n")
+    assert "api ended (SIGKILL); starting again in 0.5 s" in own.screen
+    assert own.screen.endswith("Stopped.\n")
     assert not (own.home / "run" / "state.json").exists()
 
 
