@@ -8,16 +8,15 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from api.protocol.content import ChatContent, one_of, text_of
-from api.protocol.sampling import SamplingRequest, TopLogprobs
+from api.protocol.create import CreateRequest
+from api.protocol.sampling import TopLogprobs
 from api.protocol.webhooks import ChatTarget
 from api.protocol.wire import (
-    Label,
     MaxTokens,
     Metadata,
     Name,
     NumChoices,
     Refused,
-    SafetyIdentifier,
     StreamOptions,
     Wire,
     WireRequest,
@@ -57,23 +56,16 @@ class ChatMessage(Wire):
         return text_of(self.content)
 
 
-class ChatRequest(SamplingRequest):
+class ChatRequest(CreateRequest):
     """The body of `POST /v1/chat/completions`."""
 
-    model: Name
     messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)]
     logprobs: bool | None = None
     max_completion_tokens: MaxTokens | None = None
     max_tokens: MaxTokens | None = None
-    metadata: Metadata | None = None
     n: NumChoices | None = None
-    prompt_cache_key: Label | None = None
-    safety_identifier: SafetyIdentifier | None = None
-    store: bool | None = None
-    stream: bool | None = None
     stream_options: StreamOptions | None = None
     top_logprobs: TopLogprobs | None = None
-    user: Label | None = None
     webhook: ChatTarget | None = None
 
     audio: Refused = None

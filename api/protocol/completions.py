@@ -8,17 +8,14 @@ from typing import Annotated, LiteralString, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from api.protocol.complaints import TAG
-from api.protocol.sampling import SamplingRequest, TokenId
+from api.protocol.create import CreateRequest
+from api.protocol.sampling import TokenId
 from api.protocol.webhooks import CompletionTarget
 from api.protocol.wire import (
     INT64_MAX,
     MAX_CHOICES,
-    Label,
-    Metadata,
-    Name,
     NumChoices,
     Refused,
-    SafetyIdentifier,
     StreamOptions,
     fault,
 )
@@ -57,23 +54,16 @@ Prompt = Annotated[
 ]
 
 
-class CompletionRequest(SamplingRequest):
+class CompletionRequest(CreateRequest):
     """The body of `POST /v1/completions`."""
 
-    model: Name
     prompt: Prompt
     best_of: Annotated[int, Field(ge=1, le=_MAX_BEST_OF)] | None = None
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=_MAX_LOGPROBS)] | None = None
     max_tokens: Annotated[int, Field(ge=0, le=INT64_MAX)] | None = None
-    metadata: Metadata | None = None
     n: NumChoices | None = None
-    prompt_cache_key: Label | None = None
-    safety_identifier: SafetyIdentifier | None = None
-    store: bool | None = None
-    stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: Label | None = None
     webhook: CompletionTarget | None = None
 
     suffix: Refused = None

@@ -10,15 +10,13 @@ from pydantic import Field, Tag, model_validator
 
 from api.protocol.complaints import TAG
 from api.protocol.content import ItemContent, one_of, shape, text_of
-from api.protocol.sampling import SamplingRequest, TopLogprobs
+from api.protocol.create import CreateRequest
+from api.protocol.sampling import TopLogprobs
 from api.protocol.webhooks import ResponseTarget
 from api.protocol.wire import (
-    Label,
     MaxTokens,
-    Metadata,
     Name,
     Refused,
-    SafetyIdentifier,
     Wire,
     fault,
     only,
@@ -76,27 +74,20 @@ class ResponseStreamOptions(Wire):
     include_obfuscation: Annotated[object, only(False)] = None
 
 
-class ResponseRequest(SamplingRequest):
+class ResponseRequest(CreateRequest):
     """The body of `POST /v1/responses`."""
 
-    model: Name
     input: Input | None = None
     background: bool | None = None
     include: Annotated[list[Included], Field(max_length=16, fail_fast=True)] | None = None
     instructions: str | None = None
     max_output_tokens: MaxTokens | None = None
-    metadata: Metadata | None = None
     previous_response_id: Name | None = None
-    prompt_cache_key: Label | None = None
     reasoning: ReasoningOptions | None = None
-    safety_identifier: SafetyIdentifier | None = None
-    store: bool | None = None
-    stream: bool | None = None
     stream_options: ResponseStreamOptions | None = None
     text: TextOptions | None = None
     top_logprobs: TopLogprobs | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    user: Label | None = None
     webhook: ResponseTarget | None = None
 
     access_programs: Refused = None
