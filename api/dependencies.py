@@ -5,6 +5,7 @@ from typing import Literal
 from starlette.requests import ClientDisconnect, Request
 
 from api.headers import header_of
+from api.protocol.lists import Page
 from api.services import Services
 from storage.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, UnsupportedParameter
 
@@ -105,15 +106,16 @@ class Query:
         """The values of `name` and `name[]`, in order; one that is empty says nothing."""
         return [value for spelled, value in self._all if value and spelled.partition("[")[0] == name]
 
-    def get_order(self, *, default: Literal["asc", "desc"]) -> Literal["asc", "desc"]:
-        """In which order of age a list comes."""
-        match self.pairs.get("order", default):
-            case "asc":
-                return "asc"
-            case "desc":
-                return "desc"
-            case _:
-                raise InvalidRequest("Invalid 'order': it must be asc or desc.", param="order")
+    def get_page(self, *, order: Literal["asc", "desc"]) -> Page:
+        """`limit`, `after` and `order`, of which that is the default: which part of a list is wanted."""
+        wanted = self.pairs.get("order", order)
+        if wanted not in ("asc", "desc"):
+            raise InvalidRequest("Invalid 'order': it must be asc or desc.", param="order")
+        return Page(
+            limit=self.get_int("limit", default=20, low=1, high=100),
+            after=self.get_text("after"),
+            is_newest_first=wanted == "desc",
+        )
 
     def get_pairs(self, name: str) -> dict[str, str]:
         """The values of `name[key]=value` by key."""

@@ -14,10 +14,11 @@ from api.errors import JOB_ID, JobCancelled, JobExpired, JobFailed
 from api.protocol.completion_object import async_object
 from api.protocol.envelope import failure_of
 from api.protocol.folds import fold_of, object_of, skip_of
+from api.protocol.lists import deleted_object
 from api.services import Services
 from api.sse import EventStream, Notes
 from api.standing import standing_of
-from api.stored import abandon, follow, object_of_job
+from api.stored import abandon, erase, follow, object_of_job
 from api.submitted import Submitted
 from api.subscription import Subscription
 from api.views import JobView
@@ -103,6 +104,12 @@ async def job_reply(services: Services, job: JobView) -> Response:
     standing = standing_of(services.crowd, job.place, job.end)
     body = {**await object_of_job(services, job), **standing.fields}
     return json_reply(body, headers={JOB_ID: job.header.job_id, **standing.headers})
+
+
+async def erased_reply(services: Services, job_id: str, owner: str, kind: JobKind) -> Response:
+    """Stop and erase the owner's job, and say so; raises JobNotFound."""
+    await erase(services, job_id, owner, kind)
+    return json_reply(deleted_object(kind, job_id))
 
 
 def created_reply(services: Services, submitted: Submitted) -> Response:

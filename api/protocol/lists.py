@@ -1,7 +1,9 @@
 """OpenAI's list objects, deleted objects, and the stored messages of a chat."""
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import cast
+
+import msgspec
 
 from storage.contract import JobHeader, JobKind
 from storage.errors import InvalidRequest
@@ -24,18 +26,24 @@ def list_object(data: Sequence[dict[str, object]], *, has_more: bool) -> dict[st
     }
 
 
-def page_of(
-    items: Sequence[dict[str, object]], *, limit: int, order: Literal["asc", "desc"], after: str | None
-) -> dict[str, object]:
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of a list is wanted; `after` is the id behind which it begins."""
+
+    limit: int
+    after: str | None
+    is_newest_first: bool
+
+
+def page_of(items: Sequence[dict[str, object]], page: Page) -> dict[str, object]:
     """A page of `items`, which are oldest first; raises InvalidRequest when `after` names none of them."""
-    ordered = list(items) if order == "asc" else list(reversed(items))
+    ordered = list(reversed(items)) if page.is_newest_first else list(items)
     start = 0
-    if after is not None:
+    if page.after is not None:
         ids = [item["id"] for item in ordered]
-        if after not in ids:
-            raise InvalidRequest(f"No item of this list has the id '{after[:100]}'.", param="after")
-        start = ids.index(after) + 1
-    return list_object(ordered[start : start + limit], has_more=start + limit < len(ordered))
+        if page.after not in ids:
+            raise InvalidRequest(f"No item of this list has the id '{page.after[:100]}'.", param="after")
+        start = ids.index(page.after) + 1
+    return list_object(ordered[start : start + page.limit], has_more=start + page.limit < len(ordered))
 
 
 def messages_of(header: JobHeader) -> list[dict[str, object]]:

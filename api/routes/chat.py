@@ -10,8 +10,8 @@ from api.dependencies import Query, body_of, no_query, owner_of, services_of
 from api.errors import JOB_ID
 from api.lean_route import LeanRoute
 from api.protocol.chat import ChatRequest, MetadataUpdate
-from api.protocol.lists import deleted_object, list_object, messages_of, page_of
-from api.replies import json_reply
+from api.protocol.lists import list_object, messages_of, page_of
+from api.replies import erased_reply, json_reply
 from api.routes.legacy import create_job, read_job
 from api.views import view_of
 from storage import chats, jobs
@@ -38,9 +38,8 @@ async def create_stream(request: Request) -> Response:
 async def list_stored(request: Request) -> Response:
     """List stored chat completions."""
     query = Query(request, "model", "metadata", "after", "limit", "order")
-    owner, limit = owner_of(request), query.get_int("limit", default=20, low=1, high=100)
-    metadata = query.get_pairs("metadata")
-    model, after, order = query.get_text("model"), query.get_text("after"), query.get_order(default="asc")
+    owner, page = owner_of(request), query.get_page(order="asc")
+    metadata, model = query.get_pairs("metadata"), query.get_text("model")
 
     def read(connection: Connection) -> dict[str, object]:
         found = chats.list_stored(
@@ -48,12 +47,12 @@ async def list_stored(request: Request) -> Response:
             owner,
             model=model,
             metadata=metadata,
-            after=after,
-            limit=limit + 1,
-            is_newest_first=order == "desc",
+            after=page.after,
+            limit=page.limit + 1,
+            is_newest_first=page.is_newest_first,
         )
-        objects = [view.object(view.result or Result()) for view in map(view_of, found[:limit])]
-        return list_object(objects, has_more=len(found) > limit)
+        objects = [view.object(view.result or Result()) for view in map(view_of, found[: page.limit])]
+        return list_object(objects, has_more=len(found) > page.limit)
 
     return json_reply(await services_of(request).reads.ask(read))
 
@@ -81,9 +80,7 @@ async def update(request: Request, completion_id: str) -> Response:
 async def delete(request: Request, completion_id: str) -> Response:
     """Stop and erase a chat completion."""
     no_query(request)
-    services, owner = services_of(request), owner_of(request)
-    await stored.erase(services, completion_id, owner, JobKind.CHAT)
-    return json_reply(deleted_object(JobKind.CHAT, completion_id))
+    return await erased_reply(services_of(request), completion_id, owner_of(request), JobKind.CHAT)
 
 
 @router.get("/v1/chat/completions/{completion_id}/messages")
@@ -91,10 +88,4 @@ async def list_messages(request: Request, completion_id: str) -> Response:
     """List the messages that a chat completion was asked with."""
     query = Query(request, "limit", "order", "after")
     job = await stored.get_job(services_of(request), completion_id, owner_of(request), JobKind.CHAT)
-    page = page_of(
-        messages_of(job.header),
-        limit=query.get_int("limit", default=20, low=1, high=100),
-        order=query.get_order(default="asc"),
-        after=query.get_text("after"),
-    )
-    return json_reply(page)
+    return json_reply(page_of(messages_of(job.header), query.get_page(order="asc")))

@@ -10,8 +10,7 @@ from api.errors import JOB_ID
 from api.lean_route import LeanRoute
 from api.protocol.completion_object import async_object
 from api.protocol.completions import CompletionRequest
-from api.protocol.lists import deleted_object
-from api.replies import job_reply, json_reply, receipt_reply
+from api.replies import erased_reply, job_reply, json_reply, receipt_reply
 from api.routes.legacy import create_job, read_job
 from api.standing import standing_of
 from api.submit import Order, submit
@@ -46,9 +45,7 @@ async def retrieve(request: Request, completion_id: str) -> Response:
 async def delete(request: Request, completion_id: str) -> Response:
     """Stop and erase a completion."""
     no_query(request)
-    services, owner = services_of(request), owner_of(request)
-    await stored.erase(services, completion_id, owner, JobKind.COMPLETION)
-    return json_reply(deleted_object(JobKind.COMPLETION, completion_id))
+    return await erased_reply(services_of(request), completion_id, owner_of(request), JobKind.COMPLETION)
 
 
 @router.post("/v1/async/completions")

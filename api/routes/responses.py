@@ -9,10 +9,19 @@ from api.dependencies import Query, body_of, no_query, note_replay, owner_of, se
 from api.errors import JOB_ID
 from api.lean_route import LeanRoute
 from api.protocol.items import input_items_of
-from api.protocol.lists import deleted_object, page_of
+from api.protocol.lists import page_of
 from api.protocol.prepare import count_input_tokens
 from api.protocol.responses import INCLUDED_LOGPROBS, InputTokensRequest, ResponseRequest
-from api.replies import OutcomeReply, created_reply, job_reply, json_reply, receipt_reply, replay_reply, stream_reply
+from api.replies import (
+    OutcomeReply,
+    created_reply,
+    erased_reply,
+    job_reply,
+    json_reply,
+    receipt_reply,
+    replay_reply,
+    stream_reply,
+)
 from api.submit import Order, find_previous, submit
 from storage.contract import JobKind
 from storage.errors import InvalidRequest, UnsupportedParameter
@@ -80,9 +89,7 @@ async def retrieve(request: Request, response_id: str) -> Response:
 async def delete(request: Request, response_id: str) -> Response:
     """Stop and erase a response."""
     no_query(request)
-    services, owner = services_of(request), owner_of(request)
-    await stored.erase(services, response_id, owner, JobKind.RESPONSE)
-    return json_reply(deleted_object(JobKind.RESPONSE, response_id))
+    return await erased_reply(services_of(request), response_id, owner_of(request), JobKind.RESPONSE)
 
 
 @router.post("/{response_id}/cancel")
@@ -101,13 +108,7 @@ async def list_input_items(request: Request, response_id: str) -> Response:
     query = Query(request, "limit", "order", "after", "include")
     _refuse_extras(query)
     job = await stored.get_job(services_of(request), response_id, owner_of(request), JobKind.RESPONSE)
-    page = page_of(
-        input_items_of(job.header),
-        limit=query.get_int("limit", default=20, low=1, high=100),
-        order=query.get_order(default="desc"),
-        after=query.get_text("after"),
-    )
-    return json_reply(page)
+    return json_reply(page_of(input_items_of(job.header), query.get_page(order="desc")))
 
 
 def _refuse_extras(query: Query, *, but: str = "") -> None:

@@ -74,8 +74,7 @@ async def _list(
 ) -> Response:
     """A page of the deliveries of an endpoint, or of a job of a kind; their owner's 404 where there is none."""
     query = Query(request, "status", "after", "limit", "order")
-    owner, limit = owner_of(request), query.get_int("limit", default=20, low=1, high=100)
-    status, after, order = _status_of(query), query.get_text("after"), query.get_order(default="desc")
+    owner, page, status = owner_of(request), query.get_page(order="desc"), _status_of(query)
 
     def read(connection: Connection) -> dict[str, object]:
         if endpoint_id is not None:
@@ -88,13 +87,13 @@ async def _list(
             endpoint_id=endpoint_id,
             job_id=job_id,
             status=status,
-            after=after,
-            limit=limit + 1,
-            is_newest_first=order == "desc",
+            after=page.after,
+            limit=page.limit + 1,
+            is_newest_first=page.is_newest_first,
         )
-        shown = found[:limit]
+        shown = found[: page.limit]
         attempts = webhook_deliveries.list_attempts(connection, [delivery.id for delivery in shown])
-        return list_object(delivery_objects(shown, attempts), has_more=len(found) > limit)
+        return list_object(delivery_objects(shown, attempts), has_more=len(found) > page.limit)
 
     return json_reply(await services_of(request).reads.ask(read))
 

@@ -41,14 +41,13 @@ _OLD_SECRET_LIFE = timedelta(hours=24)
 async def list_endpoints(request: Request) -> Response:
     """List webhook endpoints, the newest first."""
     query = Query(request, "after", "limit", "order")
-    owner, limit = owner_of(request), query.get_int("limit", default=20, low=1, high=100)
-    after, order = query.get_text("after"), query.get_order(default="desc")
+    owner, page = owner_of(request), query.get_page(order="desc")
 
     def read(connection: Connection) -> dict[str, object]:
         found = webhook_endpoints.list_endpoints(
-            connection, owner, after=after, limit=limit + 1, is_newest_first=order == "desc"
+            connection, owner, after=page.after, limit=page.limit + 1, is_newest_first=page.is_newest_first
         )
-        return list_object(list(map(endpoint_object, found[:limit])), has_more=len(found) > limit)
+        return list_object(list(map(endpoint_object, found[: page.limit])), has_more=len(found) > page.limit)
 
     return json_reply(await services_of(request).reads.ask(read))
 
