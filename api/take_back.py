@@ -10,6 +10,7 @@ import structlog
 
 from api.ending import end
 from storage import attaching
+from storage.errors import StorageUnavailable
 from storage.writer import Writer
 
 # Of those that are left over, so many are erased at a time.
@@ -53,9 +54,13 @@ class TakeBack:
 
     def _note(self, job_ids: Sequence[str], erasing: Future[None]) -> None:
         """Runs on the writer's thread."""
-        if erasing.exception() is not None:
+        error = erasing.exception()
+        if isinstance(error, StorageUnavailable):
             for job_id in job_ids:
                 self._failed.put(job_id)
+        elif error is not None:
+            # It would not be better the next time.
+            log.error("jobs_not_taken_back", num_jobs=len(job_ids), error=str(error))
 
     async def _run(self) -> None:
         while True:

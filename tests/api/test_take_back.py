@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection
+from structlog.testing import capture_logs
 
 from api.take_back import TakeBack
 from storage import attaching, jobs
@@ -17,18 +18,19 @@ from tests.waiting import wait_until_async
 
 
 class AwayWriter(Writer):
-    """Its database is away for so many operations."""
+    """Its operations fail so many times."""
 
     def __init__(self, database: Database, num_failures: int) -> None:
         super().__init__(database)
         self.num_failures = num_failures
+        self.error: Exception = StorageUnavailable("away")
 
     def submit(self, operation: Callable[[Connection], Any]) -> Future[Any]:
         if self.num_failures == 0:
             return super().submit(operation)
         self.num_failures -= 1
         failed: Future[Any] = Future()
-        failed.set_exception(StorageUnavailable("away"))
+        failed.set_exception(self.error)
         return failed
 
 
@@ -76,3 +78,13 @@ async def test_it_is_done_at_once_where_the_database_is_there(writer: AwayWriter
     TakeBack(writer, every_s=60).erase(job_id)
 
     await wait_until_async(lambda: not _left(database))
+
+
+async def test_what_fails_for_another_reason_is_told_and_left(take_back: TakeBack, writer: AwayWriter) -> None:
+    writer.error = ValueError("broken")
+
+    with capture_logs() as said:
+        take_back.erase("resp_x")
+
+    assert [(entry["event"], entry["error"]) for entry in said] == [("jobs_not_taken_back", "broken")]
+    assert take_back._failed.empty()
