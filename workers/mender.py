@@ -3,6 +3,7 @@
 import time
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import structlog
 from redis import Redis
 
@@ -41,6 +42,7 @@ class Mender:
         self._looked_until = datetime.now(UTC) - LOOK_BACK
         # Since when each was seen so.
         self._unsettled: dict[str, float] = {}
+        self._unreadable: set[str] = set()
 
     def mend_ended(self) -> None:
         """Complete the logs of jobs that ended since the last look.
@@ -60,12 +62,23 @@ class Mender:
         with self._database.connect() as connection:
             unsettled = recovery.list_unsettled(connection)
         self._unsettled = {job_id: self._unsettled.get(job_id, now) for job_id in unsettled}
+        self._unreadable &= self._unsettled.keys()
         for job_id, since in self._unsettled.items():
-            if now - since >= self._settling_time.total_seconds():
+            if job_id not in self._unreadable and now - since >= self._settling_time.total_seconds():
                 self.mend(job_id)
 
     def mend(self, job_id: str) -> None:
-        """Complete one ended job's log, and the row of one that nobody settled."""
+        """Complete one ended job's log, and the row of one that nobody settled.
+
+        One that cannot be read, of another version perhaps, is told and left: others wait for theirs.
+        """
+        try:
+            self._mend(job_id)
+        except msgspec.MsgspecError as error:
+            self._unreadable.add(job_id)
+            log.error("log_not_mended", job_id=job_id, error=str(error))
+
+    def _mend(self, job_id: str) -> None:
         job = self._find(job_id)
         if job is None or not job.status.is_terminal:
             return
@@ -84,7 +97,7 @@ class Mender:
         rows.append(end_row(job_id, attempt, len(result), end))
         if self._log_writer.append_many(rows).lost:
             # Redis was emptied in between.
-            self.mend(job_id)
+            self._mend(job_id)
             return
         log.warning("log_completed", job_id=job_id, status=job.status, num_entries=len(rows))
 

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from msgspec import structs
 from sqlalchemy import update
+from structlog.testing import capture_logs
 
 from storage import idempotency, ids, jobs, workers
 from storage.contract import (
@@ -325,6 +326,21 @@ def test_a_cancelled_job_of_a_worker_that_died_is_settled_from_its_log(ground: G
     # The worker comes back: nobody hears it.
     late = LogWriter(ground.redis, "w").append([tokens_row(job_id, 1, 3, ENTRIES[2])])
     assert late.fenced == [job_id]
+
+
+def test_a_job_that_cannot_be_read_keeps_no_other_from_being_settled(ground: Ground, sweeper: Sweeper) -> None:
+    broken, sound = ground.put_job(spec(3)), ground.put_job(spec(3))
+    for job_id in (broken, sound):
+        _append(ground, job_id, ground.claim(job_id), 2)
+        ground.cancel(job_id)
+    _change(ground, broken, spec=b"of another version")
+
+    with capture_logs() as said:
+        sweeper.sweep()
+        sweeper.sweep()
+
+    assert jobs.result_of(ground.row(sound)).entries == ENTRIES[:2]
+    assert [entry["job_id"] for entry in said if entry["event"] == "log_not_mended"] == [broken]
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
