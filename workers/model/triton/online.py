@@ -90,12 +90,15 @@ def padded(head_dim: int) -> int:
 
 
 def tile_of(keys: Tensor) -> int:
-    """Positions looked at in one go: keys and values of a tile take at most 32 KiB of shared memory each.
+    """Positions looked at in one go.
 
     keys: [num_blocks, block_size, num_kv_heads, head_dim]
+
+    Keys and values of a tile take at most 16 KiB of shared memory each. Float32 has no matrix unit and is multiplied
+    from registers: larger tiles than these spill them by the kilobyte, as its compiled code says.
     """
-    row_bytes = padded(keys.shape[3]) * keys.element_size()
-    return max(16, min(64, 32768 // row_bytes // 2))
+    most = 2048 if keys.element_size() == 4 else 8192
+    return max(16, min(64, most // padded(keys.shape[3])))
 
 
 def check_cache(query: Tensor, blocks: Blocks) -> None:

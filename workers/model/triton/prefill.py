@@ -96,7 +96,7 @@ def attend(query: Tensor, blocks: Blocks, begins: Tensor, rule: AttentionRule, *
     if not num_seqs or not max_query_len:
         return seen
     group = num_heads // num_kv_heads
-    rows = max(_rows(blocks.keys), int(triton.next_power_of_2(group)))
+    rows = max(rows_of(blocks.keys), int(triton.next_power_of_2(group)))
     _attend[(num_seqs, triton.cdiv(max_query_len, rows // group), num_kv_heads)](
         query,
         blocks.keys,
@@ -122,6 +122,9 @@ def attend(query: Tensor, blocks: Blocks, begins: Tensor, rule: AttentionRule, *
     return seen
 
 
-def _rows(keys: Tensor) -> int:
+def rows_of(keys: Tensor) -> int:
     """Rows of queries that a program holds; fewer where they are wide, or registers would spill."""
-    return 64 if padded(keys.shape[3]) * keys.element_size() <= 512 else 32
+    size = padded(keys.shape[3])
+    if keys.element_size() == 4:
+        return max(16, min(32, 4096 // size))
+    return 64 if size <= 256 else 32
