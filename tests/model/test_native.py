@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from storage.contract import SamplingParams
 from tests.model.conftest import prompt
-from tests.model.tiny import make_tiny
+from tests.model.tiny import CONTEXT_LENGTH, make_tiny
 from workers.engine.runner import Chunk
 from workers.model.native.build import Build
 from workers.model.native.decoder import BLOCK_SIZE, Decoder
@@ -39,8 +39,10 @@ FAMILIES: dict[str, dict[str, object]] = {
 }
 
 
-def decoder_of(library: Library, model: PreTrainedModel, *, num_threads: int = 2) -> Decoder:
-    weights = weights_of(model, attention_layers(model), max_len=128)
+def decoder_of(
+    library: Library, model: PreTrainedModel, *, num_threads: int = 2, max_len: int = CONTEXT_LENGTH
+) -> Decoder:
+    weights = weights_of(model, attention_layers(model), max_len=max_len)
     assert weights is not None
     limits = Limits(
         num_threads=num_threads, num_spins=100, max_batch_tokens=256, num_blocks=NUM_BLOCKS, max_logit_rows=8
@@ -48,10 +50,12 @@ def decoder_of(library: Library, model: PreTrainedModel, *, num_threads: int = 2
     return Decoder(library, weights, limits)
 
 
-def runner_of(library: Library, model: PreTrainedModel, *, num_threads: int = 2) -> NativeRunner:
+def runner_of(
+    library: Library, model: PreTrainedModel, *, num_threads: int = 2, max_len: int = CONTEXT_LENGTH
+) -> NativeRunner:
     """The model on the library. It still computes in transformers before, but no longer after this call."""
     sampler = Sampler(vocab_size=VOCAB_SIZE, eos_token_ids=[3], device=torch.device("cpu"), library=library)
-    decoder = decoder_of(library, model, num_threads=num_threads)
+    decoder = decoder_of(library, model, num_threads=num_threads, max_len=max_len)
     return NativeRunner(decoder, sampler.on_threads_of(decoder))
 
 
@@ -137,6 +141,35 @@ def test_logits_do_not_depend_on_batch_or_chunks_bit_for_bit(
     assert torch.equal(first[1], expected[1])
     assert torch.equal(second[0], expected[2])
     assert torch.equal(second[1], expected[3])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [("qwen3", {}), ("mistral", {"sliding_window": 140}), ("gemma2", {"sliding_window": 40, "head_dim": 24})],
+)
+def test_nor_do_those_of_sequences_that_are_longer_than_a_span_of_blocks(
+    family: str, changes: dict[str, object], dtype: torch.dtype, library: Library, tmp_path: Path
+) -> None:
+    folder = make_tiny(tmp_path / "model", family, max_position_embeddings=512, **changes)
+    ids, others = prompt(1, 300), prompt(2, 200)
+    expected = plain_logits(load(folder), ids)[[130, 299], :]
+    alone = runner_of(library, load(folder, dtype), num_threads=1, max_len=512)
+    together = runner_of(library, load(folder, dtype), max_len=512)
+    blocks = [3, 0, 9, 2, 1, 8, 7, 4, 5, 6]
+
+    alone.logits([chunk(ids, 0, 250, blocks)])
+    whole = alone.logits([chunk(ids, 250, 300, blocks)])[0]
+    together.logits([chunk(ids, 0, 130, blocks), chunk(others, 0, 100, [10, 11, 12, 13])])
+    middle = together.logits([chunk(others, 100, 160, [10, 11, 12, 13, 14]), chunk(ids, 130, 131, blocks)])[1]
+    together.logits([chunk(ids, 131, 299, blocks)])
+    last = together.logits([chunk((5,), 0, 1, [15]), chunk(ids, 299, 300, blocks)])[1]
+
+    assert torch.equal(last, whole)
+    if dtype == torch.float32:
+        torch.testing.assert_close(torch.stack([middle, last]), expected, rtol=1e-4, atol=5e-5)
+    else:
+        assert float(torch.cosine_similarity(torch.stack([middle, last]), expected, dim=-1).min()) > 0.99
 
 
 def test_a_chunk_reads_blocks_that_another_chunk_of_its_step_writes(library: Library, tiny_folder: Path) -> None:

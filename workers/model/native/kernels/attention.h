@@ -1,5 +1,5 @@
-// Attention of one sequence's tokens over its blocks, by the online softmax over blocks of 32 keys from the first on.
-// A token's result does not depend on the tokens computed with it, bit for bit: blocks that it does not see change
+// Attention of one sequence's tokens over its blocks, by the online softmax over spans of blocks from the first on.
+// A token's result does not depend on the tokens computed with it, bit for bit: keys that it does not see weigh exactly
 // nothing.
 // Source: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; Dao et al. 2022, "FlashAttention".
 #pragma once
@@ -12,6 +12,7 @@
 namespace tokenpost {
 
 constexpr int BLOCK = PANEL;      // positions of a cache block
+constexpr int SPAN = 4;           // blocks that are weighed at once
 constexpr int MAX_HEAD = 256;
 constexpr float NEVER = -1e30f;   // a score that no seen key has
 
@@ -53,96 +54,149 @@ struct AttentionRule {
 template <class Activation>
 struct Queries {
     static constexpr int MAX = std::is_same_v<Activation, float> ? 2 * MAX_ROWS : 2 * TILE;
+    static constexpr int STRIDE = MAX_HEAD + PANEL;  // rows a power of two apart would crowd the same places of a cache
+    static constexpr int NUM_KEYS = SPAN * BLOCK;
     int num;
-    alignas(64) Activation rows[MAX][MAX_HEAD];
+    alignas(64) Activation rows[MAX][STRIDE];
     int positions[MAX];
-    alignas(64) float outputs[MAX][MAX_HEAD];
-    alignas(64) float scores[MAX][BLOCK];
-    alignas(64) Activation weights[MAX][BLOCK];
+    alignas(64) float outputs[MAX][STRIDE];
+    alignas(64) float scores[MAX][NUM_KEYS];
+    alignas(64) Activation weights[MAX][NUM_KEYS];
+    // The softmax between spans: the highest score so far, and what the weights sum up to, lane by lane.
+    alignas(64) float highest[padded(MAX, LANES)];
+    Vec totals[MAX];
+
+    void clear(int size) {
+        for (int r = 0; r < num; ++r) std::fill_n(outputs[r], size, 0.0f);
+        std::fill_n(highest, padded(num, LANES), NEVER);
+        std::fill_n(totals, num, Vec{});
+    }
+
+    void finish(int size) {
+        for (int r = 0; r < num; ++r) {
+            const Vec total = splat(sum_of(totals[r]));
+            for (int d = 0; d < size; d += LANES) store(outputs[r] + d, load(outputs[r] + d) / total);
+        }
+    }
 };
 
-// One row's state between blocks: the highest score so far, and what the weights sum up to, lane by lane.
-struct Tally {
-    float highest = NEVER;
-    Vec total = {};
+// Keys of a span that are computed: `num` of them, from position `first` on.
+struct Keys {
+    int first, num;
 };
 
-// Turns one row of scores, of keys from position `first` on, into weights; returns by how much the row's earlier sums
-// shrink. IS_WHOLE: every key of the block is seen; the result is the same either way.
-template <bool IS_WHOLE, class Activation>
-float weigh(const float* scores, Activation* weights, int first, int position, const AttentionRule& rule,
-            Tally& tally) {
+// Which of them a query sees: from .. to - 1, counted from the first; none: 0 .. -1.
+struct Seen {
+    int from = 0, to = 0;
+
+    static Seen of(const Keys& keys, int position, const AttentionRule& rule) {
+        const int from = rule.window > 0 ? std::max(0, position - rule.window + 1 - keys.first) : 0;
+        const int to = std::min(keys.num, position - keys.first + 1);
+        return from < to ? Seen{from, to} : Seen{};
+    }
+    // Whole vectors around them.
+    int begin() const { return from / LANES * LANES; }
+    int end() const { return padded(to, LANES); }
+};
+
+// Bends a row's scores and hides those of unseen keys; returns the highest times `scale`.
+inline float highest_of(float* scores, const Seen& seen, const AttentionRule& rule, float scale) {
     constexpr IntVec COUNT = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    Vec part[2];
-    IntVec is_seen[2];
-    for (int half = 0; half < 2; ++half) {
-        part[half] = load(scores + half * LANES) * splat(rule.scale);
-        if (rule.softcap > 0) part[half] = splat(rule.softcap) * tanh_of(part[half] / splat(rule.softcap));
-        if (IS_WHOLE) continue;
-        const IntVec key = COUNT + (first + half * LANES);
-        is_seen[half] = key <= position;
-        if (rule.window > 0) is_seen[half] &= key > position - rule.window;
-        part[half] = pick(is_seen[half], part[half], splat(NEVER));
+    if (rule.softcap > 0)
+        for (int k = seen.begin(); k < seen.end(); k += LANES)
+            store(scores + k, splat(rule.softcap) * tanh_of(load(scores + k) * splat(rule.scale / rule.softcap)));
+    const auto hide = [&](int k) {
+        const IntVec key = COUNT + k;
+        store(scores + k, pick((key >= seen.from) & (key < seen.to), load(scores + k), splat(NEVER)));
+    };
+    if (seen.from % LANES != 0) hide(seen.begin());
+    if (seen.to % LANES != 0) hide(seen.end() - LANES);
+    Vec best = splat(NEVER);
+    for (int k = seen.begin(); k < seen.end(); k += LANES) best = larger(load(scores + k), best);
+    return seen.to > 0 ? max_of(best) * scale : NEVER;
+}
+
+// Turns the scores of all rows into weights, and lets the rows' earlier sums shrink accordingly.
+template <class Activation>
+void weigh(Queries<Activation>& queries, int size, const Keys& keys, const AttentionRule& rule) {
+    const float scale = rule.softcap > 0 ? LOG2E : rule.scale * LOG2E;
+    Seen seen[Queries<Activation>::MAX];
+    alignas(64) float highest[padded(Queries<Activation>::MAX, LANES)] = {};
+    for (int r = 0; r < queries.num; ++r) {
+        seen[r] = Seen::of(keys, queries.positions[r], rule);
+        highest[r] = std::max(queries.highest[r], highest_of(queries.scores[r], seen[r], rule, scale));
     }
-    const float best = max_of(larger(part[0], part[1]));
-    float shrink = 1.0f;
-    if (best > tally.highest) {
-        shrink = exp_of(splat(tally.highest - best))[0];
-        tally.highest = best;
-        tally.total *= splat(shrink);
+    alignas(64) float shrink[padded(Queries<Activation>::MAX, LANES)];
+    for (int r = 0; r < queries.num; r += LANES) {
+        store(shrink + r, exp2_of(load(queries.highest + r) - load(highest + r)));
+        store(queries.highest + r, load(highest + r));
     }
-    for (int half = 0; half < 2; ++half) {
-        Vec weight = exp_of(part[half] - splat(tally.highest));
-        if (!IS_WHOLE) weight = pick(is_seen[half], weight, Vec{});
-        store(weights + half * LANES, weight);
-        tally.total += weight;
+    for (int r = 0; r < queries.num; ++r) {
+        float* output = queries.outputs[r];
+        for (int d = 0; d < size; d += LANES) store(output + d, load(output + d) * splat(shrink[r]));
+        Vec total = queries.totals[r] * splat(shrink[r]);
+        Activation* weights = queries.weights[r];
+        const float* scores = queries.scores[r];
+        int k = 0;
+        for (; k < seen[r].begin(); k += LANES) store(weights + k, Vec{});
+        for (; k < seen[r].end(); k += LANES) {
+            const Vec weight = exp2_of(load(scores + k) * splat(scale) - splat(highest[r]));
+            store(weights + k, weight);
+            total += weight;
+        }
+        for (; k < keys.num; k += LANES) store(weights + k, Vec{});
+        queries.totals[r] = total;
     }
-    return shrink;
+}
+
+// The scores of a span: its blocks' keys against every query, each block's fetched values being needed soon.
+template <class Number, class Activation>
+void score(Queries<Activation>& queries, const LayerCache<Number, Activation>& cache, int head, const int32_t* blocks,
+           int num_blocks) {
+    using Q = Queries<Activation>;
+    for (int i = 0; i < num_blocks; ++i) {
+        const size_t place = cache.place(blocks[i], head);
+        const Number *keys = cache.keys + place, *values = cache.values + place;
+        stack_times<false>(Rows<const Activation>{queries.rows[0], Q::STRIDE, queries.num},
+                           Stack<Number>{&keys, &values, 1, cache.head_size},
+                           {queries.scores[0] + i * BLOCK, Q::NUM_KEYS, queries.num});
+    }
+}
+
+// Adds the weighted values of a span; `ahead`: blocks whose keys will be needed soon.
+template <class Number, class Activation>
+void add_values(Queries<Activation>& queries, const LayerCache<Number, Activation>& cache, int head,
+                const int32_t* blocks, const int32_t* ahead, int num_blocks) {
+    using Q = Queries<Activation>;
+    const Number *values[SPAN], *keys[SPAN];
+    for (int i = 0; i < num_blocks; ++i) {
+        values[i] = cache.values + cache.place(blocks[i], head);
+        keys[i] = cache.keys + cache.place(ahead[i], head);
+    }
+    for (int d = 0; d < cache.head_size; d += PANEL) {
+        stack_times<true>(Rows<const Activation>{queries.weights[0], Q::NUM_KEYS, queries.num},
+                          Stack<Number>{values, keys, num_blocks, BLOCK},
+                          {queries.outputs[0] + d, Q::STRIDE, queries.num});
+        for (int i = 0; i < num_blocks; ++i) values[i] += BLOCK * PANEL, keys[i] += BLOCK * PANEL;
+    }
 }
 
 template <class Number, class Activation>
 void attend(Queries<Activation>& queries, const LayerCache<Number, Activation>& cache, int head, const int32_t* table,
             const AttentionRule& rule) {
-    const int num = queries.num, size = cache.head_size;
-    Tally tallies[Queries<Activation>::MAX];
-    for (int r = 0; r < num; ++r) std::fill_n(queries.outputs[r], size, 0.0f);
-    const auto [low, high] = std::minmax_element(queries.positions, queries.positions + num);
+    queries.clear(cache.head_size);
+    const auto [low, high] = std::minmax_element(queries.positions, queries.positions + queries.num);
     const int start = rule.window > 0 ? std::max(0, *low - rule.window + 1) / BLOCK : 0, last = *high / BLOCK;
-    for (int index = start; index <= last; ++index) {
-        const size_t place = cache.place(table[index], head);
-        const size_t next = index < last ? cache.place(table[index + 1], head) : place;
-        const auto keep = [&](int r, Vec left, Vec right) {
-            store(queries.scores[r], left);
-            store(queries.scores[r] + LANES, right);
-        };
-        panel_times(num, size, queries.rows[0], MAX_HEAD, cache.keys + place, cache.values + place, keep);
-        for (int r = 0; r < num; ++r) {
-            const int first = index * BLOCK, position = queries.positions[r];
-            const bool is_whole =
-                first + BLOCK - 1 <= position && (rule.window == 0 || first > position - rule.window);
-            const float shrink =
-                is_whole ? weigh<true>(queries.scores[r], queries.weights[r], first, position, rule, tallies[r])
-                         : weigh<false>(queries.scores[r], queries.weights[r], first, position, rule, tallies[r]);
-            if (shrink != 1.0f)
-                for (int d = 0; d < size; d += LANES)
-                    store(queries.outputs[r] + d, load(queries.outputs[r] + d) * splat(shrink));
-        }
-        for (int d = 0; d < size; d += PANEL) {
-            const auto add = [&](int r, Vec left, Vec right) {
-                float* output = queries.outputs[r] + d;
-                store(output, load(output) + left);
-                store(output + LANES, load(output + LANES) + right);
-            };
-            const size_t part = size_t(d) * BLOCK;
-            panel_times(num, BLOCK, queries.weights[0], BLOCK, cache.values + place + part, cache.keys + next + part,
-                        add);
-        }
+    // Spans begin at multiples of SPAN, wherever the first block that is seen lies.
+    for (int from = start, to; from <= last; from = to) {
+        to = std::min(from / SPAN * SPAN + SPAN, last + 1);
+        int32_t ahead[SPAN];
+        for (int i = 0; i < to - from; ++i) ahead[i] = table[std::min(from + SPAN + i, last)];
+        score(queries, cache, head, table + from, to - from);
+        weigh(queries, cache.head_size, {from * BLOCK, (to - from) * BLOCK}, rule);
+        add_values(queries, cache, head, table + from, ahead, to - from);
     }
-    for (int r = 0; r < num; ++r) {
-        const float total = sum_of(tallies[r].total);
-        for (int d = 0; d < size; d += LANES)
-            store(queries.outputs[r] + d, load(queries.outputs[r] + d) / splat(total));
-    }
+    queries.finish(cache.head_size);
 }
 
 }  // namespace tokenpost

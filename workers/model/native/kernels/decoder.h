@@ -271,7 +271,7 @@ class Decoder : public AnyDecoder {
             const int t = batch_->begins[item.sequence] + (item.from + r) / group;
             const int head = item.head * group + (item.from + r) % group;
             const float* from = row(turned_, t, heads_) + head * size;
-            for (int d = 0; d < size; ++d) put(&queries.rows[r][d], from[d]);
+            for (int d = 0; d < size; d += LANES) store(queries.rows[r] + d, load(from + d));
             std::fill(queries.rows[r] + size, queries.rows[r] + layer.cache.head_size, Activation{});
             queries.positions[r] = batch_->positions[t];
         }
@@ -280,7 +280,9 @@ class Decoder : public AnyDecoder {
             const int t = batch_->begins[item.sequence] + (item.from + r) / group;
             const int head = item.head * group + (item.from + r) % group;
             Activation* to = row(seen_, t, width_) + head * size;
-            for (int d = 0; d < size; ++d) put(to + d, queries.outputs[r][d]);
+            const int num_whole = size / LANES * LANES;
+            for (int d = 0; d < num_whole; d += LANES) store(to + d, load(queries.outputs[r] + d));
+            for (int d = num_whole; d < size; ++d) put(to + d, queries.outputs[r][d]);
         }
     }
 

@@ -7,7 +7,8 @@
 
 #include "vectors.h"
 
-#if defined(__AMX_BF16__) && defined(__linux__)
+// clang below 16 says it in its own way.
+#if (defined(__AMX_BF16__) || defined(__AMXBF16__)) && defined(__linux__)
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -43,25 +44,22 @@ inline void dot_rows(int num_inputs, const float* x, size_t stride, const Weight
     }
 }
 
-// Calls finish(row, left, right) with the sums of each of ROWS rows.
-template <int ROWS, class Weight, class Finish>
-inline void panel_rows(int num_inputs, const float* x, size_t stride, const Weight* panel, const Weight* ahead,
-                       const Finish& finish) {
-    Vec sums[ROWS][2] = {};
-    dot_rows<ROWS>(num_inputs, x, stride, panel, ahead, sums);
-    for (int r = 0; r < ROWS; ++r) finish(r, sums[r][0], sums[r][1]);
-}
-
-template <class Weight, class Finish>
-inline void some_rows(int num_rows, int num_inputs, const float* x, size_t stride, const Weight* panel,
-                      const Weight* ahead, const Finish& finish) {
-    switch (num_rows) {
+// Takes rows as many at once as registers hold: work.operator()<ROWS>(first row).
+template <class Work>
+inline void by_rows(int num_rows, const Work& work) {
+    for (int row = 0; row < num_rows;) {
+        const int left_over = num_rows - row;
+        // 13 rows are taken as 7 and 6, not as 12 and 1: small groups leave the arithmetic units waiting.
+        const int take = left_over <= MAX_ROWS ? left_over : left_over < 2 * MAX_ROWS ? (left_over + 1) / 2 : MAX_ROWS;
+        switch (take) {
 #define TOKENPOST_ROWS(N) \
-    case N: return panel_rows<N>(num_inputs, x, stride, panel, ahead, finish);
-        TOKENPOST_ROWS(1) TOKENPOST_ROWS(2) TOKENPOST_ROWS(3) TOKENPOST_ROWS(4) TOKENPOST_ROWS(5) TOKENPOST_ROWS(6)
-        TOKENPOST_ROWS(7) TOKENPOST_ROWS(8) TOKENPOST_ROWS(9) TOKENPOST_ROWS(10) TOKENPOST_ROWS(11)
+    case N: work.template operator()<N>(row); break;
+            TOKENPOST_ROWS(1) TOKENPOST_ROWS(2) TOKENPOST_ROWS(3) TOKENPOST_ROWS(4) TOKENPOST_ROWS(5) TOKENPOST_ROWS(6)
+            TOKENPOST_ROWS(7) TOKENPOST_ROWS(8) TOKENPOST_ROWS(9) TOKENPOST_ROWS(10) TOKENPOST_ROWS(11)
 #undef TOKENPOST_ROWS
-        default: return panel_rows<MAX_ROWS>(num_inputs, x, stride, panel, ahead, finish);
+            default: work.template operator()<MAX_ROWS>(row);
+        }
+        row += take;
     }
 }
 
@@ -69,14 +67,46 @@ inline void some_rows(int num_rows, int num_inputs, const float* x, size_t strid
 template <class Weight, class Finish>
 inline void panel_times(int num_rows, int num_inputs, const float* x, size_t stride, const Weight* panel,
                         const Weight* ahead, const Finish& finish) {
-    for (int row = 0; row < num_rows;) {
-        const int left_over = num_rows - row;
-        // 13 rows are taken as 7 and 6, not as 12 and 1: small groups leave the arithmetic units waiting.
-        const int take = left_over <= MAX_ROWS ? left_over : left_over < 2 * MAX_ROWS ? (left_over + 1) / 2 : MAX_ROWS;
-        some_rows(take, num_inputs, x + row * stride, stride, panel, ahead,
-                  [&](int r, Vec a, Vec b) { finish(row + r, a, b); });
-        row += take;
-    }
+    by_rows(num_rows, [&]<int ROWS>(int row) {
+        Vec sums[ROWS][2] = {};
+        dot_rows<ROWS>(num_inputs, x + row * stride, stride, panel, ahead, sums);
+        for (int r = 0; r < ROWS; ++r) finish(row + r, sums[r][0], sums[r][1]);
+    });
+}
+
+// Rows of X, `stride` numbers apart.
+template <class Number>
+struct Rows {
+    Number* first;
+    size_t stride;
+    int num;
+};
+
+// Panels one below another, each of num_inputs inputs, and for each as much that will be needed soon.
+template <class Weight>
+struct Stack {
+    const Weight* const *panels, *const *ahead;
+    int num_panels, num_inputs;
+};
+
+// sums = x . stack, or sums += x . stack, 32 of them for each row of X.
+template <bool ADDS, class Weight>
+inline void stack_times(const Rows<const float>& x, const Stack<Weight>& stack, const Rows<float>& sums) {
+    by_rows(x.num, [&]<int ROWS>(int row) {
+        float* to = sums.first + row * sums.stride;
+        Vec own[ROWS][2] = {};
+        for (int r = 0; ADDS && r < ROWS; ++r) {
+            own[r][0] = load(to + r * sums.stride);
+            own[r][1] = load(to + r * sums.stride + LANES);
+        }
+        const float* from = x.first + row * x.stride;
+        for (int i = 0; i < stack.num_panels; ++i, from += stack.num_inputs)
+            dot_rows<ROWS>(stack.num_inputs, from, x.stride, stack.panels[i], stack.ahead[i], own);
+        for (int r = 0; r < ROWS; ++r) {
+            store(to + r * sums.stride, own[r][0]);
+            store(to + r * sums.stride + LANES, own[r][1]);
+        }
+    });
 }
 
 #ifdef TOKENPOST_AMX
@@ -101,50 +131,94 @@ inline void open_tiles() {
 
 inline void close_tiles() { _tile_release(); }
 
+// Sums in tiles: 0 and 1 of 16 rows, 2 and 3 of the 16 below them.
+template <bool ADDS>
+inline void begin_sums(bool is_double, const Rows<float>& sums) {
+    const size_t stride = sums.stride * sizeof(float);
+    if (ADDS) {
+        _tile_loadd(0, sums.first, stride);
+        _tile_loadd(1, sums.first + LANES, stride);
+        if (!is_double) return;
+        _tile_loadd(2, sums.first + TILE * sums.stride, stride);
+        _tile_loadd(3, sums.first + TILE * sums.stride + LANES, stride);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        if (!is_double) return;
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+}
+
+inline void end_sums(bool is_double, const Rows<float>& sums) {
+    const size_t stride = sums.stride * sizeof(float);
+    if (is_double) {
+        _tile_stored(2, sums.first + TILE * sums.stride, stride);
+        _tile_stored(3, sums.first + TILE * sums.stride + LANES, stride);
+    }
+    _tile_stored(0, sums.first, stride);
+    _tile_stored(1, sums.first + LANES, stride);
+}
+
+// The tiles' sums += x . panel, for 16 rows of X from `upper` on, or 32. Many rows of X stream past the first cache,
+// which is left to the panel: it is used again for the next ones.
+inline void add_panel(bool is_double, int num_inputs, const bf16* upper, size_t stride, const bf16* panel,
+                      const bf16* ahead) {
+    const size_t stride_bytes = stride * sizeof(bf16);
+    if (is_double) {
+        const bf16* lower = upper + TILE * stride;
+        for (int k = 0; k < num_inputs; k += TILE_INPUTS) {
+            const bf16* weights = panel + size_t(k) * PANEL;
+            _tile_loadd(6, weights, 64);
+            _tile_stream_loadd(4, upper + k, stride_bytes);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_loadd(7, weights + TILE_WEIGHTS, 64);
+            _tile_dpbf16ps(1, 4, 7);
+            _tile_stream_loadd(5, lower + k, stride_bytes);
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+        }
+    } else {
+        for (int k = 0; k < num_inputs; k += TILE_INPUTS) {
+            const bf16* weights = panel + size_t(k) * PANEL;
+            for (int line = 0; line < 2 * TILE_WEIGHTS; line += TILE_INPUTS)
+                __builtin_prefetch(ahead + size_t(k) * PANEL + line);
+            _tile_loadd(4, upper + k, stride_bytes);
+            _tile_loadd(6, weights, 64);
+            _tile_loadd(7, weights + TILE_WEIGHTS, 64);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_dpbf16ps(1, 4, 7);
+        }
+    }
+}
+
 // One panel against every row of X. X may be read up to the next multiple of 16 rows. finish(row, left, right)
 template <class Finish>
 inline void panel_times(int num_rows, int num_inputs, const bf16* x, size_t stride, const bf16* panel,
                         const bf16* ahead, const Finish& finish) {
     alignas(64) float sums[2 * TILE][PANEL];
-    const size_t stride_bytes = stride * sizeof(bf16);
+    const Rows<float> own{sums[0], PANEL, 2 * TILE};
     for (int row = 0; row < num_rows; row += 2 * TILE) {
         const bool is_double = num_rows - row > TILE;
-        const bf16* upper = x + row * stride;
-        const bf16* lower = upper + TILE * stride;
-        _tile_zero(0);
-        _tile_zero(1);
-        if (is_double) {
-            _tile_zero(2);
-            _tile_zero(3);
-            for (int k = 0; k < num_inputs; k += TILE_INPUTS) {
-                const bf16* weights = panel + size_t(k) * PANEL;
-                _tile_loadd(6, weights, 64);
-                _tile_loadd(4, upper + k, stride_bytes);
-                _tile_dpbf16ps(0, 4, 6);
-                _tile_loadd(7, weights + TILE_WEIGHTS, 64);
-                _tile_dpbf16ps(1, 4, 7);
-                _tile_loadd(5, lower + k, stride_bytes);
-                _tile_dpbf16ps(2, 5, 6);
-                _tile_dpbf16ps(3, 5, 7);
-            }
-            _tile_stored(2, &sums[TILE][0], sizeof sums[0]);
-            _tile_stored(3, &sums[TILE][LANES], sizeof sums[0]);
-        } else {
-            for (int k = 0; k < num_inputs; k += TILE_INPUTS) {
-                const bf16* weights = panel + size_t(k) * PANEL;
-                for (int line = 0; line < 2 * TILE_WEIGHTS; line += TILE_INPUTS)
-                    __builtin_prefetch(ahead + size_t(k) * PANEL + line);
-                _tile_loadd(4, upper + k, stride_bytes);
-                _tile_loadd(6, weights, 64);
-                _tile_loadd(7, weights + TILE_WEIGHTS, 64);
-                _tile_dpbf16ps(0, 4, 6);
-                _tile_dpbf16ps(1, 4, 7);
-            }
-        }
-        _tile_stored(0, &sums[0][0], sizeof sums[0]);
-        _tile_stored(1, &sums[0][LANES], sizeof sums[0]);
+        begin_sums<false>(is_double, own);
+        add_panel(is_double, num_inputs, x + row * stride, stride, panel, ahead);
+        end_sums(is_double, own);
         const int num = std::min(num_rows - row, 2 * TILE);
         for (int r = 0; r < num; ++r) finish(row + r, load(sums[r]), load(sums[r] + LANES));
+    }
+}
+
+// X may be read, and sums are written, up to the next multiple of 16 rows.
+template <bool ADDS>
+inline void stack_times(const Rows<const bf16>& x, const Stack<bf16>& stack, const Rows<float>& sums) {
+    for (int row = 0; row < x.num; row += 2 * TILE) {
+        const bool is_double = x.num - row > TILE;
+        const Rows<float> own{sums.first + row * sums.stride, sums.stride, 2 * TILE};
+        begin_sums<ADDS>(is_double, own);
+        const bf16* from = x.first + row * x.stride;
+        for (int i = 0; i < stack.num_panels; ++i, from += stack.num_inputs)
+            add_panel(is_double, stack.num_inputs, from, x.stride, stack.panels[i], stack.ahead[i]);
+        end_sums(is_double, own);
     }
 }
 

@@ -2,11 +2,15 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 namespace tokenpost {
 
 typedef float Vec __attribute__((vector_size(64)));
 typedef int32_t IntVec __attribute__((vector_size(64)));
+typedef uint32_t Words __attribute__((vector_size(64)));
 typedef uint16_t HalfVec __attribute__((vector_size(32)));
 typedef float LooseVec __attribute__((vector_size(64), aligned(4), may_alias));
 typedef uint16_t LooseHalfVec __attribute__((vector_size(32), aligned(2), may_alias));
@@ -24,7 +28,6 @@ inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); 
 
 inline Vec load(const bf16* p) {
     const HalfVec halves = *reinterpret_cast<const LooseHalfVec*>(p);
-    typedef uint32_t Words __attribute__((vector_size(64)));
     const Words words = __builtin_convertvector(halves, Words) << 16;
     return reinterpret_cast<Vec>(words);
 }
@@ -33,12 +36,17 @@ inline void store(float* p, Vec x) { *reinterpret_cast<LooseVec*>(p) = x; }
 
 // To the nearest, ties to even; a NaN stays one.
 inline void store(bf16* p, Vec x) {
-    typedef uint32_t Words __attribute__((vector_size(64)));
+#ifdef __AVX512BF16__
+    // One instruction, which also takes numbers below 1e-38 for 0, as tiles do.
+    const __m256bh halves = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(x));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(halves));
+#else
     const Words words = reinterpret_cast<Words>(x);
     const Words rounded = (words + 0x7FFF + ((words >> 16) & 1)) >> 16;
     const Words is_nan = reinterpret_cast<Words>(x != x);
     const Words halves = (rounded & ~is_nan) | (is_nan & 0x7FC0);
     *reinterpret_cast<LooseHalfVec*>(p) = __builtin_convertvector(halves, HalfVec);
+#endif
 }
 
 inline float to_float(float x) { return x; }
@@ -61,11 +69,9 @@ inline bf16 to_bf16(float x) {
 inline void put(float* p, float x) { *p = x; }
 inline void put(bf16* p, float x) { *p = to_bf16(x); }
 
-inline Vec pick(IntVec mask, Vec yes, Vec no) {
-    return reinterpret_cast<Vec>((mask & reinterpret_cast<IntVec>(yes)) | (~mask & reinterpret_cast<IntVec>(no)));
-}
+inline Vec pick(IntVec mask, Vec yes, Vec no) { return mask ? yes : no; }
 
-inline Vec larger(Vec a, Vec b) { return pick(a > b, a, b); }
+inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 
 // Each lane's neighbour at a distance of 1, 2, 4 or 8: four foldings reach every lane.
 template <int D>
@@ -112,7 +118,28 @@ __attribute__((always_inline)) inline Vec exp_of(Vec x) {
     return pick(is_tiny, Vec{}, pick(is_huge, splat(__builtin_inff()), value));
 }
 
-inline Vec silu(Vec x) { return x / (splat(1.0f) + exp_of(-x)); }
+// 2^x to about 2 ulp for x <= 127; 0 below -126. NaN stays NaN.
+// x = n + r, a polynomial in r fitted to the least relative error for |r| <= 1/2, and n into the exponent.
+__attribute__((always_inline)) inline Vec exp2_of(Vec x) {
+    const Vec shifted = x + splat(12582912.0f);
+    const Vec r = x - (shifted - splat(12582912.0f));
+    Vec y = splat(1.32647260e-3f);
+    y = y * r + splat(9.67151272e-3f);
+    y = y * r + splat(5.55073375e-2f);
+    y = y * r + splat(2.40222421e-1f);
+    y = y * r + splat(6.93146978e-1f);
+    y = y * r + splat(1.0f);
+    const Words value = reinterpret_cast<Words>(y) + (reinterpret_cast<Words>(shifted) << 23);
+    return pick(x < splat(-126.0f), Vec{}, reinterpret_cast<Vec>(value));
+}
+
+constexpr float LOG2E = 1.44269504088896341f;
+
+// Below -87 it is about -1e-36, not less.
+inline Vec silu(Vec x) {
+    const Vec most = splat(126.0f), power = x * splat(-LOG2E);
+    return x / (splat(1.0f) + exp2_of(power > most ? most : power));
+}
 
 // tanh by e^-2|x|; good to float32's last digits away from 0, and close to 0 within 1e-7 absolutely.
 inline Vec tanh_of(Vec x) {
