@@ -124,8 +124,8 @@ def attach(module: nn.Module, attention: Attention) -> None:
 
 
 def detach(module: nn.Module) -> None:
-    """Let go of the blocks that the module uses."""
-    delattr(module, _ATTRIBUTE)
+    """Let go of the blocks that the module uses, if it uses any."""
+    module.__dict__.pop(_ATTRIBUTE, None)
 
 
 def attached(model: nn.Module) -> list[Attention]:

@@ -1,5 +1,6 @@
 """Turns a model as transformers loads it into one that runs over blocks, and proves that it computes the same."""
 
+import gc
 from array import array
 from dataclasses import dataclass
 from functools import partial
@@ -82,6 +83,9 @@ def prepare(model: PreTrainedModel, limits: LoadLimits, sampler: Sampler, librar
         on_gpu = _on_gpu(model, layers, limits, sampler, expected, trial.tolist())
         if on_gpu is not None:
             return on_gpu
+        # What the attempt took counts as taken until it is given back, and the next cache is cut from what is free.
+        gc.collect()
+        torch.cuda.empty_cache()
     prepared = _on_torch(model, layers, limits, sampler)
     try:
         found = trial_logits(prepared.runner, trial.tolist())
@@ -119,11 +123,11 @@ def _on_gpu(
 ) -> Prepared | None:
     """Block tables, Triton's kernels and CUDA graphs; None where they do not run or compute something else."""
     steps = partial(trial_logits, token_ids=trial)
+    compiled = None
     try:
         kernels = kernels_of(model.device)
         norms.fuse_norms(model)
         num_fused = fuse_linears(model, model.config.model_type)
-        compiled = None
         if limits.is_compiled:
             # Before the cache takes what memory is left.
             with trial_runner(model, layers, kernels, limits, sampler) as small:
@@ -140,6 +144,10 @@ def _on_gpu(
         raise
     except Exception as error:
         log.warning("gpu_path_unavailable", error=str(error), exc_info=True)
+        if compiled is not None:
+            compiled.drop()
+        for layer in layers:
+            attention.detach(layer.module)
         return None
     runner.capture()
     if compiled is not None and not runner.num_graphs:

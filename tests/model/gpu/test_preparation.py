@@ -8,7 +8,7 @@ import torch
 
 from tests.model.conftest import LIMITS
 from tests.model.gpu.machines import read, sampler_of
-from workers.model import preparation
+from workers.model import attention, preparation
 from workers.model.gpu.runner import GpuRunner
 from workers.model.load import LoadedModel
 from workers.model.preparation import Prepared
@@ -28,7 +28,7 @@ def prepared_on_gpu(
     def capture(runner: GpuRunner) -> None:
         captured.append(runner)
 
-    monkeypatch.setattr(preparation, "free_after_trial", lambda *_: 64 * MIB)
+    monkeypatch.setattr(preparation, "free_after_trial", _enough)
     monkeypatch.setattr(GpuRunner, "capture", capture)
     monkeypatch.setattr(GpuRunner, "num_graphs", num_graphs)
     model = read(folder)
@@ -60,3 +60,28 @@ def test_layers_are_compiled_where_that_is_wanted_and_graphs_can_be_captured(
     assert len(captured) == num_captures
     logits = preparation.trial_logits(prepared.runner, TRIAL)
     assert torch.allclose(logits, preparation.trial_logits(plain.runner, TRIAL), atol=1e-3)
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["before_the_cache_is_made", "after_it"])
+def test_nothing_stays_where_the_gpu_path_fails(
+    plain: LoadedModel, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, is_late: bool
+) -> None:
+    monkeypatch.setattr(preparation, "free_after_trial", _enough if is_late else _no_memory)
+    model = read(tiny_folder)
+    layers = attention_layers(model)
+    expected = preparation.trial_logits(plain.runner, TRIAL)
+    asked = expected.flip(-1) if is_late else expected
+
+    prepared = preparation._on_gpu(model, layers, LIMITS, sampler_of(plain), asked, TRIAL)
+
+    assert prepared is None
+    assert "forward" not in vars(model.base_model)
+    assert attention.attached(model) == []
+
+
+def _enough(*_: object) -> int:
+    return 64 * MIB
+
+
+def _no_memory(*_: object) -> int:
+    raise torch.OutOfMemoryError
