@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Update, and_, delete, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage import idempotency
@@ -17,6 +17,7 @@ from storage.webhook_url import host_of
 _endpoint = table_of(WebhookEndpoint)
 _delivery = table_of(WebhookDelivery)
 _secret = table_of(WebhookSecret)
+_MANY = 5000
 BY_OWNER = "Its owner disabled it."
 
 
@@ -104,7 +105,7 @@ def update_endpoint(
     if values or (is_enabled is False and before.disabled_at is None):
         c.execute(update(_endpoint).where(_endpoint.c.id == endpoint_id).values({**values, "updated_at": now}))
     if url is not None:
-        moving = update(_delivery).where(*_is_pending_of(endpoint_id), _delivery.c.url != url)
+        moving = _updating_some(_is_pending_of(endpoint_id) & (_delivery.c.url != url))
         c.execute(moving.values(url=url, host=host_of(url)))
     if is_enabled is False:
         disable(c, endpoint_id, BY_OWNER, now)
@@ -181,12 +182,23 @@ def replace_default_secret(c: Connection, owner: str, fresh: str, now: datetime)
 
 
 def bury_pending(c: Connection, endpoint_id: str, now: datetime) -> None:
-    """Give up what an endpoint has still to be told."""
-    c.execute(update(_delivery).where(*_is_pending_of(endpoint_id)).values(status=DeliveryStatus.DEAD, ended_at=now))
+    """Give up what an endpoint has still to be told, or the first thousands of it; tests are told in any case."""
+    burying = _updating_some(_is_pending_of(endpoint_id) & _delivery.c.job_id.is_not(None))
+    c.execute(burying.values(status=DeliveryStatus.DEAD, ended_at=now))
 
 
-def _is_pending_of(endpoint_id: str) -> tuple[ColumnElement[bool], ...]:
-    return _delivery.c.endpoint_id == endpoint_id, _delivery.c.status == DeliveryStatus.PENDING
+def _is_pending_of(endpoint_id: str) -> ColumnElement[bool]:
+    return and_(_delivery.c.endpoint_id == endpoint_id, _delivery.c.status == DeliveryStatus.PENDING)
+
+
+def _updating_some(is_meant: ColumnElement[bool]) -> Update:
+    """An UPDATE of as many deliveries as keep others from writing for a moment only.
+
+    The rest is looked after when it is due: what is sent goes to where its endpoint is by then, and of one that is
+    deleted or disabled the next thousands are given up.
+    """
+    some = select(_delivery.c.id).where(is_meant).limit(_MANY)
+    return update(_delivery).where(_delivery.c.id.in_(some), is_meant)
 
 
 def _not_found(endpoint_id: str) -> WebhookEndpointNotFound:

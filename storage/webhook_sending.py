@@ -158,21 +158,25 @@ def claim(c: Connection, line: Line, now: datetime, until: datetime, *, limit: i
     until: when they are due again, should the caller be heard of no more
 
     Of one job and receiver the oldest goes first, and the next waits until that one has ended. A delivery whose
-    endpoint is disabled or deleted is dead instead.
+    endpoint is disabled or deleted is dead instead, and what else is left of it.
     """
     ids = c.execute(_DUE, {"by": line.owner, "at": line.host, "now": now, "room": limit}).scalars().all()
     if not ids:
         return []
     rows = sorted(c.execute(_TAKE, {"ids": ids, "now": now, "until": until}).all(), key=lambda row: row.id)
     endpoints = _endpoints_of(c, rows)
-    sendings = []
+    sendings: list[Sending] = []
+    gone: set[str] = set()
     for row in rows:
         endpoint = endpoints.get(row.endpoint_id or "")
         is_test = row.job_id is None
         if row.endpoint_id is not None and (endpoint is None or (endpoint.disabled_at is not None and not is_test)):
             _end(c, row.id, DeliveryStatus.DEAD, now)
+            gone.add(row.endpoint_id)
         else:
             sendings.append(_sending_of(row, endpoint, now))
+    for endpoint_id in gone:
+        webhook_endpoints.bury_pending(c, endpoint_id, now)
     return sendings
 
 

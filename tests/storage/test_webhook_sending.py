@@ -76,6 +76,30 @@ def test_many_lines_are_found_whatever_they_hold(c: Connection, number: int) -> 
     assert webhook_sending.list_due_lines(c, NOW) == []
 
 
+def test_what_is_left_of_a_deleted_endpoint_is_given_up_together(c: Connection) -> None:
+    endpoint, other = put_endpoint(c), put_endpoint(c)
+    webhook_endpoints.delete_endpoint(c, endpoint.id, "alice", NOW)
+    # More than were given up when it was deleted; the last is due tomorrow only.
+    left = [put_delivery(c, endpoint, next_attempt_at=after(seconds)) for seconds in (-2, -1, 86400)]
+    kept = put_delivery(c, other, next_attempt_at=after(86400))
+
+    assert _claim(c, limit=1) == []
+
+    assert {_find(c, row).status for row in left} == {DeliveryStatus.DEAD}
+    assert _find(c, kept).status is DeliveryStatus.PENDING
+
+
+def test_a_test_of_a_disabled_endpoint_is_sent_though_all_else_is_given_up(c: Connection) -> None:
+    endpoint = put_endpoint(c)
+    test = webhook_deliveries.put_test(c, endpoint, "response.completed", after(5))
+    webhook_endpoints.disable(c, endpoint.id, "x", NOW)
+    put_delivery(c, endpoint)
+
+    assert _claim(c) == []
+
+    assert [sending.delivery_id for sending in _claim(c, now=after(5))] == [test.id]
+
+
 def test_a_claimed_delivery_is_its_senders_until_the_lease_ends(c: Connection) -> None:
     endpoint = put_endpoint(c)
     delivery = put_delivery(c, endpoint)
