@@ -63,13 +63,15 @@ def revoke(
     as_json: JsonOption = False,
 ) -> None:
     """Make a key invalid from now on."""
+    now = utc_now()
     with opened(place_of(home, database_url)) as database, database.begin() as connection:
-        if not keys.revoke(connection, key_id, utc_now()):
+        if not keys.revoke(connection, key_id, now):
             fail(f"there is no valid key {key_id}")
+        is_last = not any(keys.is_valid(key, now) for key in keys.list_keys(connection))
     if as_json:
         say_json({"id": key_id, "revoked": True})
     else:
-        say("Revoked.")
+        say("Revoked." + (" No valid key is left: nobody gets in until one is made." if is_last else ""))
 
 
 def _state(key: Key) -> str:

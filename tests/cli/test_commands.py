@@ -185,11 +185,12 @@ def test_a_key_can_be_made_before_the_platform_ever_ran(run: Run, tmp_path: Path
 
 
 def test_a_key_is_revoked_once(run: Run) -> None:
-    key_id = run("keys", "create", "--owner", "alice", "--json").json["id"]
+    key_id, last = (run("keys", "create", "--owner", "alice", "--json").json["id"] for _ in range(2))
 
     assert run("keys", "revoke", key_id).out == "Revoked.\n"
     assert run("keys", "list").out.splitlines()[1].split()[3] == "revoked"
     assert run("keys", "revoke", key_id).code == 1
+    assert run("keys", "revoke", last).out == "Revoked. No valid key is left: nobody gets in until one is made.\n"
 
 
 @pytest.mark.parametrize(
