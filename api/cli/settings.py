@@ -17,6 +17,9 @@ DEFAULT_HOME = Path("~/.tokenpost")
 # waited for as soon as anything else runs; not spinning at all halves the speed of an idle machine (bench/README.md).
 _SPINS = {"GOMP_SPINCOUNT": "10000"}
 _SPIN_NAMES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+# Where torch computes, oneDNN keeps what it compiled for each shape of a matrix product, and torch keeps it once more:
+# by default 1,024 shapes each, some 150 KiB a shape. Steps differ in how many tokens they have.
+_CACHES = {"LRU_CACHE_CAPACITY": "64", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
 _PER_WORKER = ("TOKENPOST_MODEL", "TOKENPOST_SERVED_NAME", "TOKENPOST_WORKER_ID")
 
 
@@ -92,5 +95,5 @@ def read_pepper(settings: CliSettings, home: Home) -> bytes:
 
 def inherited_environment() -> dict[str, str]:
     """This process' environment for a child, without what is said to each generation worker apart."""
-    own = {name: value for name, value in os.environ.items() if name not in _PER_WORKER}
+    own = _CACHES | {name: value for name, value in os.environ.items() if name not in _PER_WORKER}
     return own if any(name in own for name in _SPIN_NAMES) else own | _SPINS

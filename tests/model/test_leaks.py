@@ -25,8 +25,8 @@ NUM_WARM_UP = 500
 _MIB = 1 << 20
 # Arenas that the allocator keeps; the engine's own test counts objects to the byte.
 MAX_GROWN_BYTES = 12 * _MIB
-# What comes on top of a loaded tiny model at its busiest. Only the kernels promise that: where torch computes, oneDNN
-# keeps a compiled primitive for each of up to a thousand shapes.
+# What comes on top of a loaded tiny model at its busiest. Only the kernels promise that here: where torch computes,
+# oneDNN keeps what it compiled for a thousand shapes, unless the command started the worker (api/cli/settings.py).
 MAX_PEAK_BYTES = 30 * _MIB
 
 
