@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from tests.engine.checked import ids_of, run
 from tests.model.conftest import greedy, seeded
 from tests.model.gpu.machines import read, runner_of
 from workers.engine.engine import Engine
+from workers.engine.runner import Chunk
 from workers.model.gpu.assembly import free_after_trial
 from workers.model.gpu.kernels import TorchKernels, kernels_of
+from workers.model.gpu.runner import GpuRunner
 from workers.model.limits import LoadLimits
 from workers.model.load import LoadedModel, load
 from workers.model.probe import attention_layers
@@ -51,6 +54,33 @@ def test_replayed_graphs_say_what_plain_steps_say(plain: LoadedModel, tiny_folde
     expected = run(Engine(eager, plain.text, plain.limits), *REQUESTS)
     assert graphed.num_graphs > 0
     assert {name: ids_of(got) for name, got in outputs.items()} == {n: ids_of(got) for n, got in expected.items()}
+
+
+class Strict:
+    """A runner in whose launches torch raises wherever the host would wait for the device."""
+
+    def __init__(self, runner: GpuRunner) -> None:
+        self.num_ahead = runner.num_ahead
+        self.collect, self.clear, self.reset = runner.collect, runner.clear, runner.reset
+        self._launch = runner.launch
+
+    def launch(self, chunks: list[Chunk]) -> None:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            self._launch(chunks)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def test_no_launch_waits_for_the_device(plain: LoadedModel, tiny_folder: Path) -> None:
+    runner = Strict(runner_of(plain, tiny_folder, torch.device("cuda")))
+    # What fails in a launch would be tried again without a word.
+    engine = Engine(runner, plain.text, plain.limits)
+
+    with capture_logs() as logs:
+        run(engine, *REQUESTS)
+
+    assert [one for one in logs if one["event"] == "step_fault"] == []
 
 
 def test_loading_chooses_the_gpu_path(tiny_folder: Path) -> None:
