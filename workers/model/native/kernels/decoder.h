@@ -1,12 +1,13 @@
 // A whole pass through the decoder: every layer for every token of a batch, by one team of threads.
 #pragma once
-#include <cmath>
 #include <vector>
 
 #include "attention.h"
 #include "best.h"
+#include "layer.h"
 #include "matrix.h"
 #include "model.h"
+#include "norms.h"
 #include "team.h"
 
 namespace tokenpost {
@@ -39,9 +40,9 @@ class Decoder : public AnyDecoder {
           inner_(stride_for(shape.intermediate_size)),
           heads_(stride_for((shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim)),
           vocab_(padded(shape.vocab_size, PANEL)) {
-        for (int i = 0; i < shape.num_layers; ++i) layers_.push_back(take(layers[i]));
+        for (int i = 0; i < shape.num_layers; ++i) layers_.push_back(Layer::of(layers[i], shape, limits.num_blocks));
         head_ = Panels::of({{static_cast<const Weight*>(ends.head), nullptr, shape.vocab_size}}, shape.hidden_size);
-        final_norm_ = copy(ends.final_norm, shape.hidden_size);
+        final_norm_ = copy_of(ends.final_norm, shape.hidden_size);
         const size_t tokens = padded(limits.max_batch_tokens, 2 * TILE);
         residual_ = Buffer<float>(tokens * hidden_);
         branch_ = Buffer<float>(tokens * hidden_);
@@ -80,25 +81,16 @@ class Decoder : public AnyDecoder {
     }
 
     void clear(int num_blocks, const int32_t* blocks) override {
-        for (auto& layer : layers_)
-            for (int i = 0; i < num_blocks; ++i) {
-                const size_t size = size_t(shape_.num_kv_heads) * layer.cache.head_size * BLOCK;
-                std::fill_n(layer.cache.keys + blocks[i] * size, size, Weight{});
-                std::fill_n(layer.cache.values + blocks[i] * size, size, Weight{});
-            }
+        for (auto& layer : layers_) layer.clear(num_blocks, blocks);
     }
 
     void reset() override {
-        for (auto& layer : layers_) {
-            std::fill_n(layer.keys.get(), layer.keys.count(), Weight{});
-            std::fill_n(layer.values.get(), layer.values.count(), Weight{});
-        }
+        for (auto& layer : layers_) layer.reset();
     }
 
     void tell_memory(int64_t* weights, int64_t* working) const override {
         *weights = head_.bytes();
-        for (const auto& layer : layers_)
-            *weights += layer.heads.bytes() + layer.output.bytes() + layer.gate_up.bytes() + layer.down.bytes();
+        for (const auto& layer : layers_) *weights += layer.weight_bytes();
         *working = residual_.bytes() + branch_.bytes() + turned_.bytes() + logits_.bytes() + normed_.bytes() +
                    seen_.bytes() + inside_.bytes() + picked_.bytes();
     }
@@ -109,59 +101,12 @@ class Decoder : public AnyDecoder {
 
    private:
     using Panels = Matrix<Weight, Activation>;
-
-    struct Layer {
-        Panels heads, output, gate_up, down;
-        Buffer<float> input_norm, attention_norm, feedforward_norm, feedforward_out_norm, query_norm, key_norm;
-        int rotary_table;
-        AttentionRule rule;
-        Buffer<Weight> keys, values;
-        LayerCache<Weight, Activation> cache;
-    };
+    using Layer = tokenpost::Layer<Weight, Activation>;
 
     // Some query rows of one sequence and kv head: rows count tokens times the group's heads.
     struct Item {
         int sequence, head, from, to;
     };
-
-    // Setting up.
-
-    Layer take(const TokenpostLayer& given) {
-        const int size = shape_.head_dim, hidden = shape_.hidden_size, inner = shape_.intermediate_size;
-        const int num_queries = shape_.num_heads * size, num_keys = shape_.num_kv_heads * size;
-        const auto part = [](const void* weights, const float* bias, int num_outputs) {
-            return Part<Weight>{static_cast<const Weight*>(weights), bias, num_outputs};
-        };
-        const size_t cached = size_t(limits_.num_blocks) * shape_.num_kv_heads * padded(size, PANEL) * BLOCK;
-        Layer layer{
-            Panels::of({part(given.query, given.query_bias, num_queries), part(given.key, given.key_bias, num_keys),
-                        part(given.value, given.value_bias, num_keys)},
-                       hidden),
-            Panels::of({part(given.output, given.output_bias, hidden)}, num_queries),
-            Panels::paired(part(given.gate, nullptr, inner), part(given.up, nullptr, inner), hidden),
-            Panels::of({part(given.down, nullptr, hidden)}, inner),
-            copy(given.input_norm, hidden),
-            copy(given.attention_norm, hidden),
-            copy(given.feedforward_norm, hidden),
-            copy(given.feedforward_out_norm, hidden),
-            copy(given.query_norm, size),
-            copy(given.key_norm, size),
-            given.rotary_table,
-            AttentionRule{shape_.attention_scale, given.window, shape_.attention_softcap},
-            Buffer<Weight>(cached),
-            Buffer<Weight>(cached),
-            {},
-        };
-        layer.cache = {layer.keys.get(), layer.values.get(), shape_.num_kv_heads, padded(size, PANEL)};
-        return layer;
-    }
-
-    static Buffer<float> copy(const float* numbers, int count) {
-        if (numbers == nullptr) return {};
-        Buffer<float> own(padded(count, PANEL));
-        std::copy_n(numbers, count, own.get());
-        return own;
-    }
 
     // The pass. Tokens are shared out among threads, or panels of weights, or attention items.
 
@@ -234,7 +179,7 @@ class Decoder : public AnyDecoder {
 
     // One head's norm and rotation, in place.
     void turn(const Layer& layer, float* head, const float* norm, int position) const {
-        if (norm != nullptr) normalize_head(head, norm);
+        if (norm != nullptr) normalize_head(head, norm, shape_.head_dim, shape_.norm_epsilon);
         if (layer.rotary_table < 0) return;
         const float* cosines = ends_.cosines[layer.rotary_table] + size_t(position) * shape_.rotary_dim;
         const float* sines = ends_.sines[layer.rotary_table] + size_t(position) * shape_.rotary_dim;
@@ -301,7 +246,7 @@ class Decoder : public AnyDecoder {
         float* residual = row(residual_, t, hidden_);
         if (branch_norm != nullptr) {
             float* branch = row(branch_, t, hidden_);
-            const Vec scale = splat(inverse_size(branch, shape_.hidden_size));
+            const Vec scale = splat(inverse_size(branch, shape_.hidden_size, shape_.norm_epsilon));
             for (int d = 0; d < shape_.hidden_size; d += LANES)
                 store(residual + d, load(residual + d) + load(branch + d) * scale * load(branch_norm + d));
         }
@@ -326,35 +271,8 @@ class Decoder : public AnyDecoder {
         });
     }
 
-    // Parts of parts.
-
-    // 1 / root mean square; rows are zero beyond their numbers.
-    float inverse_size(const float* x, int count) const {
-        Vec sum = {};
-        for (int d = 0; d < count; d += LANES) sum += load(x + d) * load(x + d);
-        return 1.0f / std::sqrt(sum_of(sum) / count + shape_.norm_epsilon);
-    }
-
-    // norm null: a mere copy.
     void normalize(const float* x, const float* norm, Activation* to) const {
-        const float scale = norm == nullptr ? 1.0f : inverse_size(x, shape_.hidden_size);
-        for (int d = 0; d < shape_.hidden_size; d += LANES)
-            store(to + d, norm == nullptr ? load(x + d) : load(x + d) * splat(scale) * load(norm + d));
-    }
-
-    // One query or key head, which lies among others.
-    void normalize_head(float* x, const float* norm) const {
-        const int size = shape_.head_dim;
-        float total = 0;
-        if (size % LANES == 0) {
-            Vec sum = {};
-            for (int d = 0; d < size; d += LANES) sum += load(x + d) * load(x + d);
-            total = sum_of(sum);
-        } else {
-            for (int d = 0; d < size; ++d) total += x[d] * x[d];
-        }
-        const float scale = 1.0f / std::sqrt(total / size + shape_.norm_epsilon);
-        for (int d = 0; d < size; ++d) x[d] = x[d] * scale * norm[d];
+        tokenpost::normalize(x, norm, shape_.hidden_size, shape_.norm_epsilon, to);
     }
 
     // Room for whole panels, and one line more: rows a power of two apart would crowd the same places of a cache.
