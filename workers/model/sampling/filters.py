@@ -1,4 +1,4 @@
-"""Which tokens top_k, top_p and min_p leave in the race, without sorting, and on a GPU without asking it anything.
+"""Which tokens top_k, top_p and min_p leave in the race, on a GPU without sorting or asking it anything.
 
 Every filter keeps the first tokens of one order: the likeliest first, of equals the lower id. Sums are of whole
 numbers, which give the same in any order: a row's filter cannot depend on the batch around it.
@@ -81,8 +81,11 @@ def _nearest(far: Tensor, weights: Tensor, limits: Tensor) -> Tensor:
     weights: [num_rows, vocab_size] whole numbers, not negative
     limits:  [num_rows, 1] int64, at least 1
     """
-    edges = _edges_among_few(far, weights, limits) if far.device.type == "cpu" else None
-    if edges is None:
+    if far.device.type == "cpu":
+        edges = _edges_among_few(far, weights, limits)
+        if edges is None:
+            edges = _edges_by_sorting(far, weights, limits)
+    else:
         edges = _edges(far, weights, limits)
     is_within = far < edges
     before = (weights * is_within).sum(-1, keepdim=True)
@@ -98,6 +101,14 @@ def _edges(far: Tensor, weights: Tensor, limits: Tensor) -> Tensor:
         is_enough = (weights * (far <= nearer)).sum(-1, keepdim=True) >= limits
         edges = torch.where(is_enough, nearer, edges)
     return edges
+
+
+def _edges_by_sorting(far: Tensor, weights: Tensor, limits: Tensor) -> Tensor:
+    """The same on a CPU, where numpy sorts a row in a quarter of the time."""
+    order = torch.from_numpy(far.numpy().argsort(-1))
+    is_reached = weights.gather(1, order).cumsum(-1) >= limits
+    places = (~is_reached).sum(-1, keepdim=True).clamp_(max=far.shape[1] - 1)
+    return torch.where(is_reached[:, -1:], far.gather(1, order.gather(1, places)), _FARTHEST)
 
 
 def _edges_among_few(far: Tensor, weights: Tensor, limits: Tensor) -> Tensor | None:
