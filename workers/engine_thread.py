@@ -14,6 +14,7 @@ from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceOutput
 from workers.engine_watch import EngineWatch
 from workers.logprobs import Spelling
+from workers.turns import take_long_turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,7 @@ class EngineThread:
         return None if self._is_resting else self._num_moves
 
     def _run(self) -> None:
+        take_long_turns()
         try:
             loaded = self._load()
         except BaseException as error:  # noqa: BLE001 - the thread's door: whoever started it decides what follows
