@@ -15,6 +15,7 @@ import structlog
 import uvloop
 
 from bench.sse_door import Courier, OnText, serve
+from storage.collector import spare_the_collector
 from storage.contract import SamplingParams
 from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceOutput, SequenceRequest
@@ -77,6 +78,7 @@ def _load(folder: Path, dtype: str) -> Loaded:
     )
     print(loaded.description, flush=True)
     engine = Engine(loaded.runner, loaded.text, loaded.limits)
+    spare_the_collector()
     return Loaded(
         engine=engine, card=loaded.card, spelling=loaded.token_bytes, device=loaded.device, dtype=loaded.dtype
     )

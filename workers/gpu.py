@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
+from storage.collector import spare_the_collector
 from storage.errors import SettingInvalid
 from storage.logs import LogSettings
 from storage.settings import StorageSettings
@@ -32,6 +33,7 @@ def load(settings: WorkerSettings) -> Loaded:
         settings.model, device=settings.device, dtype=settings.dtype, limits=limits, served_name=settings.name
     )
     engine = Engine(loaded.runner, loaded.text, replace(loaded.limits, starve_after_s=settings.starve_after_s))
+    spare_the_collector()
     return Loaded(
         engine=engine, card=loaded.card, spelling=loaded.token_bytes, device=loaded.device, dtype=loaded.dtype
     )
