@@ -37,7 +37,7 @@ check: $(VENV)/.installed-test ## format check, lint, types, import rules, then 
 	$(BIN)/lint-imports
 	$(MAKE) test
 
-drill: $(VENV)/.installed-test ## kill and cut everything under load, and count what was lost (half an hour)
+drill: $(VENV)/.installed-test ## kill and cut everything under load, and count what was lost (20 minutes)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m tests.drill $(ARGS)
 
 format: $(VENV)/.installed-test ## rewrite the code in the one format
