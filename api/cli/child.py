@@ -17,8 +17,8 @@ _LAUNCHER = Path(__file__).with_name("launcher.py")
 # A process that ran so long counts as well again: its next pause is short.
 _LONG_ENOUGH_S = 30.0
 _LARGE_LOG_BYTES = 10_000_000
-# Where the model runs on the processor, everybody else's few milliseconds a step stall all of its threads, which meet
-# many times a step; those that are a little less urgent take them where these wait anyway (bench/README.md).
+# Where the model runs on the processor, everybody else's few milliseconds a step are taken from its threads; those that
+# are a little less urgent take less of them at once (decision 0022).
 _NICENESS = 3
 
 

@@ -13,7 +13,7 @@ from workers.model.native.weights import weights_of
 from workers.model.probe import AttentionLayer
 from workers.model.sampling.sampler import Sampler
 
-# How often a thread looks whether the others have arrived before it sleeps: about as long as a step takes.
+# How often a thread that has nothing to do looks whether a phase is over, or a run begins, before it sleeps.
 _NUM_SPINS = 5000
 # Prompts whose log probabilities are wanted are scored so many positions at a time.
 _MIN_LOGIT_ROWS = 64
