@@ -1,5 +1,8 @@
 """Runs a transformers model one step at a time over a cache of blocks."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -92,13 +95,29 @@ class TorchRunner:
         told = {}
         begin = 0
         for place, (chunk, positions) in enumerate(zip(chunks, wanted, strict=True)):
-            stop = min(chunk.end, chunk.num_prompt - 1)
-            num_top = chunk.sampling.prompt_logprobs
-            if num_top is not None and stop > chunk.start:
-                rows = logits[begin : begin + stop - chunk.start]
-                told[place] = self._sampler.rank(rows, chunk.tokens[chunk.start + 1 : stop + 1], num_top)
+            if asked := prompt_ranks_of(chunk):
+                rows = logits[begin : begin + len(asked.positions)]
+                told[place] = self._sampler.rank(rows, asked.token_ids, asked.num_top)
             begin += len(positions)
         return told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptRanks:
+    """Positions of a prompt, the tokens that follow them, and how many alternatives to these are told."""
+
+    positions: range
+    token_ids: Sequence[int]
+    num_top: int
+
+
+def prompt_ranks_of(chunk: Chunk) -> PromptRanks | None:
+    """The prompt tokens after a chunk's positions whose log probabilities its request asked for; None for none."""
+    num_top, positions = chunk.sampling.prompt_logprobs, range(chunk.start, min(chunk.end, chunk.num_prompt - 1))
+    if num_top is None or not positions:
+        return None
+    token_ids = chunk.tokens[positions.start + 1 : positions.stop + 1]
+    return PromptRanks(positions=positions, token_ids=token_ids, num_top=num_top)
 
 
 def wanted_positions(chunk: Chunk) -> range:

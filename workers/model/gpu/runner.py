@@ -13,7 +13,7 @@ from workers.model.cache import BlockCache
 from workers.model.gpu.graphs import DecodeGraphs, bucket_of, buckets_of
 from workers.model.gpu.network import Network
 from workers.model.gpu.tables import StepTables, pack, shape_of
-from workers.model.runner import last_rows, wanted_positions
+from workers.model.runner import last_rows, prompt_ranks_of, wanted_positions
 from workers.model.sampling.drawn import Drawn
 from workers.model.sampling.logprobs import pack_ranked, unpack_ranked
 from workers.model.sampling.sampler import Sampler
@@ -172,17 +172,15 @@ class GpuRunner:
         lengths = {}
         begin = 0
         for place, (chunk, positions) in enumerate(zip(chunks, wanted, strict=True)):
-            stop = min(chunk.end, chunk.num_prompt - 1)
-            num_top = chunk.sampling.prompt_logprobs
-            if num_top is not None and stop > chunk.start:
-                rows += range(begin, begin + stop - chunk.start)
-                token_ids += chunk.tokens[chunk.start + 1 : stop + 1]
-                lengths[place] = (stop - chunk.start, num_top)
+            if asked := prompt_ranks_of(chunk):
+                rows += range(begin, begin + len(asked.positions))
+                token_ids += asked.token_ids
+                lengths[place] = (len(asked.positions), asked.num_top)
             begin += len(positions)
         if not rows:
             return None
-        asked, ids = upload(rows, torch.int64, self._device), upload(token_ids, torch.int64, self._device)
-        packed = pack_ranked(logits[asked], ids, max(num_top for _, num_top in lengths.values()))
+        places, ids = upload(rows, torch.int64, self._device), upload(token_ids, torch.int64, self._device)
+        packed = pack_ranked(logits[places], ids, max(num_top for _, num_top in lengths.values()))
         return _PromptRanks(packed=packed, lengths=lengths)
 
     def _flight(self, drawn: Drawn | None, prompt: _PromptRanks | None) -> _Flight:

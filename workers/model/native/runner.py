@@ -8,6 +8,7 @@ from torch import Tensor
 from workers.engine.runner import Chunk, Ranked, StepOutput
 from workers.model.native.decoder import Decoder
 from workers.model.native.library import Batch
+from workers.model.runner import prompt_ranks_of
 from workers.model.sampling.sampler import Sampler
 
 
@@ -96,14 +97,12 @@ class NativeRunner:
         told: dict[int, list[Ranked]] = {}
         begin = 0
         for place, chunk in enumerate(chunks):
-            num_top, stop = chunk.sampling.prompt_logprobs, min(chunk.end, chunk.num_prompt - 1)
-            if num_top is not None and stop > chunk.start:
+            if asked := prompt_ranks_of(chunk):
                 told[place] = []
-                for start in range(chunk.start, stop, self._max_rows):
-                    end = min(start + self._max_rows, stop)
-                    rows = array("i", range(begin + start - chunk.start, begin + end - chunk.start))
-                    self._decoder.head(rows)
-                    logits = self._decoder.logits[: len(rows)]
-                    told[place] += self._sampler.rank(logits, chunk.tokens[start + 1 : end + 1], num_top)
+                for start in range(0, len(asked.positions), self._max_rows):
+                    token_ids = asked.token_ids[start : start + self._max_rows]
+                    self._decoder.head(array("i", range(begin + start, begin + start + len(token_ids))))
+                    logits = self._decoder.logits[: len(token_ids)]
+                    told[place] += self._sampler.rank(logits, token_ids, asked.num_top)
             begin += chunk.end - chunk.start
         return told
