@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.model.sampling.asked import Drawing, asked
-from workers.model.sampling.logprobs import NEVER
+from workers.model.sampling.logprobs import NEVER, pack_ranked, unpack_ranked
 
 LOGITS = torch.arange(50.0).mul(3).sin().mul(4)
 
@@ -102,3 +102,17 @@ def test_of_equal_logits_the_lower_ids_come_first(drawing: Drawing) -> None:
         top = drawing.rank(logits, [5], count)[0].top
 
         assert [token_id for token_id, _ in top] == [1234, *range(count - 1)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_row_that_is_no_number_does_not_change_which_of_equals_its_neighbour_tells(seed: int) -> None:
+    broken = torch.linspace(0.0, 1.0, 400)
+    broken[0] = float("nan")
+    # One more at the border than are told: as many as the broken row lacks.
+    equal = torch.zeros(400)
+    ids = torch.randperm(400, generator=torch.Generator().manual_seed(seed))[:21]
+    equal[ids] = 1.0
+
+    packed = pack_ranked(torch.stack([broken, equal]), ids[:2], 20)
+
+    assert [token_id for token_id, _ in unpack_ranked(packed, [20, 20])[1].top] == sorted(ids.tolist())[:20]

@@ -43,7 +43,8 @@ def _likeliest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     count = min(count, logits.shape[1])
     if logits.device.type == "cpu" and count > 0:
         top, ids = logits.topk(count, -1)
-        if int((logits >= top[:, -1:]).sum()) == top.numel():
+        # Row by row: one that holds NaN has fewer, and would hide that another has more.
+        if bool(((logits >= top[:, -1:]).sum(-1) == count).all()):
             ids = ids.sort(-1).values
             top, order = logits.gather(1, ids).sort(dim=-1, descending=True, stable=True)
             return top, ids.gather(1, order)
