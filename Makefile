@@ -45,7 +45,7 @@ format: $(VENV)/.installed-test ## rewrite the code in the one format
 	$(BIN)/ruff check --fix .
 
 demo-model: $(VENV)/.installed ## train the bundled model anew (about an hour of CPU)
-	$(BIN)/python -m workers.demo.train $(ARGS)
+	$(BIN)/python -m demo.train $(ARGS)
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -6,8 +6,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import FastAPI
 
 from api import errors
-from api.interface import describe
 from api.middleware import RequestFrame
+from api.openapi import describe
 from api.routes import chat, completions, health, models, responses, webhook_deliveries, webhook_endpoints
 from api.services import Services, running
 from api.settings import ApiSettings

@@ -5,7 +5,7 @@ from typing import Literal
 from starlette.requests import ClientDisconnect, Request
 
 from api.headers import header_of
-from api.protocol.lists import Page
+from api.protocol.shared.lists import Page
 from api.services import Services
 from storage.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, UnsupportedParameter
 

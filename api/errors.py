@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from api.protocol.envelope import INVALID_REQUEST, SERVER_ERROR, error_body
+from api.protocol.shared.envelope import INVALID_REQUEST, SERVER_ERROR, error_body
 from storage.contract import Failure
 from storage.errors import (
     BodyTooLarge,

@@ -10,28 +10,28 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from sqlalchemy import Connection
 
-from api.auth import Keyring
-from api.bounds import Bounds
-from api.callers import Callers
-from api.catalogue import Catalogue
-from api.catch_up import CatchUp
-from api.clock import DatabaseClock
-from api.crowd import Crowd
-from api.keys_in_use import KeysInUse
-from api.log_reader import LogReader
-from api.reading import Prompt, Reader
-from api.receivers import Receivers
-from api.redis_memory import RedisMemory
-from api.redis_pulse import RedisPulse
-from api.refusals import Refusals
-from api.relay import Relay
+from api.authentication import Keyring
+from api.caches.catalogue import Catalogue
+from api.caches.database_clock import DatabaseClock
+from api.caches.database_reads import Prompt, Reader
+from api.caches.redis_health import RedisPulse
+from api.caches.redis_memory import RedisMemory
+from api.capacity.admission_limits import Bounds
+from api.capacity.queue_statistics import Crowd
+from api.jobs.callers import Callers
+from api.jobs.compensating_delete import TakeBack
+from api.jobs.idempotency_keys_in_flight import KeysInUse
+from api.jobs.recent_refusals import Refusals
 from api.settings import ApiSettings
-from api.take_back import TakeBack
-from storage.database import Database, is_current
+from api.streaming.catch_up import CatchUp
+from api.streaming.log_reader import LogReader
+from api.streaming.relay import Relay
+from api.webhooks.url_check import Receivers
+from storage.broker.celery_queue import TicketPublisher
+from storage.broker.redis_client import connect, connect_async
+from storage.database.connections import Database, is_current
+from storage.database.group_commit import Writer
 from storage.errors import SettingInvalid, StorageUnavailable
-from storage.queue import TicketPublisher
-from storage.redis import connect, connect_async
-from storage.writer import Writer
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class Services:
     """What routes work with.
 
     redis:      for short commands on the event loop
-    redis_sync: for the scripts of `storage.log`; call it in a thread
+    redis_sync: for the scripts of `storage.broker.event_log`; call it in a thread
     """
 
     settings: ApiSettings

@@ -28,13 +28,13 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from api.cli import redis_server
 from api.cli.home import Home
+from api.cli.supervisor import redis_server
 from bench.byte_level import byte_level_bpe
 from bench.platform import free_port
 from storage.contract import ModelCard
-from storage.database import Database, migrate
-from storage.models import put_card
+from storage.database.connections import Database, migrate
+from storage.fleet.manifests import put_card
 
 MODEL = "bench"
 CONCURRENCY = (1, 8, 64)
@@ -177,7 +177,7 @@ def serving(
         **(more_settings or {}),
     }
     redis = subprocess.Popen(redis_server.server_command(redis_server.find_program(), home, 1024), stdout=-3)
-    api = subprocess.Popen([sys.executable, "-m", "api.cli.server"], env={**os.environ, **settings})
+    api = subprocess.Popen([sys.executable, "-m", "api.server.entry_point"], env={**os.environ, **settings})
     try:
         _wait_ready(port)
         yield port, psutil.Process(api.pid)

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3ForCausalLM
 
-from workers.demo.corpus import Message
-from workers.demo.evaluation import OTHER_SKILLS, REQUIRED_SKILLS, Reply, Score, evaluate
+from demo.corpus import Message
+from demo.evaluation import OTHER_SKILLS, REQUIRED_SKILLS, Reply, Score, evaluate
 
-MODEL_FOLDER = Path(__file__).parents[1] / "workers" / "demo" / "model"
+MODEL_FOLDER = Path(__file__).parents[1] / "workers" / "model" / "demo"
 
 
 def load(folder: Path) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerBase]:

@@ -15,13 +15,13 @@ import structlog
 import uvloop
 
 from bench.sse_door import Courier, OnText, serve
-from storage.collector import spare_the_collector
 from storage.contract import SamplingParams
+from storage.process.garbage_collection import spare_the_collector
 from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceOutput, SequenceRequest
-from workers.engine_thread import EngineThread, Loaded
+from workers.generation.engine_thread import EngineThread, Loaded
 from workers.model import load as model
-from workers.model.limits import LoadLimits
+from workers.model.memory_options import LoadLimits
 
 MAX_RUNNING = 64
 

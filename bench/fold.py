@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from api.protocol.chat import ChatRequest
+from api.protocol.chat.request import ChatRequest
 from api.protocol.folds import fold_of
 from api.protocol.prepare import prepare
-from api.protocol.prompt import PromptTools
-from api.protocol.responses import INCLUDED_LOGPROBS
+from api.protocol.prompt.tokenizing import PromptTools
+from api.protocol.responses.request import INCLUDED_LOGPROBS
 from storage.contract import (
     Candidate,
     EntryKind,

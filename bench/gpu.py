@@ -25,9 +25,9 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from storage.contract import SamplingParams
 from workers.engine.runner import Chunk
 from workers.model.gpu.runner import GpuRunner
-from workers.model.limits import LoadLimits
-from workers.model.preparation import Prepared, prepare
+from workers.model.memory_options import LoadLimits
 from workers.model.sampling.sampler import Sampler
+from workers.model.torch.preparation import Prepared, prepare
 
 # What design/engine.md asks of an H200: shares of the roofline, graphs against eager, and idle between steps.
 DECODE_TARGETS = {1: 0.60, 64: 0.60, 256: 0.50}

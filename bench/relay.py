@@ -18,17 +18,17 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from api.catch_up import CatchUp
-from api.cli import redis_server
+from api.caches.database_reads import Reader
 from api.cli.home import Home
-from api.log_reader import LogReader
+from api.cli.supervisor import redis_server
 from api.protocol.folds import fold_of
-from api.reading import Reader
-from api.relay import Relay
+from api.streaming.catch_up import CatchUp
+from api.streaming.log_reader import LogReader
+from api.streaming.relay import Relay
+from storage.broker.event_log import TOKENS_CHANNEL, encode_tokens
+from storage.broker.redis_client import connect, connect_async
 from storage.contract import EntryKind, FinishReason, JobHeader, JobKind, TokenEvent
-from storage.database import Database, migrate
-from storage.log import TOKENS_CHANNEL, encode_tokens
-from storage.redis import connect, connect_async
+from storage.database.connections import Database, migrate
 
 SIZES = (32, 128)
 _STEP_S = 0.01

@@ -24,9 +24,9 @@ from rich.table import Table
 
 from api.cli.home import Home
 from bench.accept import MODEL, serving
+from storage.broker.event_log import TOKENS_CHANNEL, encode_end, encode_tokens
+from storage.broker.redis_client import connect
 from storage.contract import End, EntryKind, FinishReason, JobStatus, TokenEvent
-from storage.log import TOKENS_CHANNEL, encode_end, encode_tokens
-from storage.redis import connect
 
 SIZES = (1, 32, 128)
 _STEP_S = 0.01

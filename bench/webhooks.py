@@ -17,17 +17,21 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import insert
 
-from storage import ids, jobs, logs, webhook_endpoints, webhook_sending
+from storage import ids
 from storage.contract import JobKind, JobSpec, JobStatus, Result, SamplingParams, Usage
-from storage.database import Database, migrate
-from storage.logs import LogSettings
+from storage.database.connections import Database, migrate
+from storage.database.group_commit import Writer
+from storage.database.table_definitions import table_of
+from storage.jobs import jobs
+from storage.jobs.tables import Job
+from storage.process import logging_setup
+from storage.process.logging_setup import LogSettings
 from storage.settings import StorageSettings
-from storage.signing import new_secret
-from storage.tables import Job, table_of
-from storage.webhook_sending import Line
-from storage.webhook_tables import DeliveryStatus, WebhookDelivery
-from storage.writer import Writer
-from workers.webhooks.thread import SenderThread
+from storage.webhooks import delivery_queue, endpoints
+from storage.webhooks.delivery_queue import Line
+from storage.webhooks.signing import new_secret
+from storage.webhooks.tables import DeliveryStatus, WebhookDelivery
+from workers.webhooks.sender_thread import SenderThread
 
 SPEC = JobSpec(prompts=((1, 2, 3),), sampling=SamplingParams(max_tokens=8))
 USAGE = Usage(prompt_tokens=3, completion_tokens=8)
@@ -87,7 +91,7 @@ def put_endpoint(database: Database, owner: str, url: str) -> str:
     """The id of a new endpoint that is told everything."""
     endpoint_id = ids.new_id("we_")
     with database.begin() as connection:
-        webhook_endpoints.create_endpoint(
+        endpoints.create_endpoint(
             connection,
             endpoint_id=endpoint_id,
             owner=owner,
@@ -139,7 +143,7 @@ def put_backlog(database: Database, endpoint_id: str, number: int) -> None:
 def look(database: Database) -> int:
     """The number of lines of which something is due."""
     with database.connect() as connection:
-        return len(webhook_sending.list_due_lines(connection, datetime.now(UTC)))
+        return len(delivery_queue.list_due_lines(connection, datetime.now(UTC)))
 
 
 def claim(database: Database) -> int:
@@ -147,7 +151,7 @@ def claim(database: Database) -> int:
     now = datetime.now(UTC)
     with database.begin() as connection:
         until = datetime(2099, 1, 1, tzinfo=UTC)
-        return len(webhook_sending.claim(connection, Line(owner="busy", host="busy.example"), now, until, limit=4))
+        return len(delivery_queue.claim(connection, Line(owner="busy", host="busy.example"), now, until, limit=4))
 
 
 def best_of(number: int, measure: Callable[[], float | int]) -> float:
@@ -231,7 +235,7 @@ def main() -> None:
     parser.add_argument("--backlog", type=int, default=100_000)
     parser.add_argument("--postgres", default="")
     arguments = parser.parse_args()
-    logs.configure(LogSettings(log_level="ERROR"))
+    logging_setup.configure(LogSettings(log_level="ERROR"))
     with tempfile.TemporaryDirectory(prefix="tokenpost-bench-") as folder:
         url = arguments.postgres or f"sqlite:///{Path(folder) / 'bench.db'}"
         Console().print(measure(url, arguments.backlog))

@@ -10,7 +10,7 @@ import msgspec
 
 
 class JobStatus(StrEnum):
-    """States of a job, in OpenAI's words; `storage/transitions.py` says which may follow which."""
+    """States of a job, in OpenAI's words; `storage/jobs/transitions.py` says which may follow which."""
 
     QUEUED = "queued"
     IN_PROGRESS = "in_progress"

@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from storage.errors import SettingInvalid
-from storage.webhook_url import Policy, is_allow_entry
+from storage.network.url_policy import Policy, is_allow_entry
 
 ENV_PREFIX = "TOKENPOST_"
 _POSTGRES_SPELLINGS = ("postgresql://", "postgres://", "postgresql+psycopg://")

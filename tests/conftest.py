@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from storage.database import Database, migrate
-from storage.redis import connect
-from storage.writer import Writer
+from storage.broker.redis_client import connect
+from storage.database.connections import Database, migrate
+from storage.database.group_commit import Writer
 from tests.services import PostgresServer, running_postgres, running_redis
 
 

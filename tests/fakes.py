@@ -5,8 +5,8 @@ from collections import deque
 from dataclasses import dataclass
 
 from storage.contract import JobSpec, Lane, ModelCard, SamplingParams
-from workers.engine.limits import EngineLimits
 from workers.engine.runner import Chunk, Ranked, StepOutput
+from workers.engine.step_limits import EngineLimits
 from workers.text.stream import TextFactory
 
 EOS = 0

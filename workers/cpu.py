@@ -3,17 +3,17 @@
 from celery import Celery, bootsteps
 from celery.worker import WorkController
 
-from storage import queue, redis
-from storage.database import Database
+from storage.broker import celery_queue, redis_client
+from storage.broker.celery_queue import TicketPublisher
+from storage.database.connections import Database
+from storage.database.group_commit import Writer
 from storage.errors import SettingInvalid
-from storage.logs import LogSettings
-from storage.queue import TicketPublisher
+from storage.process.logging_setup import LogSettings
 from storage.settings import StorageSettings
-from storage.writer import Writer
-from workers import logs
+from workers.broker import celery_logging
+from workers.maintenance.sweeper import Sweeper, SweeperThread
 from workers.settings import SweeperSettings
-from workers.sweeper import Sweeper, SweeperThread
-from workers.webhooks.thread import SenderThread
+from workers.webhooks.sender_thread import SenderThread
 
 # The app's configuration key of a Housekeeping.
 HOUSEKEEPING = "tokenpost_housekeeping"
@@ -27,7 +27,7 @@ class Housekeeping:
         self._database = Database(storage.database_url)
         self._writer = Writer(self._database)
         self._tickets = TicketPublisher(storage.redis_url)
-        connection = redis.connect(storage.redis_url)
+        connection = redis_client.connect(storage.redis_url)
         sweeper = Sweeper(settings, storage, self._database, self._writer, connection, self._tickets)
         self._leave_duty = sweeper.leave
         self._sweeper = SweeperThread(sweeper.sweep, settings.sweep_interval_s)
@@ -64,11 +64,11 @@ class HousekeepingStep(bootsteps.StartStopStep):
 
 def create_cpu_app(settings: SweeperSettings, storage: StorageSettings) -> Celery:
     """The app for `celery worker`; it starts nothing by itself."""
-    app = queue.create_celery(storage.redis_url)
+    app = celery_queue.create_celery(storage.redis_url)
     app.conf.update(
         {
             "worker_pool": "threads",
-            "worker_consumer": "workers.consumer:PromptConsumer",
+            "worker_consumer": "workers.broker.consumer:PromptConsumer",
             HOUSEKEEPING: Housekeeping(settings, storage),
         }
     )
@@ -77,7 +77,7 @@ def create_cpu_app(settings: SweeperSettings, storage: StorageSettings) -> Celer
 
 
 try:
-    logs.configure(LogSettings.read())
+    celery_logging.configure(LogSettings.read())
     app = create_cpu_app(SweeperSettings.read(), StorageSettings.read())
 except SettingInvalid as error:
     raise SystemExit(error.message) from error

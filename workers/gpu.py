@@ -3,16 +3,16 @@
 from dataclasses import replace
 from functools import partial
 
-from storage.collector import spare_the_collector
 from storage.errors import SettingInvalid
-from storage.logs import LogSettings
+from storage.process.garbage_collection import spare_the_collector
+from storage.process.logging_setup import LogSettings
 from storage.settings import StorageSettings
-from workers import logs
-from workers.assembly import create_worker_app
+from workers.broker import celery_logging
 from workers.engine.engine import Engine
-from workers.engine_thread import Loaded
+from workers.generation.engine_thread import Loaded
+from workers.generation.worker_app import create_worker_app
 from workers.model import load as model
-from workers.model.limits import LoadLimits
+from workers.model.memory_options import LoadLimits
 from workers.settings import WorkerSettings
 
 _MIB = 1 << 20
@@ -40,7 +40,7 @@ def load(settings: WorkerSettings) -> Loaded:
 
 
 try:
-    logs.configure(LogSettings.read())
+    celery_logging.configure(LogSettings.read())
     _settings = WorkerSettings.read()
     app = create_worker_app(_settings, StorageSettings.read(), partial(load, _settings))
 except SettingInvalid as error:

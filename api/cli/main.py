@@ -7,7 +7,7 @@ import typer
 from redis.exceptions import RedisError
 from typer.core import TyperGroup
 
-from api.cli import jobs, keys, models, operate, run, webhooks
+from api.cli.commands import jobs_command, keys_command, models_command, operate, run, webhooks_command
 from api.cli.console import complain, say
 from storage.errors import PlatformError
 
@@ -56,10 +56,10 @@ app.command("serve")(run.serve)
 app.command("worker")(run.worker)
 app.command("ps")(operate.ps)
 app.command("doctor")(operate.doctor)
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(models.app, name="models")
-app.add_typer(keys.app, name="keys")
-app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(jobs_command.app, name="jobs")
+app.add_typer(models_command.app, name="models")
+app.add_typer(keys_command.app, name="keys")
+app.add_typer(webhooks_command.app, name="webhooks")
 app.add_typer(operate.database_app, name="db")
 
 

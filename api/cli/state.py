@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from api.cli.child import Child
 from api.cli.home import Home
+from api.cli.supervisor.child import Child
 
 
 class ProcessState(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from typing import Protocol, assert_never
 
-from api.protocol.chat_object import chat_object, num_chat_choices
-from api.protocol.chunk_fold import ChatFold, CompletionFold
-from api.protocol.completion_object import completion_object, num_completion_choices
-from api.protocol.outcome import outcome_of
-from api.protocol.response_fold import ResponseFold
-from api.protocol.response_object import response_object
+from api.protocol.chat.object import chat_object, num_chat_choices
+from api.protocol.completions.object import completion_object, num_completion_choices
+from api.protocol.responses.fold import ResponseFold
+from api.protocol.responses.object import response_object
+from api.protocol.shared.chunk_fold import ChatFold, CompletionFold
+from api.protocol.shared.outcome import outcome_of
 from storage.contract import End, JobHeader, JobKind, LogEntry, Result
 
 

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from api.protocol.budget import fitting_prompt, output_budget
-from api.protocol.chat import ChatMessage, ChatRequest
-from api.protocol.completions import CompletionRequest
-from api.protocol.items import PreviousResponse, messages_of_items, stored_items
-from api.protocol.prompt import PromptTools
-from api.protocol.responses import ResponseRequest
-from api.protocol.sampling import require_known_ids, sampling_of
-from api.protocol.tiers import priority_of
+from api.protocol.chat.request import ChatMessage, ChatRequest
+from api.protocol.completions.request import CompletionRequest
+from api.protocol.prompt.tokenizing import PromptTools
+from api.protocol.responses.items import PreviousResponse, messages_of_items, stored_items
+from api.protocol.responses.request import ResponseRequest
+from api.protocol.shared.sampling_fields import require_known_ids, sampling_of
+from api.protocol.shared.tiers import priority_of
+from api.protocol.shared.token_budget import fitting_prompt, output_budget
 from storage.contract import JobKind, JobSpec
 from storage.errors import InvalidRequest
 

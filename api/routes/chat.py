@@ -4,18 +4,18 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from api import stored
-from api.call import call_of
 from api.dependencies import Query, body_of, no_query, owner_of, services_of
 from api.errors import JOB_ID
+from api.jobs import stored_jobs
+from api.jobs.create_request import call_of
+from api.jobs.job_views import view_of
+from api.jobs.replies import erased_reply, json_reply
 from api.lean_route import LeanRoute
-from api.protocol.chat import ChatRequest, MetadataUpdate
-from api.protocol.lists import list_object, messages_of, page_of
-from api.replies import erased_reply, json_reply
-from api.routes.legacy import create_job, read_job
-from api.views import view_of
-from storage import chats, jobs
+from api.protocol.chat.request import ChatRequest, MetadataUpdate
+from api.protocol.shared.lists import list_object, messages_of, page_of
+from api.routes.prefer_async import create_job, read_job
 from storage.contract import JobKind, Result
+from storage.jobs import jobs, stored_chats
 
 router = APIRouter(tags=["chat"], route_class=LeanRoute)
 
@@ -42,7 +42,7 @@ async def list_stored(request: Request) -> Response:
     metadata, model = query.get_pairs("metadata"), query.get_text("model")
 
     def read(connection: Connection) -> dict[str, object]:
-        found = chats.list_stored(
+        found = stored_chats.list_stored(
             connection,
             owner,
             model=model,
@@ -70,10 +70,10 @@ async def update(request: Request, completion_id: str) -> Response:
     services, owner = services_of(request), owner_of(request)
     metadata = MetadataUpdate.parse(await body_of(request)).metadata or {}
     # The owner's, and a chat: raises otherwise.
-    await stored.get_job(services, completion_id, owner, JobKind.CHAT)
+    await stored_jobs.get_job(services, completion_id, owner, JobKind.CHAT)
     await services.write_promptly(lambda connection: jobs.update_metadata(connection, completion_id, owner, metadata))
-    job = await stored.get_job(services, completion_id, owner, JobKind.CHAT)
-    return json_reply(await stored.object_of_job(services, job), headers={JOB_ID: completion_id})
+    job = await stored_jobs.get_job(services, completion_id, owner, JobKind.CHAT)
+    return json_reply(await stored_jobs.object_of_job(services, job), headers={JOB_ID: completion_id})
 
 
 @router.delete("/v1/chat/completions/{completion_id}")
@@ -87,5 +87,5 @@ async def delete(request: Request, completion_id: str) -> Response:
 async def list_messages(request: Request, completion_id: str) -> Response:
     """List the messages that a chat completion was asked with."""
     query = Query(request, "limit", "order", "after")
-    job = await stored.get_job(services_of(request), completion_id, owner_of(request), JobKind.CHAT)
+    job = await stored_jobs.get_job(services_of(request), completion_id, owner_of(request), JobKind.CHAT)
     return json_reply(page_of(messages_of(job.header), query.get_page(order="asc")))

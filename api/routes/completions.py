@@ -3,17 +3,17 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api import stored
-from api.call import call_of
+from api.capacity.queue_status import standing_of
 from api.dependencies import no_query, note_replay, owner_of, services_of
 from api.errors import JOB_ID
+from api.jobs import stored_jobs
+from api.jobs.create_request import call_of
+from api.jobs.replies import erased_reply, job_reply, json_reply, receipt_reply
+from api.jobs.submit import Order, submit
 from api.lean_route import LeanRoute
-from api.protocol.completion_object import async_object
-from api.protocol.completions import CompletionRequest
-from api.replies import erased_reply, job_reply, json_reply, receipt_reply
-from api.routes.legacy import create_job, read_job
-from api.standing import standing_of
-from api.submit import Order, submit
+from api.protocol.completions.object import async_object
+from api.protocol.completions.request import CompletionRequest
+from api.routes.prefer_async import create_job, read_job
 from storage.contract import JobKind, JobStatus
 from storage.errors import InvalidRequest
 
@@ -68,7 +68,7 @@ async def retrieve_async(request: Request, completion_id: str) -> Response:
     """Read a background completion: its state until it is done, then the completion."""
     no_query(request)
     services = services_of(request)
-    job = await stored.get_job(services, completion_id, owner_of(request), JobKind.COMPLETION)
+    job = await stored_jobs.get_job(services, completion_id, owner_of(request), JobKind.COMPLETION)
     if job.end is not None and job.end.status in (JobStatus.COMPLETED, JobStatus.INCOMPLETE):
         return await job_reply(services, job)
     standing = standing_of(services.crowd, job.place, job.end)

@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from api.dependencies import services_of
 from api.errors import envelope_of
+from api.jobs.replies import json_reply
 from api.lean_route import LeanRoute
-from api.replies import json_reply
 from api.services import Services
 from storage.errors import PlatformError, StorageUnavailable
 

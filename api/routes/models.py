@@ -3,10 +3,10 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.catalogue import ModelEntry
+from api.caches.catalogue import ModelEntry
 from api.dependencies import no_query, services_of
+from api.jobs.replies import json_reply
 from api.lean_route import LeanRoute
-from api.replies import json_reply
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=LeanRoute)
 

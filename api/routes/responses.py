@@ -3,16 +3,11 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api import preferences, stored
-from api.call import call_of
 from api.dependencies import Query, body_of, no_query, note_replay, owner_of, services_of
 from api.errors import JOB_ID
-from api.lean_route import LeanRoute
-from api.protocol.items import input_items_of
-from api.protocol.lists import page_of
-from api.protocol.prepare import count_input_tokens
-from api.protocol.responses import INCLUDED_LOGPROBS, InputTokensRequest, ResponseRequest
-from api.replies import (
+from api.jobs import prefer_header, stored_jobs
+from api.jobs.create_request import call_of
+from api.jobs.replies import (
     OutcomeReply,
     created_reply,
     erased_reply,
@@ -22,7 +17,12 @@ from api.replies import (
     replay_reply,
     stream_reply,
 )
-from api.submit import Order, find_previous, submit
+from api.jobs.submit import Order, find_previous, submit
+from api.lean_route import LeanRoute
+from api.protocol.prepare import count_input_tokens
+from api.protocol.responses.items import input_items_of
+from api.protocol.responses.request import INCLUDED_LOGPROBS, InputTokensRequest, ResponseRequest
+from api.protocol.shared.lists import page_of
 from storage.contract import JobKind
 from storage.errors import InvalidRequest, UnsupportedParameter
 
@@ -35,7 +35,7 @@ async def create(request: Request) -> Response:
     no_query(request)
     services, call = services_of(request), await call_of(request)
     wanted = ResponseRequest.parse(call.body)
-    preference = preferences.parse(request.headers.get("prefer"))
+    preference = prefer_header.parse(request.headers.get("prefer"))
     is_stream, is_background = wanted.stream or False, wanted.background or preference.wait_s is not None
     if is_stream and preference.wait_s is not None:
         raise InvalidRequest("A stream cannot be combined with the 'Prefer' header.", param="stream")
@@ -76,7 +76,7 @@ async def retrieve(request: Request, response_id: str) -> Response:
     query = Query(request, "stream", "starting_after", "include", "include_obfuscation")
     # What was asked for at creation is shown in any case: a replay has one form.
     _refuse_extras(query, but=INCLUDED_LOGPROBS)
-    job = await stored.get_job(services, response_id, owner_of(request), JobKind.RESPONSE)
+    job = await stored_jobs.get_job(services, response_id, owner_of(request), JobKind.RESPONSE)
     if query.get_bool("stream"):
         after = query.get_int("starting_after", default=-1, low=-1, high=2**53)
         return replay_reply(services, job, starting_after=after)
@@ -97,9 +97,9 @@ async def cancel(request: Request, response_id: str) -> Response:
     """Cancel a background response; a second time changes nothing."""
     no_query(request)
     services, owner = services_of(request), owner_of(request)
-    job = await stored.get_job(services, response_id, owner, JobKind.RESPONSE)
-    job = await stored.cancel_response(services, job, owner)
-    return json_reply(await stored.object_of_job(services, job), headers={JOB_ID: response_id})
+    job = await stored_jobs.get_job(services, response_id, owner, JobKind.RESPONSE)
+    job = await stored_jobs.cancel_response(services, job, owner)
+    return json_reply(await stored_jobs.object_of_job(services, job), headers={JOB_ID: response_id})
 
 
 @router.get("/{response_id}/input_items")
@@ -107,7 +107,7 @@ async def list_input_items(request: Request, response_id: str) -> Response:
     """List what a response was asked with, earlier turns included."""
     query = Query(request, "limit", "order", "after", "include")
     _refuse_extras(query)
-    job = await stored.get_job(services_of(request), response_id, owner_of(request), JobKind.RESPONSE)
+    job = await stored_jobs.get_job(services_of(request), response_id, owner_of(request), JobKind.RESPONSE)
     return json_reply(page_of(input_items_of(job.header), query.get_page(order="desc")))
 
 

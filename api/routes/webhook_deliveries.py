@@ -7,15 +7,15 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api.dependencies import Query, no_query, owner_of, services_of
+from api.jobs.job_views import view
+from api.jobs.replies import json_reply
 from api.lean_route import LeanRoute
-from api.protocol.lists import list_object
-from api.replies import json_reply
-from api.views import view
-from api.webhook_objects import delivery_objects
-from storage import webhook_deliveries, webhook_endpoints
+from api.protocol.shared.lists import list_object
+from api.webhooks.webhook_objects import delivery_objects
 from storage.contract import JobKind
 from storage.errors import InvalidRequest
-from storage.webhook_tables import DeliveryStatus, WebhookDelivery
+from storage.webhooks import deliveries, endpoints
+from storage.webhooks.tables import DeliveryStatus, WebhookDelivery
 
 router = APIRouter(tags=["webhooks"], route_class=LeanRoute)
 
@@ -51,9 +51,7 @@ async def retrieve(request: Request, delivery_id: str) -> Response:
     no_query(request)
     owner = owner_of(request)
     return json_reply(
-        await services_of(request).reads.ask(
-            lambda c: _object_of(c, webhook_deliveries.get_delivery(c, delivery_id, owner))
-        )
+        await services_of(request).reads.ask(lambda c: _object_of(c, deliveries.get_delivery(c, delivery_id, owner)))
     )
 
 
@@ -64,7 +62,7 @@ async def redeliver(request: Request, delivery_id: str) -> Response:
     owner, now = owner_of(request), datetime.now(UTC)
     return json_reply(
         await services_of(request).write_promptly(
-            lambda c: _object_of(c, webhook_deliveries.redeliver(c, delivery_id, owner, now))
+            lambda c: _object_of(c, deliveries.redeliver(c, delivery_id, owner, now))
         )
     )
 
@@ -78,10 +76,10 @@ async def _list(
 
     def read(connection: Connection) -> dict[str, object]:
         if endpoint_id is not None:
-            webhook_endpoints.get_endpoint(connection, endpoint_id, owner)
+            endpoints.get_endpoint(connection, endpoint_id, owner)
         if job_id is not None and kind is not None:
             view(connection, job_id, owner, kind)
-        found = webhook_deliveries.list_deliveries(
+        found = deliveries.list_deliveries(
             connection,
             owner,
             endpoint_id=endpoint_id,
@@ -92,14 +90,14 @@ async def _list(
             is_newest_first=page.is_newest_first,
         )
         shown = found[: page.limit]
-        attempts = webhook_deliveries.list_attempts(connection, [delivery.id for delivery in shown])
+        attempts = deliveries.list_attempts(connection, [delivery.id for delivery in shown])
         return list_object(delivery_objects(shown, attempts), has_more=len(found) > page.limit)
 
     return json_reply(await services_of(request).reads.ask(read))
 
 
 def _object_of(connection: Connection, delivery: WebhookDelivery) -> dict[str, object]:
-    return delivery_objects([delivery], webhook_deliveries.list_attempts(connection, [delivery.id]))[0]
+    return delivery_objects([delivery], deliveries.list_attempts(connection, [delivery.id]))[0]
 
 
 def _status_of(query: Query) -> DeliveryStatus | None:

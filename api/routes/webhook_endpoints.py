@@ -7,15 +7,15 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from api import webhook_trial
-from api.call import call_of
 from api.dependencies import Query, body_of, no_query, note_replay, owner_of, services_of
-from api.earlier import make_once
+from api.jobs.create_request import call_of
+from api.jobs.idempotent_replay import make_once
+from api.jobs.replies import json_reply
 from api.lean_route import LeanRoute
-from api.protocol.lists import list_object
-from api.protocol.webhooks import EndpointTest, EndpointUpdate, NewEndpoint, Redelivery, SecretRotation
-from api.replies import json_reply
-from api.webhook_objects import (
+from api.protocol.shared.lists import list_object
+from api.protocol.shared.webhook_fields import EndpointTest, EndpointUpdate, NewEndpoint, Redelivery, SecretRotation
+from api.webhooks import sample_event
+from api.webhooks.webhook_objects import (
     deleted_endpoint,
     endpoint_object,
     event_type_list,
@@ -23,12 +23,12 @@ from api.webhook_objects import (
     secret_object,
     tested_object,
 )
-from storage import webhook_endpoints
 from storage.errors import InvalidRequest
 from storage.ids import new_id
-from storage.signing import new_secret
-from storage.webhook_deliveries import Redelivered, Span, redeliver_span
-from storage.webhook_tables import DeliveryStatus, WebhookEndpoint
+from storage.webhooks import endpoints
+from storage.webhooks.deliveries import Redelivered, Span, redeliver_span
+from storage.webhooks.signing import new_secret
+from storage.webhooks.tables import DeliveryStatus, WebhookEndpoint
 
 router = APIRouter(tags=["webhooks"], route_class=LeanRoute)
 
@@ -44,7 +44,7 @@ async def list_endpoints(request: Request) -> Response:
     owner, page = owner_of(request), query.get_page(order="desc")
 
     def read(connection: Connection) -> dict[str, object]:
-        found = webhook_endpoints.list_endpoints(
+        found = endpoints.list_endpoints(
             connection, owner, after=page.after, limit=page.limit + 1, is_newest_first=page.is_newest_first
         )
         return list_object(list(map(endpoint_object, found[: page.limit])), has_more=len(found) > page.limit)
@@ -62,9 +62,9 @@ async def create(request: Request) -> Response:
     endpoint_id, secret, now = new_id("we_"), new_secret(), datetime.now(UTC)
 
     def put(connection: Connection) -> WebhookEndpoint:
-        if len(webhook_endpoints.list_endpoints(connection, owner, limit=_MAX_ENDPOINTS)) == _MAX_ENDPOINTS:
+        if len(endpoints.list_endpoints(connection, owner, limit=_MAX_ENDPOINTS)) == _MAX_ENDPOINTS:
             raise InvalidRequest(f"There are {_MAX_ENDPOINTS} webhook endpoints already, which is the most.")
-        return webhook_endpoints.create_endpoint(
+        return endpoints.create_endpoint(
             connection,
             endpoint_id=endpoint_id,
             owner=owner,
@@ -76,7 +76,7 @@ async def create(request: Request) -> Response:
         )
 
     def find(connection: Connection, known_id: str) -> WebhookEndpoint:
-        return webhook_endpoints.get_endpoint(connection, known_id, owner)
+        return endpoints.get_endpoint(connection, known_id, owner)
 
     made, is_replay = await make_once(services, call, endpoint_id, make=put, find=find)
     note_replay(request, is_replay)
@@ -88,7 +88,7 @@ async def retrieve(request: Request, endpoint_id: str) -> Response:
     """Read a webhook endpoint."""
     no_query(request)
     owner = owner_of(request)
-    found = await services_of(request).reads.ask(lambda c: webhook_endpoints.get_endpoint(c, endpoint_id, owner))
+    found = await services_of(request).reads.ask(lambda c: endpoints.get_endpoint(c, endpoint_id, owner))
     return json_reply(endpoint_object(found))
 
 
@@ -102,7 +102,7 @@ async def update(request: Request, endpoint_id: str) -> Response:
         await services.receivers.judge(wanted.url, param="url")
     now = datetime.now(UTC)
     changed = await services.write_promptly(
-        lambda connection: webhook_endpoints.update_endpoint(
+        lambda connection: endpoints.update_endpoint(
             connection,
             endpoint_id,
             owner,
@@ -122,7 +122,7 @@ async def delete(request: Request, endpoint_id: str) -> Response:
     no_query(request)
     owner, now = owner_of(request), datetime.now(UTC)
     await services_of(request).write_promptly(
-        lambda connection: webhook_endpoints.delete_endpoint(connection, endpoint_id, owner, now)
+        lambda connection: endpoints.delete_endpoint(connection, endpoint_id, owner, now)
     )
     return json_reply(deleted_endpoint(endpoint_id))
 
@@ -137,7 +137,7 @@ async def rotate_secret(request: Request, endpoint_id: str) -> Response:
     until = now + _OLD_SECRET_LIFE if wanted.keep_old_secret_active_for_24_hours else None
     secret = new_secret()
     rotated = await services_of(request).write_promptly(
-        lambda connection: webhook_endpoints.rotate_secret(
+        lambda connection: endpoints.rotate_secret(
             connection, endpoint_id, owner, secret=secret, keep_old_until=until, now=now
         )
     )
@@ -149,7 +149,7 @@ async def test(request: Request, endpoint_id: str) -> Response:
     """Send a sample event to a webhook endpoint at once, also to one that is disabled, and tell its answer."""
     no_query(request)
     wanted = EndpointTest.parse(await body_of(request))
-    status_code = await webhook_trial.send(services_of(request), endpoint_id, owner_of(request), wanted.event_type)
+    status_code = await sample_event.send(services_of(request), endpoint_id, owner_of(request), wanted.event_type)
     return json_reply(tested_object(endpoint_id, wanted.event_type, status_code))
 
 
@@ -184,7 +184,7 @@ async def retrieve_secret(request: Request) -> Response:
     no_query(request)
     owner, fresh, now = owner_of(request), new_secret(), datetime.now(UTC)
     secret = await services_of(request).write_promptly(
-        lambda connection: webhook_endpoints.default_secret(connection, owner, fresh, now)
+        lambda connection: endpoints.default_secret(connection, owner, fresh, now)
     )
     return json_reply(secret_object(secret))
 
@@ -195,6 +195,6 @@ async def rotate_default_secret(request: Request) -> Response:
     no_query(request)
     owner, fresh, now = owner_of(request), new_secret(), datetime.now(UTC)
     await services_of(request).write_promptly(
-        lambda connection: webhook_endpoints.replace_default_secret(connection, owner, fresh, now)
+        lambda connection: endpoints.replace_default_secret(connection, owner, fresh, now)
     )
     return json_reply(secret_object(fresh))

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
-from storage import webhook_events, webhook_sending
-from storage.database import Database
-from storage.webhook_sending import Attempt, Sending, Verdict
-from storage.webhook_tables import DeliveryStatus
+from storage.database.connections import Database
+from storage.webhooks import events
+from storage.webhooks.delivery_queue import Attempt, Sending, Verdict
+from storage.webhooks.tables import DeliveryStatus
 
 _LEASE = timedelta(seconds=30)
 _POLL_S = 0.02
@@ -56,16 +56,16 @@ class FakeSender:
                 self._sent += sent
 
     def _look(self, c: Connection, now: datetime) -> list[Sending]:
-        webhook_events.fan_out(c, now)
+        events.fan_out(c, now)
         is_delivered = self.status_code is not None and self.status_code < 300
         verdict = Verdict(status=DeliveryStatus.DELIVERED if is_delivered else DeliveryStatus.DEAD)
         attempt = Attempt(
             started_at=now, latency_ms=7, status_code=self.status_code, error=self.error, answer=self.answer
         )
-        lines = [due.line for due in webhook_sending.list_due_lines(c, now)]
-        claimed = [one for line in lines for one in webhook_sending.claim(c, line, now, now + _LEASE, limit=10)]
+        lines = [due.line for due in sending.list_due_lines(c, now)]
+        claimed = [one for line in lines for one in sending.claim(c, line, now, now + _LEASE, limit=10)]
         for one in claimed:
-            webhook_sending.settle(c, one, attempt, verdict, now)
+            sending.settle(c, one, attempt, verdict, now)
         return claimed
 
 

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 
 import redis
 
-from storage import jobs, models, workers
+from storage.broker.celery_queue import queue_of
+from storage.broker.event_log import LogWriter, Row, encode_end, encode_tokens
+from storage.broker.redis_client import connect
 from storage.contract import (
     Candidate,
     End,
@@ -27,12 +29,11 @@ from storage.contract import (
     Usage,
     WorkerStatus,
 )
-from storage.database import Database
-from storage.jobs import Claim
-from storage.log import LogWriter, Row, encode_end, encode_tokens
-from storage.queue import queue_of
-from storage.redis import connect
-from storage.writer import Writer
+from storage.database.connections import Database
+from storage.database.group_commit import Writer
+from storage.fleet import manifests, workers
+from storage.jobs import jobs
+from storage.jobs.jobs import Claim
 from tests.protocol.examples import card
 
 WORKER_ID = "worker-of-tests"
@@ -83,7 +84,7 @@ class FakeWorker:
         )
         now = datetime.now(UTC)
         self._write(lambda c: workers.register(c, new, now))
-        self._write(lambda c: models.put_card(c, model_card, now))
+        self._write(lambda c: manifests.put_card(c, model_card, now))
         self.beat()
         self._loop.start()
 

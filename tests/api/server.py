@@ -11,8 +11,8 @@ import uvloop
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.cli import server
-from api.cli.listener import listen
+from api.cli.supervisor.listener import listen
+from api.server import entry_point
 from api.settings import ApiSettings
 from tests.waiting import wait_until
 
@@ -22,8 +22,8 @@ class Server:
 
     def __init__(self, settings: ApiSettings, *, write_deadline_s: float = 30.0) -> None:
         self.app: FastAPI = create_app(settings)
-        waits = server.ServerSettings(drain_grace_s=0, write_deadline_s=write_deadline_s)
-        self._server = server.Server(self.app, waits)
+        waits = entry_point.ServerSettings(drain_grace_s=0, write_deadline_s=write_deadline_s)
+        self._server = entry_point.Server(self.app, waits)
         self._socket = listen("127.0.0.1", 0)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -68,12 +68,12 @@ def set_clock(server: Server, seconds: float) -> None:
     done: Future[None] = Future()
 
     async def compare() -> None:
-        clock = server.app.state.services.clock
+        clock = entry_point.app.state.services.clock
         clock._local = lambda: time.time() + seconds
         await clock._refresher.renew()
         done.set_result(None)
 
-    server.call(lambda: asyncio.ensure_future(compare()))
+    entry_point.call(lambda: asyncio.ensure_future(compare()))
     done.result(10)
 
 

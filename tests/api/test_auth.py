@@ -9,8 +9,8 @@ import pytest
 
 from api.app import create_app
 from api.settings import ApiSettings
-from storage import keys
-from storage.database import Database
+from storage.accounts import keys
+from storage.database.connections import Database
 from storage.errors import SettingInvalid
 from tests.api.examples import COMPLETION, RESPONSE
 from tests.api.fake_worker import FakeWorker

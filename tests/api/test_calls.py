@@ -2,11 +2,11 @@
 
 import pytest
 
-from api.callers import Callers
-from api.keys_in_use import KeysInUse
-from api.refusals import Refusals
+from api.jobs.callers import Callers
+from api.jobs.idempotency_keys_in_flight import KeysInUse
+from api.jobs.recent_refusals import Refusals
+from storage.accounts.idempotency import KeyedCall
 from storage.errors import IdempotencyKeyInUse, IdempotencyKeyReused
-from storage.idempotency import KeyedCall
 
 CALL = KeyedCall(owner="alice", key="k", body_digest=b"d")
 

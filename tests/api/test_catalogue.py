@@ -9,12 +9,12 @@ import msgspec
 import pytest
 from sqlalchemy import Connection
 
-from api.catalogue import Catalogue
-from api.reading import Reader
-from storage import models, workers
+from api.caches.catalogue import Catalogue
+from api.caches.database_reads import Reader
 from storage.contract import ModelCard, ModelStatus, WorkerStatus
-from storage.database import Database
+from storage.database.connections import Database
 from storage.errors import ModelNotFound, ModelUnavailable, StorageUnavailable
+from storage.fleet import manifests, workers
 from tests.protocol.examples import card
 from tests.waiting import wait_until_async
 
@@ -39,7 +39,7 @@ def _register(database: Database, status: WorkerStatus, card_: ModelCard | None 
         workers.register(c, new, now)
         workers.set_status(c, "w", status)
         if card_ is not None:
-            models.put_card(c, card_, now)
+            manifests.put_card(c, card_, now)
 
 
 async def test_a_model_that_nobody_served_is_not_found(catalogue: Catalogue) -> None:
@@ -73,7 +73,7 @@ async def test_a_new_card_brings_new_tools(catalogue: Catalogue, database: Datab
     old = await catalogue.tools_of(await catalogue.get("demo"))
 
     with database.begin() as c:
-        models.put_card(c, msgspec.structs.replace(card(), context_length=77), datetime.now(UTC))
+        manifests.put_card(c, msgspec.structs.replace(card(), context_length=77), datetime.now(UTC))
 
     async def is_new() -> bool:
         return (await catalogue.get("demo")).context_length == 77

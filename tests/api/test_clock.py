@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from api.clock import DatabaseClock
-from api.reading import Reader
-from storage.database import Database
+from api.caches.database_clock import DatabaseClock
+from api.caches.database_reads import Reader
+from storage.database.connections import Database
 from tests.waiting import wait_until_async
 
 

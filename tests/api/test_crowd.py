@@ -7,14 +7,15 @@ from functools import partial
 import pytest
 from msgspec import structs
 
-from api.bounds import Bounds
-from api.crowd import Crowd
-from api.reading import Reader
-from api.subscription import Subscription
-from storage import jobs, workers
+from api.caches.database_reads import Reader
+from api.capacity.admission_limits import Bounds
+from api.capacity.queue_statistics import Crowd
+from api.streaming.subscription import Subscription
 from storage.contract import Lane, WorkerStatus
-from storage.database import Database
+from storage.database.connections import Database
 from storage.errors import Overloaded, TooManyWaiting
+from storage.fleet import workers
+from storage.jobs import jobs
 from tests.storage.examples import SPEC, after, put_job, put_worker
 from tests.waiting import wait_until_async
 

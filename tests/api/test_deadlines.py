@@ -9,9 +9,10 @@ import openai
 import pytest
 from sqlalchemy import update
 
-from storage import deadlines, jobs
-from storage.database import Database
-from storage.tables import Job, table_of
+from storage.database.connections import Database
+from storage.database.table_definitions import table_of
+from storage.jobs import deadlines, jobs
+from storage.jobs.tables import Job
 from tests.api.examples import CALLS, NAMES, RESPONSE, Call, frames_of
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server, set_clock

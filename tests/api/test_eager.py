@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from api.eager import run_eagerly
+from api.streaming.eager_start import run_eagerly
 
 
 async def test_work_that_waits_for_nothing_is_done_at_once() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from api.ending import end
+from api.task_cancellation import end
 
 
 async def test_a_task_that_swallows_its_cancellation_ends_all_the_same() -> None:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from api.estimates import note_of, poll_after_ms, retry_after_s, wait_s
-from api.pace import Power
+from api.capacity.estimates import note_of, poll_after_ms, retry_after_s, wait_s
+from api.capacity.throughput import Power
 from storage.contract import Lane
-from storage.waiting import Place
+from storage.jobs.waiting import Place
 
 LANES = {Lane.PRIORITY: 2, Lane.FRONT: 10, Lane.BACK: 100}
 POWER = Power(jobs_per_s=2.0, num_free=0, is_measured=True)

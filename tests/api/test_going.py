@@ -14,11 +14,11 @@ from contextlib import ExitStack, contextmanager
 
 import httpx2
 
-from api.cli.listener import listen
+from api.cli.supervisor.listener import listen
 from api.settings import ApiSettings
-from storage import jobs
 from storage.contract import JobStatus
-from storage.database import Database
+from storage.database.connections import Database
+from storage.jobs import jobs
 from tests.api.examples import CHAT, RESPONSE, frames_of
 from tests.api.fake_worker import FakeWorker
 from tests.waiting import wait_until
@@ -41,7 +41,7 @@ def _serving(settings: ApiSettings) -> Iterator[tuple[subprocess.Popen[bytes], s
     }
     with listen("127.0.0.1", 0) as listener:
         number, url = listener.fileno(), f"http://127.0.0.1:{listener.getsockname()[1]}"
-        command = [sys.executable, "-m", "api.cli.server", str(number)]
+        command = [sys.executable, "-m", "api.server.entry_point", str(number)]
         process = subprocess.Popen(command, env={**os.environ, **variables}, pass_fds=[number], stderr=subprocess.PIPE)
     try:
         yield process, url

@@ -9,10 +9,10 @@ import pytest
 import redis
 
 from api.app import begin_shutdown
-from storage import jobs
+from storage.broker.event_log import control_channel, decode_cancel
 from storage.contract import JobStatus
-from storage.database import Database
-from storage.log import control_channel, decode_cancel
+from storage.database.connections import Database
+from storage.jobs import jobs
 from tests.api.examples import CALLS, NAMES, RESPONSE, Call
 from tests.api.fake_worker import WORKER_ID, FakeWorker
 from tests.api.server import Server

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 import httpx2
 import pytest
 
-from api.cli.write_deadline import WriteDeadline
+from api.server.write_deadline import WriteDeadline
 from api.settings import ApiSettings
-from storage import jobs
 from storage.contract import JobStatus
-from storage.database import Database
+from storage.database.connections import Database
+from storage.jobs import jobs
 from tests.api.examples import CHAT, RESPONSE, without_heartbeats
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server, serving

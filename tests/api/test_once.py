@@ -10,10 +10,12 @@ import openai
 import pytest
 from sqlalchemy import update
 
-from storage import jobs, keys
+from storage.accounts import keys
+from storage.accounts.tables import IdempotencyKey
 from storage.contract import Failure, JobStatus
-from storage.database import Database
-from storage.tables import IdempotencyKey, table_of
+from storage.database.connections import Database
+from storage.database.table_definitions import table_of
+from storage.jobs import jobs
 from tests.api.examples import CALLS, CHAT, COMPLETION, NAMES, RESPONSE, Call, without_heartbeats
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from storage import jobs
-from storage.database import Database
-from storage.redis import connect
+from storage.broker.redis_client import connect
+from storage.database.connections import Database
+from storage.jobs import jobs
 from tests.api.examples import CALLS, CHAT, NAMES, RESPONSE, Call, without_heartbeats
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server
@@ -217,7 +217,7 @@ def test_a_silent_stream_says_that_it_lives(http: httpx2.Client, worker: FakeWor
     assert answer.content.endswith(b"data: [DONE]\n\n")
 
 
-def _relay(server: Server):  # type: ignore[no-untyped-def]  # api.relay.Relay
+def _relay(server: Server):  # type: ignore[no-untyped-def]  # api.streaming.relay.Relay
     return server.app.state.services.relay
 
 

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from api.settings import ApiSettings
-from storage import jobs, waiting
+from storage.jobs import jobs, waiting
 from tests.api.examples import CALLS, CHAT, COMPLETION, RESPONSE, Call
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server, serving

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from api.pace import ASSUMED_JOB_S, Pace
+from api.capacity.throughput import ASSUMED_JOB_S, Pace
 from storage.contract import WorkerStatus
-from storage.tables import Worker
+from storage.fleet.tables import Worker
 
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 LEASE_S = 6.0

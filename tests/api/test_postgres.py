@@ -11,8 +11,8 @@ import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 
-from storage import jobs
-from storage.database import Database
+from storage.database.connections import Database
+from storage.jobs import jobs
 from tests.api.examples import CALLS, CHAT, NAMES, Call
 from tests.api.fake_worker import FakeWorker
 from tests.waiting import wait_until

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from api.reading import Reader
-from storage.database import Database
+from api.caches.database_reads import Reader
+from storage.database.connections import Database
 
 
 async def test_a_reader_that_is_closed_leaves_no_connection_behind(database: Database) -> None:

@@ -5,10 +5,10 @@ import socket
 import httpx2
 import pytest
 
-from api.receivers import Receivers
 from api.settings import ApiSettings
+from api.webhooks.url_check import Receivers
 from storage.errors import WebhookUrlRefused
-from storage.webhook_url import Policy
+from storage.network.url_policy import Policy
 from tests.api.examples import CALLS, NAMES, Call
 from tests.api.fake_worker import FakeWorker
 

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from api.redis_memory import RedisMemory
+from api.caches.redis_memory import RedisMemory
 
 
 class _Swallowing:

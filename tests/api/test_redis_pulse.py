@@ -7,8 +7,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from api.redis_pulse import RedisPulse
-from api.relay import Relay
+from api.caches.redis_health import RedisPulse
+from api.streaming.relay import Relay
 from storage.errors import StorageUnavailable
 
 

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 import redis
 
-from storage.log import log_key
+from storage.broker.event_log import log_key
 from tests.api.examples import CALLS, NAMES, Call, frames_of, without_heartbeats
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server

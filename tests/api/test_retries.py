@@ -18,10 +18,12 @@ import pytest
 from sqlalchemy import update
 
 from api.settings import ApiSettings
-from storage import jobs, keys
+from storage.accounts import keys
 from storage.contract import JobStatus
-from storage.database import Database
-from storage.tables import Job, table_of
+from storage.database.connections import Database
+from storage.database.table_definitions import table_of
+from storage.jobs import jobs
+from storage.jobs.tables import Job
 from tests.api.examples import CALLS, CHAT, CHAT_MESSAGES, COMPLETION, NAMES, RESPONSE, Call, without_heartbeats
 from tests.api.fake_worker import TEXT, FakeWorker
 from tests.api.server import Server, set_clock
@@ -360,7 +362,7 @@ def _process(settings: ApiSettings, listener: socket.socket) -> Iterator[subproc
         "TOKENPOST_REDIS_URL": settings.redis_url,
         "TOKENPOST_LOG_LEVEL": "WARNING",
     }
-    command = [sys.executable, "-m", "api.cli.server", str(listener.fileno())]
+    command = [sys.executable, "-m", "api.server.entry_point", str(listener.fileno())]
     process = subprocess.Popen(command, env=environment, cwd=ROOT, pass_fds=[listener.fileno()])
     try:
         yield process

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 from starlette.types import Message
 
-from api.protocol.chunk_fold import ChatFold
 from api.protocol.folds import fold_of
-from api.protocol.frames import HEARTBEAT
-from api.sse import EventStream
-from api.subscription import Subscription
+from api.protocol.shared.chunk_fold import ChatFold
+from api.protocol.shared.frames import HEARTBEAT
+from api.streaming.sse import EventStream
+from api.streaming.subscription import Subscription
 from storage.contract import JobHeader, JobKind, LogEntry
 from tests.protocol.examples import end, event, start, tokens
 from tests.waiting import wait_until_async

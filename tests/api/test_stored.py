@@ -5,8 +5,8 @@ import openai
 import pytest
 import redis
 
+from storage.broker.event_log import LogWriter, encode_tokens, log_key
 from storage.contract import EntryKind, TokenEvent
-from storage.log import LogWriter, encode_tokens, log_key
 from tests.api.examples import CALLS, CHAT, CHAT_MESSAGES, COMPLETION, NAMES, RESPONSE, Call
 from tests.api.fake_worker import TEXT, FakeWorker
 from tests.waiting import wait_until

@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from api.subscription import Subscription
+from api.streaming.subscription import Subscription
+from storage.broker.event_log import EntryId
 from storage.contract import EntryKind, LogEntry
 from storage.errors import ShuttingDown
-from storage.log import EntryId
 from tests.protocol.examples import end, event, start, tokens
 
 LOG = [start(), *(tokens(seq, event(str(seq))) for seq in range(1, 6)), end(6)]

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
-from api.take_back import TakeBack
-from storage import attaching, jobs
-from storage.database import Database
+from api.jobs.compensating_delete import TakeBack
+from storage.database.connections import Database
+from storage.database.group_commit import Writer
 from storage.errors import StorageUnavailable
-from storage.writer import Writer
+from storage.jobs import attaching, jobs
 from tests.storage.examples import put_job
 from tests.waiting import wait_until_async
 

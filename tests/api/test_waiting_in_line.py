@@ -8,10 +8,12 @@ import openai
 import pytest
 from sqlalchemy import Connection, update
 
-from storage import jobs, workers
 from storage.contract import WorkerStatus
-from storage.tables import Worker, table_of
-from storage.workers import NewWorker
+from storage.database.table_definitions import table_of
+from storage.fleet import workers
+from storage.fleet.tables import Worker
+from storage.fleet.workers import NewWorker
+from storage.jobs import jobs
 from tests.api.examples import CALLS, NAMES, RESPONSE, Call, frames_of, without_heartbeats
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server

@@ -8,11 +8,12 @@ import pytest
 from sqlalchemy import insert
 
 from api.settings import ApiSettings
-from storage import jobs, keys
-from storage.signing import new_secret
-from storage.tables import table_of
-from storage.webhook_tables import WebhookDelivery
-from storage.webhook_types import NOUNS
+from storage.accounts import keys
+from storage.database.table_definitions import table_of
+from storage.jobs import jobs
+from storage.webhooks.event_types import NOUNS
+from storage.webhooks.signing import new_secret
+from storage.webhooks.tables import WebhookDelivery
 from tests.api.examples import CALLS, NAMES, RESPONSE, Call
 from tests.api.fake_sender import FakeSender
 from tests.api.fake_worker import FakeWorker

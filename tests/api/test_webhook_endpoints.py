@@ -8,9 +8,10 @@ import pytest
 from openai.types.webhooks.webhook_endpoint_with_secret import WebhookEndpointWithSecret
 
 from api.settings import ApiSettings
-from storage import keys, webhook_endpoints
-from storage.database import Database
-from storage.webhook_types import EVENT_TYPES
+from storage.accounts import keys
+from storage.database.connections import Database
+from storage.webhooks import endpoints
+from storage.webhooks.event_types import EVENT_TYPES
 from tests.api.fake_sender import FakeSender
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server
@@ -83,10 +84,10 @@ def test_a_rotated_secret_leaves_the_old_one_good_for_a_day_if_that_is_wished(
 
     kept = client.webhooks.rotate_secret(made.id, keep_old_secret_active_for_24_hours=True)
     with worker.database.connect() as c:
-        with_old = webhook_endpoints.secrets_of(webhook_endpoints.get_endpoint(c, made.id, "local"), datetime.now(UTC))
+        with_old = endpoints.secrets_of(endpoints.get_endpoint(c, made.id, "local"), datetime.now(UTC))
     fresh = client.webhooks.rotate_secret(made.id)
     with worker.database.connect() as c:
-        alone = webhook_endpoints.secrets_of(webhook_endpoints.get_endpoint(c, made.id, "local"), datetime.now(UTC))
+        alone = endpoints.secrets_of(endpoints.get_endpoint(c, made.id, "local"), datetime.now(UTC))
 
     assert with_old == (kept.signing_secret, made.signing_secret)
     assert alone == (fresh.signing_secret,)
@@ -96,12 +97,12 @@ def test_a_rotated_secret_leaves_the_old_one_good_for_a_day_if_that_is_wished(
 def test_an_update_that_changes_nothing_does_not_count_as_one(client: openai.OpenAI, worker: FakeWorker) -> None:
     made = _create(client)
     with worker.database.begin() as c:
-        before = webhook_endpoints.get_endpoint(c, made.id, "local")
+        before = endpoints.get_endpoint(c, made.id, "local")
 
     client.webhooks.update(made.id, name=made.name, url=made.url)
 
     with worker.database.begin() as c:
-        assert webhook_endpoints.get_endpoint(c, made.id, "local") == before
+        assert endpoints.get_endpoint(c, made.id, "local") == before
 
 
 def test_an_endpoint_without_types_is_told_everything(http: httpx2.Client, client: openai.OpenAI) -> None:
@@ -154,7 +155,7 @@ def test_a_test_that_nobody_answers_is_an_error_that_is_not_tried_again(
 
 
 def test_a_test_waits_for_a_sender_only_so_long(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.webhook_trial.PATIENCE_S", 0.2)
+    monkeypatch.setattr("api.webhooks.sample_event.PATIENCE_S", 0.2)
     made = _create(client)
 
     with pytest.raises(openai.APIStatusError, match="was not sent within") as refused:

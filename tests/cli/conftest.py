@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from api.cli.home import Home
 from api.cli.main import app
-from storage.database import Database
+from storage.database.connections import Database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from api.cli.child import ChildSpec, Ended, Role, Tie
-from api.cli.supervisor import Supervisor
+from api.cli.supervisor.child import ChildSpec, Ended, Role, Tie
+from api.cli.supervisor.supervisor import Supervisor
 
 _PREAMBLE = """
 import os, pathlib, signal, subprocess, sys, time

@@ -11,7 +11,8 @@ from redis import Redis
 
 from api.cli.home import Home
 from api.cli.state import PlatformState, ProcessState, write_state
-from storage import jobs, keys, log, models, workers
+from storage.accounts import keys
+from storage.broker import event_log
 from storage.contract import (
     End,
     EntryKind,
@@ -20,8 +21,10 @@ from storage.contract import (
     Usage,
     WorkerStatus,
 )
-from storage.database import Database
+from storage.database.connections import Database
 from storage.errors import SettingInvalid
+from storage.fleet import manifests, workers
+from storage.jobs import jobs
 from storage.settings import StorageSettings
 from tests.cli.conftest import Run
 from tests.storage.examples import CARD, RESULT, USAGE, put_job, put_worker
@@ -91,7 +94,7 @@ def test_cancelling_a_waiting_job_ends_its_log(run: Run, home_database: Database
     said = run("jobs", "cancel", job_id, "--json")
 
     assert said.json == {"id": job_id, "status": "cancelled", "was": "queued"}
-    (entry,) = log.read_log(redis_client, job_id)
+    (entry,) = event_log.read_log(redis_client, job_id)
     assert entry.end is not None
     assert entry.end.status is JobStatus.CANCELLED
     again = run("jobs", "cancel", job_id)
@@ -101,27 +104,33 @@ def test_cancelling_a_waiting_job_ends_its_log(run: Run, home_database: Database
 def test_cancelling_a_running_job_tells_its_worker(run: Run, home_database: Database, redis_client: Redis) -> None:
     job_id = put_running(home_database)
     with redis_client.pubsub(ignore_subscribe_messages=True) as listener:
-        listener.subscribe(log.control_channel("w1"))
+        listener.subscribe(event_log.control_channel("w1"))
         listener.get_message(timeout=1.0)
 
         assert run("jobs", "cancel", job_id).out == "Cancelled; it was in_progress.\n"
 
         message = listener.get_message(timeout=2.0)
     assert message is not None
-    assert log.decode_cancel(message["data"]) == job_id
+    assert event_log.decode_cancel(message["data"]) == job_id
 
 
 # --- tail ---
 
 
-def tokens(seq: int, text: str, choice: int = 0) -> log.Row:
+def tokens(seq: int, text: str, choice: int = 0) -> event_log.Row:
     """One step's row of a log."""
-    return ("", 1, seq, EntryKind.TOKENS, log.encode_tokens([TokenEvent(choice=choice, token_ids=(seq,), text=text)]))
+    return (
+        "",
+        1,
+        seq,
+        EntryKind.TOKENS,
+        event_log.encode_tokens([TokenEvent(choice=choice, token_ids=(seq,), text=text)]),
+    )
 
 
-def append(redis: Redis, job_id: str, *rows: log.Row) -> None:
+def append(redis: Redis, job_id: str, *rows: event_log.Row) -> None:
     """Write rows to a job's log as a worker does."""
-    assert log.LogWriter(redis, "w1").append([(job_id, *row[1:]) for row in rows]).fenced == []
+    assert event_log.LogWriter(redis, "w1").append([(job_id, *row[1:]) for row in rows]).fenced == []
 
 
 def test_a_tail_tells_the_text_from_the_log_and_how_it_ended(
@@ -131,7 +140,12 @@ def test_a_tail_tells_the_text_from_the_log_and_how_it_ended(
     end = End(status=JobStatus.COMPLETED, usage=Usage(prompt_tokens=4, completion_tokens=2), ended_at=1)
     start = ("", 1, 0, EntryKind.START, b"")
     append(
-        redis_client, job_id, start, tokens(1, "Hel"), tokens(2, "lo."), ("", 1, 3, EntryKind.END, log.encode_end(end))
+        redis_client,
+        job_id,
+        start,
+        tokens(1, "Hel"),
+        tokens(2, "lo."),
+        ("", 1, 3, EntryKind.END, event_log.encode_end(end)),
     )
 
     said = run("jobs", "tail", job_id)
@@ -228,7 +242,7 @@ def test_models_are_listed_with_whether_they_can_run_a_job(run: Run, home_databa
     assert run("models", "list").out == "No worker has served a model yet.\n"
     now = datetime.now(UTC)
     with home_database.begin() as connection:
-        models.put_card(connection, CARD, now)
+        manifests.put_card(connection, CARD, now)
         put_worker(connection, "w1", now=now)
         workers.set_status(connection, "w1", WorkerStatus.READY)
 

@@ -10,9 +10,9 @@ from rich.console import Console
 from api.cli.console import age, parse_duration
 from api.cli.home import Home
 from api.cli.model_argument import ModelArgument
-from api.cli.processes import Serving
-from api.cli.screen import Screen
 from api.cli.settings import CliSettings, Place
+from api.cli.supervisor.processes import Serving
+from api.cli.supervisor.screen import Screen
 from storage.errors import SettingInvalid
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)

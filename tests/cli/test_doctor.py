@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from api.cli.doctor import Finding, examine_ground, examine_models
+from api.cli.commands.doctor import Finding, examine_ground, examine_models
 from api.cli.home import Home
 from api.cli.settings import Place
 from tests.cli.conftest import WHOLE_WEIGHTS, Run

@@ -3,8 +3,8 @@
 import pytest
 
 from api.cli.home import Home
-from api.cli.processes import Serving, api_spec, worker_specs
 from api.cli.settings import CliSettings, Place
+from api.cli.supervisor.processes import Serving, api_spec, worker_specs
 
 
 def _loopback_wishes(home: Home, *, host: str = "127.0.0.1", is_key_required: bool = False) -> set[str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from api.cli import redis_server
 from api.cli.home import Home
-from storage import redis
+from api.cli.supervisor import redis_server
+from storage.broker import redis_client
 from storage.errors import StorageUnavailable
 
 
@@ -36,7 +36,7 @@ def server(home: Home) -> Iterator[subprocess.Popen[bytes]]:
 def test_the_server_keeps_every_write_and_forgets_nothing(home: Home, server: subprocess.Popen[bytes]) -> None:
     title = asyncio.run(redis_server.wait_until_ready(home.redis_url, 10.0))
 
-    with redis.connect(home.redis_url) as client:
+    with redis_client.connect(home.redis_url) as client:
         wanted = ("appendonly", "appendfsync", "maxmemory-policy", "maxmemory", "port", "save", "unixsocketperm")
         found = client.config_get(*wanted)
     assert title.startswith(("Valkey ", "Redis "))

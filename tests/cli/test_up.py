@@ -12,11 +12,11 @@ import psutil
 import pytest
 
 from api.cli.home import Home
-from api.cli.platform import last_words
 from api.cli.state import PlatformState, ProcessState, write_state
-from storage import workers
+from api.cli.supervisor.platform import last_words
 from storage.contract import WorkerStatus
-from storage.database import Database
+from storage.database.connections import Database
+from storage.fleet import workers
 from tests.storage.examples import put_worker
 from tests.waiting import wait_until
 

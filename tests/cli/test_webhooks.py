@@ -15,11 +15,13 @@ import httpx2
 import pytest
 
 from api.cli.home import Home
-from storage import jobs, keys, webhook_deliveries, webhook_endpoints, webhook_events
+from storage.accounts import keys
 from storage.contract import JobKind
-from storage.database import Database
-from storage.signing import new_secret, sign
-from storage.webhook_tables import WebhookEndpoint
+from storage.database.connections import Database
+from storage.jobs import jobs
+from storage.webhooks import deliveries, endpoints, events
+from storage.webhooks.signing import new_secret, sign
+from storage.webhooks.tables import WebhookEndpoint
 from tests.api.fake_sender import FakeSender, sending
 from tests.cli.conftest import Run
 from tests.storage.examples import put_delivery, put_endpoint, put_job
@@ -186,7 +188,7 @@ def listening(home: Home, *arguments: str) -> Iterator[Listening]:
 
 def _endpoints(database: Database) -> list[WebhookEndpoint]:
     with database.connect() as c:
-        return webhook_endpoints.list_endpoints(c, "local")
+        return endpoints.list_endpoints(c, "local")
 
 
 EVENT: dict[str, object] = {"id": "evt_1", "type": "response.completed", "data": {"id": "resp_1"}}
@@ -270,11 +272,11 @@ def test_a_receiver_says_whether_the_platform_reaches_it(
 def test_a_receiver_without_an_endpoint_takes_what_jobs_name_it_for(home: Home, home_database: Database) -> None:
     with listening(home, "--no-endpoint") as receiver:
         with home_database.begin() as c:
-            secret = webhook_endpoints.default_secret(c, "local", new_secret(), datetime.now(UTC))
+            secret = endpoints.default_secret(c, "local", new_secret(), datetime.now(UTC))
             job_id = put_job(c, owner="local", kind=JobKind.RESPONSE, webhook={"url": receiver.url})
             assert jobs.cancel(c, job_id, datetime.now(UTC))
-            assert webhook_events.fan_out(c, datetime.now(UTC)) == 1
-            [delivery] = webhook_deliveries.list_deliveries(c, "local")
+            assert events.fan_out(c, datetime.now(UTC)) == 1
+            [delivery] = deliveries.list_deliveries(c, "local")
 
         assert _endpoints(home_database) == []
         assert delivery.secret == secret

@@ -8,11 +8,11 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from workers.demo import corpus, stories
-from workers.demo import tokenizer as demo_tokenizer
-from workers.demo.evaluation import OTHER_SKILLS, REQUIRED_SKILLS, draw_cases
-from workers.demo.skills import SKILLS
-from workers.demo.words import draw_word, is_held_out
+from demo import corpus, stories
+from demo import tokenizer as demo_tokenizer
+from demo.evaluation import OTHER_SKILLS, REQUIRED_SKILLS, draw_cases
+from demo.skills import SKILLS
+from demo.words import draw_word, is_held_out
 
 MODEL_FOLDER = Path(__file__).parents[2] / "workers" / "demo" / "model"
 

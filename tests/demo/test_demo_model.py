@@ -10,9 +10,9 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
 from bench.demo_model import MODEL_FOLDER, load, replier
-from workers.demo import corpus
-from workers.demo.evaluation import REQUIRED_SKILLS, evaluate
-from workers.demo.train import mark_targets, write_document
+from demo import corpus
+from demo.evaluation import REQUIRED_SKILLS, evaluate
+from demo.train import mark_targets, write_document
 
 MAX_SIZE_BYTES = 12_000_000
 NUM_CASES = {"story": 20}

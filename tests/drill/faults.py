@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 import httpx2
 
-from storage import jobs, workers
+from storage.broker.celery_queue import TicketPublisher
 from storage.contract import Lane
-from storage.queue import TicketPublisher
+from storage.fleet import workers
+from storage.jobs import jobs
 from tests.drill.ledger import What
 from tests.drill.parts import NotOurs
 from tests.drill.scene import LEASE_S, PATIENCE_S, Incident, Scene

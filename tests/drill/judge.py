@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from storage.contract import JobKind, JobStatus
-from storage.webhook_types import event_type_of
+from storage.webhooks.event_types import event_type_of
 from tests.drill.ledger import Entry, What
 from tests.drill.work import KINDS, Kind, Surface, reference_key, text_of, usage_of
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psycopg
 from psycopg import sql
 
-from api.cli.child import Role
+from api.cli.supervisor.child import Role
 from tests.drill.faults import BACK_S
 from tests.drill.scene import PATIENCE_S, Incident, Scene
 from tests.waiting import wait_until

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import httpx2
 
-from api.cli.child import Role
-from storage import jobs
+from api.cli.supervisor.child import Role
 from storage.contract import JobStatus
+from storage.jobs import jobs
 from tests.drill.faults import BACK_S
 from tests.drill.receiver import Manner
 from tests.drill.scene import PATIENCE_S, Incident, Scene

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from storage import signing
 from storage.errors import WebhookSignatureInvalid
+from storage.webhooks import signing
 from tests.drill.judge import Hook
 
 ELSEWHERE = "/elsewhere"

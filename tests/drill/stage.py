@@ -12,14 +12,14 @@ from pathlib import Path
 import httpx2
 import redis
 
-from api.cli.child import Role
 from api.cli.home import Home
 from api.cli.state import read_state
-from storage import workers
+from api.cli.supervisor.child import Role
+from storage.broker.redis_client import connect
 from storage.contract import WorkerStatus
-from storage.database import Database, migrate
+from storage.database.connections import Database, migrate
 from storage.errors import StorageUnavailable
-from storage.redis import connect
+from storage.fleet import workers
 from tests.drill.parts import Part, cli, environment, signal_ours
 from tests.drill.proxy import Proxy
 from tests.drill.receiver import Receiver

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from storage import signing
+from storage.webhooks import signing
 from tests.drill.receiver import ELSEWHERE, Manner, Receiver
 
 

@@ -9,10 +9,12 @@ import msgspec
 from redis.exceptions import RedisError
 from sqlalchemy import select
 
-from storage import jobs, log
+from storage.broker import event_log
 from storage.contract import JobStatus, Result
-from storage.database import Database
-from storage.tables import Job, table_of
+from storage.database.connections import Database
+from storage.database.table_definitions import table_of
+from storage.jobs import jobs
+from storage.jobs.tables import Job
 from tests.drill.judge import Outcome, Replay, Row, Story
 from tests.drill.stage import Stage
 from tests.drill.work import KINDS, NUM_TEMPLATES, body_of, read_path, reference_key, text_of, usage_of
@@ -82,8 +84,8 @@ def _read_one(http: httpx2.Client, stage: Stage, story: Story, job_id: str) -> R
         raw = http.get(path, params={"stream": "true"}).text
         frames = [one for one in raw.split("\n\n") if one and not one.startswith((":", "data: [DONE]"))]
     with stage.redis() as connection:
-        ends = [entry.end for entry in log.read_log(connection, job_id) if entry.end is not None]
-        is_there = bool(connection.exists(log.log_key(job_id)))
+        ends = [entry.end for entry in event_log.read_log(connection, job_id) if entry.end is not None]
+        is_there = bool(connection.exists(event_log.log_key(job_id)))
     usage = ends[-1].usage if ends else None
     return Replay(
         frames=frames,
@@ -138,7 +140,7 @@ class Observer:
         while not self._stopping.is_set():
             try:
                 with self._stage.redis() as connection, connection.pubsub() as listener:
-                    listener.subscribe(log.TOKENS_CHANNEL)
+                    listener.subscribe(event_log.TOKENS_CHANNEL)
                     while not self._stopping.is_set():
                         message = listener.get_message(ignore_subscribe_messages=True, timeout=0.2)
                         if message is not None:
@@ -148,7 +150,7 @@ class Observer:
 
     def _take(self, blob: bytes) -> None:
         now = time.monotonic()
-        for job_id, attempt, _, kind, _ in log.decode_batch(blob):
-            if kind == log.EntryKind.TOKENS:
+        for job_id, attempt, _, kind, _ in event_log.decode_batch(blob):
+            if kind == event_log.EntryKind.TOKENS:
                 self.first_at.setdefault((job_id, attempt), now)
                 self.last_at[job_id] = now

@@ -7,10 +7,10 @@ import time
 import pytest
 
 from api.cli.home import Home
-from storage import jobs
 from storage.contract import JobStatus
-from storage.database import Database
-from storage.tables import Job
+from storage.database.connections import Database
+from storage.jobs import jobs
+from storage.jobs.tables import Job
 from tests.e2e.platform import Platform
 from tests.waiting import wait_until
 

@@ -16,7 +16,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from storage.signing import new_secret, sign
+from storage.webhooks.signing import new_secret, sign
 from tests.e2e.platform import Platform, bare_environment
 from tests.waiting import wait_until
 

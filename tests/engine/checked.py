@@ -8,10 +8,10 @@ from msgspec import structs
 from storage.contract import FinishReason, SamplingParams
 from tests.fakes import FakePart, FakeRunner
 from workers.engine.engine import Engine
-from workers.engine.limits import EngineLimits
 from workers.engine.runner import Chunk, OutOfDeviceMemory, StepOutput
 from workers.engine.sampling_seed import position_key
 from workers.engine.sequence import SequenceOutput, SequenceRequest
+from workers.engine.step_limits import EngineLimits
 from workers.text.stream import TextFactory
 
 EOS = 0

@@ -3,9 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import SettingInvalid
-from workers.engine.limits import EngineLimits
 from workers.engine.memory import BLOCK_SIZE, CachePlan, blocks_of, plan_cache
 from workers.engine.sampling_seed import choice_seed, position_key
+from workers.engine.step_limits import EngineLimits
 
 SEEDS = st.integers(-(2**63), 2**64 - 1)
 

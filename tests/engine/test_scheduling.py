@@ -7,8 +7,8 @@ import pytest
 from tests.engine import invariants
 from tests.engine.checked import LIMITS, TEXT, CheckedRunner, expected_output, ids_of, request, run, said
 from workers.engine.engine import Engine
-from workers.engine.limits import EngineLimits
 from workers.engine.sequence import SequenceRequest
+from workers.engine.step_limits import EngineLimits
 
 # Two sequences of the longest kind fit.
 TIGHT = replace(LIMITS, num_blocks=24)

@@ -11,8 +11,8 @@ import torch
 from storage.contract import SamplingParams
 from tests.model.tiny import make_tiny
 from workers.engine.sequence import SequenceRequest
-from workers.model.limits import LoadLimits
 from workers.model.load import LoadedModel, load
+from workers.model.memory_options import LoadLimits
 from workers.model.native.build import Build
 from workers.model.native.library import Library
 

@@ -18,8 +18,8 @@ from workers.model.native.decoder import BLOCK_SIZE, Decoder
 from workers.model.native.library import Library, Limits
 from workers.model.native.runner import NativeRunner
 from workers.model.native.weights import weights_of
-from workers.model.probe import attention_layers
 from workers.model.sampling.sampler import Sampler
+from workers.model.torch.probe import attention_layers
 
 NUM_BLOCKS = 16
 VOCAB_SIZE = 400

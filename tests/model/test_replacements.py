@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from workers.model.linears import PackedLinear, pack_linears
-from workers.model.norms import FusedRMSNorm, fuse_norms
+from workers.model.torch.linears import PackedLinear, pack_linears
+from workers.model.torch.norms import FusedRMSNorm, fuse_norms
 
 
 class TwoLinears(nn.Module):

@@ -12,8 +12,8 @@ from tests.model.conftest import greedy, seeded
 from workers.engine.engine import Engine
 from workers.engine.runner import Chunk
 from workers.engine.sequence import SequenceOutput
-from workers.model.limits import LoadLimits
 from workers.model.load import LoadedModel, load
+from workers.model.memory_options import LoadLimits
 
 NUM_REQUESTS = 24
 REQUESTS = [

@@ -17,11 +17,11 @@ from tests.engine.checked import ids_of, run, text_of
 from tests.model.conftest import LIMITS, prompt
 from tests.model.tiny import END_OF_TURN
 from workers.engine.engine import Engine
-from workers.engine.limits import EngineLimits
 from workers.engine.runner import StepOutput
 from workers.engine.sequence import SequenceOutput, SequenceRequest
-from workers.model.limits import LoadLimits
+from workers.engine.step_limits import EngineLimits
 from workers.model.load import LoadedModel, load
+from workers.model.memory_options import LoadLimits
 from workers.model.native.library import Library
 
 SAMPLING = st.builds(

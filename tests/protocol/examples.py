@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from api.protocol.prompt import PromptTools
+from api.protocol.prompt.tokenizing import PromptTools
 from storage.contract import (
     Candidate,
     End,

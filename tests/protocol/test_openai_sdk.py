@@ -11,12 +11,12 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from api.protocol.chat import ChatRequest
-from api.protocol.completions import CompletionRequest
+from api.protocol.chat.request import ChatRequest
+from api.protocol.completions.request import CompletionRequest
 from api.protocol.folds import fold_of, object_of, skip_of
-from api.protocol.frames import DONE, HEARTBEAT
 from api.protocol.prepare import Request, prepare
-from api.protocol.responses import InputTokensRequest, ResponseRequest
+from api.protocol.responses.request import InputTokensRequest, ResponseRequest
+from api.protocol.shared.frames import DONE, HEARTBEAT
 from storage.contract import Failure, FinishReason, JobHeader, JobKind, JobStatus, LogEntry
 from tests.protocol.examples import end, event, header, payloads, start, tokens, tools
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.protocol.chat import ChatRequest, MetadataUpdate
-from api.protocol.completions import CompletionRequest
-from api.protocol.responses import InputTokensRequest, ResponseRequest
-from api.protocol.wire import WireRequest
+from api.protocol.chat.request import ChatRequest, MetadataUpdate
+from api.protocol.completions.request import CompletionRequest
+from api.protocol.responses.request import InputTokensRequest, ResponseRequest
+from api.protocol.shared.wire import WireRequest
 from storage.errors import InvalidRequest, UnsupportedParameter
 from tests.protocol.examples import body
 

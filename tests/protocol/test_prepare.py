@@ -5,13 +5,13 @@ import time
 import msgspec
 import pytest
 
-from api.protocol.chat import ChatRequest
-from api.protocol.completions import CompletionRequest
+from api.protocol.chat.request import ChatRequest
+from api.protocol.completions.request import CompletionRequest
 from api.protocol.folds import object_of
-from api.protocol.items import PreviousResponse, input_items_of, previous_of
 from api.protocol.prepare import count_input_tokens, prepare
-from api.protocol.prompt import PromptTools
-from api.protocol.responses import InputTokensRequest, ResponseRequest
+from api.protocol.prompt.tokenizing import PromptTools
+from api.protocol.responses.items import PreviousResponse, input_items_of, previous_of
+from api.protocol.responses.request import InputTokensRequest, ResponseRequest
 from storage.contract import JobKind, JobSpec
 from storage.errors import ContextLengthExceeded, InvalidRequest
 from tests.protocol.examples import CHATML, GEMMA, body, end, event, header, tokens, tools

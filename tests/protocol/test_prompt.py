@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.protocol.prompt import PromptTools
+from api.protocol.prompt.tokenizing import PromptTools
 from storage.errors import InvalidRequest
 from tests.protocol.examples import CHATML, GEMMA, LLAMA3, card, tools
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.protocol.folds import fold_of, object_of
-from api.protocol.logprobs import wants_logprobs
-from api.protocol.outcome import entries_of
-from api.protocol.responses import INCLUDED_LOGPROBS
+from api.protocol.responses.request import INCLUDED_LOGPROBS
+from api.protocol.shared.logprobs import wants_logprobs
+from api.protocol.shared.outcome import entries_of
 from storage.contract import (
     MIN_LOGPROB,
     EntryKind,

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.protocol.chat import ChatRequest
-from api.protocol.completions import CompletionRequest
+from api.protocol.chat.request import ChatRequest
+from api.protocol.completions.request import CompletionRequest
 from api.protocol.prepare import Prepared, Request, prepare
-from api.protocol.responses import INCLUDED_LOGPROBS, ResponseRequest
+from api.protocol.responses.request import INCLUDED_LOGPROBS, ResponseRequest
 from storage.contract import SamplingParams
 from storage.errors import ContextLengthExceeded, InvalidRequest, UnsupportedParameter
 from tests.protocol.examples import body, tools

@@ -4,7 +4,7 @@ import pytest
 
 from api.protocol.folds import fold_of, object_of
 from api.protocol.prepare import Request
-from api.protocol.tiers import tier_of
+from api.protocol.shared.tiers import tier_of
 from storage.contract import FinishReason, JobKind, Lane
 from tests.protocol.examples import end, event, header, payloads, start, tokens
 from tests.protocol.test_sampling_fields import REQUESTS, prepared, refused_field

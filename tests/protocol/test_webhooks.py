@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from api.protocol.chat import ChatRequest
-from api.protocol.completions import CompletionRequest
+from api.protocol.chat.request import ChatRequest
+from api.protocol.completions.request import CompletionRequest
 from api.protocol.prepare import prepare
-from api.protocol.responses import ResponseRequest
-from api.protocol.webhooks import EndpointTest, EndpointUpdate, NewEndpoint, Redelivery, SecretRotation
-from api.protocol.wire import WireRequest
+from api.protocol.responses.request import ResponseRequest
+from api.protocol.shared.webhook_fields import EndpointTest, EndpointUpdate, NewEndpoint, Redelivery, SecretRotation
+from api.protocol.shared.wire import WireRequest
 from storage.errors import InvalidRequest
-from storage.signing import new_secret
+from storage.webhooks.signing import new_secret
 from tests.protocol.examples import body, tools
 
 URL = "https://example.com/hook"

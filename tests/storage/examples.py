@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, insert, update
 
-from storage import jobs, workers
 from storage.contract import (
     FinishReason,
     JobKind,
@@ -16,11 +15,15 @@ from storage.contract import (
     TokenEvent,
     Usage,
 )
+from storage.database.table_definitions import table_of
+from storage.fleet import workers
+from storage.fleet.tables import Worker
 from storage.ids import new_id, new_job_id
-from storage.tables import Job, Worker, table_of
-from storage.webhook_endpoints import create_endpoint
-from storage.webhook_tables import DeliveryStatus, WebhookDelivery, WebhookEndpoint
-from storage.webhook_url import host_of
+from storage.jobs import jobs
+from storage.jobs.tables import Job
+from storage.network.url_policy import host_of
+from storage.webhooks.endpoints import create_endpoint
+from storage.webhooks.tables import DeliveryStatus, WebhookDelivery, WebhookEndpoint
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
 SPEC = JobSpec(prompts=((1, 2, 3), (4,)), sampling=SamplingParams(max_tokens=8, seed=7, stop=("\n",)), num_choices=2)

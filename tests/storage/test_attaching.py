@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Connection
 
-from storage import attaching, idempotency, jobs, recovery
-from storage.attaching import Attached
+from storage.accounts import idempotency
+from storage.accounts.idempotency import KeyedCall
 from storage.contract import JobStatus
-from storage.database import Database
+from storage.database.connections import Database
 from storage.errors import IdempotencyKeyReused
-from storage.idempotency import KeyedCall
+from storage.jobs import attaching, jobs, recovery
+from storage.jobs.attaching import Attached
 from tests.storage.examples import NOW, RESULT, USAGE, after, new_job, put_job
 
 DIGEST, OTHER_DIGEST = b"d" * 16, b"o" * 16

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Connection
 
-from storage import chats, jobs
 from storage.contract import JobKind, JobStatus
-from storage.database import Database
+from storage.database.connections import Database
+from storage.jobs import jobs, stored_chats
 from tests.storage.examples import RESULT, USAGE, after, put_job
 
 
@@ -35,11 +35,11 @@ def test_stored_chats_are_listed_by_age_in_pages(c: Connection) -> None:
     put_job(c, job_id=f"chatcmpl-{12:032x}")
     _complete(c, put_job(c, kind=JobKind.RESPONSE))
 
-    assert [job.id for job in chats.list_stored(c, "alice")] == ids
-    assert [job.id for job in chats.list_stored(c, "alice", limit=2)] == ids[:2]
-    assert [job.id for job in chats.list_stored(c, "alice", after=ids[1], limit=2)] == ids[2:4]
-    assert [job.id for job in chats.list_stored(c, "alice", is_newest_first=True, after=ids[3])] == ids[2::-1]
-    first = chats.list_stored(c, "alice", limit=1)[0]
+    assert [job.id for job in stored_chats.list_stored(c, "alice")] == ids
+    assert [job.id for job in stored_chats.list_stored(c, "alice", limit=2)] == ids[:2]
+    assert [job.id for job in stored_chats.list_stored(c, "alice", after=ids[1], limit=2)] == ids[2:4]
+    assert [job.id for job in stored_chats.list_stored(c, "alice", is_newest_first=True, after=ids[3])] == ids[2::-1]
+    first = stored_chats.list_stored(c, "alice", limit=1)[0]
     assert jobs.result_of(first) == RESULT
     assert jobs.header_of(first).request["temperature"] == 0.5
 
@@ -50,7 +50,7 @@ def test_stored_chats_are_filtered_by_model_and_metadata(c: Connection) -> None:
     other = _stored_chat(c, 2, model="other", metadata={"project": "x", odd_key: "y'z"})
 
     def ids(**filters: object) -> list[str]:
-        return [job.id for job in chats.list_stored(c, "alice", **filters)]  # type: ignore[arg-type]  # filters by name
+        return [job.id for job in stored_chats.list_stored(c, "alice", **filters)]  # type: ignore[arg-type]  # filters by name
 
     assert ids(metadata={"project": "x"}) == [plain, other]
     assert ids(metadata={"project": "x", odd_key: "y'z"}) == [other]

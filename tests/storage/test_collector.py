@@ -5,7 +5,7 @@ import sys
 
 _PROGRAM = """
 import gc
-from storage.collector import spare_the_collector
+from storage.process.garbage_collection import spare_the_collector
 kept = [[] for _ in range(100_000)]
 spare_the_collector()
 # What was there before is looked at no more, what comes later is.

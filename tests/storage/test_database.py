@@ -9,10 +9,11 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
-from storage.database import Database, is_current, migrate
+from storage.database.connections import Database, is_current, migrate
+from storage.database.schema import METADATA
+from storage.database.table_definitions import table_of
 from storage.errors import SettingInvalid, StorageUnavailable
-from storage.schema import METADATA
-from storage.tables import Holder, Worker, table_of
+from storage.fleet.tables import Holder, Worker
 from tests.services import PostgresServer
 
 

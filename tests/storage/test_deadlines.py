@@ -7,10 +7,12 @@ import pytest
 from sqlalchemy import Connection, event, select, text, update
 from sqlalchemy.dialects import sqlite
 
-from storage import deadlines, jobs, workers
 from storage.contract import JobStatus, Result
-from storage.database import Database
-from storage.tables import Job, table_of
+from storage.database.connections import Database
+from storage.database.table_definitions import table_of
+from storage.fleet import workers
+from storage.jobs import deadlines, jobs
+from storage.jobs.tables import Job
 from tests.storage.examples import RESULT, USAGE, put_job, put_worker
 
 NOW = datetime.now(UTC)

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, select
 
-from storage import jobs, recovery, webhook_endpoints
 from storage.contract import Failure, JobStatus
-from storage.database import Database
-from storage.tables import table_of
-from storage.webhook_tables import WebhookEvent
-from storage.writer import Writer
+from storage.database.connections import Database
+from storage.database.group_commit import Writer
+from storage.database.table_definitions import table_of
+from storage.jobs import jobs, recovery
+from storage.webhooks import endpoints
+from storage.webhooks.tables import WebhookEvent
 from tests.storage.examples import RESULT, USAGE, after, put_endpoint, put_job
 
 FAILURE = Failure(code="numerical_error", message="The model computed no number.")
@@ -114,7 +115,7 @@ def test_the_end_of_a_job_costs_a_statement_more_only_where_somebody_listens(
     with database.begin() as c:
         job_id = _running(c)
         disabled = put_endpoint(c)
-        webhook_endpoints.update_endpoint(c, disabled.id, "alice", is_enabled=False, now=after(1))
+        endpoints.update_endpoint(c, disabled.id, "alice", is_enabled=False, now=after(1))
         put_endpoint(c, owner="alice" if is_heard else "bob")
     statements: list[str] = []
 

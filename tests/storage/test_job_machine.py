@@ -11,12 +11,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from hypothesis.strategies import integers, sampled_from
 from sqlalchemy import select
 
-from storage import attaching, jobs, recovery
 from storage.contract import Failure, JobStatus, Result, TokenEvent, Usage
-from storage.database import Database
-from storage.tables import table_of
-from storage.transitions import LEGAL
-from storage.webhook_tables import WebhookEvent
+from storage.database.connections import Database
+from storage.database.table_definitions import table_of
+from storage.jobs import attaching, jobs, recovery
+from storage.jobs.transitions import LEGAL
+from storage.webhooks.tables import WebhookEvent
 from tests.storage.examples import after, put_endpoint, put_job, put_worker
 
 _event = table_of(WebhookEvent)

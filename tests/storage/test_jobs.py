@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from storage import jobs
 from storage.contract import End, Failure, JobKind, JobStatus, Result, TokenEvent, Usage
-from storage.database import Database
+from storage.database.connections import Database
+from storage.database.group_commit import Writer
 from storage.errors import InvalidRequest, JobNotFound
-from storage.tables import Job
-from storage.transitions import LEGAL, sources_of
-from storage.writer import Writer
+from storage.jobs import jobs
+from storage.jobs.tables import Job
+from storage.jobs.transitions import LEGAL, sources_of
 from tests.storage.examples import NOW, RESULT, SPEC, USAGE, after, new_job, put_job
 
 FAILURE = Failure(code="numerical_error", message="The model computed no number.")

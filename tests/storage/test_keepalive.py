@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from storage import queue
-from storage.redis import KEEPALIVE, connect, connect_async
+from storage.broker import celery_queue
+from storage.broker.redis_client import KEEPALIVE, connect, connect_async
 from tests.drill.proxy import Proxy
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system does not know it")
@@ -43,7 +43,7 @@ async def test_a_connection_of_an_event_loop_asks(tcp_url: str) -> None:
 
 
 def test_celery_asks(tcp_url: str) -> None:
-    with queue.create_celery(tcp_url).connection_for_read() as broker:
+    with celery_queue.create_celery(tcp_url).connection_for_read() as broker:
         connection = broker.default_channel.client.connection_pool.get_connection()
         connection.connect()
         assert _asks_soon(connection._sock)

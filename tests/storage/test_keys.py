@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
-from storage import keys
-from storage.database import Database
+from storage.accounts import keys
+from storage.database.connections import Database
 from tests.storage.examples import NOW, after
 
 PEPPER = b"pepper"

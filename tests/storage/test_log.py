@@ -6,10 +6,10 @@ import pytest
 import redis
 from redis.client import PubSub
 
-from storage import log
+from storage.broker import event_log
+from storage.broker.event_log import LogWriter, PublishedRow, Refused, Row, Tail
+from storage.broker.redis_client import connect, connect_async, connect_once
 from storage.contract import End, EntryKind, Failure, FinishReason, JobStatus, LogEntry, TokenEvent
-from storage.log import LogWriter, PublishedRow, Refused, Row, Tail
-from storage.redis import connect, connect_async, connect_once
 from tests.services import running_redis
 from tests.storage.examples import RESULT, USAGE
 from tests.waiting import wait_until
@@ -20,8 +20,8 @@ END = End(status=JobStatus.COMPLETED, usage=USAGE, ended_at=1_800_000_000)
 @pytest.fixture
 def channel(redis_client: redis.Redis) -> Iterator[PubSub]:
     with redis_client.pubsub(ignore_subscribe_messages=True) as subscriber:  # type: ignore[no-untyped-call]
-        subscriber.subscribe(log.TOKENS_CHANNEL)
-        wait_until(lambda: redis_client.pubsub_numsub(log.TOKENS_CHANNEL)[0][1] == 1)
+        subscriber.subscribe(event_log.TOKENS_CHANNEL)
+        wait_until(lambda: redis_client.pubsub_numsub(event_log.TOKENS_CHANNEL)[0][1] == 1)
         yield subscriber
 
 
@@ -37,7 +37,7 @@ def _published(channel: PubSub, num_messages: int) -> list[list[PublishedRow]]:
     if num_messages:
         wait_until(receive)
     assert channel.get_message(timeout=0.02) is None
-    return [log.decode_batch(blob) for blob in blobs]
+    return [event_log.decode_batch(blob) for blob in blobs]
 
 
 def _start(job_id: str, attempt: int) -> Row:
@@ -46,11 +46,11 @@ def _start(job_id: str, attempt: int) -> Row:
 
 def _tokens(job_id: str, attempt: int, seq: int, text: str = "x") -> Row:
     events = [TokenEvent(choice=0, token_ids=(seq,), text=text)]
-    return (job_id, attempt, seq, EntryKind.TOKENS, log.encode_tokens(events))
+    return (job_id, attempt, seq, EntryKind.TOKENS, event_log.encode_tokens(events))
 
 
 def _end(job_id: str, attempt: int, seq: int) -> Row:
-    return (job_id, attempt, seq, EntryKind.END, log.encode_end(END))
+    return (job_id, attempt, seq, EntryKind.END, event_log.encode_end(END))
 
 
 def _texts(rows: list[Row]) -> list[PublishedRow]:
@@ -58,17 +58,17 @@ def _texts(rows: list[Row]) -> list[PublishedRow]:
 
 
 def _ids(redis_client: redis.Redis, job_id: str) -> list[tuple[int, int]]:
-    return [(entry.attempt, entry.seq) for entry in log.read_log(redis_client, job_id)]
+    return [(entry.attempt, entry.seq) for entry in event_log.read_log(redis_client, job_id)]
 
 
 def test_what_is_appended_is_read_back_and_published_in_order(redis_client: redis.Redis, channel: PubSub) -> None:
     rows: list[Row] = [_start("a", 1), _start("b", 1)]
-    data = [log.encode_tokens(events) for events in RESULT.entries]
+    data = [event_log.encode_tokens(events) for events in RESULT.entries]
     rows += [("a", 1, number, EntryKind.TOKENS, encoded) for number, encoded in enumerate(data, start=1)]
     rows.append(_end("a", 1, 3))
     assert LogWriter(redis_client, "w1").append(rows) == Refused([], [])
 
-    assert log.read_log(redis_client, "a") == [
+    assert event_log.read_log(redis_client, "a") == [
         LogEntry(attempt=1, seq=0, kind=EntryKind.START),
         LogEntry(attempt=1, seq=1, kind=EntryKind.TOKENS, tokens=RESULT.entries[0]),
         LogEntry(attempt=1, seq=2, kind=EntryKind.TOKENS, tokens=RESULT.entries[1]),
@@ -77,7 +77,7 @@ def test_what_is_appended_is_read_back_and_published_in_order(redis_client: redi
     (published,) = _published(channel, 1)
     assert published == _texts(rows)
     own = [row for row in published if row[0] == "a"]
-    assert [log.decode_entry(*row[1:]) for row in own] == log.read_log(redis_client, "a")
+    assert [event_log.decode_entry(*row[1:]) for row in own] == event_log.read_log(redis_client, "a")
 
 
 def test_a_log_is_read_from_behind_an_entry(redis_client: redis.Redis) -> None:
@@ -85,10 +85,10 @@ def test_a_log_is_read_from_behind_an_entry(redis_client: redis.Redis) -> None:
     writer.append([_start("a", 1), *(_tokens("a", 1, seq) for seq in range(1, 6))])
     writer.append([_start("a", 2), _tokens("a", 2, 6)])
 
-    behind = [(entry.attempt, entry.seq) for entry in log.read_log(redis_client, "a", (1, 4))]
+    behind = [(entry.attempt, entry.seq) for entry in event_log.read_log(redis_client, "a", (1, 4))]
     assert behind == [(1, 5), (2, 0), (2, 6)]
-    assert [entry.seq for entry in log.read_log(redis_client, "a", (2, 6))] == []
-    assert log.read_log(redis_client, "absent") == []
+    assert [entry.seq for entry in event_log.read_log(redis_client, "a", (2, 6))] == []
+    assert event_log.read_log(redis_client, "absent") == []
 
 
 def test_a_batch_may_be_sent_twice(redis_client: redis.Redis, channel: PubSub) -> None:
@@ -113,7 +113,7 @@ def test_a_log_begins_with_a_start_or_is_reported_lost(redis_client: redis.Redis
     refused = writer.append([_tokens("a", 1, 57), _start("b", 1), _tokens("a", 1, 58), _end("c", 1, 9)])
 
     assert refused == Refused([], ["a"])
-    assert redis_client.keys() == [log.log_key("b").encode()]
+    assert redis_client.keys() == [event_log.log_key("b").encode()]
     # An end is told all the same: its row says everything.
     (published,) = _published(channel, 1)
     assert published == _texts([_start("b", 1), _end("c", 1, 9)])
@@ -148,34 +148,34 @@ def test_an_end_without_a_worker_closes_the_log_for_the_orphans_worker(redis_cli
     writer = LogWriter(redis_client, "w1")
     writer.append([_start("a", 1), _tokens("a", 1, 1)])
     end = End(status=JobStatus.FAILED, usage=None, ended_at=5, failure=Failure(code="worker_lost", message="ü"))
-    assert log.append_end(redis_client, "a", 1, end)
+    assert event_log.append_end(redis_client, "a", 1, end)
 
     assert writer.append([_tokens("a", 1, 2)]).fenced == ["a"]
-    assert log.read_log(redis_client, "a")[-1] == LogEntry(attempt=2, seq=0, kind=EntryKind.END, end=end)
-    assert log.append_end(redis_client, "queued", 0, end)
+    assert event_log.read_log(redis_client, "a")[-1] == LogEntry(attempt=2, seq=0, kind=EntryKind.END, end=end)
+    assert event_log.append_end(redis_client, "queued", 0, end)
     assert _ids(redis_client, "queued") == [(1, 0)]
-    assert not log.append_end(redis_client, "a", 0, end)
+    assert not event_log.append_end(redis_client, "a", 0, end)
 
 
 def test_logs_expire_later_while_running_than_when_ended(redis_client: redis.Redis) -> None:
     writer = LogWriter(redis_client, "w1", ttl_running_s=1000, ttl_ended_s=100)
     writer.append([_start("a", 1), _tokens("a", 1, 1)])
-    assert 990 <= redis_client.ttl(log.log_key("a")) <= 1000
-    redis_client.persist(log.log_key("a"))
+    assert 990 <= redis_client.ttl(event_log.log_key("a")) <= 1000
+    redis_client.persist(event_log.log_key("a"))
     writer.append([_tokens("a", 1, seq) for seq in range(2, 300)])
-    assert 990 <= redis_client.ttl(log.log_key("a")) <= 1000
+    assert 990 <= redis_client.ttl(event_log.log_key("a")) <= 1000
     writer.append([_end("a", 1, 300)])
-    assert 90 <= redis_client.ttl(log.log_key("a")) <= 100
+    assert 90 <= redis_client.ttl(event_log.log_key("a")) <= 100
 
 
 def test_a_log_begun_anew_after_its_loss_expires_too(redis_client: redis.Redis) -> None:
     writer = LogWriter(redis_client, "w1", ttl_running_s=1000)
     writer.append([_start("a", 1)])
-    assert redis_client.ttl(log.log_key("a")) > 0
+    assert redis_client.ttl(event_log.log_key("a")) > 0
 
 
 def test_a_refusal_for_another_reason_is_an_error_and_nothing_counts_as_fenced(redis_client: redis.Redis) -> None:
-    redis_client.set(log.log_key("a"), "not a stream")
+    redis_client.set(event_log.log_key("a"), "not a stream")
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         LogWriter(redis_client, "w1").append([_tokens("a", 1, 1)])
 
@@ -208,7 +208,7 @@ def test_any_bytes_of_text_survive_a_repacked_batch(redis_client: redis.Redis, c
     writer.append([_start("a", 1), *rows])
 
     assert _published(channel, 2)[1] == _texts(rows)
-    assert [entry.tokens[0].text for entry in log.read_log(redis_client, "a")[1:]] == texts
+    assert [entry.tokens[0].text for entry in event_log.read_log(redis_client, "a")[1:]] == texts
 
 
 def test_what_a_killed_redis_forgot_can_be_told_and_appended_again() -> None:
@@ -216,13 +216,13 @@ def test_what_a_killed_redis_forgot_can_be_told_and_appended_again() -> None:
         writer = LogWriter(client, "w1")
         writer.append([_start("a", 1), *(_tokens("a", 1, seq) for seq in range(1, 4))])
         client.bgrewriteaof()
-        assert log.list_tails(client, ["a", "absent"]) == {"a": Tail((1, 3), 3), "absent": None}
+        assert event_log.list_tails(client, ["a", "absent"]) == {"a": Tail((1, 3), 3), "absent": None}
         server.kill()
         with pytest.raises(redis.ConnectionError):
             writer.append([_tokens("a", 1, 4)])
 
         server.start()
-        tail = log.list_tails(client, ["a"])["a"]
+        tail = event_log.list_tails(client, ["a"])["a"]
         rows = [_start("a", 1), *(_tokens("a", 1, seq) for seq in range(1, 5))]
         writer.append([row for row in rows if tail is None or row[2] > tail.seq])
         assert _ids(client, "a") == [(1, seq) for seq in range(5)]
@@ -230,24 +230,24 @@ def test_what_a_killed_redis_forgot_can_be_told_and_appended_again() -> None:
 
 def test_logs_are_erased(redis_client: redis.Redis) -> None:
     LogWriter(redis_client, "w1").append([_start("a", 1), _start("b", 1), _start("c", 1)])
-    log.delete_logs(redis_client, ["a", "b", "absent"])
-    log.delete_logs(redis_client, [])
-    assert redis_client.keys(b"*") == [log.log_key("c").encode()]
+    event_log.delete_logs(redis_client, ["a", "b", "absent"])
+    event_log.delete_logs(redis_client, [])
+    assert redis_client.keys(b"*") == [event_log.log_key("c").encode()]
 
 
 def test_a_cancel_message_carries_the_job() -> None:
-    assert log.decode_cancel(log.encode_cancel("chatcmpl-1")) == "chatcmpl-1"
-    assert log.control_channel("w1") == "tokenpost:control:w1"
+    assert event_log.decode_cancel(event_log.encode_cancel("chatcmpl-1")) == "chatcmpl-1"
+    assert event_log.control_channel("w1") == "tokenpost:control:w1"
 
 
 def test_token_events_are_compact() -> None:
     event = TokenEvent(choice=1, token_ids=(5, 2), text="ü", finish=FinishReason.LENGTH)
-    assert log.encode_tokens([event]) == '[[1,[5,2],"ü","length",null]]'.encode()
+    assert event_log.encode_tokens([event]) == '[[1,[5,2],"ü","length",null]]'.encode()
 
 
 async def test_the_log_is_read_on_an_event_loop_with_the_same_parser(redis_client: redis.Redis) -> None:
     LogWriter(redis_client, "w1").append([_start("a", 1), _tokens("a", 1, 1), _tokens("a", 1, 2)])
     client = connect_async(f"unix://{redis_client.connection_pool.connection_kwargs['path']}")
-    raw = await client.xrange(log.log_key("a"), min=log.range_start((1, 0)))
+    raw = await client.xrange(event_log.log_key("a"), min=event_log.range_start((1, 0)))
     await client.aclose()
-    assert log.parse_entries(raw) == log.read_log(redis_client, "a", (1, 0))
+    assert event_log.parse_entries(raw) == event_log.read_log(redis_client, "a", (1, 0))

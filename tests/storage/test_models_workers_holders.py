@@ -7,10 +7,10 @@ import msgspec
 import pytest
 from sqlalchemy import Connection
 
-from storage import holders, models, workers
 from storage.contract import ModelStatus, WorkerStatus
-from storage.database import Database
+from storage.database.connections import Database
 from storage.errors import ModelNotFound
+from storage.fleet import lock_holders, manifests, workers
 from tests.storage.examples import CARD, NOW, after, put_worker
 
 
@@ -21,7 +21,7 @@ def c(database: Database) -> Iterator[Connection]:
 
 
 def _status(c: Connection) -> ModelStatus:
-    (row,) = models.list_models(c, lease_s=6.0)
+    (row,) = manifests.list_models(c, lease_s=6.0)
     return row.status
 
 
@@ -30,32 +30,32 @@ def _ago(seconds: float) -> datetime:
 
 
 def test_a_card_is_kept_whole_and_found_by_its_model(c: Connection) -> None:
-    digest = models.put_card(c, CARD, NOW)
-    assert models.get_card(c, "demo") == CARD
-    (row,) = models.list_models(c, lease_s=6.0)
-    assert row == models.ModelRow(model="demo", card_digest=digest, status=ModelStatus.OFFLINE, created_at=NOW)
+    digest = manifests.put_card(c, CARD, NOW)
+    assert manifests.get_card(c, "demo") == CARD
+    (row,) = manifests.list_models(c, lease_s=6.0)
+    assert row == manifests.ModelRow(model="demo", card_digest=digest, status=ModelStatus.OFFLINE, created_at=NOW)
 
 
 def test_a_newer_card_takes_the_place_of_the_older(c: Connection) -> None:
-    first = models.put_card(c, CARD, NOW)
-    assert models.put_card(c, CARD, after(1)) == first
+    first = manifests.put_card(c, CARD, NOW)
+    assert manifests.put_card(c, CARD, after(1)) == first
     longer = msgspec.structs.replace(CARD, context_length=4096)
-    second = models.put_card(c, longer, after(2))
+    second = manifests.put_card(c, longer, after(2))
 
     assert second != first
-    assert models.get_card(c, "demo") == longer
-    (row,) = models.list_models(c, lease_s=6.0)
+    assert manifests.get_card(c, "demo") == longer
+    (row,) = manifests.list_models(c, lease_s=6.0)
     assert (row.card_digest, row.created_at) == (second, NOW)
 
 
 @pytest.mark.parametrize("model", ["absent", "", "\x00"])
 def test_a_model_that_nobody_served_is_not_found(c: Connection, model: str) -> None:
     with pytest.raises(ModelNotFound):
-        models.get_card(c, model)
+        manifests.get_card(c, model)
 
 
 def test_a_models_status_is_that_of_its_live_workers(c: Connection) -> None:
-    models.put_card(c, CARD, NOW)
+    manifests.put_card(c, CARD, NOW)
     put_worker(c, "other", model="other")
     workers.set_status(c, "other", WorkerStatus.READY)
     assert _status(c) is ModelStatus.OFFLINE
@@ -133,32 +133,32 @@ def test_workers_are_listed_until_dead_ones_are_forgotten(c: Connection) -> None
 
 
 def test_a_duty_has_one_holder_who_keeps_it_while_it_beats(c: Connection) -> None:
-    assert holders.find(c, "sweeper") is None
-    assert holders.take(c, "sweeper", "w1", None)
-    assert not holders.take(c, "sweeper", "w2", None)
-    seen = holders.find(c, "sweeper")
-    assert seen == holders.Hold(worker_id="w1", beat=1)
-    assert not holders.renew(c, "sweeper", "w2")
+    assert lock_holders.find(c, "sweeper") is None
+    assert lock_holders.take(c, "sweeper", "w1", None)
+    assert not lock_holders.take(c, "sweeper", "w2", None)
+    seen = lock_holders.find(c, "sweeper")
+    assert seen == lock_holders.Hold(worker_id="w1", beat=1)
+    assert not lock_holders.renew(c, "sweeper", "w2")
 
-    assert holders.renew(c, "sweeper", "w1")
-    assert not holders.take(c, "sweeper", "w2", seen)
+    assert lock_holders.renew(c, "sweeper", "w1")
+    assert not lock_holders.take(c, "sweeper", "w2", seen)
 
 
 def test_a_silent_holder_loses_its_duty_to_one_only(c: Connection) -> None:
-    holders.take(c, "sweeper", "w1", None)
-    seen = holders.find(c, "sweeper")
-    assert holders.take(c, "sweeper", "w2", seen)
-    assert not holders.take(c, "sweeper", "w3", seen)
-    assert not holders.renew(c, "sweeper", "w1")
-    assert holders.find(c, "sweeper") == holders.Hold(worker_id="w2", beat=2)
+    lock_holders.take(c, "sweeper", "w1", None)
+    seen = lock_holders.find(c, "sweeper")
+    assert lock_holders.take(c, "sweeper", "w2", seen)
+    assert not lock_holders.take(c, "sweeper", "w3", seen)
+    assert not lock_holders.renew(c, "sweeper", "w1")
+    assert lock_holders.find(c, "sweeper") == lock_holders.Hold(worker_id="w2", beat=2)
 
 
 def test_a_duty_that_is_released_is_free_at_once(c: Connection) -> None:
-    holders.take(c, "sweeper", "w1", None)
+    lock_holders.take(c, "sweeper", "w1", None)
 
-    holders.release(c, "w2")
-    assert holders.renew(c, "sweeper", "w1")
-    holders.release(c, "w1")
+    lock_holders.release(c, "w2")
+    assert lock_holders.renew(c, "sweeper", "w1")
+    lock_holders.release(c, "w1")
 
-    assert not holders.renew(c, "sweeper", "w1")
-    assert holders.take(c, "sweeper", "w2", None)
+    assert not lock_holders.renew(c, "sweeper", "w1")
+    assert lock_holders.take(c, "sweeper", "w2", None)

@@ -11,10 +11,10 @@ import redis
 from celery.contrib.testing.worker import start_worker
 from kombu import Connection, Consumer, Queue
 
-from storage import queue
+from storage.broker import celery_queue
+from storage.broker.celery_queue import TicketPublisher
 from storage.contract import Lane
 from storage.errors import ShuttingDown
-from storage.queue import TicketPublisher
 from tests.services import RedisServer, running_redis
 from tests.waiting import wait_until
 
@@ -30,13 +30,13 @@ def publisher(redis_url: str) -> Iterator[TicketPublisher]:
 def _consume(redis_url: str, model: str, num_tickets: int) -> list[tuple[object, dict[str, object]]]:
     """Bodies and headers as a kombu consumer gets them."""
     received: list[tuple[object, dict[str, object]]] = []
-    with Connection(queue.broker_url(redis_url)) as connection, connection.channel() as channel:
+    with Connection(celery_queue.broker_url(redis_url)) as connection, connection.channel() as channel:
 
         def take(body: object, message: object) -> None:
             received.append((body, message.headers))  # type: ignore[attr-defined]  # kombu's callbacks take any message
             message.ack()  # type: ignore[attr-defined]
 
-        with Consumer(channel, [Queue(queue.queue_of(model))], callbacks=[take], accept=["json"]):
+        with Consumer(channel, [Queue(celery_queue.queue_of(model))], callbacks=[take], accept=["json"]):
             while len(received) < num_tickets:
                 connection.drain_events(timeout=5)
     return received
@@ -48,7 +48,7 @@ def test_a_ticket_carries_the_job_id_and_nothing_else(redis_url: str, publisher:
     ((body, headers),) = _consume(redis_url, "demo", 1)
 
     assert body == [["chatcmpl-1"], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
-    assert (headers["task"], headers["id"], headers["root_id"]) == (queue.GENERATE, "chatcmpl-1", "chatcmpl-1")
+    assert (headers["task"], headers["id"], headers["root_id"]) == (celery_queue.GENERATE, "chatcmpl-1", "chatcmpl-1")
     sent_at = headers["sent_at"]
     assert isinstance(sent_at, float)
     assert before <= sent_at <= datetime.now(UTC).timestamp() + 0.1
@@ -58,29 +58,29 @@ def test_tickets_keep_their_order_and_their_models(redis_client: redis.Redis, pu
     url = f"unix://{redis_client.connection_pool.connection_kwargs['path']}"
     for number in range(1000):
         publisher.send(f"job{number}", ("demo", "Qwen/Qwen3-0.6B")[number % 2])
-    wait_until(lambda: queue.queue_length(redis_client, "demo") == 500)
-    wait_until(lambda: queue.queue_length(redis_client, "Qwen/Qwen3-0.6B") == 500)
+    wait_until(lambda: celery_queue.queue_length(redis_client, "demo") == 500)
+    wait_until(lambda: celery_queue.queue_length(redis_client, "Qwen/Qwen3-0.6B") == 500)
 
     bodies = [body for body, _ in _consume(url, "demo", 500)]
     assert [body[0] for body in bodies] == [[f"job{number}"] for number in range(0, 1000, 2)]  # type: ignore[index]
 
 
 def test_the_oldest_waiting_ticket_tells_its_age(redis_client: redis.Redis, publisher: TicketPublisher) -> None:
-    assert queue.oldest_age_s(redis_client, "demo") == 0.0
+    assert celery_queue.oldest_age_s(redis_client, "demo") == 0.0
     started = time.monotonic()
     publisher.send("a", "demo")
-    wait_until(lambda: queue.queue_length(redis_client, "demo") == 1)
-    oldest_s = wait_until(lambda: age if (age := queue.oldest_age_s(redis_client, "demo")) > 0.05 else None)
+    wait_until(lambda: celery_queue.queue_length(redis_client, "demo") == 1)
+    oldest_s = wait_until(lambda: age if (age := celery_queue.oldest_age_s(redis_client, "demo")) > 0.05 else None)
     # The reply that told Redis' clock was on its way for a moment, which counts as age.
     assert oldest_s <= time.monotonic() - started + 2.0
     publisher.send("b", "demo")
-    wait_until(lambda: queue.queue_length(redis_client, "demo") == 2)
+    wait_until(lambda: celery_queue.queue_length(redis_client, "demo") == 2)
     looked = time.monotonic()
-    older_s = queue.oldest_age_s(redis_client, "demo")
+    older_s = celery_queue.oldest_age_s(redis_client, "demo")
     assert older_s >= oldest_s
 
-    redis_client.rpop(queue.queue_of("demo"))
-    younger_s = queue.oldest_age_s(redis_client, "demo")
+    redis_client.rpop(celery_queue.queue_of("demo"))
+    younger_s = celery_queue.oldest_age_s(redis_client, "demo")
     assert younger_s - (time.monotonic() - looked) < older_s
 
 
@@ -95,13 +95,13 @@ def test_a_clock_that_is_wrong_makes_no_ticket_old(
         with_wrong_clock.send("a", "demo")
         with_wrong_clock.stop()
 
-        assert 0.0 <= queue.oldest_age_s(redis_client, "demo") < 30.0
+        assert 0.0 <= celery_queue.oldest_age_s(redis_client, "demo") < 30.0
         redis_client.flushall()
 
 
 def test_names_of_models_make_names_of_queues_that_celery_keeps_whole() -> None:
-    assert queue.queue_of("demo") == "tokenpost.generate.demo"
-    names = [queue.queue_of(model) for model in ("a,b", "a b", "a%2Cb", "ü", "org/name:tag", "\x06\x16")]
+    assert celery_queue.queue_of("demo") == "tokenpost.generate.demo"
+    names = [celery_queue.queue_of(model) for model in ("a,b", "a b", "a%2Cb", "ü", "org/name:tag", "\x06\x16")]
     assert len(set(names)) == len(names)
     assert not any("," in name or "\x06" in name for name in names)
 
@@ -114,12 +114,12 @@ def test_each_lane_of_a_model_is_a_queue_of_its_own(redis_client: redis.Redis, r
     publisher.send("now", "demo", Lane.PRIORITY)
     publisher.stop()
 
-    assert queue.queue_length(redis_client, "demo") == 3
-    lines = [redis_client.lrange(queue.queue_of("demo", lane), 0, -1) for lane in Lane]
+    assert celery_queue.queue_length(redis_client, "demo") == 3
+    lines = [redis_client.lrange(celery_queue.queue_of("demo", lane), 0, -1) for lane in Lane]
     names = (b"now", b"soon", b"later")
     assert [(len(line), name in line[0]) for line, name in zip(lines, names, strict=True)] == [(1, True)] * 3
-    assert queue.oldest_age_s(redis_client, "demo", Lane.BACK) > 0
-    assert queue.oldest_age_s(redis_client, "other", Lane.BACK) == 0
+    assert celery_queue.oldest_age_s(redis_client, "demo", Lane.BACK) > 0
+    assert celery_queue.oldest_age_s(redis_client, "other", Lane.BACK) == 0
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_each_lane_of_a_model_is_a_queue_of_its_own(redis_client: redis.Redis, r
     ],
 )
 def test_kombu_is_told_the_address_in_its_own_spelling(redis_url: str, expected: str) -> None:
-    assert queue.broker_url(redis_url) == expected
+    assert celery_queue.broker_url(redis_url) == expected
 
 
 def test_stop_sends_what_waits(redis_client: redis.Redis, redis_url: str) -> None:
@@ -141,7 +141,7 @@ def test_stop_sends_what_waits(redis_client: redis.Redis, redis_url: str) -> Non
         publisher.send(f"job{number}", "demo")
     publisher.stop()
 
-    assert queue.queue_length(redis_client, "demo") == 2000
+    assert celery_queue.queue_length(redis_client, "demo") == 2000
     with pytest.raises(ShuttingDown):
         publisher.send("late", "demo")
     publisher.stop()
@@ -154,7 +154,7 @@ def _publishing() -> Iterator[tuple[RedisServer, redis.Redis, TicketPublisher]]:
         publisher = TicketPublisher(server.url)
         publisher.start()
         publisher.send("before", "demo")
-        wait_until(lambda: queue.queue_length(client, "demo") == 1)
+        wait_until(lambda: celery_queue.queue_length(client, "demo") == 1)
         try:
             yield server, client, publisher
         finally:
@@ -173,7 +173,7 @@ def test_a_dead_broker_costs_nobody_time_and_the_next_ticket_arrives() -> None:
 
         server.start()
         publisher.send("after", "demo")
-        wait_until(lambda: queue.queue_length(client, "demo") >= 1)
+        wait_until(lambda: celery_queue.queue_length(client, "demo") >= 1)
 
 
 def test_a_restarted_broker_gets_the_very_next_ticket() -> None:
@@ -182,7 +182,7 @@ def test_a_restarted_broker_gets_the_very_next_ticket() -> None:
         server.start()
 
         publisher.send("after", "demo")
-        wait_until(lambda: queue.queue_length(client, "demo") == 1)
+        wait_until(lambda: celery_queue.queue_length(client, "demo") == 1)
 
 
 def test_stop_does_not_wait_for_a_broker_that_hangs() -> None:
@@ -195,14 +195,16 @@ def test_stop_does_not_wait_for_a_broker_that_hangs() -> None:
 
 
 def test_celery_runs_what_the_publisher_sent(redis_url: str, publisher: TicketPublisher) -> None:
-    app = queue.create_celery(redis_url)
+    app = celery_queue.create_celery(redis_url)
     ran: list[str] = []
 
-    @app.task(name=queue.GENERATE)
+    @app.task(name=celery_queue.GENERATE)
     def generate(job_id: str) -> None:
         ran.append(job_id)
 
-    with start_worker(app, pool="solo", perform_ping_check=False, queues=[queue.queue_of("demo")], loglevel="ERROR"):
+    with start_worker(
+        app, pool="solo", perform_ping_check=False, queues=[celery_queue.queue_of("demo")], loglevel="ERROR"
+    ):
         for number in range(20):
             publisher.send(f"job{number}", "demo")
         wait_until(lambda: len(ran) == 20, timeout_s=15)
@@ -211,7 +213,7 @@ def test_celery_runs_what_the_publisher_sent(redis_url: str, publisher: TicketPu
 
 
 def test_celery_is_set_up_to_leave_recovery_to_us(redis_url: str) -> None:
-    conf = queue.create_celery(redis_url).conf
+    conf = celery_queue.create_celery(redis_url).conf
     assert conf.task_acks_late
     assert conf.worker_prefetch_multiplier == 1
     assert not conf.worker_enable_remote_control

@@ -8,9 +8,10 @@ import pytest
 from msgspec import structs
 from sqlalchemy import Connection, text
 
-from storage import jobs, recovery, suspects, workers
 from storage.contract import JobStatus, Lane, Result
-from storage.database import Database
+from storage.database.connections import Database
+from storage.fleet import workers
+from storage.jobs import jobs, poison_jobs, recovery
 from tests.storage.examples import NOW, RESULT, SPEC, USAGE, after, put_job, put_worker
 
 
@@ -210,24 +211,24 @@ def test_ended_jobs_are_listed_once_in_the_order_of_their_end(c: Connection) -> 
 
 
 def test_a_job_with_too_many_lost_attempts_is_claimed_only_on_purpose_and_can_be_acquitted(c: Connection) -> None:
-    lost_from = suspects.suspect_from(3)
+    lost_from = poison_jobs.suspect_from(3)
     job_id = put_job(c)
     for _ in range(lost_from):
-        assert not suspects.is_suspect(c, job_id, lost_from)
+        assert not poison_jobs.is_suspect(c, job_id, lost_from)
         assert jobs.claim(c, job_id, "gone", NOW, lost_below=lost_from)
         _recover(c)
 
-    assert suspects.is_suspect(c, job_id, lost_from)
+    assert poison_jobs.is_suspect(c, job_id, lost_from)
     assert jobs.claim(c, job_id, "w1", NOW, lost_below=lost_from) is None
     claim = jobs.claim(c, job_id, "w1", NOW)
     assert claim is not None
-    assert not suspects.is_suspect(c, job_id, lost_from)
-    assert not suspects.acquit(c, job_id, claim.attempt - 1)
-    assert suspects.acquit(c, job_id, claim.attempt)
+    assert not poison_jobs.is_suspect(c, job_id, lost_from)
+    assert not poison_jobs.acquit(c, job_id, claim.attempt - 1)
+    assert poison_jobs.acquit(c, job_id, claim.attempt)
 
     assert _ids(_recover(c, "w1")) == {job_id}
     assert jobs.get(c, job_id, "alice").lost_attempts == 1
 
 
 def test_a_job_that_was_never_lost_is_no_suspect_however_few_losses_are_allowed() -> None:
-    assert [suspects.suspect_from(allowed) for allowed in (1, 2, 3, 10)] == [1, 1, 2, 9]
+    assert [poison_jobs.suspect_from(allowed) for allowed in (1, 2, 3, 10)] == [1, 1, 2, 9]

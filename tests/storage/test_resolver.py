@@ -9,14 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from storage.resolver import Resolver
+from storage.network.resolver import Resolver
 from tests.waiting import wait_until_async
 
 # Asks for a name of which nobody ever hears, gives up, and comes to its end.
 _GIVES_UP = """
 import asyncio, socket, threading
-from api.receivers import Receivers
-from storage.webhook_url import Policy
+from api.webhooks.url_check import Receivers
+from storage.network.url_policy import Policy
 socket.getaddrinfo = lambda *args, **options: threading.Event().wait()
 asyncio.run(Receivers(Policy).judge("https://silent.example/", param="url"))
 print("judged", flush=True)

@@ -7,10 +7,10 @@ import pytest
 from msgspec import structs
 from sqlalchemy import Connection, text
 
-from storage import jobs, recovery, waiting
 from storage.contract import Lane
-from storage.database import Database
-from storage.waiting import Place, Waiting
+from storage.database.connections import Database
+from storage.jobs import jobs, recovery, waiting
+from storage.jobs.waiting import Place, Waiting
 from tests.storage.examples import NOW, SPEC, after, put_job
 
 PATIENT = structs.replace(SPEC, priority=10)

@@ -8,10 +8,10 @@ from threading import Barrier
 import pytest
 from sqlalchemy import Connection, text
 
-from storage import webhook_deliveries, webhook_endpoints, webhook_sending
-from storage.database import Database
-from storage.webhook_sending import DISABLE_AFTER, Attempt, DueLine, Line, Sending, Verdict
-from storage.webhook_tables import DeliveryStatus, WebhookDelivery, WebhookEndpoint
+from storage.database.connections import Database
+from storage.webhooks import deliveries, delivery_queue, endpoints
+from storage.webhooks.delivery_queue import DISABLE_AFTER, Attempt, DueLine, Line, Sending, Verdict
+from storage.webhooks.tables import DeliveryStatus, WebhookDelivery, WebhookEndpoint
 from tests.storage.examples import NOW, after, put_delivery, put_endpoint
 
 LINE = Line(owner="alice", host="example.com")
@@ -27,11 +27,11 @@ def c(database: Database) -> Iterator[Connection]:
 
 
 def _claim(c: Connection, line: Line = LINE, now: datetime = NOW, limit: int = 100) -> list[Sending]:
-    return webhook_sending.claim(c, line, now, now + timedelta(seconds=30), limit=limit)
+    return delivery_queue.claim(c, line, now, now + timedelta(seconds=30), limit=limit)
 
 
 def _find(c: Connection, delivery: WebhookDelivery) -> WebhookDelivery:
-    return webhook_deliveries.get_delivery(c, delivery.id, delivery.owner)
+    return deliveries.get_delivery(c, delivery.id, delivery.owner)
 
 
 def _later(seconds: float) -> Verdict:
@@ -39,7 +39,7 @@ def _later(seconds: float) -> Verdict:
 
 
 def _endpoint(c: Connection, endpoint: WebhookEndpoint) -> WebhookEndpoint:
-    return webhook_endpoints.get_endpoint(c, endpoint.id, endpoint.owner)
+    return endpoints.get_endpoint(c, endpoint.id, endpoint.owner)
 
 
 def test_lines_are_by_owner_and_host_the_longest_overdue_first(c: Connection) -> None:
@@ -51,7 +51,7 @@ def test_lines_are_by_owner_and_host_the_longest_overdue_first(c: Connection) ->
     put_delivery(c, bobs)
     put_delivery(c, put_endpoint(c, owner="carol"), next_attempt_at=after(9))
 
-    assert webhook_sending.list_due_lines(c, after(5)) == [
+    assert delivery_queue.list_due_lines(c, after(5)) == [
         DueLine(line=Line(owner="bob", host="example.com"), due_at=NOW),
         DueLine(line=LINE, due_at=after(1)),
         DueLine(line=Line(owner="alice", host="other.example:444"), due_at=after(2)),
@@ -69,16 +69,16 @@ def test_many_lines_are_found_whatever_they_hold(c: Connection, number: int) -> 
         put_delivery(c, endpoint, status=DeliveryStatus.DEAD)
     put_delivery(c, put_endpoint(c, owner="o1", url="https://dead.example/"), status=DeliveryStatus.DEAD)
 
-    found = webhook_sending.list_due_lines(c, after(600))
+    found = delivery_queue.list_due_lines(c, after(600))
     assert {one.line: one.due_at for one in found} == lines
     assert [one.due_at for one in found] == sorted(lines.values())
-    assert len(webhook_sending.list_due_lines(c, after(10))) == 10
-    assert webhook_sending.list_due_lines(c, NOW) == []
+    assert len(delivery_queue.list_due_lines(c, after(10))) == 10
+    assert delivery_queue.list_due_lines(c, NOW) == []
 
 
 def test_what_is_left_of_a_deleted_endpoint_is_given_up_together(c: Connection) -> None:
     endpoint, other = put_endpoint(c), put_endpoint(c)
-    webhook_endpoints.delete_endpoint(c, endpoint.id, "alice", NOW)
+    endpoints.delete_endpoint(c, endpoint.id, "alice", NOW)
     # More than were given up when it was deleted; the last is due tomorrow only.
     left = [put_delivery(c, endpoint, next_attempt_at=after(seconds)) for seconds in (-2, -1, 86400)]
     kept = put_delivery(c, other, next_attempt_at=after(86400))
@@ -91,8 +91,8 @@ def test_what_is_left_of_a_deleted_endpoint_is_given_up_together(c: Connection) 
 
 def test_a_test_of_a_disabled_endpoint_is_sent_though_all_else_is_given_up(c: Connection) -> None:
     endpoint = put_endpoint(c)
-    test = webhook_deliveries.put_test(c, endpoint, "response.completed", after(5))
-    webhook_endpoints.disable(c, endpoint.id, "x", NOW)
+    test = deliveries.put_test(c, endpoint, "response.completed", after(5))
+    endpoints.disable(c, endpoint.id, "x", NOW)
     put_delivery(c, endpoint)
 
     assert _claim(c) == []
@@ -143,13 +143,13 @@ def test_of_one_job_and_receiver_the_older_event_goes_first(c: Connection) -> No
 
     sendings = {sending.delivery_id: sending for sending in _claim(c)}
     assert set(sendings) == {first.id, elsewhere.id, own[0].id}
-    webhook_sending.settle(c, sendings[first.id], ANSWER, _later(1000), NOW)
+    delivery_queue.settle(c, sendings[first.id], ANSWER, _later(1000), NOW)
     assert _claim(c, now=after(5)) == []
 
-    webhook_sending.settle(c, sendings[own[0].id], ANSWER, DELIVERED, NOW)
+    delivery_queue.settle(c, sendings[own[0].id], ANSWER, DELIVERED, NOW)
     assert [sending.delivery_id for sending in _claim(c, now=after(6))] == [own[1].id]
     [last] = [sending for sending in _claim(c, now=after(1000)) if sending.delivery_id == first.id]
-    webhook_sending.settle(c, last, ANSWER, DEAD, after(1001))
+    delivery_queue.settle(c, last, ANSWER, DEAD, after(1001))
     assert second.id in [sending.delivery_id for sending in _claim(c, now=after(1002))]
 
 
@@ -177,12 +177,12 @@ def test_a_success_ends_a_delivery_whoever_has_claimed_it_since(c: Connection) -
     [slow] = _claim(c)
     [second] = _claim(c, now=after(30))
 
-    webhook_sending.settle(c, slow, ANSWER, DELIVERED, after(31))
-    webhook_sending.settle(c, second, Attempt(started_at=after(30), latency_ms=9, error="reset"), DEAD, after(32))
+    delivery_queue.settle(c, slow, ANSWER, DELIVERED, after(31))
+    delivery_queue.settle(c, second, Attempt(started_at=after(30), latency_ms=9, error="reset"), DEAD, after(32))
 
     row = _find(c, delivery)
     assert (row.status, row.ended_at, row.num_attempts) == (DeliveryStatus.DELIVERED, after(31), 2)
-    attempts = webhook_deliveries.list_attempts(c, [delivery.id])
+    attempts = deliveries.list_attempts(c, [delivery.id])
     assert [(one.number, one.status_code, one.error) for one in attempts] == [(1, 200, None), (2, None, "reset")]
 
 
@@ -190,7 +190,7 @@ def test_a_failure_of_a_sender_that_lost_its_claim_changes_nothing(c: Connection
     delivery = put_delivery(c, put_endpoint(c))
     [slow] = _claim(c)
     _claim(c, now=after(30))
-    webhook_sending.settle(c, slow, ANSWER, DEAD, after(31))
+    delivery_queue.settle(c, slow, ANSWER, DEAD, after(31))
     row = _find(c, delivery)
     assert (row.status, row.next_attempt_at) == (DeliveryStatus.PENDING, after(60))
 
@@ -201,10 +201,10 @@ def test_a_failure_that_was_under_way_when_its_delivery_was_redelivered_changes_
 ) -> None:
     delivery = put_delivery(c, put_endpoint(c))
     [sending] = _claim(c)
-    webhook_deliveries.redeliver(c, delivery.id, "alice", after(5))
+    deliveries.redeliver(c, delivery.id, "alice", after(5))
 
-    webhook_sending.settle(c, sending, ANSWER, verdict, after(10))
-    webhook_sending.give_back(c, [sending], after(11))
+    delivery_queue.settle(c, sending, ANSWER, verdict, after(10))
+    delivery_queue.give_back(c, [sending], after(11))
 
     found = _find(c, delivery)
     assert (found.status, found.next_attempt_at) == (DeliveryStatus.PENDING, after(5))
@@ -215,12 +215,12 @@ def test_a_failure_that_was_under_way_when_its_delivery_was_redelivered_changes_
 def test_a_failure_is_tried_again_at_its_time_and_in_the_end_dead(c: Connection) -> None:
     delivery = put_delivery(c, put_endpoint(c))
     [sending] = _claim(c)
-    webhook_sending.settle(c, sending, ANSWER, _later(300), after(1))
+    delivery_queue.settle(c, sending, ANSWER, _later(300), after(1))
     assert _find(c, delivery).next_attempt_at == after(300)
 
     [sending] = _claim(c, now=after(300))
     assert (sending.number, sending.num_failures) == (2, 1)
-    webhook_sending.settle(c, sending, ANSWER, DEAD, after(301))
+    delivery_queue.settle(c, sending, ANSWER, DEAD, after(301))
     row = _find(c, delivery)
     assert (row.status, row.ended_at) == (DeliveryStatus.DEAD, after(301))
 
@@ -233,14 +233,14 @@ def test_an_endpoint_is_disabled_after_five_days_without_a_success(c: Connection
     over = DISABLE_AFTER.total_seconds()
 
     [sending] = _claim(c)
-    assert not webhook_sending.settle(c, sending, ANSWER, _later(over), NOW)
+    assert not delivery_queue.settle(c, sending, ANSWER, _later(over), NOW)
     assert _endpoint(c, endpoint).failing_since == NOW
     first, second = _claim(c, now=after(over))
-    assert not webhook_sending.settle(c, first, ANSWER, DEAD, after(over - 1))
-    assert webhook_sending.settle(c, second, ANSWER, _later(over + 60), after(over))
+    assert not delivery_queue.settle(c, first, ANSWER, DEAD, after(over - 1))
+    assert delivery_queue.settle(c, second, ANSWER, _later(over + 60), after(over))
 
     row = _endpoint(c, endpoint)
-    assert (row.disabled_at, row.disabled_reason) == (after(over), webhook_sending.FAILED_TOO_LONG)
+    assert (row.disabled_at, row.disabled_reason) == (after(over), delivery_queue.FAILED_TOO_LONG)
     assert _find(c, waiting).status is DeliveryStatus.DEAD
     assert _claim(c, now=after(10**7)) == []
 
@@ -250,8 +250,8 @@ def test_a_success_makes_an_endpoint_well_again(c: Connection) -> None:
     for _ in range(2):
         put_delivery(c, endpoint)
     bad, good = _claim(c)
-    webhook_sending.settle(c, bad, ANSWER, _later(5), NOW)
-    webhook_sending.settle(c, good, ANSWER, DELIVERED, after(1))
+    delivery_queue.settle(c, bad, ANSWER, _later(5), NOW)
+    delivery_queue.settle(c, good, ANSWER, DELIVERED, after(1))
     assert _endpoint(c, endpoint).failing_since is None
 
 
@@ -261,10 +261,10 @@ def test_a_receiver_that_is_gone_disables_its_endpoint(c: Connection) -> None:
         put_delivery(c, endpoint)
     own = put_delivery(c, endpoint, endpoint_id=None, secret="s")
     gone = Verdict(status=DeliveryStatus.DEAD, is_gone=True)
-    results = {sending.delivery_id: webhook_sending.settle(c, sending, ANSWER, gone, NOW) for sending in _claim(c)}
+    results = {sending.delivery_id: delivery_queue.settle(c, sending, ANSWER, gone, NOW) for sending in _claim(c)}
 
     assert list(results.values()) == [True, False, False]
-    assert _endpoint(c, endpoint).disabled_reason == webhook_sending.GONE
+    assert _endpoint(c, endpoint).disabled_reason == delivery_queue.GONE
     assert _find(c, own).status is DeliveryStatus.DEAD
 
 
@@ -272,21 +272,21 @@ def test_a_test_is_sent_to_a_disabled_endpoint_and_says_nothing_of_its_health(c:
     endpoint = put_endpoint(c)
     put_delivery(c, endpoint)
     [failing] = _claim(c)
-    webhook_sending.settle(c, failing, ANSWER, _later(5), NOW)
-    webhook_endpoints.update_endpoint(c, endpoint.id, "alice", is_enabled=False, now=NOW)
+    delivery_queue.settle(c, failing, ANSWER, _later(5), NOW)
+    endpoints.update_endpoint(c, endpoint.id, "alice", is_enabled=False, now=NOW)
 
-    test = webhook_deliveries.put_test(c, endpoint, "response.completed", after(1))
+    test = deliveries.put_test(c, endpoint, "response.completed", after(1))
     [sending] = _claim(c, now=after(1))
     assert (sending.delivery_id, sending.job_id) == (test.id, None)
     gone = Verdict(status=DeliveryStatus.DEAD, is_gone=True)
-    assert not webhook_sending.settle(c, sending, ANSWER, gone, after(2))
-    assert _endpoint(c, endpoint).disabled_reason == webhook_endpoints.BY_OWNER
+    assert not delivery_queue.settle(c, sending, ANSWER, gone, after(2))
+    assert _endpoint(c, endpoint).disabled_reason == endpoints.BY_OWNER
 
 
 def test_what_came_for_an_endpoint_while_it_was_disabled_is_dead(c: Connection) -> None:
     disabled, deleted = put_endpoint(c), put_endpoint(c)
-    webhook_endpoints.update_endpoint(c, disabled.id, "alice", is_enabled=False, now=NOW)
-    webhook_endpoints.delete_endpoint(c, deleted.id, "alice", NOW)
+    endpoints.update_endpoint(c, disabled.id, "alice", is_enabled=False, now=NOW)
+    endpoints.delete_endpoint(c, deleted.id, "alice", NOW)
     rows = [put_delivery(c, endpoint) for endpoint in (disabled, deleted)]
 
     assert _claim(c) == []
@@ -295,7 +295,7 @@ def test_what_came_for_an_endpoint_while_it_was_disabled_is_dead(c: Connection) 
 
 def test_what_was_not_sent_is_given_back_and_counts_as_no_failure(c: Connection) -> None:
     put_delivery(c, put_endpoint(c))
-    webhook_sending.give_back(c, _claim(c), after(1))
+    delivery_queue.give_back(c, _claim(c), after(1))
     [sending] = _claim(c, now=after(1))
     assert (sending.number, sending.num_failures) == (2, 0)
 

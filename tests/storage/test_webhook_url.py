@@ -5,8 +5,8 @@ import ipaddress
 import pytest
 
 from storage.errors import WebhookUrlRefused
-from storage.resolver import Resolver
-from storage.webhook_url import Policy, Resolve, host_of, is_allow_entry, judge, judge_address, resolve_and_judge
+from storage.network.resolver import Resolver
+from storage.network.url_policy import Policy, Resolve, host_of, is_allow_entry, judge, judge_address, resolve_and_judge
 
 PUBLIC = Policy()
 HTTP = Policy(allows_http=True)

@@ -9,15 +9,16 @@ from msgspec import structs
 from sqlalchemy import Connection, event, func, insert, select
 from structlog.testing import capture_logs
 
-from storage import jobs, webhook_deliveries, webhook_endpoints, webhook_events, webhook_sending
 from storage.contract import JobKind, JobStatus
-from storage.database import Database
+from storage.database.connections import Database
+from storage.database.table_definitions import table_of
 from storage.errors import WebhookDeliveryNotFound, WebhookEndpointDisabled, WebhookEndpointNotFound
-from storage.tables import table_of
-from storage.webhook_deliveries import Redelivered, Span
-from storage.webhook_sending import Attempt, Verdict
-from storage.webhook_tables import DeliveryStatus, WebhookDelivery, WebhookEndpoint, WebhookEvent
-from storage.webhook_types import EVENT_TYPES
+from storage.jobs import jobs
+from storage.webhooks import deliveries, delivery_queue, endpoints, events
+from storage.webhooks.deliveries import Redelivered, Span
+from storage.webhooks.delivery_queue import Attempt, Verdict
+from storage.webhooks.event_types import EVENT_TYPES
+from storage.webhooks.tables import DeliveryStatus, WebhookDelivery, WebhookEndpoint, WebhookEvent
 from tests.storage.examples import NOW, after, put_delivery, put_endpoint, put_job
 
 DELIVERED = Verdict(status=DeliveryStatus.DELIVERED)
@@ -43,14 +44,14 @@ def _events(c: Connection) -> list[Any]:
 
 
 def _deliveries(c: Connection, **filters: Any) -> list[WebhookDelivery]:
-    return webhook_deliveries.list_deliveries(c, "alice", is_newest_first=False, **filters)
+    return deliveries.list_deliveries(c, "alice", is_newest_first=False, **filters)
 
 
 def _send(c: Connection, delivery: WebhookDelivery, attempt: Attempt = OK, verdict: Verdict = DELIVERED) -> None:
-    line = webhook_sending.Line(owner=delivery.owner, host=delivery.host)
-    [sending] = webhook_sending.claim(c, line, after(10), after(60), limit=1)
+    line = delivery_queue.Line(owner=delivery.owner, host=delivery.host)
+    [sending] = delivery_queue.claim(c, line, after(10), after(60), limit=1)
     assert sending.delivery_id == delivery.id
-    webhook_sending.settle(c, sending, attempt, verdict, after(11))
+    delivery_queue.settle(c, sending, attempt, verdict, after(11))
 
 
 def _redeliver(
@@ -64,18 +65,18 @@ def _redeliver(
 ) -> Redelivered:
     """All of alice's endpoint until `after(30)`."""
     span = Span(endpoint_id=endpoint.id, owner="alice", since=since, until=after(30), status=status)
-    return webhook_deliveries.redeliver_span(c, span, so_far, limit=limit)
+    return deliveries.redeliver_span(c, span, so_far, limit=limit)
 
 
 def test_an_endpoint_is_read_as_it_was_written_and_by_its_owner_alone(c: Connection) -> None:
     made = put_endpoint(c, event_types=["response.completed"])
 
-    read = webhook_endpoints.get_endpoint(c, made.id, "alice")
+    read = endpoints.get_endpoint(c, made.id, "alice")
     assert read.model_dump() == made.model_dump()
     assert read.created_at == NOW
     for endpoint_id, owner in ((made.id, "bob"), ("we_absent", "alice"), ("\0", "alice")):
         with pytest.raises(WebhookEndpointNotFound):
-            webhook_endpoints.get_endpoint(c, endpoint_id, owner)
+            endpoints.get_endpoint(c, endpoint_id, owner)
 
 
 def test_endpoints_are_listed_in_pages(c: Connection) -> None:
@@ -83,7 +84,7 @@ def test_endpoints_are_listed_in_pages(c: Connection) -> None:
     put_endpoint(c, owner="bob")
 
     def listed(**options: Any) -> list[str]:
-        return [endpoint.id for endpoint in webhook_endpoints.list_endpoints(c, "alice", **options)]
+        return [endpoint.id for endpoint in endpoints.list_endpoints(c, "alice", **options)]
 
     assert listed() == ids
     assert listed(limit=2) == ids[:2]
@@ -94,18 +95,18 @@ def test_endpoints_are_listed_in_pages(c: Connection) -> None:
 
 def test_an_endpoint_is_changed_field_by_field(c: Connection) -> None:
     made = put_endpoint(c)
-    changed = webhook_endpoints.update_endpoint(c, made.id, "alice", name="other", now=after(1))
+    changed = endpoints.update_endpoint(c, made.id, "alice", name="other", now=after(1))
     assert (changed.name, changed.url, changed.event_types, changed.updated_at) == ("other", made.url, [], after(1))
 
-    changed = webhook_endpoints.update_endpoint(
+    changed = endpoints.update_endpoint(
         c, made.id, "alice", event_types=["response.failed"], is_enabled=False, now=after(2)
     )
     assert (changed.event_types, changed.disabled_at) == (["response.failed"], after(2))
-    assert changed.disabled_reason == webhook_endpoints.BY_OWNER
-    changed = webhook_endpoints.update_endpoint(c, made.id, "alice", is_enabled=True, now=after(3))
+    assert changed.disabled_reason == endpoints.BY_OWNER
+    changed = endpoints.update_endpoint(c, made.id, "alice", is_enabled=True, now=after(3))
     assert (changed.disabled_at, changed.disabled_reason) == (None, None)
     with pytest.raises(WebhookEndpointNotFound):
-        webhook_endpoints.update_endpoint(c, made.id, "bob", name="x", now=NOW)
+        endpoints.update_endpoint(c, made.id, "bob", name="x", now=NOW)
 
 
 def test_what_waits_follows_an_endpoint_that_moves(c: Connection) -> None:
@@ -113,7 +114,7 @@ def test_what_waits_follows_an_endpoint_that_moves(c: Connection) -> None:
     done, waiting = put_delivery(c, endpoint), put_delivery(c, endpoint)
     _send(c, done)
 
-    webhook_endpoints.update_endpoint(c, endpoint.id, "alice", url="https://new.example:444/x", now=after(20))
+    endpoints.update_endpoint(c, endpoint.id, "alice", url="https://new.example:444/x", now=after(20))
 
     assert [(row.url, row.host) for row in _deliveries(c)] == [
         (endpoint.url, "example.com"),
@@ -129,50 +130,48 @@ def test_a_delivery_is_told_again_where_its_endpoint_is_now(c: Connection) -> No
     done, own = put_delivery(c, endpoint), put_delivery(c, endpoint, endpoint_id=None)
     for delivery in (done, own):
         _send(c, delivery)
-    webhook_endpoints.update_endpoint(c, endpoint.id, "alice", url="https://new.example/x", now=after(20))
+    endpoints.update_endpoint(c, endpoint.id, "alice", url="https://new.example/x", now=after(20))
 
-    again = webhook_deliveries.redeliver(c, done.id, "alice", after(30))
+    again = deliveries.redeliver(c, done.id, "alice", after(30))
 
     assert (again.url, again.host) == ("https://new.example/x", "new.example")
-    assert webhook_deliveries.redeliver(c, own.id, "alice", after(30)).url == endpoint.url
+    assert deliveries.redeliver(c, own.id, "alice", after(30)).url == endpoint.url
 
 
 def test_a_deleted_or_disabled_endpoint_is_told_nothing_any_more(c: Connection) -> None:
     deleted, disabled = put_endpoint(c, url="https://a.example/"), put_endpoint(c, url="https://b.example/")
-    deliveries = [put_delivery(c, endpoint) for endpoint in (deleted, disabled)]
+    rows = [put_delivery(c, endpoint) for endpoint in (deleted, disabled)]
 
-    webhook_endpoints.delete_endpoint(c, deleted.id, "alice", after(1))
-    webhook_endpoints.update_endpoint(c, disabled.id, "alice", is_enabled=False, now=after(1))
+    endpoints.delete_endpoint(c, deleted.id, "alice", after(1))
+    endpoints.update_endpoint(c, disabled.id, "alice", is_enabled=False, now=after(1))
 
     assert [(row.status, row.ended_at) for row in _deliveries(c)] == [(DeliveryStatus.DEAD, after(1))] * 2
     with pytest.raises(WebhookEndpointNotFound):
-        webhook_endpoints.delete_endpoint(c, deleted.id, "alice", after(1))
+        endpoints.delete_endpoint(c, deleted.id, "alice", after(1))
     with pytest.raises(WebhookEndpointNotFound):
-        webhook_deliveries.redeliver(c, deliveries[0].id, "alice", after(2))
+        deliveries.redeliver(c, rows[0].id, "alice", after(2))
     with pytest.raises(WebhookEndpointDisabled):
-        webhook_deliveries.redeliver(c, deliveries[1].id, "alice", after(2))
+        deliveries.redeliver(c, rows[1].id, "alice", after(2))
     with pytest.raises(WebhookEndpointDisabled):
         _redeliver(c, disabled)
 
 
 def test_a_rotated_secret_signs_beside_the_new_one_until_its_time(c: Connection) -> None:
     endpoint = put_endpoint(c)
-    rotated = webhook_endpoints.rotate_secret(
+    rotated = endpoints.rotate_secret(
         c, endpoint.id, "alice", secret="whsec_new", keep_old_until=after(60), now=after(1)
     )
-    assert webhook_endpoints.secrets_of(rotated, after(59)) == ("whsec_new", endpoint.secret)
-    assert webhook_endpoints.secrets_of(rotated, after(60)) == ("whsec_new",)
+    assert endpoints.secrets_of(rotated, after(59)) == ("whsec_new", endpoint.secret)
+    assert endpoints.secrets_of(rotated, after(60)) == ("whsec_new",)
 
-    rotated = webhook_endpoints.rotate_secret(
-        c, endpoint.id, "alice", secret="whsec_newer", keep_old_until=None, now=after(2)
-    )
-    assert webhook_endpoints.secrets_of(rotated, after(3)) == ("whsec_newer",)
+    rotated = endpoints.rotate_secret(c, endpoint.id, "alice", secret="whsec_newer", keep_old_until=None, now=after(2))
+    assert endpoints.secrets_of(rotated, after(3)) == ("whsec_newer",)
 
 
 def test_an_owner_has_one_default_secret(c: Connection) -> None:
-    assert webhook_endpoints.default_secret(c, "alice", "whsec_1", NOW) == "whsec_1"
-    assert webhook_endpoints.default_secret(c, "alice", "whsec_2", NOW) == "whsec_1"
-    assert webhook_endpoints.default_secret(c, "bob", "whsec_3", NOW) == "whsec_3"
+    assert endpoints.default_secret(c, "alice", "whsec_1", NOW) == "whsec_1"
+    assert endpoints.default_secret(c, "alice", "whsec_2", NOW) == "whsec_1"
+    assert endpoints.default_secret(c, "bob", "whsec_3", NOW) == "whsec_3"
 
 
 def test_the_types_are_those_of_the_three_protocols() -> None:
@@ -183,12 +182,12 @@ def test_the_types_are_those_of_the_three_protocols() -> None:
 def test_an_event_is_written_only_where_somebody_listens(c: Connection) -> None:
     put_endpoint(c, owner="bob")
     disabled = put_endpoint(c)
-    webhook_endpoints.update_endpoint(c, disabled.id, "alice", is_enabled=False, now=NOW)
+    endpoints.update_endpoint(c, disabled.id, "alice", is_enabled=False, now=NOW)
     job_id = put_job(c)
     own = put_job(c, webhook={"url": "https://example.com/"}, kind=JobKind.RESPONSE)
 
     for one in (job_id, own):
-        webhook_events.emit(c, one, JobStatus.INCOMPLETE, after(5))
+        events.emit(c, one, JobStatus.INCOMPLETE, after(5))
 
     [event] = _events(c)
     assert (event.owner, event.type, event.job_id) == ("alice", "response.incomplete", own)
@@ -206,12 +205,12 @@ def test_events_are_handed_out_to_all_who_want_them(c: Connection) -> None:
     plain = {"url": "https://plain.example/", "events": None}
     ids = [put_job(c, kind=JobKind.COMPLETION, webhook=target) for target in (own, deaf, plain)]
     for job_id in ids:
-        webhook_events.emit(c, job_id, JobStatus.FAILED, after(5))
+        events.emit(c, job_id, JobStatus.FAILED, after(5))
 
-    assert webhook_events.has_new(c)
-    assert webhook_events.fan_out(c, after(6)) == 3
-    assert webhook_events.fan_out(c, after(6)) == 0
-    assert not webhook_events.has_new(c)
+    assert events.has_new(c)
+    assert events.fan_out(c, after(6)) == 3
+    assert events.fan_out(c, after(6)) == 0
+    assert not events.has_new(c)
 
     rows = _deliveries(c)
     assert len(rows) == 8
@@ -219,7 +218,7 @@ def test_events_are_handed_out_to_all_who_want_them(c: Connection) -> None:
         assert {row.endpoint_id for row in rows if row.job_id == job_id} >= {everything.id, picky.id}
     [with_secret, without] = sorted((row for row in rows if row.endpoint_id is None), key=lambda row: row.url)
     assert (with_secret.url, with_secret.host, with_secret.secret) == (own["url"], "own.example:444", "whsec_own")
-    assert without.secret == webhook_endpoints.default_secret(c, "alice", "whsec_unused", NOW)
+    assert without.secret == endpoints.default_secret(c, "alice", "whsec_unused", NOW)
     assert (with_secret.created_at, with_secret.next_attempt_at) == (after(5), after(6))
     assert {row.status for row in rows} == {DeliveryStatus.PENDING}
     assert [event.target for event in _events(c)] == [None] * 3
@@ -228,11 +227,11 @@ def test_events_are_handed_out_to_all_who_want_them(c: Connection) -> None:
 def test_events_are_handed_out_in_portions_oldest_first(c: Connection) -> None:
     put_endpoint(c)
     for seconds in (3, 1, 2):
-        webhook_events.emit(c, put_job(c), JobStatus.FAILED, after(seconds))
+        events.emit(c, put_job(c), JobStatus.FAILED, after(seconds))
 
-    assert webhook_events.fan_out(c, after(6), limit=2) == 2
+    assert events.fan_out(c, after(6), limit=2) == 2
     assert sorted(row.created_at for row in _deliveries(c)) == [after(1), after(2)]
-    assert webhook_events.fan_out(c, after(6), limit=2) == 1
+    assert events.fan_out(c, after(6), limit=2) == 1
 
 
 @pytest.mark.parametrize("bad", [{"link": "x"}, {"url": 7}, {"url": "https://[::1"}, "https://example.com/"])
@@ -241,15 +240,15 @@ def test_a_target_that_cannot_be_read_keeps_nobody_from_being_told(c: Connection
     broken = put_job(c, webhook=bad)
     sound = put_job(c, webhook={"url": "https://own.example/"})
     for number, job_id in enumerate((broken, sound)):
-        webhook_events.emit(c, job_id, JobStatus.FAILED, after(number))
+        events.emit(c, job_id, JobStatus.FAILED, after(number))
 
     with capture_logs() as said:
-        assert webhook_events.fan_out(c, after(6)) == 2
+        assert events.fan_out(c, after(6)) == 2
 
     told = {(row.job_id, row.endpoint_id) for row in _deliveries(c)}
     assert told == {(broken, everything.id), (sound, everything.id), (sound, None)}
     assert [(entry["event"], entry["job_id"]) for entry in said] == [("webhook_target_unreadable", broken)]
-    assert not webhook_events.has_new(c)
+    assert not events.has_new(c)
 
 
 def test_deliveries_are_found_by_endpoint_job_and_status_in_pages(c: Connection) -> None:
@@ -259,7 +258,7 @@ def test_deliveries_are_found_by_endpoint_job_and_status_in_pages(c: Connection)
     _send(c, rows[0])
 
     def ids(**filters: Any) -> list[str]:
-        return [row.id for row in webhook_deliveries.list_deliveries(c, "alice", **filters)]
+        return [row.id for row in deliveries.list_deliveries(c, "alice", **filters)]
 
     assert ids() == [row.id for row in reversed(rows)]
     assert ids(endpoint_id=first.id) == [rows[1].id, rows[0].id]
@@ -275,20 +274,20 @@ def test_a_delivery_is_started_again_with_its_schedule(c: Connection) -> None:
     delivery = put_delivery(c, endpoint)
     _send(c, delivery)
 
-    again = webhook_deliveries.redeliver(c, delivery.id, "alice", after(30))
+    again = deliveries.redeliver(c, delivery.id, "alice", after(30))
     assert (again.status, again.next_attempt_at, again.ended_at) == (DeliveryStatus.PENDING, after(30), None)
-    line = webhook_sending.Line(owner="alice", host=again.host)
-    [sending] = webhook_sending.claim(c, line, after(30), after(60), limit=9)
+    line = delivery_queue.Line(owner="alice", host=again.host)
+    [sending] = delivery_queue.claim(c, line, after(30), after(60), limit=9)
     assert (sending.number, sending.num_failures, sending.event_id) == (2, 0, delivery.event_id)
     for delivery_id, owner in ((delivery.id, "bob"), ("dlv_absent", "alice"), ("\0", "alice")):
         with pytest.raises(WebhookDeliveryNotFound):
-            webhook_deliveries.redeliver(c, delivery_id, owner, after(30))
+            deliveries.redeliver(c, delivery_id, owner, after(30))
 
 
 def test_an_endpoint_is_told_again_what_it_was_told_since_a_moment(c: Connection) -> None:
     endpoint = put_endpoint(c)
     rows = [put_delivery(c, endpoint, created_at=after(seconds)) for seconds in (1, 2, 3)]
-    test = webhook_deliveries.put_test(c, endpoint, "response.completed", after(4))
+    test = deliveries.put_test(c, endpoint, "response.completed", after(4))
     for row in (*rows, test):
         _send(c, row)
 
@@ -307,9 +306,9 @@ def test_telling_again_goes_in_portions_and_begins_nothing_twice(c: Connection) 
     first = _redeliver(c, endpoint, limit=2)
     assert first == Redelivered(num_deliveries=2, after=rows[1].id)
     assert [row.id for row in _deliveries(c, status=DeliveryStatus.PENDING)] == [rows[0].id, rows[1].id]
-    line = webhook_sending.Line(owner="alice", host=rows[0].host)
-    for sending in webhook_sending.claim(c, line, after(30), after(60), limit=9):
-        webhook_sending.settle(c, sending, structs.replace(OK, started_at=after(31)), DELIVERED, after(31))
+    line = delivery_queue.Line(owner="alice", host=rows[0].host)
+    for sending in delivery_queue.claim(c, line, after(30), after(60), limit=9):
+        delivery_queue.settle(c, sending, structs.replace(OK, started_at=after(31)), DELIVERED, after(31))
 
     second = _redeliver(c, endpoint, so_far=first, limit=2)
     assert second == Redelivered(num_deliveries=3, after=rows[3].id)
@@ -324,7 +323,7 @@ def test_deliveries_of_a_rare_status_are_not_looked_for_among_all(sqlite_databas
     with sqlite_database.begin() as c:
         endpoint = put_endpoint(c)
         event.listen(c, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
-        webhook_deliveries.list_deliveries(c, "alice", endpoint_id=endpoint.id, status=dead)
+        deliveries.list_deliveries(c, "alice", endpoint_id=endpoint.id, status=dead)
         _redeliver(c, endpoint, status=dead)
         plans = [
             " ".join(row.detail for row in c.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values))
@@ -344,13 +343,13 @@ def test_attempts_are_listed_by_delivery(c: Connection) -> None:
     _send(c, first)
     _send(c, second, Attempt(started_at=after(1), latency_ms=15000, error="no answer"))
 
-    found = webhook_deliveries.list_attempts(c, [first.id, second.id, "absent"])
+    found = deliveries.list_attempts(c, [first.id, second.id, "absent"])
     assert [(row.delivery_id, row.number, row.status_code, row.error) for row in found] == [
         (first.id, 1, 200, None),
         (second.id, 1, None, "no answer"),
     ]
     assert (found[0].answer, found[0].latency_ms, found[1].started_at) == ("thanks", 3, after(1))
-    assert webhook_deliveries.list_attempts(c, []) == []
+    assert deliveries.list_attempts(c, []) == []
 
 
 def test_what_is_old_is_erased_but_not_what_has_still_to_be_told(c: Connection) -> None:
@@ -364,8 +363,8 @@ def test_what_is_old_is_erased_but_not_what_has_still_to_be_told(c: Connection) 
         )
     _send(c, old)
 
-    assert webhook_events.erase_older(c, after(40)) == 2
-    assert webhook_events.erase_older(c, after(40)) == 0
+    assert events.erase_older(c, after(40)) == 2
+    assert events.erase_older(c, after(40)) == 0
     assert [row.id for row in _deliveries(c)] == [pending.id, young.id]
-    assert webhook_deliveries.list_attempts(c, [old.id]) == []
+    assert deliveries.list_attempts(c, [old.id]) == []
     assert c.execute(select(func.count()).select_from(table_of(WebhookEvent))).scalar() == 1

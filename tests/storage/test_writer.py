@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import Connection, delete, func, select, text
 from sqlalchemy.exc import IntegrityError
 
-from storage.database import Database
+from storage.database.connections import Database
+from storage.database.group_commit import Writer
+from storage.database.table_definitions import table_of
 from storage.errors import JobNotFound, ShuttingDown, StorageUnavailable
-from storage.tables import Holder, table_of
-from storage.writer import Writer
+from storage.fleet.tables import Holder
 
 _holder = table_of(Holder)
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from storage import ids, workers
+from storage import ids
+from storage.broker.celery_queue import TicketPublisher
 from storage.contract import WorkerStatus
-from storage.queue import TicketPublisher
+from storage.fleet import workers
 from tests.waiting import wait_until
 from tests.workers.harness import MODEL, Ground
 
@@ -29,7 +30,7 @@ class Child:
         self._ground = ground
         self._log = log
         environment = {
-            "CELERY_CUSTOM_WORKER_POOL": "workers.pool:EnginePool",
+            "CELERY_CUSTOM_WORKER_POOL": "workers.broker.celery_pool:EnginePool",
             "TOKENPOST_DATABASE_URL": ground.settings.database_url,
             "TOKENPOST_REDIS_URL": ground.settings.redis_url,
             "TOKENPOST_LEASE_S": str(ground.settings.lease_s),

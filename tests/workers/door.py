@@ -4,13 +4,13 @@ import time
 
 from pydantic import Field
 
-from storage.logs import LogSettings
+from storage.process.logging_setup import LogSettings
 from storage.settings import PlatformSettings, StorageSettings
 from tests.fakes import FakeRunner
 from tests.workers import harness
-from workers import logs
-from workers.assembly import create_worker_app
-from workers.engine_thread import Loaded
+from workers.broker import celery_logging
+from workers.generation.engine_thread import Loaded
+from workers.generation.worker_app import create_worker_app
 from workers.settings import WorkerSettings
 
 
@@ -39,5 +39,5 @@ def load() -> Loaded:
     return harness.load(runner)
 
 
-logs.configure(LogSettings.read())
+celery_logging.configure(LogSettings.read())
 app = create_worker_app(WorkerSettings.read(), StorageSettings.read(), load)

@@ -9,18 +9,20 @@ from datetime import UTC, datetime
 from redis import Redis
 from sqlalchemy import insert
 
-from storage import ids, jobs, recovery
+from storage import ids
+from storage.broker.event_log import control_channel, encode_cancel, read_log
+from storage.broker.redis_client import connect
 from storage.contract import EntryKind, JobKind, JobSpec, JobStatus, LogEntry, Result
-from storage.database import Database
-from storage.log import control_channel, encode_cancel, read_log
-from storage.redis import connect
+from storage.database.connections import Database
+from storage.database.table_definitions import table_of
+from storage.jobs import jobs, recovery
+from storage.jobs.tables import Job
 from storage.settings import StorageSettings
-from storage.tables import Job, table_of
 from tests.fakes import CARD, EOS, LIMITS, TEXT, FakeRunner
 from tests.waiting import wait_until
 from workers.engine.engine import Engine
-from workers.engine_thread import Loaded
-from workers.process import GenerationProcess
+from workers.generation.engine_thread import Loaded
+from workers.generation.process import GenerationProcess
 from workers.settings import WorkerSettings
 
 MODEL = CARD.model

@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from storage import ids, jobs
+from storage import ids
+from storage.broker.celery_queue import TicketPublisher, queue_length, queue_of
 from storage.contract import BACKGROUND_PRIORITY, URGENT_PRIORITY, JobSpec, JobStatus, Lane, WorkerStatus
-from storage.queue import TicketPublisher, queue_length, queue_of
-from storage.writer import Writer
+from storage.database.group_commit import Writer
+from storage.jobs import jobs
 from tests.fakes import BREAKS_STEP, bad_spec, foretold, spec
 from tests.services import running_redis
 from tests.waiting import wait_until
 from tests.workers.children import events_of, started, starting, tickets_to
 from tests.workers.harness import MODEL, Ground, assert_whole, text_of, tokens_of
+from workers.maintenance.sweeper import Sweeper, SweeperThread
 from workers.settings import SweeperSettings
-from workers.sweeper import Sweeper, SweeperThread
 
 
 @pytest.fixture

@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from storage import jobs
+from storage.broker.event_log import LogWriter, delete_logs, list_tails, read_log
+from storage.broker.redis_client import connect_once
 from storage.contract import JobStatus
+from storage.database.group_commit import Writer
 from storage.errors import StorageUnavailable
-from storage.log import LogWriter, delete_logs, list_tails, read_log
-from storage.redis import connect_once
-from storage.writer import Writer
+from storage.jobs import jobs
 from tests.fakes import FakeRunner, foretold, spec
 from tests.waiting import wait_until
 from tests.workers.harness import FakeHub, FakeTicket, Ground, assert_whole, load, text_of, wait_for_answer
-from workers.dispatch import Dispatcher
-from workers.engine_thread import EngineThread
-from workers.events import Publisher, Watch
-from workers.road import Road
+from workers.generation.dispatch import Dispatcher
+from workers.generation.engine_thread import EngineThread
+from workers.generation.ports import Road
+from workers.publishing.publisher import Publisher, Watch
 
 
 class FlakyWriter(Writer):

@@ -3,12 +3,12 @@
 from msgspec import structs
 from structlog.testing import capture_logs
 
-from storage import workers
+from storage.fleet import workers
 from tests.fakes import FakeRunner, spec
 from tests.waiting import wait_until
 from tests.workers.harness import Ground, running, wait_for_answer
 from workers.engine.stats import EngineStats
-from workers.engine_watch import EngineWatch
+from workers.generation.engine_snapshot import EngineWatch
 
 NOTHING = EngineStats(**dict.fromkeys(EngineStats.__struct_fields__, 0))
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from redis import Redis
 from redis.exceptions import RedisError
 
+from storage.broker.event_log import LogWriter, Row, list_tails, log_key, read_log
+from storage.broker.redis_client import connect, connect_once
 from storage.contract import End, EntryKind, JobStatus, TokenEvent
-from storage.log import LogWriter, Row, list_tails, log_key, read_log
-from storage.redis import connect, connect_once
 from tests.waiting import wait_until
-from workers.events import Publisher, Watch
-from workers.mending import end_row, missing_rows, start_row, tokens_row
+from workers.publishing.log_entries import end_row, missing_rows, start_row, tokens_row
+from workers.publishing.publisher import Publisher, Watch
 
 JOBS = ("cmpl-a", "cmpl-b", "cmpl-c")
 END = End(status=JobStatus.COMPLETED, usage=None, ended_at=1_800_000_000)
@@ -125,7 +125,7 @@ def test_a_connection_that_broke_in_silence_is_noticed(memory: Memory) -> None:
 
 
 def test_a_keyframe_goes_in_portions(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
-    for room in ("workers.events", "storage.log"):
+    for room in ("workers.publishing.publisher", "storage.broker.event_log"):
         monkeypatch.setattr(f"{room}.MAX_ROWS", 4)
     for _ in range(11):
         memory.step("cmpl-a", "cmpl-b")

@@ -16,7 +16,7 @@ from storage.contract import (
 from tests.workers.harness import FakeSpelling
 from workers.engine.sampling_seed import choice_seed
 from workers.engine.sequence import SequenceOutput
-from workers.generation import Generation
+from workers.generation.job_generation import Generation
 
 SPEC = JobSpec(prompts=((1, 2), (3,)), sampling=SamplingParams(max_tokens=9, seed=5), num_choices=2)
 

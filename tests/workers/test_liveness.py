@@ -1,9 +1,9 @@
 """Who lives, judged by counters that move."""
 
 from storage.contract import JobStatus
-from storage.jobs import JobState
-from workers.beat import strays
-from workers.liveness import Observation, dead_workers, observe, renewed
+from storage.jobs.jobs import JobState
+from workers.generation.beat import strays
+from workers.maintenance.liveness import Observation, dead_workers, observe, renewed
 
 
 def _running(job_id: str, attempt: int) -> JobState:

@@ -2,7 +2,7 @@
 
 from math import inf
 
-from storage import jobs
+from storage.broker.event_log import decode_entry, encode_tokens
 from storage.contract import (
     MIN_LOGPROB,
     Candidate,
@@ -13,12 +13,12 @@ from storage.contract import (
     TokenEvent,
     TokenLogprobs,
 )
-from storage.log import decode_entry, encode_tokens
+from storage.jobs import jobs
 from tests.fakes import EOS, FakeRunner, prompt, spec
 from tests.workers.harness import Bench, FakeSpelling, Ground, assert_whole, running, tokens_of, wait_for_answer
 from workers.engine.runner import Ranked
 from workers.engine.sequence import SequenceOutput
-from workers.logprobs import LogprobTeller, teller_of
+from workers.generation.logprob_bytes import LogprobTeller, teller_of
 
 ASKED = SamplingParams(max_tokens=9, logprobs=1, prompt_logprobs=0)
 SPEC = JobSpec(prompts=((EOS, 5, 6),), sampling=ASKED, num_choices=2)

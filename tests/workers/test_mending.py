@@ -1,8 +1,8 @@
 """Which entries a log lacks."""
 
+from storage.broker.event_log import Tail
 from storage.contract import EntryKind, TokenEvent
-from storage.log import Tail
-from workers.mending import missing_rows
+from workers.publishing.log_entries import missing_rows
 
 ENTRIES = tuple((TokenEvent(choice=0, token_ids=(n,), text=f"{n}"),) for n in range(1, 5))
 

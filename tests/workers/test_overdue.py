@@ -6,15 +6,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import update
 
-from storage import ids, jobs
+from storage import ids
 from storage.contract import JobStatus
-from storage.tables import Job, table_of
-from storage.writer import Writer
+from storage.database.group_commit import Writer
+from storage.database.table_definitions import table_of
+from storage.jobs import jobs
+from storage.jobs.tables import Job
 from tests.fakes import FakeQueue, FakeRunner, foretold, spec
 from tests.waiting import wait_until
 from tests.workers.harness import Ground, assert_whole, running, text_of, wait_for_answer
+from workers.maintenance.sweeper import Sweeper
 from workers.settings import SweeperSettings
-from workers.sweeper import Sweeper
 
 
 @pytest.fixture

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from storage import jobs, models, workers
+from storage.broker.event_log import LogWriter
 from storage.contract import EntryKind, Failure, FinishReason, JobStatus, WorkerStatus
-from storage.log import LogWriter
+from storage.fleet import manifests, workers
+from storage.jobs import jobs
 from tests.fakes import BREAKS_STEP, CARD, NOT_FINITE, FakeRunner, bad_spec, foretold, spec
 from tests.waiting import wait_until
 from tests.workers.harness import (
@@ -19,7 +20,7 @@ from tests.workers.harness import (
     wait_for_answer,
 )
 from workers.engine.sampling_seed import choice_seed
-from workers.mending import start_row, tokens_row
+from workers.publishing.log_entries import start_row, tokens_row
 
 
 @contextmanager
@@ -234,7 +235,7 @@ def test_a_worker_tells_of_itself_and_its_model(ground: Ground) -> None:
     bench.process.start(lambda: None)
     assert status() is WorkerStatus.READY
     with ground.database.connect() as connection:
-        assert models.get_card(connection, CARD.model) == CARD
+        assert manifests.get_card(connection, CARD.model) == CARD
         beat = workers.list_workers(connection)[0].beat
         assert workers.list_workers(connection)[0].slots == 64
     with ground.database.begin() as connection:

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from storage import ids
 from storage.contract import JobStatus
-from storage.writer import Writer
+from storage.database.group_commit import Writer
 from tests.fakes import FakePart, FakeQueue, FakeRunner, bad_spec, foretold, spec
 from tests.waiting import wait_until
 from tests.workers.harness import Bench, Ground, running, text_of
 from workers.engine.runner import StepOutput
-from workers.quarantine import Quarantine
+from workers.generation.poison_job_isolation import Quarantine
+from workers.maintenance.sweeper import Sweeper
 from workers.settings import SweeperSettings
-from workers.sweeper import Sweeper
 
 POISON = 99
 

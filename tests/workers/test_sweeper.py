@@ -9,7 +9,11 @@ from msgspec import structs
 from sqlalchemy import update
 from structlog.testing import capture_logs
 
-from storage import idempotency, ids, jobs, workers
+from storage import ids
+from storage.accounts import idempotency
+from storage.accounts.idempotency import KeyedCall
+from storage.broker.celery_queue import TicketPublisher, queue_length
+from storage.broker.event_log import LogWriter
 from storage.contract import (
     BACKGROUND_PRIORITY,
     End,
@@ -22,18 +26,18 @@ from storage.contract import (
     Usage,
     WorkerStatus,
 )
-from storage.idempotency import KeyedCall
-from storage.log import LogWriter
-from storage.queue import TicketPublisher, queue_length
-from storage.tables import Job, table_of
-from storage.workers import NewWorker
-from storage.writer import Writer
+from storage.database.group_commit import Writer
+from storage.database.table_definitions import table_of
+from storage.fleet import workers
+from storage.fleet.workers import NewWorker
+from storage.jobs import jobs
+from storage.jobs.tables import Job
 from tests.fakes import FakeQueue, spec
 from tests.waiting import wait_until
 from tests.workers.harness import MODEL, Ground, assert_whole, text_of
-from workers.mending import end_row, start_row, tokens_row
+from workers.maintenance.sweeper import Sweeper
+from workers.publishing.log_entries import end_row, start_row, tokens_row
 from workers.settings import SweeperSettings
-from workers.sweeper import Sweeper
 
 ENTRIES = (
     (TokenEvent(choice=0, token_ids=(20,), text=" a"),),
@@ -370,7 +374,7 @@ def test_a_lost_ticket_is_found_by_a_sweeper_whose_clock_is_wrong(
 
     lost, fresh = ground.put_job(spec(3)), ground.put_job(spec(3))
     _change(ground, lost, sent_at=datetime.now(UTC) - timedelta(seconds=61))
-    monkeypatch.setattr("workers.sweeper.datetime", WrongClock)
+    monkeypatch.setattr("workers.maintenance.sweeper.datetime", WrongClock)
 
     sweeper.sweep()
     sweeper.sweep()

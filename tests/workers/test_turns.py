@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from workers.turns import take_long_turns
+from storage.process.thread_timeslice import take_long_turns
 
 _SCHED_GETATTR = {"x86_64": 315, "aarch64": 275}.get(platform.machine())
 

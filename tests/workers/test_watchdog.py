@@ -7,8 +7,8 @@ from tests.fakes import FakeRunner, foretold, spec
 from tests.waiting import wait_until
 from tests.workers.harness import Ground, load, running, text_of, wait_for_answer
 from workers.engine.runner import StepOutput
-from workers.engine_thread import EngineThread
-from workers.watchdog import Watchdog
+from workers.generation.engine_thread import EngineThread
+from workers.generation.watchdog import Watchdog
 
 
 class Clock:

@@ -9,11 +9,11 @@ import structlog
 
 from storage.contract import Failure, FinishReason
 from storage.errors import ContextLengthExceeded, InvalidRequest
-from workers.engine.limits import EngineLimits
 from workers.engine.runner import OutOfDeviceMemory, Ranked, Runner, StepOutput
 from workers.engine.scheduler import Batch, Scheduler
 from workers.engine.sequence import Sequence, SequenceOutput, SequenceRequest
 from workers.engine.stats import EngineStats
+from workers.engine.step_limits import EngineLimits
 from workers.text.stream import TextFactory
 
 log = structlog.get_logger()

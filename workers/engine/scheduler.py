@@ -7,9 +7,9 @@ from collections.abc import Callable
 from operator import attrgetter
 
 from workers.engine.blocks import BlockManager
-from workers.engine.limits import EngineLimits
 from workers.engine.runner import Chunk
 from workers.engine.sequence import Sequence
+from workers.engine.step_limits import EngineLimits
 
 _ORDER = attrgetter("order")
 _STARVES_AT = attrgetter("starves_at")

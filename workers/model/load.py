@@ -11,15 +11,15 @@ import transformers
 from torch import nn
 
 from storage.contract import ModelCard
-from workers.engine.limits import EngineLimits
-from workers.model import card, devices, files
+from workers.engine.step_limits import EngineLimits
+from workers.model import devices, files, manifest
 from workers.model.devices import DeviceName, DtypeName
-from workers.model.limits import LoadLimits
+from workers.model.memory_options import LoadLimits
 from workers.model.native.build import Build
 from workers.model.native.library import Library
-from workers.model.preparation import ModelRunner, Prepared, prepare
 from workers.model.sampling.sampler import Sampler
 from workers.model.source import source_of
+from workers.model.torch.preparation import ModelRunner, Prepared, prepare
 from workers.text.stream import TextFactory
 from workers.text.token_bytes import TokenBytes
 
@@ -72,7 +72,7 @@ def load(
     # The kernels compile while transformers reads the model.
     with closing(Build(_kernel_folder(where, limits))) as build:
         loaded = files.read(source_of(source), devices.dtype_of(dtype, where), where)
-        tokenizer = card.fast(loaded.tokenizer)
+        tokenizer = manifest.fast(loaded.tokenizer)
         library = _library(build)
     prepared = prepare(loaded.model, limits, _sampler(loaded, where, library), library)
     if prepared.is_native:
@@ -83,10 +83,10 @@ def load(
     log.info("model_loaded", model=name, description=description)
     return LoadedModel(
         runner=prepared.runner,
-        text=card.text_of(tokenizer),
+        text=manifest.text_of(tokenizer),
         token_bytes=TokenBytes(tokenizer.backend_tokenizer),
         limits=_engine_limits(loaded, prepared, limits),
-        card=card.card_of(tokenizer, model=name, context_length=prepared.plan.max_len),
+        card=manifest.card_of(tokenizer, model=name, context_length=prepared.plan.max_len),
         device=where.type,
         dtype=_name_of(loaded),
         description=description,

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import workers.demo
+import workers.model
 from storage.errors import ModelFilesMissing, ModelUnsupported
 
 BUNDLED = "demo"
-BUNDLED_FOLDER = Path(workers.demo.__path__[0]) / "model"
+BUNDLED_FOLDER = Path(workers.model.__path__[0]) / "demo"
 
 
 def source_of(model: str) -> str:

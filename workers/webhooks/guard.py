@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import httpcore2
 
-from storage.webhook_url import Policy, Resolve, Target, resolve_and_judge
+from storage.network.url_policy import Policy, Resolve, Target, resolve_and_judge
 
 # One address that swallows packets must leave time for the next.
 CONNECT_TIMEOUT_S = 5.0

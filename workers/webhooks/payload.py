@@ -4,8 +4,8 @@ from importlib.metadata import version
 
 import msgspec
 
-from storage.signing import sign
-from storage.webhook_sending import Sending
+from storage.webhooks.delivery_queue import Sending
+from storage.webhooks.signing import sign
 
 USER_AGENT = f"tokenpost/{version('tokenpost')}"
 # What a test points to, where a job's id would be.

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 import httpcore2
 
 from storage.errors import WebhookUrlRefused
-from storage.resolver import Resolver
-from storage.webhook_sending import Sending
-from storage.webhook_url import Policy, Resolve, host_of, judge
+from storage.network.resolver import Resolver
+from storage.network.url_policy import Policy, Resolve, host_of, judge
+from storage.webhooks.delivery_queue import Sending
 from workers.webhooks.guard import JudgedBackend
 from workers.webhooks.payload import body_of, headers_of
-from workers.webhooks.schedule import retry_after_s
+from workers.webhooks.retry_schedule import retry_after_s
 from workers.webhooks.verdict import Answer
 
 # From the question for the host's address to the last byte that is read.

@@ -17,15 +17,16 @@ import msgspec
 import structlog
 from sqlalchemy import Connection
 
-from storage import keys, webhook_events, webhook_sending
-from storage.database import Database
+from storage.accounts import keys
+from storage.database.connections import Database
+from storage.database.group_commit import Writer
 from storage.errors import PlatformError, StorageUnavailable
+from storage.network.url_policy import Policy
 from storage.settings import StorageSettings
-from storage.webhook_sending import Attempt, DueLine, Line, Sending
-from storage.webhook_url import Policy
-from storage.writer import Writer
+from storage.webhooks import delivery_queue, events
+from storage.webhooks.delivery_queue import Attempt, DueLine, Line, Sending
+from workers.webhooks.fair_order import next_turns
 from workers.webhooks.post import Post
-from workers.webhooks.turns import next_turns
 from workers.webhooks.verdict import Answer, verdict_of
 
 # Longer than a post can take: a delivery that is claimed for so long and not settled has no sender any more.
@@ -130,8 +131,8 @@ class Sender:
     def _read(self) -> Found:
         with self._database.connect() as connection:
             return Found(
-                has_events=webhook_events.has_new(connection),
-                due=webhook_sending.list_due_lines(connection, self._clock()),
+                has_events=events.has_new(connection),
+                due=delivery_queue.list_due_lines(connection, self._clock()),
                 is_open=self._storage.webhook_loopback and not keys.any_exists(connection),
             )
 
@@ -145,7 +146,7 @@ class Sender:
         if time.monotonic() < self._erase_at:
             return
         before = self._clock() - timedelta(seconds=self._storage.webhook_retention_s)
-        num_erased = await self._writer.call(lambda c: webhook_events.erase_older(c, before))
+        num_erased = await self._writer.call(lambda c: events.erase_older(c, before))
         self._erase_at = time.monotonic() + (0 if num_erased else ERASE_EVERY_S)
 
     def _begin(self, sending: Sending, policy: Policy) -> None:
@@ -190,7 +191,7 @@ class Sender:
             latency_ms=attempt.latency_ms,
         )
         try:
-            is_disabled = await self._writer.call(lambda c: webhook_sending.settle(c, sending, attempt, verdict, now))
+            is_disabled = await self._writer.call(lambda c: delivery_queue.settle(c, sending, attempt, verdict, now))
         except PlatformError as error:
             # The database is away, or this process goes. Its lease ends, and it is sent once more with the same id.
             log.warning("webhook_attempt_lost", delivery_id=sending.delivery_id, error=str(error))
@@ -208,13 +209,13 @@ class Sender:
         if left:
             await asyncio.wait(left)
             now = self._clock()
-            await self._writer.call(lambda c: webhook_sending.give_back(c, list(left.values()), now))
+            await self._writer.call(lambda c: delivery_queue.give_back(c, list(left.values()), now))
 
 
 def _take(connection: Connection, found: Found, busy: Busy, now: datetime) -> list[Sending]:
     """What to send now, ours from here on, new events handed out before; runs on the writer's thread."""
     due = found.due
-    if found.has_events and webhook_events.fan_out(connection, now) and len(due) < _MANY_LINES:
-        due = webhook_sending.list_due_lines(connection, now)
-    claim = partial(webhook_sending.claim, connection, now=now, until=now + LEASE)
+    if found.has_events and events.fan_out(connection, now) and len(due) < _MANY_LINES:
+        due = delivery_queue.list_due_lines(connection, now)
+    claim = partial(delivery_queue.claim, connection, now=now, until=now + LEASE)
     return [sending for line, limit in busy.turns(due).items() for sending in claim(line, limit=limit)]

@@ -4,9 +4,9 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from storage.webhook_sending import Sending, Verdict
-from storage.webhook_tables import DeliveryStatus
-from workers.webhooks.schedule import delay_s
+from storage.webhooks.delivery_queue import Sending, Verdict
+from storage.webhooks.tables import DeliveryStatus
+from workers.webhooks.retry_schedule import delay_s
 
 GONE = 410
 # Answers of receivers, or of what stands before them, that have too much to do.

@@ -13,8 +13,8 @@ from workers.model.gpu.fused import fuse_linears
 from workers.model.gpu.kernels import Kernels, kernels_of
 from workers.model.gpu.runner import GpuRunner
 from workers.model.load import LoadedModel
-from workers.model.probe import AttentionLayer, attention_layers
 from workers.model.sampling.sampler import Sampler
+from workers.model.torch.probe import AttentionLayer, attention_layers
 
 CPU = torch.device("cpu")
 

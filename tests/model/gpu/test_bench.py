@@ -21,10 +21,10 @@ from workers.engine.memory import BLOCK_SIZE, CachePlan
 from workers.model.gpu.assembly import gpu_runner
 from workers.model.gpu.kernels import TorchKernels
 from workers.model.gpu.runner import GpuRunner
-from workers.model.limits import LoadLimits
-from workers.model.preparation import Prepared
-from workers.model.probe import attention_layers
+from workers.model.memory_options import LoadLimits
 from workers.model.sampling.sampler import Sampler
+from workers.model.torch.preparation import Prepared
+from workers.model.torch.probe import attention_layers
 
 TINY = Size(
     num_layers=2,

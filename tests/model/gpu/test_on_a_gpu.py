@@ -15,10 +15,10 @@ from workers.engine.runner import Chunk
 from workers.model.gpu.assembly import free_after_trial
 from workers.model.gpu.kernels import TorchKernels, kernels_of
 from workers.model.gpu.runner import GpuRunner
-from workers.model.limits import LoadLimits
 from workers.model.load import LoadedModel, load
-from workers.model.probe import attention_layers
+from workers.model.memory_options import LoadLimits
 from workers.model.sampling.sampler import Sampler
+from workers.model.torch.probe import attention_layers
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
 REQUESTS = [make(salt, num_prompt=3 + salt * 7 % 41, max_tokens=20) for salt in range(8) for make in (greedy, seeded)]

@@ -8,11 +8,11 @@ import torch
 
 from tests.model.conftest import LIMITS
 from tests.model.gpu.machines import read, sampler_of
-from workers.model import attention, preparation
 from workers.model.gpu.runner import GpuRunner
 from workers.model.load import LoadedModel
-from workers.model.preparation import Prepared
-from workers.model.probe import attention_layers
+from workers.model.torch import block_attention, preparation
+from workers.model.torch.preparation import Prepared
+from workers.model.torch.probe import attention_layers
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's own compiler
 TRIAL = list(range(0, 120, 10))
@@ -76,7 +76,7 @@ def test_nothing_stays_where_the_gpu_path_fails(
 
     assert prepared is None
     assert "forward" not in vars(model.base_model)
-    assert attention.attached(model) == []
+    assert block_attention.attached(model) == []
 
 
 def _enough(*_: object) -> int:

@@ -7,7 +7,7 @@ import torch
 from storage.contract import SamplingParams
 from workers.engine.runner import Chunk
 from workers.model.gpu.graphs import bucket_of, buckets_of
-from workers.model.gpu.tables import StepTables, pack, shape_of
+from workers.model.gpu.step_tables import StepTables, pack, shape_of
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,8 @@ from storage.contract import SamplingParams
 from workers.engine.runner import Ranked
 from workers.model.native.library import Library
 from workers.model.sampling.drawn import Draws
-from workers.model.sampling.request import DrawRequest
 from workers.model.sampling.sampler import Sampler
+from workers.model.sampling.sampling_rows import DrawRequest
 
 CPU = torch.device("cpu")
 EOS = (0,)

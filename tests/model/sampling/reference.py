@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from storage.contract import SamplingParams
-from workers.model.sampling.request import DrawRequest
+from workers.model.sampling.sampling_rows import DrawRequest
 
 INFINITY = float("inf")
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.model.sampling.asked import Drawing, asked
-from workers.model.sampling.logprobs import NEVER, pack_ranked, unpack_ranked
+from workers.model.sampling.token_logprobs import NEVER, pack_ranked, unpack_ranked
 
 LOGITS = torch.arange(50.0).mul(3).sin().mul(4)
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec import structs
 
-from storage.signing import new_secret
-from storage.webhook_sending import Line, Sending
+from storage.webhooks.delivery_queue import Line, Sending
+from storage.webhooks.signing import new_secret
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SENDING = Sending(

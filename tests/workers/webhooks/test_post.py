@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from storage.webhook_url import Policy, Resolve
+from storage.network.url_policy import Policy, Resolve
 from tests.workers.webhooks.examples import NOW, sending
 from tests.workers.webhooks.receiver import (
     CERTIFICATES,

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.webhook_sending import DueLine, Line, Verdict
-from storage.webhook_tables import DeliveryStatus
-from storage.webhook_types import EVENT_TYPES
+from storage.webhooks.delivery_queue import DueLine, Line, Verdict
+from storage.webhooks.event_types import EVENT_TYPES
+from storage.webhooks.tables import DeliveryStatus
 from tests.workers.webhooks.examples import NOW, after, sending
+from workers.webhooks.fair_order import MAX_OF_LINE, MAX_OF_OWNER, MAX_UNDER_WAY, next_turns
 from workers.webhooks.payload import body_of, headers_of
-from workers.webhooks.schedule import MAX_PAUSE_S, SCHEDULE_S, delay_s, retry_after_s
-from workers.webhooks.turns import MAX_OF_LINE, MAX_OF_OWNER, MAX_UNDER_WAY, next_turns
+from workers.webhooks.retry_schedule import MAX_PAUSE_S, SCHEDULE_S, delay_s, retry_after_s
 from workers.webhooks.verdict import BREATHER_S, Answer, verdict_of
 
 DELIVERED = Verdict(status=DeliveryStatus.DELIVERED)
@@ -201,7 +201,7 @@ def test_of_ten_thousand_receivers_only_those_with_a_place_are_looked_at(monkeyp
         num_pushes += 1
         heappush(heap, item)
 
-    monkeypatch.setattr("workers.webhooks.turns.heapq.heappush", push)
+    monkeypatch.setattr("workers.webhooks.fair_order.heapq.heappush", push)
 
     turns = next_turns([_due("greedy", f"h{number}") for number in range(10_000)], {})
 

@@ -8,23 +8,25 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Connection
 
-from storage import jobs, keys, webhook_deliveries, webhook_endpoints
+from storage.accounts import keys
 from storage.contract import JobKind
-from storage.database import Database
+from storage.database.connections import Database
+from storage.database.group_commit import Writer
 from storage.errors import StorageUnavailable
+from storage.jobs import jobs
+from storage.network.url_policy import Policy
 from storage.settings import StorageSettings
-from storage.webhook_sending import Sending
-from storage.webhook_tables import DeliveryStatus, WebhookDelivery
-from storage.webhook_url import Policy
-from storage.writer import Writer
+from storage.webhooks import deliveries, endpoints
+from storage.webhooks.delivery_queue import Sending
+from storage.webhooks.tables import DeliveryStatus, WebhookDelivery
 from tests.storage.examples import NOW, after, put_delivery, put_endpoint, put_job
 from tests.waiting import wait_until, wait_until_async
 from tests.workers.webhooks.receiver import Receiver, answer, receiving
+from workers.webhooks.fair_order import MAX_OF_LINE
 from workers.webhooks.post import Post, Poster
-from workers.webhooks.schedule import SCHEDULE_S
+from workers.webhooks.retry_schedule import SCHEDULE_S
 from workers.webhooks.sender import LEASE, Sender
-from workers.webhooks.thread import SenderThread
-from workers.webhooks.turns import MAX_OF_LINE
+from workers.webhooks.sender_thread import SenderThread
 from workers.webhooks.verdict import Answer
 
 OK = Answer(status_code=200)
@@ -88,7 +90,7 @@ class House:
 
     def deliveries(self, owner: str = "alice") -> list[WebhookDelivery]:
         with self.database.connect() as connection:
-            return webhook_deliveries.list_deliveries(connection, owner, is_newest_first=False, limit=1000)
+            return deliveries.list_deliveries(connection, owner, is_newest_first=False, limit=1000)
 
     def statuses(self, owner: str = "alice") -> set[DeliveryStatus]:
         return {row.status for row in self.deliveries(owner)}
@@ -129,7 +131,7 @@ async def test_the_end_of_a_job_is_heard_by_all_who_asked(house: House, receiver
     rows = house.deliveries()
     assert [(row.status, row.num_attempts, row.event_id) for row in rows] == [("delivered", 1, event_id)] * 2
     with house.database.connect() as c:
-        attempts = webhook_deliveries.list_attempts(c, [row.id for row in rows])
+        attempts = deliveries.list_attempts(c, [row.id for row in rows])
     assert [(one.status_code, one.answer, one.error) for one in attempts] == [(200, "thanks", None)] * 2
 
 
@@ -156,11 +158,11 @@ async def test_a_failing_receiver_is_tried_by_the_schedule_and_given_up(house: H
     [row] = house.deliveries()
     assert (row.status, row.num_attempts, row.ended_at) == (DeliveryStatus.DEAD, 10, house.clock.now)
     with house.database.connect() as c:
-        attempts = webhook_deliveries.list_attempts(c, [row.id])
+        attempts = deliveries.list_attempts(c, [row.id])
     assert [one.number for one in attempts] == list(range(1, 11))
     assert {(one.error, one.answer) for one in attempts} == {("The receiver answered 500.", "no")}
 
-    house.write(lambda c: webhook_deliveries.redeliver(c, row.id, "alice", house.clock.now))
+    house.write(lambda c: deliveries.redeliver(c, row.id, "alice", house.clock.now))
     house.post.answer_of = lambda sending: OK
     await _look(sender)
     assert house.statuses() == {DeliveryStatus.DELIVERED}
@@ -264,7 +266,7 @@ async def test_a_receiver_that_is_gone_is_told_nothing_more(house: House) -> Non
     assert len(house.post.sent) == MAX_OF_LINE
     assert house.statuses() == {DeliveryStatus.DEAD}
     with house.database.connect() as c:
-        [endpoint] = webhook_endpoints.list_endpoints(c, "alice")
+        [endpoint] = endpoints.list_endpoints(c, "alice")
     assert endpoint.disabled_at is not None
 
 

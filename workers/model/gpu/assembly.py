@@ -10,15 +10,16 @@ from transformers import PreTrainedModel
 from storage.contract import SamplingParams
 from workers.engine.memory import BLOCK_SIZE, CachePlan, blocks_of
 from workers.engine.runner import Chunk
-from workers.model import attention, checks
-from workers.model.cache import BlockCache
+from workers.model import checks
 from workers.model.gpu.attention import TableAttention, TableStage
 from workers.model.gpu.kernels import Kernels
 from workers.model.gpu.network import Network
 from workers.model.gpu.runner import GpuRunner
-from workers.model.limits import LoadLimits
-from workers.model.probe import AttentionLayer
+from workers.model.memory_options import LoadLimits
 from workers.model.sampling.sampler import Sampler
+from workers.model.torch import block_attention
+from workers.model.torch.cache import BlockCache
+from workers.model.torch.probe import AttentionLayer
 
 # Left free for the driver, other libraries' workspaces and the allocator's cuttings.
 _MARGIN_SHARE = 0.05
@@ -43,8 +44,8 @@ def gpu_runner(
     stage = TableStage()
     for layer, blocks in zip(layers, cache.layers, strict=True):
         attend = TableAttention(blocks, stage, kernels, window=layer.window, softcap=layer.softcap)
-        attention.attach(layer.module, attend)
-    model.set_attn_implementation(attention.IMPLEMENTATION)
+        block_attention.attach(layer.module, attend)
+    model.set_attn_implementation(block_attention.IMPLEMENTATION)
     return GpuRunner(Network(model, stage), cache, sampler, max_running=max_running, max_len=plan.max_len)
 
 
@@ -64,7 +65,7 @@ def trial_runner(
         yield gpu_runner(model, layers, kernels, plan, limits.max_running, sampler)
     finally:
         for layer in layers:
-            attention.detach(layer.module)
+            block_attention.detach(layer.module)
 
 
 def free_after_trial(

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workers.model.blocks import Blocks
-from workers.model.cache import LayerCache
 from workers.model.gpu.kernels import Kernels, kernels_named
-from workers.model.gpu.tables import StepTables
-from workers.model.rule import AttentionRule
+from workers.model.gpu.sequence_blocks import Blocks
+from workers.model.gpu.step_tables import StepTables
+from workers.model.torch.cache import LayerCache
+from workers.model.torch.rule import AttentionRule
 
 
 class TableStage:
@@ -24,7 +24,7 @@ class TableStage:
 class TableAttention:
     """One layer: stores the step's keys and values, then looks at the sequences' blocks.
 
-    window, softcap: as in `workers.model.attention.BlockAttention`
+    window, softcap: as in `workers.model.torch.block_attention.BlockAttention`
     """
 
     def __init__(

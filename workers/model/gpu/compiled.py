@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from workers.model import attention, checks
+from workers.model import checks
 from workers.model.gpu.attention import TableAttention
+from workers.model.torch import block_attention
 
 log = structlog.get_logger()
 
@@ -75,7 +76,7 @@ class CompiledLayers:
         for one in inputs:
             if isinstance(one, Tensor) and one.dim() == 2:
                 torch._dynamo.decorators.mark_unbacked(one, 1)
-        for layer in attention.attached(self._layers):
+        for layer in block_attention.attached(self._layers):
             assert isinstance(layer, TableAttention)
             for tensor in layer.sized_tensors():
                 torch._dynamo.decorators.mark_unbacked(tensor, 0)

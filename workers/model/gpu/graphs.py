@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from workers.model.gpu.network import Network
-from workers.model.gpu.tables import Shape, StepTables
+from workers.model.gpu.step_tables import Shape, StepTables
 
 # Triton compiles and libraries choose their ways in the first runs, which a capture would not survive.
 _NUM_WARM_UPS = 2

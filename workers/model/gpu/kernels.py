@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workers.model.blocks import Blocks
-from workers.model.rule import AttentionRule
+from workers.model.gpu.sequence_blocks import Blocks
+from workers.model.torch.rule import AttentionRule
 
 
 class Kernels(Protocol):

@@ -5,7 +5,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from workers.model.gpu.attention import TableStage
-from workers.model.gpu.tables import StepTables
+from workers.model.gpu.step_tables import StepTables
 
 
 class Network:

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from workers.engine.runner import Chunk, OutOfDeviceMemory, Ranked, StepOutput
-from workers.model.cache import BlockCache
 from workers.model.gpu.graphs import DecodeGraphs, bucket_of, buckets_of
 from workers.model.gpu.network import Network
-from workers.model.gpu.tables import StepTables, pack, shape_of
-from workers.model.runner import last_rows, prompt_ranks_of, wanted_positions
+from workers.model.gpu.step_tables import StepTables, pack, shape_of
 from workers.model.sampling.drawn import Drawn
-from workers.model.sampling.logprobs import pack_ranked, unpack_ranked
 from workers.model.sampling.sampler import Sampler
+from workers.model.sampling.token_logprobs import pack_ranked, unpack_ranked
 from workers.model.sampling.upload import upload
+from workers.model.torch.cache import BlockCache
+from workers.model.torch.runner import last_rows, prompt_ranks_of, wanted_positions
 
 log = structlog.get_logger()
 

@@ -5,13 +5,13 @@ from transformers import PreTrainedModel
 
 from workers.engine.memory import CachePlan
 from workers.model import devices
-from workers.model.limits import LoadLimits
+from workers.model.memory_options import LoadLimits
 from workers.model.native.decoder import Decoder
 from workers.model.native.library import PANEL, Library, Limits
 from workers.model.native.runner import NativeRunner
 from workers.model.native.weights import weights_of
-from workers.model.probe import AttentionLayer
 from workers.model.sampling.sampler import Sampler
+from workers.model.torch.probe import AttentionLayer
 
 # How often a thread that has nothing to do looks whether a phase is over, or a run begins, before it sleeps.
 _NUM_SPINS = 5000

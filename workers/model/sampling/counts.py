@@ -4,7 +4,7 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 
-from workers.model.sampling.request import DrawRequest
+from workers.model.sampling.sampling_rows import DrawRequest
 
 # A table that this many steps have not asked for is dropped; a sequence that comes back is counted anew.
 _MAX_IDLE_STEPS = 64

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from workers.model.sampling.counts import CountTables
-from workers.model.sampling.request import DrawRequest, bounded_biases, is_penalised, masked_ids, penalty_rates
+from workers.model.sampling.sampling_rows import DrawRequest, bounded_biases, is_penalised, masked_ids, penalty_rates
 from workers.model.sampling.upload import joined, send, upload
 
 _MAX_LOGIT = torch.finfo(torch.float32).max

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from storage.contract import SamplingParams
-from workers.model.sampling.request import usable_temperature
+from workers.model.sampling.sampling_rows import usable_temperature
 from workers.model.sampling.upload import upload
 
 # Weights are counted in these parts of the likeliest token's. The sum over 2**22 tokens fits 64 bits.

@@ -14,7 +14,7 @@ from workers.model.native.library import Library
 from workers.model.sampling.counts import CountTables
 from workers.model.sampling.drawn import Drawn
 from workers.model.sampling.filters import least_distance
-from workers.model.sampling.request import (
+from workers.model.sampling.sampling_rows import (
     DrawRequest,
     bounded_biases,
     is_noisy,

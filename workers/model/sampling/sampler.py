@@ -9,9 +9,9 @@ from workers.engine.runner import Ranked
 from workers.model.native.decoder import Decoder
 from workers.model.native.library import Library
 from workers.model.sampling.drawn import NO_TOKEN, Drawn, Draws, Prepared
-from workers.model.sampling.logprobs import unpack_ranked
 from workers.model.sampling.native_draw import NativePlanner
-from workers.model.sampling.request import DrawRequest
+from workers.model.sampling.sampling_rows import DrawRequest
+from workers.model.sampling.token_logprobs import unpack_ranked
 from workers.model.sampling.torch_draw import TorchPlanner
 
 

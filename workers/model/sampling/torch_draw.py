@@ -8,9 +8,9 @@ from torch import Tensor
 
 from workers.model.sampling.drawn import NO_TOKEN, Drawn
 from workers.model.sampling.edits import EditPlanner, Edits
-from workers.model.sampling.logprobs import pack_ranked
-from workers.model.sampling.race import TorchRace, likeliest, plan_races
-from workers.model.sampling.request import DrawRequest, is_noisy, ranked_rows_of
+from workers.model.sampling.exponential_race import TorchRace, likeliest, plan_races
+from workers.model.sampling.sampling_rows import DrawRequest, is_noisy, ranked_rows_of
+from workers.model.sampling.token_logprobs import pack_ranked
 from workers.model.sampling.upload import upload
 
 

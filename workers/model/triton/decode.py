@@ -8,8 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from workers.model.blocks import Blocks
-from workers.model.rule import AttentionRule
+from workers.model.gpu.sequence_blocks import Blocks
+from workers.model.torch.rule import AttentionRule
 from workers.model.triton.online import NOTHING, check_cache, fold, padded, read_tile, tile_of
 
 # Positions of a split at least, and splits at most: short sequences have few states to combine, the longest keep a

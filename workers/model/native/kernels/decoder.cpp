@@ -89,7 +89,7 @@ void tokenpost_draw(void* decoder, float* logits, int64_t stride, int32_t vocab_
     });
 }
 
-// `pack_ranked` of workers/model/sampling/logprobs.py.
+// `pack_ranked` of workers/model/sampling/token_logprobs.py.
 void tokenpost_rank(void* decoder, const float* logits, int64_t stride, int32_t vocab_size, int32_t num_rows,
                     const int64_t* token_ids, int32_t num_top, int64_t* packed) {
     for_each_row(decoder, num_rows, [&](int r) {

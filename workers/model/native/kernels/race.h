@@ -1,4 +1,4 @@
-// Draws tokens as workers/model/sampling/race.py does: one pass over a row, more only where top_p asks for sums.
+// Draws tokens as workers/model/sampling/exponential_race.py does: one pass over a row, more only where top_p asks for sums.
 //
 // No row's token depends on another row.
 #pragma once

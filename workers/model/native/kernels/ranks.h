@@ -1,4 +1,4 @@
-// Log probabilities as workers/model/sampling/logprobs.py tells them.
+// Log probabilities as workers/model/sampling/token_logprobs.py tells them.
 #pragma once
 #include <cmath>
 #include <cstdint>

@@ -1,0 +1,1 @@
+"""Copies of rows and of Redis' health that are refreshed beside the requests."""

@@ -1,0 +1,149 @@
+"""The models that can be asked for, from a copy that is a second old at most, and their prompt tools."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import TypeVar
+
+import msgspec
+from sqlalchemy import Connection
+
+from api.caches.database_reads import Reader
+from api.caches.refresher import Refresher
+from api.protocol.prompt.tokenizing import PromptTools
+from storage.contract import ModelCard, ModelStatus, WorkerStatus
+from storage.errors import ModelNotFound, ModelUnavailable
+from storage.fleet import manifests, workers
+
+T = TypeVar("T")
+# Tokenizing lets other threads run; more of it than processors would only make everybody wait.
+_NUM_THREADS = 4
+
+
+class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a model at every moment; its tokenizer is only loaded when it is needed."""
+
+    model: str
+    card_digest: str
+    status: ModelStatus
+    created_at: datetime
+    context_length: int
+    capabilities: dict[str, bool]
+
+
+class _Look(msgspec.Struct, frozen=True):
+    """One look at the rows: known models, and names that a worker is loading for the first time."""
+
+    rows: list[manifests.ModelRow]
+    loading: frozenset[str]
+
+
+class Catalogue:
+    """All models by name."""
+
+    def __init__(self, reads: Reader, *, lease_s: float, refresh_s: float) -> None:
+        self._reads = reads
+        self._lease_s = lease_s
+        self._entries: dict[str, ModelEntry] = {}
+        self._loading: frozenset[str] = frozenset()
+        self._tools: dict[str, PromptTools] = {}
+        self._building: dict[str, asyncio.Task[PromptTools]] = {}
+        self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="prompts")
+        self._refresher = Refresher("models", self._load, every_s=refresh_s, patience_s=reads.timeout_s)
+
+    async def start(self) -> None:
+        """Return when the models are known."""
+        await self._refresher.start()
+
+    async def stop(self) -> None:
+        """Look no more."""
+        await self._refresher.stop()
+        building = list(self._building.values())
+        for one in building:
+            one.cancel()
+        await asyncio.gather(*building, return_exceptions=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def entries(self) -> list[ModelEntry]:
+        """All models, by name."""
+        return list(self._entries.values())
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a generation worker of any model takes jobs now."""
+        return any(entry.status is ModelStatus.READY for entry in self._entries.values())
+
+    async def get(self, model: str) -> ModelEntry:
+        """The model; ModelNotFound, or ModelUnavailable while its first worker still loads it."""
+        if model not in self._entries:
+            await self._refresher.renew()
+        entry = self._entries.get(model)
+        if entry is not None:
+            return entry
+        if model in self._loading:
+            raise ModelUnavailable(f"The model '{model}' is still being loaded. Please try again in a while.")
+        raise ModelNotFound(f"The model '{model}' does not exist or you do not have access to it.", param="model")
+
+    async def renewed(self, entry: ModelEntry) -> ModelEntry:
+        """The same model as it is at this moment."""
+        await self._refresher.renew()
+        return self._entries.get(entry.model, entry)
+
+    async def tools_of(self, entry: ModelEntry) -> PromptTools:
+        """The model's tokenizer and template, built once for each card."""
+        tools = self._tools.get(entry.card_digest)
+        if tools is not None:
+            return tools
+        building = self._building.get(entry.card_digest)
+        if building is None:
+            # One builds for all, so that all learn at once when the card cannot be read.
+            building = self._building[entry.card_digest] = asyncio.create_task(self._build(entry), name="build-tools")
+            building.add_done_callback(lambda done: self._forget_building(entry.card_digest, done))
+        return await asyncio.shield(building)
+
+    async def _build(self, entry: ModelEntry) -> PromptTools:
+        card = await self._reads.ask(lambda connection: manifests.get_card(connection, entry.model))
+        tools = self._tools[entry.card_digest] = await self.in_thread(lambda: PromptTools(card))
+        return tools
+
+    def _forget_building(self, card_digest: str, done: asyncio.Task[PromptTools]) -> None:
+        del self._building[card_digest]
+        if not done.cancelled():
+            done.exception()  # whoever waited has it; nobody need have
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """What `work` returns; for prompts too big to be read on the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def _load(self) -> None:
+        look = await self._reads.ask(lambda connection: _look(connection, self._lease_s))
+        self._entries = {row.model: await self._entry_of(row) for row in look.rows}
+        self._loading = look.loading
+        digests = {entry.card_digest for entry in self._entries.values()}
+        self._tools = {digest: tools for digest, tools in self._tools.items() if digest in digests}
+        for entry in self.entries:
+            if entry.status is not ModelStatus.OFFLINE:
+                await self.tools_of(entry)
+
+    async def _entry_of(self, row: manifests.ModelRow) -> ModelEntry:
+        known = self._entries.get(row.model)
+        if known is not None and known.card_digest == row.card_digest:
+            return msgspec.structs.replace(known, status=row.status)
+        card: ModelCard = await self._reads.ask(lambda connection: manifests.get_card(connection, row.model))
+        return ModelEntry(
+            model=row.model,
+            card_digest=row.card_digest,
+            status=row.status,
+            created_at=row.created_at,
+            context_length=card.context_length,
+            capabilities=card.capabilities,
+        )
+
+
+def _look(connection: Connection, lease_s: float) -> _Look:
+    rows = manifests.list_models(connection, lease_s)
+    alive = workers.list_alive(connection, lease_s)
+    beginners = {worker.model for worker in alive if worker.status is WorkerStatus.LOADING}
+    return _Look(rows, frozenset(beginners - {row.model for row in rows}))

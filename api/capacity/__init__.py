@@ -1,0 +1,1 @@
+"""How many jobs wait, how fast they are served, and whether one more is admitted."""

@@ -1,0 +1,131 @@
+"""`tokenpost doctor`: what works, what does not, and what to do about it."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from api.cli.home import Home, is_locked
+from api.cli.model_argument import ModelArgumentInvalid, parse_models
+from api.cli.settings import HubSettings, Place
+from api.cli.supervisor import redis_server
+from storage.database.connections import Database, is_current
+from storage.errors import PlatformError
+
+_LITTLE_DISK_BYTES = 2_000_000_000
+# Asked of another process: this one must never load torch.
+_DEVICE_QUESTION = """
+import json, torch
+cuda = torch.cuda.is_available()
+name = torch.cuda.get_device_name(0) if cuda else f"{torch.get_num_threads()} threads"
+print(json.dumps({"torch": torch.__version__, "device": "cuda" if cuda else "cpu", "name": name}))
+"""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was checked; `advice` says what to do where it is not in order."""
+
+    name: str
+    is_ok: bool
+    fact: str
+    advice: str | None = None
+
+
+def examine_ground(place: Place) -> list[Finding]:
+    """The findings about disk, Redis and database."""
+    return [_check_disk(place.home), _check_redis(place), _check_database(place)]
+
+
+def examine_models(models: Sequence[str]) -> list[Finding]:
+    """One finding for each model, as `--model` takes them; none means the bundled one."""
+    return [_check_model(model) for model in models or [""]]
+
+
+def _check_disk(home: Home) -> Finding:
+    folder = next(path for path in (home.path, *home.path.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    fact = f"{free / 1e9:.1f} GB free for {home.path}"
+    if free < _LITTLE_DISK_BYTES:
+        return Finding(name="disk", is_ok=False, fact=fact, advice="free some space, or choose another --home")
+    return Finding(name="disk", is_ok=True, fact=fact)
+
+
+def _check_redis(place: Place) -> Finding:
+    if place.is_embedded and not is_locked(place.home):
+        try:
+            program = redis_server.find_program()
+        except PlatformError as error:
+            return Finding(name="redis", is_ok=False, fact="no server on this machine", advice=error.message)
+        return Finding(name="redis", is_ok=True, fact=f"not running; `tokenpost up` starts {program.title}")
+    try:
+        return Finding(name="redis", is_ok=True, fact=f"{redis_server.check(place.redis_url)} answers")
+    except PlatformError as error:
+        advice = "start it, or correct --redis-url (TOKENPOST_REDIS_URL)"
+        return Finding(name="redis", is_ok=False, fact=error.message, advice=advice)
+
+
+def _check_database(place: Place) -> Finding:
+    path = place.database_url.removeprefix("sqlite:///")
+    if path != place.database_url and not Path(path).exists():
+        return Finding(name="database", is_ok=True, fact=f"not there yet; `tokenpost up` makes {path}")
+    try:
+        database = Database(place.database_url)
+        is_new = is_current(database)
+        database.dispose()
+    except PlatformError as error:
+        advice = "start it, or correct --database-url (TOKENPOST_DATABASE_URL)"
+        return Finding(name="database", is_ok=False, fact=error.message, advice=advice)
+    if not is_new:
+        return Finding(
+            name="database", is_ok=False, fact="its tables are of another version", advice="tokenpost db upgrade"
+        )
+    return Finding(name="database", is_ok=True, fact="answers; its tables are up to date")
+
+
+def _check_model(argument: str) -> Finding:
+    try:
+        model = parse_models([argument] if argument else [])[0]
+        fact = _local_fact(Path(model.source)) if model.is_local else _hub_fact(model.source)
+    except PlatformError as error:
+        return Finding(name="model", is_ok=False, fact=error.message, advice="name a whole model with --model")
+    return Finding(name="model", is_ok=True, fact=f"{model.name}: {fact}")
+
+
+def _local_fact(folder: Path) -> str:
+    size_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return f"{size_bytes / 1e6:.1f} MB in {folder}"
+
+
+def _hub_fact(model_id: str) -> str:
+    """Where a Hugging Face model is or will be; ModelArgumentInvalid when it is absent and may not be fetched."""
+    settings = HubSettings()
+    folder = settings.cache / f"models--{model_id.replace('/', '--')}" / "snapshots"
+    if any(folder.glob("*/config.json")):
+        return f"downloaded, in {folder.parent}"
+    if settings.hf_hub_offline:
+        raise ModelArgumentInvalid(f"{model_id} is not downloaded, and HF_HUB_OFFLINE forbids to fetch it")
+    return "not downloaded yet; its first start does that"
+
+
+def examine_device() -> Finding:
+    """What a generation worker here would run on; takes seconds, since another process loads PyTorch."""
+    if importlib.util.find_spec("torch") is None:
+        advice = "pip install 'tokenpost[torch]' where generation workers run; an API machine needs none"
+        return Finding(name="device", is_ok=False, fact="PyTorch is not installed", advice=advice)
+    command = [sys.executable, "-c", _DEVICE_QUESTION]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding(name="device", is_ok=False, fact=f"PyTorch does not load: {error}", advice="install it anew")
+    told = msgspec.json.decode(answer, type=_Device)
+    return Finding(name="device", is_ok=True, fact=f"{told.device} ({told.name}), PyTorch {told.torch}")
+
+
+class _Device(msgspec.Struct, frozen=True):
+    torch: str
+    device: str
+    name: str

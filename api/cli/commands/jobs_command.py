@@ -1,0 +1,135 @@
+"""`tokenpost jobs`: look at jobs of every owner, read their text, stop them."""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+import typer
+
+from api.cli.commands.tail import follow
+from api.cli.console import age, complain, say, say_fields, say_json, say_table, utc_now
+from api.cli.open_database import opened, opened_redis, place_of, writing
+from api.cli.options import DatabaseOption, HomeOption, JsonOption, RedisOption
+from storage.contract import JobStatus
+from storage.errors import JobConflict, JobNotFound
+from storage.jobs import cancellation, jobs
+from storage.jobs.tables import Job
+
+app = typer.Typer(no_args_is_help=True, help="List, show, cancel and follow jobs.")
+
+_IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as in x-job-id.", show_default=False)]
+
+
+class JobView(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as operators see it: nothing of what its owner wrote."""
+
+    id: str
+    status: JobStatus
+    kind: str
+    model: str
+    owner: str
+    background: bool
+    store: bool
+    attempt: int
+    lost_attempts: int
+    worker_id: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    failure: dict[str, str] | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    erase_at: datetime | None
+
+
+@app.command("list")
+def list_jobs(
+    status: Annotated[JobStatus | None, typer.Option(metavar="STATUS", help="Only jobs of this status.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Only jobs of this model.")] = None,
+    owner: Annotated[str | None, typer.Option(metavar="NAME", help="Only jobs of this owner.")] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="At most so many.")] = 50,
+    home: HomeOption = None,
+    database_url: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, the newest first."""
+    with opened(place_of(home, database_url)) as database, database.connect() as connection:
+        found = jobs.list_all(connection, status=status, model=model, owner=owner, limit=limit)
+    if as_json:
+        say_json([_view(job) for job in found])
+        return
+    now = utc_now()
+    rows = [
+        (job.id, job.status, job.model, job.owner, age(job.created_at, now), job.completion_tokens) for job in found
+    ]
+    say_table(("ID", "STATUS", "MODEL", "OWNER", "AGE", "TOKENS"), rows, empty="There are no such jobs.")
+
+
+@app.command("show")
+def show(
+    job_id: _IdArgument,
+    home: HomeOption = None,
+    database_url: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show all of a job but its text (see `tail`)."""
+    with opened(place_of(home, database_url)) as database, database.connect() as connection:
+        view = _view(_found(jobs.find(connection, job_id), job_id))
+    if as_json:
+        say_json(view)
+    else:
+        say_fields(msgspec.structs.asdict(view))
+
+
+@app.command("cancel")
+def cancel(
+    job_id: _IdArgument,
+    home: HomeOption = None,
+    database_url: DatabaseOption = None,
+    redis_url: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Cancel a job that waits or runs."""
+    place = place_of(home, database_url, redis_url)
+    with opened(place) as database, opened_redis(place) as redis:
+        cancelled = cancellation.cancel(writing(database), redis, job_id, utc_now())
+        if cancelled is None:
+            with database.connect() as connection:
+                job = _found(jobs.find(connection, job_id), job_id)
+            raise JobConflict(f"job {job_id} has already ended: {job.status}")
+    if as_json:
+        say_json({"id": job_id, "status": JobStatus.CANCELLED, "was": cancelled.was})
+    else:
+        say(f"Cancelled; it was {cancelled.was}.")
+
+
+@app.command("tail")
+def tail(
+    job_id: _IdArgument,
+    home: HomeOption = None,
+    database_url: DatabaseOption = None,
+    redis_url: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a job's text from its start, live to its end.
+
+    With --json, one log entry a line.
+    """
+    place = place_of(home, database_url, redis_url)
+    with opened(place) as database, opened_redis(place) as redis:
+        end = follow(database, redis, job_id, as_json=as_json)
+    if not as_json:
+        usage = f", {end.usage.prompt_tokens} + {end.usage.completion_tokens} tokens" if end.usage else ""
+        complain(f"{end.failure.message if end.failure else end.status}{usage}")
+    if end.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+        raise typer.Exit(1)
+
+
+def _found(job: Job | None, job_id: str) -> Job:
+    if job is None:
+        raise JobNotFound(f"there is no job {job_id}; it may have been erased")
+    return job
+
+
+def _view(job: Job) -> JobView:
+    return JobView(**{name: getattr(job, name) for name in JobView.__struct_fields__})

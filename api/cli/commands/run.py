@@ -1,0 +1,123 @@
+"""The commands that run something: `up` everything, `serve` the API alone, `worker` one worker alone."""
+
+import os
+from typing import Annotated, NoReturn
+
+import typer
+
+from api.cli.model_argument import parse_models
+from api.cli.open_database import opened, place_of
+from api.cli.options import (
+    MODEL_HELP,
+    DatabaseOption,
+    Device,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    HomeOption,
+    HostOption,
+    KeyRequiredOption,
+    PortOption,
+    RedisOption,
+)
+from api.cli.settings import CliSettings, Place, inherited_environment
+from api.cli.supervisor.listener import key_sentence
+from api.cli.supervisor.processes import (
+    Serving,
+    api_command,
+    api_environment,
+    cpu_worker_command,
+    generation_environment,
+    generation_worker_command,
+    place_environment,
+)
+from api.cli.supervisor.up import bring_up
+
+# A command has as many arguments as it has options; no type would be missing less.
+
+
+def up(
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    home: HomeOption = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            envvar="TOKENPOST_MODEL",
+            help=f"{MODEL_HELP} May be given again.  [default: demo]",
+        ),
+    ] = None,
+    device: DeviceOption = Device.AUTO,
+    dtype: DtypeOption = Dtype.AUTO,
+    replicas: Annotated[
+        int,
+        typer.Option(metavar="N", envvar="TOKENPOST_REPLICAS", min=1, max=64, help="Generation workers of each model."),
+    ] = 1,
+    redis_url: RedisOption = None,
+    database_url: DatabaseOption = None,
+    is_key_required: KeyRequiredOption = False,
+) -> None:
+    """Run the whole platform on this machine until Ctrl-C."""
+    serving = Serving(
+        place=place_of(home, database_url, redis_url),
+        settings=CliSettings.read(),
+        models=tuple(parse_models(model or [])),
+        host=host,
+        port=port,
+        replicas=replicas,
+        device=device,
+        dtype=dtype,
+        is_key_required=is_key_required,
+    )
+    bring_up(serving)
+
+
+def serve(
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    home: HomeOption = None,
+    redis_url: RedisOption = None,
+    database_url: DatabaseOption = None,
+    is_key_required: KeyRequiredOption = False,
+) -> None:
+    """Run the API alone, for several machines."""
+    place = place_of(home, database_url, redis_url)
+    settings = CliSettings.read()
+    with opened(place) as database:
+        key_sentence(settings, database, host=host, is_key_required=is_key_required)
+    environment = api_environment(place, settings, host=host, port=port, is_key_required=is_key_required)
+    _become(place, api_command(), environment)
+
+
+def worker(
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODEL", envvar="TOKENPOST_MODEL", help=f"{MODEL_HELP}  [default: demo]"),
+    ] = None,
+    is_cpu: Annotated[
+        bool, typer.Option("--cpu", help="Run the CPU worker instead: sweeping and maintenance, no model.")
+    ] = False,
+    device: DeviceOption = Device.AUTO,
+    dtype: DtypeOption = Dtype.AUTO,
+    home: HomeOption = None,
+    redis_url: RedisOption = None,
+    database_url: DatabaseOption = None,
+) -> None:
+    """Run one worker alone, for several machines."""
+    place = place_of(home, database_url, redis_url)
+    if is_cpu:
+        _become(place, cpu_worker_command("cpu-worker"), place_environment(place))
+    served = parse_models([model] if model else [])[0]
+    environment = place_environment(place) | generation_environment(served, device=device, dtype=dtype)
+    _become(place, generation_worker_command(f"worker-{served.name}"), environment)
+
+
+def _become(place: Place, command: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
+    """Turn this process into the command, in the home: programs look for modules where they stand, and the user's
+    folder may hold others of the same names.
+    """
+    place.home.create()
+    os.chdir(place.home.path)
+    os.execve(command[0], command, inherited_environment() | environment)

@@ -1,0 +1,80 @@
+"""Opening the database that a command speaks of, and saying plainly when it is not there yet."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from redis import Redis
+from sqlalchemy import Connection
+
+from api.cli.settings import CliSettings, Place, find_place
+from storage.broker import redis_client
+from storage.database.connections import Database, is_current, migrate
+from storage.errors import PlatformError
+from storage.jobs.cancellation import Write
+
+T = TypeVar("T")
+
+
+class NothingHere(PlatformError):
+    """No platform was ever started in this place."""
+
+    code = "nothing_here"
+
+
+class SchemaOutdated(PlatformError):
+    """The database's tables are of another version than this program."""
+
+    code = "schema_outdated"
+
+
+def place_of(home: Path | None, database_url: str | None = None, redis_url: str | None = None) -> Place:
+    """The platform that a command's options mean."""
+    return find_place(CliSettings.read(), home=home, database_url=database_url, redis_url=redis_url)
+
+
+@contextmanager
+def opened(place: Place) -> Iterator[Database]:
+    """The place's database, of this program's version; NothingHere or SchemaOutdated otherwise."""
+    path = place.database_url.removeprefix("sqlite:///")
+    if path != place.database_url and not Path(path).exists():
+        raise NothingHere(
+            f"there is no platform in {place.home.path} yet; `tokenpost up` makes one, --home names another"
+        )
+    database = Database(place.database_url)
+    try:
+        if not is_current(database):
+            raise SchemaOutdated("the database's tables are of another version; run: tokenpost db upgrade")
+        yield database
+    finally:
+        database.dispose()
+
+
+@contextmanager
+def opened_or_made(place: Place) -> Iterator[Database]:
+    """The place's database, brought to this program's version."""
+    place.home.create()
+    migrate(place.database_url)
+    with opened(place) as database:
+        yield database
+
+
+@contextmanager
+def opened_redis(place: Place) -> Iterator[Redis]:
+    """The place's Redis."""
+    client = redis_client.connect(place.redis_url)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def writing(database: Database) -> Write:
+    """Runs each operation in a transaction of its own."""
+
+    def write(operation: Callable[[Connection], T]) -> T:
+        with database.begin() as connection:
+            return operation(connection)
+
+    return write

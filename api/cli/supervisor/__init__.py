@@ -1,0 +1,1 @@
+"""`tokenpost up`: starts the platform's processes, watches them and stops them."""

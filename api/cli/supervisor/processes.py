@@ -1,0 +1,166 @@
+"""The platform's processes: their command lines and what environment each is given."""
+
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from api.cli.model_argument import ModelArgument
+from api.cli.settings import CliSettings, Place, inherited_environment
+from api.cli.supervisor.child import ChildSpec, Role
+from api.cli.supervisor.redis_server import RedisProgram, server_command
+from api.settings import is_loopback_name
+
+# The API closes what is left of its streams after its drain; then it needs a moment to say so.
+_STOP_SLACK_S = 10.0
+_ENGINE_POOL = "workers.broker.celery_pool:EnginePool"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What one `tokenpost up` serves, and where."""
+
+    place: Place
+    settings: CliSettings
+    models: tuple[ModelArgument, ...]
+    host: str
+    port: int
+    replicas: int
+    device: str
+    dtype: str
+    is_key_required: bool
+
+    @property
+    def url(self) -> str:
+        """The address that clients of this machine use as `base_url`."""
+        # 0.0.0.0 and :: are places to listen, not addresses to call.
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(
+            self.host, f"[{self.host}]" if ":" in self.host else self.host
+        )
+        return f"http://{host}:{self.port}/v1"
+
+
+def api_command(listener: int | None = None) -> tuple[str, ...]:
+    """The API, on an inherited listening socket or on the address of its settings."""
+    return (sys.executable, "-m", "api.server.entry_point", *([] if listener is None else [str(listener)]))
+
+
+def cpu_worker_command(name: str) -> tuple[str, ...]:
+    """Celery with the maintenance queue and the sweeper."""
+    return (*_celery("workers.cpu", name), "-P", "threads", "-c", "2")
+
+
+def generation_worker_command(name: str) -> tuple[str, ...]:
+    """Celery with the engine as its pool; queue and concurrency are set by the worker's own settings."""
+    return (*_celery("workers.gpu", name), "-P", "custom")
+
+
+def generation_environment(model: ModelArgument, *, device: str, dtype: str) -> dict[str, str]:
+    """The variables by which a generation worker knows what to serve."""
+    return {
+        "CELERY_CUSTOM_WORKER_POOL": _ENGINE_POOL,
+        "TOKENPOST_MODEL": model.source,
+        "TOKENPOST_SERVED_NAME": model.name,
+        "TOKENPOST_DEVICE": device,
+        "TOKENPOST_DTYPE": dtype,
+    }
+
+
+def place_environment(place: Place) -> dict[str, str]:
+    """The variables by which every process finds the ground."""
+    return {
+        "TOKENPOST_HOME": str(place.home.path),
+        "TOKENPOST_DATABASE_URL": place.database_url,
+        "TOKENPOST_REDIS_URL": place.redis_url,
+    }
+
+
+def api_environment(
+    place: Place, settings: CliSettings, *, host: str, port: int, is_key_required: bool
+) -> dict[str, str]:
+    """The variables by which the API finds the ground, its address and its pepper."""
+    pepper = {} if settings.pepper is not None else {"TOKENPOST_PEPPER_FILE": str(place.home.ensure_pepper())}
+    return (
+        place_environment(place)
+        | pepper
+        | {
+            "TOKENPOST_HOST": host,
+            "TOKENPOST_PORT": str(port),
+            "TOKENPOST_API_KEY_REQUIRED": str(is_key_required).lower(),
+        }
+    )
+
+
+def redis_spec(program: RedisProgram, serving: Serving, *, lock: int) -> ChildSpec:
+    """The embedded Redis; it inherits the home's lock."""
+    home = serving.place.home
+    return ChildSpec(
+        name="redis",
+        role=Role.REDIS,
+        command=server_command(program, home, serving.settings.redis_max_memory_mb),
+        environment=inherited_environment(),
+        folder=home.path,
+        log=home.log_file("redis"),
+        stop_grace_s=_STOP_SLACK_S,
+        descriptors=(lock,),
+    )
+
+
+def api_spec(serving: Serving, listener: int) -> ChildSpec:
+    """The API on a socket that the supervisor holds, so that a restart refuses no connection."""
+    variables = api_environment(
+        serving.place,
+        serving.settings,
+        host=serving.host,
+        port=serving.port,
+        is_key_required=serving.is_key_required,
+    )
+    return ChildSpec(
+        name="api",
+        role=Role.API,
+        command=api_command(listener),
+        environment=_environment(serving, variables),
+        folder=serving.place.home.path,
+        log=serving.place.home.log_file("api"),
+        stop_grace_s=serving.settings.drain_grace_s + _STOP_SLACK_S,
+        descriptors=(listener,),
+    )
+
+
+def worker_specs(serving: Serving) -> list[ChildSpec]:
+    """The CPU worker, then every generation worker: `replicas` of each model."""
+    specs = [_worker_spec(serving, "cpu-worker", cpu_worker_command("cpu-worker"), None)]
+    for model in serving.models:
+        for replica in range(1, serving.replicas + 1):
+            name = f"worker-{model.name}" + (f"-{replica}" if serving.replicas > 1 else "")
+            specs.append(_worker_spec(serving, name, generation_worker_command(name), model))
+    return specs
+
+
+def _worker_spec(serving: Serving, name: str, command: tuple[str, ...], model: ModelArgument | None) -> ChildSpec:
+    variables = generation_environment(model, device=serving.device, dtype=serving.dtype) if model else {}
+    return ChildSpec(
+        name=name,
+        role=Role.GENERATION_WORKER if model else Role.CPU_WORKER,
+        command=command,
+        environment=_environment(serving, variables),
+        folder=serving.place.home.path,
+        log=serving.place.home.log_file(name),
+        stop_grace_s=serving.settings.drain_grace_s + _STOP_SLACK_S,
+        model=model.name if model else None,
+    )
+
+
+def _celery(app: str, name: str) -> tuple[str, ...]:
+    node = f"{name}@{socket.gethostname()}"
+    # Celery's own chatter between workers is off: design/queue.md has the faults that it brings.
+    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+    return (sys.executable, "-m", "celery", "-q", "-A", app, "worker", "-n", node, *quiet)
+
+
+def _environment(serving: Serving, variables: Mapping[str, str]) -> dict[str, str]:
+    ground = place_environment(serving.place)
+    # Who may call without a key is on this machine, and may be told so here; the first key ends that by itself.
+    is_open = is_loopback_name(serving.host) and not serving.is_key_required
+    wishes = {"TOKENPOST_WEBHOOK_LOOPBACK": str(is_open).lower()} | inherited_environment()
+    return wishes | ground | dict(variables) | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}

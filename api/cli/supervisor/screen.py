@@ -1,0 +1,104 @@
+"""What `tokenpost up` shows: progress while it starts, the first screen, and short notes from then on."""
+
+import json
+from contextlib import suppress
+from datetime import datetime
+
+from rich.console import Console
+from rich.status import Status
+from rich.text import Text
+
+from api.cli.supervisor.processes import Serving
+
+_LABEL_WIDTH = 10
+
+
+class Screen:
+    """The terminal during one `tokenpost up`: a moving line on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Status | None = None
+        self._last = ""
+
+    def working(self, text: str, *, elapsed_s: float = 0.0) -> None:
+        """Say what is going on; the same text again only moves the clock."""
+        if not self._console.is_terminal:
+            if text != self._last:
+                self._print(Text(f"  {text} ..."))
+        else:
+            shown = f"{text} ... {elapsed_s:.0f} s" if elapsed_s >= 1 else f"{text} ..."
+            if self._status is None:
+                self._status = Status("", console=self._console, spinner="dots" if self._is_unicode else "line")
+                self._status.start()
+            self._status.update(Text(shown))
+        self._last = text
+
+    def done(self, label: str, text: str) -> None:
+        """One line that stays: a part of the platform is there."""
+        self._print(Text.assemble(("  " + label.ljust(_LABEL_WIDTH), "bold"), " ", text))
+
+    def quiet(self) -> None:
+        """Take the moving line away."""
+        if self._status is not None:
+            with suppress(OSError):
+                self._status.stop()
+            self._status = None
+
+    def title(self, version: str) -> None:
+        """The first line."""
+        self._print(Text.assemble(("Tokenpost", "bold"), f" {version}\n"))
+
+    def note(self, text: str, now: datetime) -> None:
+        """A line about something that happened, with the time of day."""
+        self._print(Text.assemble((now.astimezone().strftime("%H:%M:%S "), "dim"), text))
+
+    def line(self, text: str) -> None:
+        """One plain line."""
+        self._print(Text(text))
+
+    def ready(self, serving: Serving, key: str, *, is_key_needed: bool) -> None:
+        """Address, a sentence about the key, and two examples that work when pasted."""
+        self.quiet()
+        self.line("")
+        self.done("Address", serving.url)
+        self.done("Key", key)
+        self.done("Models", ", ".join(model.name for model in serving.models))
+        self.done("Logs", str(serving.place.home.logs))
+        model = serving.models[0].name
+        self._example("Try it:", _curl(serving.url, model, is_key_needed=is_key_needed))
+        python = _snippet(serving.url, model, is_key_needed=is_key_needed)
+        self._example("Or in Python, after pip install openai:", python)
+        self._print(Text("\nCtrl-C stops everything.", style="dim"))
+
+    @property
+    def _is_unicode(self) -> bool:
+        return self._console.encoding.lower().startswith("utf")
+
+    def _example(self, heading: str, code: str) -> None:
+        self._print(Text("\n" + heading, style="dim"))
+        # At the left margin: a Python prompt refuses an indented line.
+        self._print(Text("\n" + code))
+
+    def _print(self, text: Text) -> None:
+        # A terminal that was closed must not keep the platform from stopping in order.
+        with suppress(OSError):
+            self._console.print(text, soft_wrap=True)
+
+
+def _curl(url: str, model: str, *, is_key_needed: bool) -> str:
+    body = json.dumps({"model": model, "input": "Hello! Who are you?"})
+    bearer = ' -H "authorization: Bearer $TOKENPOST_API_KEY"' if is_key_needed else ""
+    return f"curl {url}/responses -H 'content-type: application/json'{bearer} -d '{body}'"
+
+
+def _snippet(url: str, model: str, *, is_key_needed: bool) -> str:
+    key = 'os.environ["TOKENPOST_API_KEY"]' if is_key_needed else '"none"'
+    lines = [
+        "import os" if is_key_needed else "",
+        "from openai import OpenAI",
+        f'client = OpenAI(base_url="{url}", api_key={key})',
+        f'response = client.responses.create(model="{model}", input="Hello! Who are you?")',
+        "print(response.output_text)",
+    ]
+    return "\n".join(line for line in lines if line)

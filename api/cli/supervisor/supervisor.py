@@ -1,0 +1,59 @@
+"""Keeps the platform's processes running, writes down what runs, and stops them in order."""
+
+import asyncio
+from collections.abc import Callable
+
+from api.cli.supervisor.child import Child, ChildSpec, Ended, Role, Tie
+
+# The API first, while the workers can still finish its streams; Redis last, while they can still say so.
+_STOP_ORDER = ((Role.API,), (Role.GENERATION_WORKER, Role.CPU_WORKER), (Role.REDIS,))
+
+
+class Supervisor:
+    """The children of one `tokenpost up`. Everything runs on one event loop in the main thread: the kernel ties a
+    child to the thread that forked it.
+    """
+
+    def __init__(
+        self, *, on_ended: Callable[[Ended], None], on_change: Callable[[], None], tie: Tie | None = None
+    ) -> None:
+        self._on_ended = on_ended
+        self._on_change = on_change
+        self._tie = tie or Tie()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.children: list[Child] = []
+
+    def start(self, spec: ChildSpec) -> Child:
+        """Begin to keep one more process running."""
+        child = Child(spec=spec, tie=self._tie, on_ended=self._on_ended, on_change=self._on_change)
+        self.children.append(child)
+        task = self._tasks[spec.name] = asyncio.create_task(child.keep(), name=spec.name)
+        task.add_done_callback(self._check)
+        return child
+
+    async def stop(self, before: Callable[[Role], None] = lambda role: None) -> None:
+        """End every process in order; returns when none is left. `before` hears of each turn, by its first role."""
+        for roles in _STOP_ORDER:
+            children = [child for child in self.children if child.spec.role in roles]
+            if not children:
+                continue
+            before(roles[0])
+            for child in children:
+                child.stop()
+            await asyncio.wait([self._tasks[child.spec.name] for child in children])
+
+    def kill(self) -> None:
+        """Cut every grace short; `stop`, which must be under way, returns soon."""
+        for child in self.children:
+            child.kill()
+
+    async def broken(self) -> None:
+        """Return never: raise what broke the keeping of a process, such as a full disk under its log."""
+        # Shielded: whoever stops waiting must not cancel it for the others.
+        await asyncio.shield(self._broken)
+
+    def _check(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._broken.done():
+            self._broken.set_exception(error)

@@ -1,0 +1,64 @@
+"""`tokenpost up`: the whole platform on this machine."""
+
+import asyncio
+import dataclasses
+import importlib.util
+import os
+from importlib.metadata import version
+
+from api.cli.console import make_console
+from api.cli.home import Home
+from api.cli.open_database import opened_or_made
+from api.cli.state import read_state
+from api.cli.supervisor import redis_server
+from api.cli.supervisor.listener import key_sentence, listen
+from api.cli.supervisor.platform import Platform, bury
+from api.cli.supervisor.processes import Serving
+from api.cli.supervisor.screen import Screen
+from storage.errors import PlatformError
+
+
+class TorchMissing(PlatformError):
+    """The generation worker's libraries are not installed."""
+
+    code = "torch_missing"
+
+
+def bring_up(serving: Serving) -> None:
+    """Run the platform until a signal stops it; PlatformError says what stands in the way."""
+    # Rows, logs and sockets hold what people wrote: they are for this user alone.
+    os.umask(0o077)
+    if importlib.util.find_spec("torch") is None:
+        raise TorchMissing("the generation worker needs PyTorch: pip install 'tokenpost[torch]'")
+    home = serving.place.home
+    home.create()
+    program = redis_server.find_program() if serving.place.is_embedded else None
+    with home.lock() as lock, listen(serving.host, serving.port) as listener:
+        # Port 0 asks for any free one.
+        serving = dataclasses.replace(serving, port=listener.getsockname()[1])
+        with opened_or_made(serving.place) as database:
+            bury(database, _left_behind(home))
+            key, is_key_needed = key_sentence(
+                serving.settings, database, host=serving.host, is_key_required=serving.is_key_required
+            )
+        screen = Screen(make_console())
+        screen.title(version("tokenpost"))
+
+        async def run() -> None:
+            platform = Platform(serving, screen, listener=listener, lock=lock)
+            await platform.run(program, lambda: screen.ready(serving, key, is_key_needed=is_key_needed))
+
+        try:
+            asyncio.run(run())
+        finally:
+            screen.quiet()
+        screen.line("Stopped.")
+
+
+def _left_behind(home: Home) -> list[str]:
+    """Ids of the workers that died with this home's last supervisor, if that was killed.
+
+    The lock shows that it is gone, and one that stops in order leaves no state.
+    """
+    state = read_state(home)
+    return [process.worker_id for process in state.processes if process.worker_id] if state is not None else []

@@ -1,0 +1,1 @@
+"""From a create request to a job, and from a job to its reply."""

@@ -1,0 +1,107 @@
+"""The same call again, known by its `Idempotency-Key` or by the openai SDK's count of retries, finds what it made."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from api.jobs import stored_jobs
+from api.jobs.admission import refuse_without_redis
+from api.jobs.create_request import Call, digest_of
+from api.jobs.job_views import JobView, placed_view_of
+from api.jobs.submitted import Submitted
+from api.services import Services
+from storage.accounts import idempotency
+from storage.accounts.idempotency import KeyedCall
+from storage.errors import IdempotencyKeyInUse, JobNotFound
+from storage.jobs import attaching, jobs
+from storage.jobs.attaching import Attached
+
+T = TypeVar("T")
+
+
+async def find_earlier(services: Services, call: Call, digest: bytes, *, is_followed: bool) -> Submitted | None:
+    """The job of an earlier try of the call, joined; None where one is to be made. Raises IdempotencyKeyReused."""
+    if call.key is None and call.num_retries == 0:
+        return None  # nearly every call: nothing is asked
+    attached = await _attach(services, call, digest)
+    return None if attached is None else await follow_earlier(services, call, attached, is_followed=is_followed)
+
+
+async def _attach(services: Services, call: Call, digest: bytes) -> Attached | None:
+    keyed, now = keyed_of(call, digest), services.clock.now()
+    await refuse_without_redis(services)
+    if keyed is not None:
+        services.keys_in_use.refuse(keyed)
+        # Nearly every key is new: a read tells that, and refuses another call, without the writer's turn.
+        if await services.reads.ask(lambda c: idempotency.find(c, keyed, now)) is None:
+            return None
+        return await services.write_promptly(lambda c: attaching.attach_keyed(c, keyed, now))
+    if services.refusals.take(digest, asyncio.get_running_loop().time()):
+        return None
+    since = now - timedelta(seconds=call.timeout_s)
+    return await services.write_promptly(
+        lambda c: attaching.attach_retry(c, call.owner, digest, call.num_retries, since)
+    )
+
+
+async def follow_earlier(services: Services, call: Call, attached: Attached, *, is_followed: bool) -> Submitted | None:
+    """The job that was joined, from its beginning; None where it was erased since."""
+
+    def read(connection: Connection) -> JobView:
+        return placed_view_of(connection, jobs.get(connection, attached.job_id, call.owner))
+
+    try:
+        job = await services.reads.ask(read)
+    except JobNotFound:
+        return None
+    return Submitted(
+        header=job.header,
+        subscription=stored_jobs.follow(services, job) if is_followed else None,
+        place=job.place,
+        number=attached.number,
+        is_replay=True,
+        so_far=() if is_followed else await stored_jobs.so_far(services, job),
+        end=None if is_followed else job.end,
+    )
+
+
+def keyed_of(call: Call, digest: bytes) -> KeyedCall | None:
+    """What the database is to know of a call with a key."""
+    return None if call.key is None else KeyedCall(owner=call.owner, key=call.key, body_digest=digest)
+
+
+def key_expiry(services: Services, now: datetime) -> datetime:
+    """When a key that is taken now is free again."""
+    return now + timedelta(seconds=services.settings.idempotency_key_ttl_s)
+
+
+async def make_once(
+    services: Services,
+    call: Call,
+    resource_id: str,
+    *,
+    make: Callable[[Connection], T],
+    find: Callable[[Connection, str], T],
+) -> tuple[T, bool]:
+    """What `make` returned and False; or what `find` returned of the id of what the call made before, and True.
+
+    For whatever is no job: both run on the writer, in the transaction that writes the key. What is erased later must be
+    forgotten by `idempotency.forget`. Raises IdempotencyKeyReused, IdempotencyKeyInUse.
+    """
+    keyed, now = keyed_of(call, digest_of(call)), services.clock.now()
+
+    def operation(connection: Connection) -> tuple[T, bool]:
+        if keyed is None or idempotency.take(
+            connection, keyed, resource_id, now=now, expires_at=key_expiry(services, now)
+        ):
+            return make(connection), False
+        known_id = idempotency.find(connection, keyed, now)
+        if known_id is None:
+            # What it stood for was erased by another process just now.
+            raise IdempotencyKeyInUse
+        return find(connection, known_id), True
+
+    return await services.write_promptly(operation)

@@ -1,0 +1,208 @@
+"""The three ways to a submitted job's result: its stream, its outcome, or a receipt."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+import msgspec
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from api.capacity.queue_status import standing_of
+from api.errors import JOB_ID, JobCancelled, JobExpired, JobFailed
+from api.jobs.job_views import JobView
+from api.jobs.stored_jobs import abandon, erase, follow, object_of_job
+from api.jobs.submitted import Submitted
+from api.protocol.completions.object import async_object
+from api.protocol.folds import fold_of, object_of, skip_of
+from api.protocol.shared.envelope import failure_of
+from api.protocol.shared.lists import deleted_object
+from api.services import Services
+from api.streaming.disconnect import watched
+from api.streaming.sse import EventStream, Notes
+from api.streaming.subscription import Subscription
+from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry
+from storage.errors import ShuttingDown, StorageUnavailable
+from storage.jobs import waiting
+from storage.jobs.deadlines import EXPIRED
+from storage.jobs.waiting import Place
+
+_PATHS = {
+    JobKind.RESPONSE: "/v1/responses/",
+    JobKind.CHAT: "/v1/chat/completions/",
+    JobKind.COMPLETION: "/v1/completions/",
+}
+
+_encode = msgspec.json.Encoder().encode
+
+
+def json_reply(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON body, encoded once."""
+    return Response(_encode(value), status, headers, "application/json")
+
+
+class _Caller:
+    """One who waits for a job's story; a foreground job is given up when its last caller leaves before the end."""
+
+    def __init__(self, services: Services, submitted: Submitted) -> None:
+        self._services = services
+        self._job_id = submitted.header.job_id
+        self._is_foreground = not submitted.header.background
+        self._known: int | None = None
+        if self._is_foreground:
+            services.callers.join(self._job_id, submitted.number)
+
+    def release(self, subscription: Subscription) -> None:
+        """The caller waits no more, whatever the reason; call it once."""
+        _release(self._services, subscription)
+        if self._is_foreground:
+            self._known = self._services.callers.leave(self._job_id)
+
+    async def leave(self) -> None:
+        """What follows from a caller's going before the end; call it after `release`."""
+        if self._known is not None:
+            await abandon(self._services, self._job_id, self._known)
+
+
+def stream_reply(services: Services, submitted: Submitted) -> Response:
+    """The stream of a job from its start; the leaving of its last caller cancels it, unless it is a background job."""
+    caller = _Caller(services, submitted)
+    return EventStream(
+        fold_of(submitted.header),
+        submitted.following,
+        release=caller.release,
+        on_leave=caller.leave,
+        notes=_notes_of(services, submitted.following, submitted.place),
+    )
+
+
+def replay_reply(services: Services, job: JobView, *, starting_after: int | None) -> Response:
+    """The stream of a stored job from its start or from where a reader was; its leaving changes nothing."""
+    header, subscription = job.header, follow(services, job)
+    return EventStream(
+        fold_of(header),
+        subscription,
+        release=partial(_release, services),
+        skip=0 if starting_after is None else skip_of(header.kind, starting_after),
+        notes=_notes_of(services, subscription, job.place),
+    )
+
+
+def _notes_of(services: Services, subscription: Subscription, place: Place | None) -> Notes | None:
+    """What tells a stream its place in line; None for a job that is begun."""
+    return None if place is None else services.crowd.waiters.join(subscription)
+
+
+def _release(services: Services, subscription: Subscription) -> None:
+    services.relay.unsubscribe(subscription)
+    services.crowd.waiters.leave(subscription)
+
+
+async def job_reply(services: Services, job: JobView) -> Response:
+    """The job as its protocol shows it now; one that is queued also tells its place."""
+    standing = standing_of(services.crowd, job.place, job.end)
+    body = {**await object_of_job(services, job), **standing.fields}
+    return json_reply(body, headers={JOB_ID: job.header.job_id, **standing.headers})
+
+
+async def erased_reply(services: Services, job_id: str, owner: str, kind: JobKind) -> Response:
+    """Stop and erase the owner's job, and say so; raises JobNotFound."""
+    await erase(services, job_id, owner, kind)
+    return json_reply(deleted_object(kind, job_id))
+
+
+def created_reply(services: Services, submitted: Submitted) -> Response:
+    """A background job as it begins."""
+    standing = standing_of(services.crowd, submitted.place, submitted.end)
+    body = {**submitted.object(), **standing.fields}
+    return json_reply(body, headers={JOB_ID: submitted.header.job_id, **standing.headers})
+
+
+def receipt_reply(services: Services, submitted: Submitted, *, location: str = "", applied: str = "") -> Response:
+    """202 and where the result will be.
+
+    location: the path before the id, where it is not that of the job's kind
+    """
+    header, end = submitted.header, submitted.end
+    standing = standing_of(services.crowd, submitted.place, end)
+    body = submitted.object() if header.kind is JobKind.RESPONSE else async_object(header, end)
+    headers = {"location": (location or _PATHS[header.kind]) + header.job_id, **standing.headers}
+    return json_reply({**body, **standing.fields}, status=202, headers={**headers, **_headers_of(header, applied)})
+
+
+def _headers_of(header: JobHeader, applied: str) -> dict[str, str]:
+    headers = {JOB_ID: header.job_id}
+    return {**headers, "preference-applied": applied} if applied else headers
+
+
+class OutcomeReply(Response):
+    """The job's object when it has ended, or a receipt when that takes longer than `wait_s`.
+
+    The leaving of its last caller before that cancels the job, unless it is a background job.
+    """
+
+    def __init__(
+        self, services: Services, submitted: Submitted, *, wait_s: float | None = None, applied: str = ""
+    ) -> None:
+        """applied: what of the `Prefer` header was followed"""
+        self.background = None
+        self._services = services
+        self._submitted = submitted
+        self._header = submitted.header
+        self._subscription: Subscription = submitted.following
+        self._caller = _Caller(services, submitted)
+        self._wait_s = wait_s
+        self._applied = applied
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with watched(receive, self._subscription.close):
+                answer = await self._answer()
+        except asyncio.CancelledError as error:
+            raise ShuttingDown("This server is going down before the job's end; the job runs on.") from error
+        finally:
+            self._caller.release(self._subscription)
+        if answer is not None:
+            await answer(scope, receive, send)
+        else:
+            await self._caller.leave()
+
+    async def _answer(self) -> Response | None:
+        """The answer; None when the caller has left."""
+        loop = asyncio.get_running_loop()
+        deadline = None if self._wait_s is None else loop.time() + self._wait_s
+        timer = None if deadline is None else loop.call_at(deadline, self._subscription.wake)
+        entries: list[LogEntry] = []
+        try:
+            while not self._subscription.is_closed:
+                entries += await self._subscription.next()
+                if entries and (end := entries[-1].end) is not None:
+                    return self._outcome(entries, end)
+                if deadline is not None and loop.time() >= deadline:
+                    return await self._receipt(entries)
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return None
+
+    async def _receipt(self, entries: list[LogEntry]) -> Response:
+        place = None if entries else await self._place()
+        return receipt_reply(
+            self._services, replace(self._submitted, so_far=entries, place=place), applied=self._applied
+        )
+
+    async def _place(self) -> Place | None:
+        try:
+            return await self._services.reads.ask(lambda c: waiting.find_place(c, self._header.job_id))
+        except StorageUnavailable:
+            return None  # the receipt says enough without it
+
+    def _outcome(self, entries: list[LogEntry], end: End) -> Response:
+        if end.status is JobStatus.FAILED:
+            failure = failure_of(end)
+            raise (JobExpired if failure == EXPIRED else JobFailed)(self._header.job_id, failure)
+        # A cancelled response is an object that says so; chat and completions have no word for it.
+        if end.status is JobStatus.CANCELLED and self._header.kind is not JobKind.RESPONSE:
+            raise JobCancelled(self._header.job_id)
+        return json_reply(object_of(self._header, entries), headers=_headers_of(self._header, self._applied))

@@ -1,0 +1,134 @@
+"""Stored jobs: one as its protocol shows it, complete or so far; its stream again; cancelling and erasing it."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy import Connection
+
+from api.jobs.job_views import JobView, view
+from api.services import Services
+from api.streaming.subscription import Subscription
+from storage.broker import event_log
+from storage.contract import End, JobKind, JobStatus, LogEntry, Result
+from storage.errors import InvalidRequest, JobNotFound, PlatformError, StorageUnavailable
+from storage.jobs import cancellation, jobs
+from storage.jobs.jobs import Cancelled
+
+# How long a cancelled response is given to hand over what it had.
+_SETTLE_WAIT_S = 1.0
+
+logger = structlog.get_logger()
+
+
+async def get_job(services: Services, job_id: str, owner: str, kind: JobKind) -> JobView:
+    """The owner's job of this kind; JobNotFound for any other id."""
+    return await services.reads.ask(lambda connection: view(connection, job_id, owner, kind))
+
+
+async def object_of_job(services: Services, job: JobView) -> dict[str, object]:
+    """The job as its protocol shows it now: from its row once that tells all, else from its log."""
+    return job.object(await so_far(services, job))
+
+
+async def so_far(services: Services, job: JobView) -> list[LogEntry] | Result:
+    """What came of the job until now."""
+    if job.is_settled and job.result is not None:
+        return job.result
+    if not job.has_begun:
+        # A worker may have claimed it since the row was read; with its text, the job would be queued and under way.
+        return Result()
+    try:
+        return await services.logs.read(job.header.job_id)
+    except StorageUnavailable as error:
+        # The row is the truth about the job's state; without Redis only its text so far is not to be had.
+        logger.warning("log_unread", job_id=job.header.job_id, error=error.message)
+        return Result()
+
+
+def follow(services: Services, job: JobView) -> Subscription:
+    """All entries of the job, those to come included."""
+    if not job.is_settled:
+        return services.relay.subscribe(job.header.job_id)
+    subscription = Subscription(job.header.job_id)
+    subscription.conclude(job.entries())
+    return subscription
+
+
+async def cancel(services: Services, job_id: str, *, num_attached: int | None = None) -> None:
+    """Return when the job is cancelled or had ended; whoever runs it hears of it at once.
+
+    num_attached: as in `jobs.cancel`
+    """
+    now = datetime.now(UTC)
+    try:
+        await asyncio.to_thread(
+            lambda: cancellation.cancel(services.write, services.redis_sync, job_id, now, num_attached=num_attached)
+        )
+    except RedisError as error:
+        # The row says it; a worker rereads its rows, and the sweeper completes the logs of ended jobs.
+        logger.warning("cancel_untold", job_id=job_id, error=str(error))
+
+
+async def abandon(services: Services, job_id: str, number: int) -> None:
+    """Cancel a job whose caller has left, unless another one joined later; nobody is there to hear of an error.
+
+    number: the caller's, as `attaching.attach` told it
+    """
+    logger.info("caller_left", job_id=job_id)
+    try:
+        await cancel(services, job_id, num_attached=number)
+    except PlatformError as error:
+        logger.warning("cancel_failed", job_id=job_id, error=str(error))
+
+
+async def cancel_response(services: Services, job: JobView, owner: str) -> JobView:
+    """The response after its cancellation; one that has ended is left as it is.
+
+    Raises InvalidRequest for a response that somebody waits for: its caller ends it by leaving.
+    """
+    if not job.header.background:
+        raise InvalidRequest("Only responses created with background=true can be cancelled.", param="response_id")
+    if job.end is not None:
+        return job
+    subscription = services.relay.subscribe(job.header.job_id)
+    try:
+        await cancel(services, job.header.job_id)
+        async with asyncio.timeout(_SETTLE_WAIT_S):
+            while not subscription.is_ended:
+                await subscription.next()
+    except TimeoutError:
+        pass  # the row says cancelled; what came of the job follows when its worker, or the sweeper, is heard
+    finally:
+        services.relay.unsubscribe(subscription)
+    return await get_job(services, job.header.job_id, owner, job.header.kind)
+
+
+async def erase(services: Services, job_id: str, owner: str, kind: JobKind) -> None:
+    """Return when request, text, log and metadata are gone; a job that runs is stopped. Raises JobNotFound."""
+
+    def remove(connection: Connection) -> Cancelled:
+        found = jobs.get(connection, job_id, owner)
+        if found.kind is not kind:
+            raise JobNotFound(f"No {kind.value} with id '{job_id}'.")
+        return jobs.erase(connection, job_id, owner)
+
+    erased = await services.write_promptly(remove)
+    try:
+        await asyncio.to_thread(_erase_log, services, job_id, erased)
+    except RedisError as error:
+        logger.warning("log_not_erased", job_id=job_id, error=str(error))
+
+
+def _erase_log(services: Services, job_id: str, erased: Cancelled) -> None:
+    redis = services.redis_sync
+    if erased.was.is_terminal:
+        event_log.delete_logs(redis, [job_id])
+        return
+    # Ends the streams of those who follow, and shuts out the worker, whose appends would write the log anew.
+    end = End(status=JobStatus.CANCELLED, usage=None, ended_at=int(datetime.now(UTC).timestamp()))
+    event_log.append_end(redis, job_id, erased.attempt, end)
+    event_log.seal(redis, job_id)
+    if erased.worker_id is not None:
+        redis.publish(event_log.control_channel(erased.worker_id), event_log.encode_cancel(job_id))

@@ -1,0 +1,195 @@
+"""From a request to a stored, queued job: row first, ticket second, and whoever follows it listens before both."""
+
+import asyncio
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from api.caches.catalogue import ModelEntry
+from api.caches.database_reads import Prompt
+from api.jobs.admission import admit
+from api.jobs.create_request import Call, digest_of
+from api.jobs.idempotent_replay import find_earlier, follow_earlier, key_expiry, keyed_of
+from api.jobs.job_views import previous_turn
+from api.jobs.submitted import Submitted
+from api.protocol.prepare import Prepared, Request, prepare
+from api.protocol.responses.items import PreviousResponse
+from api.protocol.responses.request import ResponseRequest
+from api.protocol.shared.tiers import priority_of
+from api.services import Services
+from storage.accounts.idempotency import KeyedCall
+from storage.contract import JobHeader, lane_of
+from storage.errors import IdempotencyKeyInUse, PlatformError, StorageUnavailable
+from storage.ids import new_job_id
+from storage.jobs import attaching, jobs
+from storage.jobs.attaching import Attached
+from storage.jobs.jobs import NewJob
+from storage.jobs.tables import Job
+
+# Up to here, reading a prompt on the event loop costs less than sending it to a thread.
+_SMALL_BODY_BYTES = 32 * 1024
+# As above: hashing runs at about 1 GB/s.
+_SMALL_DIGEST_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A request as its path understands it.
+
+    call:          where it came from, byte for byte
+    is_background: it runs on when nobody waits, and is queued while no worker lives
+    is_followed:   somebody waits for its entries
+    store_default: what an absent `store` means; None is the protocol's own
+    """
+
+    call: Call
+    request: Request
+    is_background: bool = False
+    is_followed: bool = True
+    store_default: bool | None = None
+
+
+async def submit(services: Services, order: Order) -> Submitted:
+    """The job, committed and sent, or that of an earlier try; PlatformError when it is refused: then there is none."""
+    call = order.call
+    digest = await _digest_of(services, call)
+    earlier = await find_earlier(services, call, digest, is_followed=order.is_followed)
+    if earlier is not None:
+        return earlier
+    keyed = keyed_of(call, digest)
+    if keyed is None:
+        return await _make_or_note(services, order, digest)
+    with services.keys_in_use.using(keyed):
+        return await _make(services, order, digest, keyed)
+
+
+async def _digest_of(services: Services, call: Call) -> bytes:
+    if len(call.body) <= _SMALL_DIGEST_BYTES:
+        return digest_of(call)
+    return await services.catalogue.in_thread(lambda: digest_of(call))
+
+
+async def _make_or_note(services: Services, order: Order, digest: bytes) -> Submitted:
+    try:
+        return await _make(services, order, digest, None)
+    except PlatformError as error:
+        if error.retryable:
+            services.refusals.note(digest, asyncio.get_running_loop().time())
+        raise
+
+
+async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedCall | None) -> Submitted:
+    entry = await services.catalogue.get(order.request.model)
+    lane = lane_of(priority_of(order.request, is_background=order.is_background))
+    await admit(services, entry, order.call.owner, lane, is_background=order.is_background)
+    target = order.request.webhook
+    if target is not None:
+        await services.receivers.judge(target.url, param="webhook.url")
+    prepared = await _prepare(services, order, entry)
+    # Once more: others came while this call was read, and nothing is awaited from here until it is counted.
+    services.bounds.check(order.call.owner, entry.model, lane)
+    new = _new_job(order, prepared, digest, services.clock.now())
+    subscription = services.relay.subscribe(new.job_id, is_new=True) if order.is_followed else None
+    # Before the row is there: a look that ends meanwhile may miss the job, and none counts it twice.
+    place = services.crowd.join(new.owner, new.model, lane)
+    try:
+        attached = await _insert(services, new, keyed)
+        if attached is None:
+            services.tickets.send(new.job_id, new.model, new.spec.lane)
+            return Submitted(header=_header_of(new), subscription=subscription, place=place)
+    except BaseException:
+        if subscription is not None:
+            services.relay.unsubscribe(subscription)
+        raise
+    # The same call at another process was faster.
+    if subscription is not None:
+        services.relay.unsubscribe(subscription)
+    earlier = await follow_earlier(services, order.call, attached, is_followed=order.is_followed)
+    if earlier is None:
+        raise IdempotencyKeyInUse
+    return earlier
+
+
+async def _prepare(services: Services, order: Order, entry: ModelEntry) -> Prepared:
+    """The request in tokens; big ones are read in a thread."""
+    tools = await services.catalogue.tools_of(entry)
+    previous = await find_previous(services, order.call.owner, order.request)
+    # A seed is told to nobody and need not be secret; the operating system's randomness costs a system call.
+    seed = random.getrandbits(63)
+
+    def work() -> Prepared:
+        return prepare(
+            order.request,
+            tools,
+            previous=previous,
+            seed=seed,
+            store_default=order.store_default,
+            is_background=order.is_background,
+        )
+
+    if previous is None and len(order.call.body) <= _SMALL_BODY_BYTES:
+        return work()
+    return await services.catalogue.in_thread(work)
+
+
+async def find_previous(services: Services, owner: str, request: Request) -> PreviousResponse | None:
+    """The turn that the request continues, if it names one; raises PreviousResponseNotFound."""
+    if not isinstance(request, ResponseRequest) or request.previous_response_id is None:
+        return None
+    previous_id = request.previous_response_id
+    return await services.reads.ask(lambda connection: previous_turn(connection, previous_id, owner))
+
+
+def _new_job(order: Order, prepared: Prepared, digest: bytes, now: datetime) -> NewJob:
+    expiry = order.request.expires_after
+    return NewJob(
+        job_id=new_job_id(prepared.kind),
+        owner=order.call.owner,
+        kind=prepared.kind,
+        model=prepared.model,
+        background=order.is_background,
+        store=prepared.store,
+        request=prepared.request,
+        context=prepared.context,
+        metadata=prepared.metadata,
+        spec=prepared.spec,
+        created_at=now,
+        expires_at=_later(now, None if expiry is None else expiry.seconds),
+        cancel_at=_later(now, order.call.cancel_after_s),
+        body_digest=digest if order.call.key is None else None,
+        webhook=None if order.request.webhook is None else order.request.webhook.stored,
+    )
+
+
+def _later(now: datetime, seconds: int | None) -> datetime | None:
+    return None if seconds is None else now + timedelta(seconds=seconds)
+
+
+def _header_of(new: NewJob) -> JobHeader:
+    return JobHeader(
+        job_id=new.job_id,
+        kind=new.kind,
+        model=new.model,
+        created_at=int(new.created_at.timestamp()),
+        request=new.request,
+        context=new.context,
+        background=new.background,
+    )
+
+
+async def _insert(services: Services, new: NewJob, keyed: KeyedCall | None) -> Attached | None:
+    """None when the row is committed, or whose job it is by now; where neither is known in time, it is taken back."""
+    row = jobs.row_of(new, services.settings.retention_s(new.store))
+    try:
+        async with Prompt(services.settings.storage_timeout_s, "the database"):
+            if keyed is None:
+                await services.writer.add(Job, row)
+                return None
+            expires_at = key_expiry(services, new.created_at)
+            return await services.writer.call(
+                lambda c: attaching.insert_keyed(c, row, keyed, now=new.created_at, expires_at=expires_at)
+            )
+    except (StorageUnavailable, asyncio.CancelledError):
+        # It may be committed after all, and nobody knows its id.
+        services.take_back.erase(new.job_id)
+        raise

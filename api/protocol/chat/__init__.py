@@ -1,0 +1,1 @@
+"""The chat completions protocol: wire types and object."""

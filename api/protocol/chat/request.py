@@ -1,0 +1,112 @@
+"""Chat Completions on the wire: the create body.
+
+Source: OpenAI specification of 2026-08-21.
+"""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from api.protocol.shared.content import ChatContent, one_of, text_of
+from api.protocol.shared.create import CreateRequest
+from api.protocol.shared.sampling_fields import TopLogprobs
+from api.protocol.shared.webhook_fields import ChatTarget
+from api.protocol.shared.wire import (
+    MaxTokens,
+    Metadata,
+    Name,
+    NumChoices,
+    Refused,
+    StreamOptions,
+    Wire,
+    WireRequest,
+    fault,
+    only,
+)
+
+_ROLES = frozenset({"system", "developer", "user", "assistant"})
+_NOT_A_ROLE = "names a role that is not supported here yet (tools are not); use system, developer, user or assistant"
+
+
+class ChatMessage(Wire):
+    """One turn of a chat. Tool calls and their results are refused for now."""
+
+    role: Annotated[str, one_of(_ROLES, _NOT_A_ROLE)]
+    content: ChatContent | None = None
+    name: Name | None = None
+    annotations: Annotated[object, only([])] = None
+    audio: Refused = None
+    function_call: Refused = None
+    parsed: Refused = None
+    reasoning: Refused = None
+    reasoning_content: Refused = None
+    refusal: Refused = None
+    tool_call_id: Refused = None
+    tool_calls: Annotated[object, only([])] = None
+
+    @model_validator(mode="after")
+    def _has_content(self) -> Self:
+        if self.content is None:
+            raise fault("content", "a message without content needs tool calls, which are not supported here yet")
+        return self
+
+    @property
+    def text(self) -> str:
+        """What the message says."""
+        return text_of(self.content)
+
+
+class ChatRequest(CreateRequest):
+    """The body of `POST /v1/chat/completions`."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)]
+    logprobs: bool | None = None
+    max_completion_tokens: MaxTokens | None = None
+    max_tokens: MaxTokens | None = None
+    n: NumChoices | None = None
+    stream_options: StreamOptions | None = None
+    top_logprobs: TopLogprobs | None = None
+    webhook: ChatTarget | None = None
+
+    audio: Refused = None
+    function_call: Annotated[object, only("none", "auto")] = None
+    functions: Annotated[object, only([])] = None
+    modalities: Annotated[object, only(["text"])] = None
+    moderation: Refused = None
+    parallel_tool_calls: Annotated[object, only(True)] = None
+    prediction: Refused = None
+    prompt_cache_options: Annotated[object, only({}, {"mode": "implicit"})] = None
+    prompt_cache_retention: Annotated[object, only("in_memory")] = None
+    reasoning_effort: Annotated[object, only("none")] = None
+    response_format: Annotated[object, only({"type": "text"})] = None
+    tool_choice: Annotated[object, only("none", "auto")] = None
+    tools: Annotated[object, only([])] = None
+    verbosity: Annotated[object, only("medium")] = None
+    web_search_options: Refused = None
+
+    @model_validator(mode="after")
+    def _has_one_limit(self) -> Self:
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise fault("max_tokens", "'max_tokens' and 'max_completion_tokens' exclude each other")
+        return self
+
+    @model_validator(mode="after")
+    def _has_logprobs_for_the_top(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            raise fault("top_logprobs", "it needs 'logprobs' to be true")
+        return self
+
+    @property
+    def num_logprobs(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    @property
+    def output_limit(self) -> int | None:
+        """The limit of output tokens under either of its names."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+
+class MetadataUpdate(WireRequest):
+    """The body of `POST /v1/chat/completions/{id}`: the pairs that replace the stored ones, null for none."""
+
+    metadata: Metadata | None

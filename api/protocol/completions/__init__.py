@@ -1,0 +1,1 @@
+"""The completions protocol: wire types, object and log probabilities."""

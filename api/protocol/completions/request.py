@@ -1,0 +1,111 @@
+"""Completions on the wire: the create body.
+
+Source: OpenAI specification of 2026-08-21; `store` and `metadata` are ours, as every call is a stored job.
+"""
+
+from typing import Annotated, LiteralString, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from api.protocol.shared.create import CreateRequest
+from api.protocol.shared.sampling_fields import TokenId
+from api.protocol.shared.validation_messages import TAG
+from api.protocol.shared.webhook_fields import CompletionTarget
+from api.protocol.shared.wire import INT64_MAX, MAX_CHOICES, NumChoices, Refused, StreamOptions, fault
+
+_TEXT, _TEXTS, _IDS, _LISTS = (TAG + name for name in ("text", "texts", "ids", "lists"))
+_PROMPT_SHAPE = "expected a string, an array of strings, an array of token ids or an array of arrays of token ids"
+
+NOT_STREAMED: LiteralString = "the best choices are known at the end only, so that they cannot be streamed"
+# OpenAI's limits.
+_MAX_LOGPROBS = 5
+_MAX_BEST_OF = 20
+
+TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
+
+
+def _tag_of(prompt: object) -> str | None:
+    if isinstance(prompt, str):
+        return _TEXT
+    if not isinstance(prompt, list):
+        return None
+    match prompt[:1]:
+        case [int()]:
+            return _IDS
+        case [list()]:
+            return _LISTS
+        case _:
+            return _TEXTS
+
+
+Prompt = Annotated[
+    Annotated[str, Tag(_TEXT)]
+    | Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICES), Tag(_TEXTS)]
+    | Annotated[TokenIds, Tag(_IDS)]
+    | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_CHOICES), Tag(_LISTS)],
+    Discriminator(_tag_of, custom_error_type="shape", custom_error_message=_PROMPT_SHAPE),
+]
+
+
+class CompletionRequest(CreateRequest):
+    """The body of `POST /v1/completions`."""
+
+    prompt: Prompt
+    best_of: Annotated[int, Field(ge=1, le=_MAX_BEST_OF)] | None = None
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(ge=0, le=_MAX_LOGPROBS)] | None = None
+    max_tokens: Annotated[int, Field(ge=0, le=INT64_MAX)] | None = None
+    n: NumChoices | None = None
+    stream_options: StreamOptions | None = None
+    webhook: CompletionTarget | None = None
+
+    suffix: Refused = None
+
+    @model_validator(mode="after")
+    def _has_few_choices(self) -> Self:
+        if len(self.prompts) * self.num_made > MAX_CHOICES:
+            field = "n" if self.best_of is None else "best_of"
+            raise fault(field, "the number of prompts times the choices of each must be at most 128")
+        return self
+
+    @model_validator(mode="after")
+    def _has_more_choices_than_it_shows(self) -> Self:
+        if self.best_of is not None and self.best_of < (self.n or 1):
+            raise fault("best_of", "it must be at least 'n'")
+        if self.is_chosen_from and self.stream:
+            raise fault("best_of", NOT_STREAMED)
+        return self
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if self.max_tokens == 0 and not self.echo:
+            raise fault("max_tokens", "0 needs 'echo', or there is nothing to answer")
+        return self
+
+    @property
+    def num_made(self) -> int:
+        """Choices that are made of each prompt."""
+        return self.best_of or self.n or 1
+
+    @property
+    def is_chosen_from(self) -> bool:
+        """Whether more choices are made than shown."""
+        return self.num_made > (self.n or 1)
+
+    @property
+    def num_logprobs(self) -> int | None:
+        # Those of the tokens themselves tell which choice is best.
+        return 0 if self.logprobs is None and self.is_chosen_from else self.logprobs
+
+    @property
+    def num_prompt_logprobs(self) -> int | None:
+        return self.logprobs if self.echo else None
+
+    @property
+    def prompts(self) -> list[str] | list[list[int]]:
+        """The prompts as a list, whatever shape they were sent in."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if isinstance(self.prompt[0], int):
+            return [self.prompt]
+        return self.prompt

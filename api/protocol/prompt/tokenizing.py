@@ -1,0 +1,86 @@
+"""From text to token ids and back, from a model's card alone: no model files, no torch.
+
+One `PromptTools` per card; building one parses the tokenizer (milliseconds to a second), so keep it by card digest.
+Its methods are safe to call from several threads.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from tokenizers import Tokenizer
+
+from api.protocol.prompt.chat_template import ChatTemplate
+from storage.contract import ModelCard
+from storage.errors import InvalidRequest
+
+# A prefix of this many characters for each token of context tells whether a text is hopelessly long.
+_CHARACTERS_PER_TOKEN = 16
+
+
+class PromptTools:
+    """A model's tokenizer, chat template and context length."""
+
+    def __init__(self, card: ModelCard) -> None:
+        self.model = card.model
+        self.context_length = card.context_length
+        self._tokenizer: Tokenizer = Tokenizer.from_str(card.tokenizer_json)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
+        self._template = None if card.chat_template is None else ChatTemplate(card.chat_template, card.special_tokens)
+        self._bos = self._bos_of(card.special_tokens)
+
+    def _bos_of(self, special_tokens: Mapping[str, str]) -> tuple[int, ...]:
+        found = self._tokenizer.token_to_id(special_tokens.get("bos_token", ""))
+        return () if found is None else (found,)
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> tuple[int, ...]:
+        """Token ids of `text`; of a text that cannot fit the context perhaps only its first ids, too many to fit."""
+        start = text[: self.context_length * _CHARACTERS_PER_TOKEN]
+        ids = self._tokenizer.encode(start, add_special_tokens=add_special_tokens).ids
+        # Cutting a text changes only tokens near the cut; a merge over more than this is not worth the risk.
+        if len(start) < len(text) and len(ids) <= self.context_length + 64:
+            ids = self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+        return tuple(ids)
+
+    def encode_prompt(self, text: str) -> tuple[int, ...]:
+        """Token ids of a bare prompt as the tokenizer begins one; an empty text is the beginning alone, or nothing."""
+        return self.encode(text, add_special_tokens=True) or self._bos
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of `token_ids`, special tokens included."""
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=False))
+
+    def names_of(self, token_ids: Sequence[int]) -> list[tuple[int, str]]:
+        """(place, text) of what the log of a job cannot spell: a prompt's first token and its special ones."""
+        return [
+            (place, self.decode([token_id]))
+            for place, token_id in enumerate(token_ids)
+            if place == 0 or token_id in self._special_ids
+        ]
+
+    def render_chat(self, messages: Sequence[Mapping[str, str]], *, field: str = "messages") -> str:
+        """Prompt text of a chat, up to where the answer begins.
+
+        messages: dicts of `role` and `content`; `developer` becomes `system` where the template does not know it
+        raises:   InvalidRequest naming `field` when the model has no template or the template refuses the messages
+        """
+        if self._template is None:
+            raise InvalidRequest(f"The model '{self.model}' has no chat template; use /v1/completions.", param=field)
+        if not self._template.knows_developer:
+            # Templates pass over or refuse a role they do not know; silence would lose the caller's instructions.
+            messages = [_as_system(message) for message in messages]
+        return self._template.render(messages, field=field)
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]], *, field: str = "messages") -> tuple[int, ...]:
+        """Token ids of a chat's prompt; the template writes the special tokens, so none are added."""
+        return self.encode(self.render_chat(messages, field=field), add_special_tokens=False)
+
+    def count(self, messages: Sequence[Mapping[str, str]], *, field: str = "input") -> int:
+        """Number of tokens of a chat's prompt."""
+        return len(self._tokenizer.encode(self.render_chat(messages, field=field), add_special_tokens=False).ids)
+
+
+def _as_system(message: Mapping[str, str]) -> Mapping[str, str]:
+    return {**message, "role": "system"} if message["role"] == "developer" else message

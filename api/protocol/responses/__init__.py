@@ -1,0 +1,1 @@
+"""The Responses protocol: wire types, object and fold."""

@@ -1,0 +1,126 @@
+"""Responses on the wire: the create body and the body of the token count.
+
+Source: OpenAI specification of 2026-08-21. It has none of the fields of sampling but `temperature`, `top_p` and
+`top_logprobs`; the others are ours and come through the SDK's `extra_body`.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, Tag, model_validator
+
+from api.protocol.shared.content import ItemContent, one_of, shape, text_of
+from api.protocol.shared.create import CreateRequest
+from api.protocol.shared.sampling_fields import TopLogprobs
+from api.protocol.shared.validation_messages import TAG
+from api.protocol.shared.webhook_fields import ResponseTarget
+from api.protocol.shared.wire import MaxTokens, Name, Refused, Wire, fault, only
+
+_TEXT, _ITEMS = f"{TAG}text", f"{TAG}items"
+_INPUT_SHAPE = "expected a string or an array of items"
+INCLUDED_LOGPROBS = "message.output_text.logprobs"
+Included = Annotated[str, one_of(frozenset({INCLUDED_LOGPROBS}), "is not supported here yet")]
+_NOT_A_MESSAGE = "names an item that is not supported here yet: only messages are"
+
+
+class InputMessage(Wire):
+    """A message item of the input; `type` may be left out. All other items are refused for now."""
+
+    type: Annotated[str, one_of(frozenset({"message"}), _NOT_A_MESSAGE)] = "message"
+    role: Literal["user", "assistant", "system", "developer"]
+    content: ItemContent
+    id: Name | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+    phase: Refused = None
+
+    @property
+    def text(self) -> str:
+        """What the message says."""
+        return text_of(self.content)
+
+
+Input = Annotated[
+    Annotated[str, Tag(_TEXT)] | Annotated[list[InputMessage], Field(fail_fast=True), Tag(_ITEMS)],
+    shape(_TEXT, _ITEMS, _INPUT_SHAPE),
+]
+
+
+class TextOptions(Wire):
+    """The shape of the output text; only plain text for now."""
+
+    format: Annotated[object, only({"type": "text"})] = None
+    verbosity: Annotated[object, only("medium")] = None
+
+
+class ReasoningOptions(Wire):
+    """What thinking is wished; models do not think here yet."""
+
+    effort: Annotated[object, only("none")] = None
+    summary: Refused = None
+    generate_summary: Refused = None
+    mode: Refused = None
+    context: Refused = None
+
+
+class ResponseStreamOptions(Wire):
+    """How a stream is written; we send no obfuscation padding."""
+
+    include_obfuscation: Annotated[object, only(False)] = None
+
+
+class ResponseRequest(CreateRequest):
+    """The body of `POST /v1/responses`."""
+
+    input: Input | None = None
+    background: bool | None = None
+    include: Annotated[list[Included], Field(max_length=16, fail_fast=True)] | None = None
+    instructions: str | None = None
+    max_output_tokens: MaxTokens | None = None
+    previous_response_id: Name | None = None
+    reasoning: ReasoningOptions | None = None
+    stream_options: ResponseStreamOptions | None = None
+    text: TextOptions | None = None
+    top_logprobs: TopLogprobs | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    webhook: ResponseTarget | None = None
+
+    access_programs: Refused = None
+    context_management: Annotated[object, only([])] = None
+    conversation: Refused = None
+    image: Refused = None
+    max_tool_calls: Refused = None
+    moderation: Refused = None
+    parallel_tool_calls: Annotated[object, only(True)] = None
+    prompt: Refused = None
+    prompt_cache_options: Annotated[object, only({}, {"mode": "implicit"})] = None
+    prompt_cache_retention: Annotated[object, only("in_memory")] = None
+    tool_choice: Annotated[object, only("none", "auto")] = None
+    tools: Annotated[object, only([])] = None
+
+    @model_validator(mode="after")
+    def _has_input(self) -> Self:
+        if self.previous_response_id is None and not self.input and self.input != "":
+            raise fault("input", "one of 'input' or 'previous_response_id' must be provided")
+        return self
+
+    @model_validator(mode="after")
+    def _includes_the_top(self) -> Self:
+        if self.top_logprobs and self.num_logprobs is None:
+            raise fault("top_logprobs", "it needs 'message.output_text.logprobs' in 'include'")
+        return self
+
+    @property
+    def num_logprobs(self) -> int | None:
+        return (self.top_logprobs or 0) if INCLUDED_LOGPROBS in (self.include or ()) else None
+
+    @property
+    def messages(self) -> list[InputMessage]:
+        """The new input as messages, in order."""
+        if isinstance(self.input, str):
+            return [InputMessage(role="user", content=self.input)]
+        return self.input or []
+
+
+class InputTokensRequest(ResponseRequest):
+    """The body of `POST /v1/responses/input_tokens`: like create; what does not reach the prompt does not matter."""
+
+    personality: Refused = None

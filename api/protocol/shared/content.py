@@ -1,0 +1,80 @@
+"""What a message may hold in a request: a string, or a list of text parts."""
+
+from collections.abc import Sequence
+from typing import Annotated, LiteralString, Protocol
+
+from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+from api.protocol.shared.validation_messages import TAG, UNSUPPORTED
+from api.protocol.shared.wire import Refused, Wire, only
+
+_TEXT, _PARTS = f"{TAG}text", f"{TAG}parts"
+
+
+def one_of(names: frozenset[str], sentence: LiteralString) -> AfterValidator:
+    """Marks a `type` or `role` of which only `names` are supported; `sentence` says what others are."""
+
+    def check(value: str) -> str:
+        if value not in names:
+            raise PydanticCustomError(UNSUPPORTED, sentence)
+        return value
+
+    return AfterValidator(check)
+
+
+def shape(first: str, second: str, sentence: str) -> Discriminator:
+    """Tells a string (`first`) from a list (`second`); anything else is refused with `sentence`."""
+
+    def tag_of(value: object) -> str | None:
+        if isinstance(value, str):
+            return first
+        return second if isinstance(value, list) else None
+
+    return Discriminator(tag_of, custom_error_type="shape", custom_error_message=sentence)
+
+
+_NOT_TEXT = "is not text: images, audio, files and refusals are not supported here yet"
+_PART_SHAPE = "expected a string or an array of text parts"
+
+
+class ChatPart(Wire):
+    """A text part of a chat message."""
+
+    type: Annotated[str, one_of(frozenset({"text"}), _NOT_TEXT)]
+    text: str
+    prompt_cache_breakpoint: Refused = None
+
+
+class ItemPart(Wire):
+    """A text part of a Responses message; what we answered comes back as `output_text`, log probabilities and all."""
+
+    type: Annotated[str, one_of(frozenset({"input_text", "output_text", "text"}), _NOT_TEXT)]
+    text: str
+    annotations: Annotated[object, only([])] = None
+    logprobs: list[object] | None = None
+    prompt_cache_breakpoint: Refused = None
+
+
+ChatContent = Annotated[
+    Annotated[str, Tag(_TEXT)] | Annotated[list[ChatPart], Field(fail_fast=True), Tag(_PARTS)],
+    shape(_TEXT, _PARTS, _PART_SHAPE),
+]
+ItemContent = Annotated[
+    Annotated[str, Tag(_TEXT)] | Annotated[list[ItemPart], Field(fail_fast=True), Tag(_PARTS)],
+    shape(_TEXT, _PARTS, _PART_SHAPE),
+]
+
+
+class TextPart(Protocol):
+    """Anything with a text."""
+
+    @property
+    def text(self) -> str: ...
+
+
+def text_of(content: str | Sequence[TextPart] | None) -> str:
+    """The text of a message; several parts stand on lines of their own, as in vLLM."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "\n".join(part.text for part in content)

@@ -1,0 +1,52 @@
+"""Log probabilities on the wire: of which tokens they are told, and how chat and Responses write them.
+
+An event's log probabilities are told with its text, or with an empty text where that is held back; so each token's are
+told once and in order, live as in a replay. See docs/decisions/0009-which-log-probabilities-are-told.md.
+"""
+
+from collections.abc import Iterable
+from typing import assert_never, cast
+
+from api.protocol.responses.request import INCLUDED_LOGPROBS
+from storage.contract import Candidate, FinishReason, JobHeader, JobKind, TokenEvent, TokenLogprobs
+
+
+def wants_logprobs(header: JobHeader) -> bool:
+    """Whether the request asked to be told log probabilities."""
+    match header.kind:
+        case JobKind.RESPONSE:
+            return INCLUDED_LOGPROBS in cast(list[str], header.request.get("include", []))
+        case JobKind.CHAT:
+            return bool(header.request.get("logprobs"))
+        case JobKind.COMPLETION:
+            return "logprobs" in header.request
+        case _:
+            assert_never(header.kind)
+
+
+def content_of(event: TokenEvent, header: JobHeader) -> tuple[TokenLogprobs, ...]:
+    """The event's tokens that are content: all but an end-of-sequence id or stop token id that ended the choice."""
+    tokens = () if event.logprobs is None else event.logprobs.tokens
+    if event.finish is not FinishReason.STOP or not tokens:
+        return tokens
+    last = tokens[-1].chosen
+    is_end = not last.data or last.token_id in cast(list[int], header.request.get("stop_token_ids", []))
+    return tokens[:-1] if is_end else tokens
+
+
+def token_objects(events: Iterable[TokenEvent], header: JobHeader) -> list[dict[str, object]]:
+    """The content tokens of one choice's events, as chat and Responses show them."""
+    return [
+        {**_object_of(token.chosen), "top_logprobs": list(map(_object_of, token.top))}
+        for event in events
+        for token in content_of(event, header)
+    ]
+
+
+def _object_of(candidate: Candidate) -> dict[str, object]:
+    return {"token": text_of(candidate.data), "logprob": candidate.logprob, "bytes": list(candidate.data)}
+
+
+def text_of(data: bytes) -> str:
+    """A token as text; half a character shows as U+FFFD."""
+    return data.decode("utf-8", "replace")

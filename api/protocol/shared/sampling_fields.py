@@ -1,0 +1,113 @@
+"""The fields by which every protocol says how tokens are chosen, and what the engine is told of them.
+
+Source: OpenAI specification of 2026-08-21. `top_k`, `min_p`, `repetition_penalty`, `stop_token_ids`, `ignore_eos` and
+`min_tokens` have the names and meanings of vLLM's extra parameters and come through the SDK's `extra_body`.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from api.protocol.shared.deadline_fields import DatedRequest
+from api.protocol.shared.tiers import TieredRequest
+from api.protocol.shared.wire import INT64_MAX, Seed, Stop, Temperature, TopK, TopP, few_pairs
+from storage.contract import SamplingParams
+from storage.errors import InvalidRequest
+
+MAX_TOP_LOGPROBS = 20
+# A nucleus of no mass still holds the likeliest token, and so does what is as likely as the likeliest.
+_MIN_TOP_P = 1e-6
+_MAX_MIN_P = 1 - 1e-6
+_MAX_BIASES = 1024
+_MAX_STOP_IDS = 64
+
+TokenId = Annotated[int, Field(ge=0, le=INT64_MAX)]
+TopLogprobs = Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)]
+_IdAsKey = Annotated[str, StringConstraints(pattern="^(0|[1-9][0-9]{0,17})$")]
+_Bias = Annotated[float, Field(ge=-100, le=100)]
+_MinP = Annotated[float, Field(ge=0, le=1)]
+_MinTokens = Annotated[int, Field(ge=0, le=INT64_MAX)]
+_Penalty = Annotated[float, Field(ge=-2, le=2)]
+# Further from 1 than this, a logit soon is no finite number any more.
+_RepetitionPenalty = Annotated[float, Field(ge=0.01, le=100)]
+
+
+class SamplingRequest(TieredRequest, DatedRequest):
+    """What a request of any protocol may say about sampling; absent and null are the same."""
+
+    frequency_penalty: _Penalty | None = None
+    ignore_eos: bool | None = None
+    logit_bias: Annotated[dict[_IdAsKey, _Bias], few_pairs(_MAX_BIASES)] | None = None
+    min_p: _MinP | None = None
+    min_tokens: _MinTokens | None = None
+    presence_penalty: _Penalty | None = None
+    repetition_penalty: _RepetitionPenalty | None = None
+    seed: Seed | None = None
+    stop: Stop | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=_MAX_STOP_IDS, fail_fast=True)] | None = None
+    temperature: Temperature | None = None
+    top_k: TopK | None = None
+    top_p: TopP | None = None
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives wanted for each output token; None for no log probabilities at all."""
+        return None
+
+    @property
+    def num_prompt_logprobs(self) -> int | None:
+        """The same for the prompt."""
+        return None
+
+
+def sampling_of(request: SamplingRequest, *, max_tokens: int, seed: int, vocab_size: int) -> SamplingParams:
+    """What the engine is told.
+
+    max_tokens: the limit of output tokens as it applies
+    seed:       drawn by the caller; the request's own wins
+    raises:     InvalidRequest for ids that are not of the vocabulary and a minimum over the limit
+    """
+    biases = _biases_of(request, vocab_size)
+    stop_token_ids = tuple(request.stop_token_ids or ())
+    require_known_ids(stop_token_ids, vocab_size, field="stop_token_ids")
+    if (request.min_tokens or 0) > max_tokens:
+        raise InvalidRequest(
+            f"Invalid 'min_tokens': above the limit of {max_tokens} output tokens.", param="min_tokens"
+        )
+    return SamplingParams(
+        max_tokens=max_tokens,
+        temperature=_or(request.temperature, 1.0),
+        top_p=max(_MIN_TOP_P, _or(request.top_p, 1.0)),
+        top_k=request.top_k or 0,
+        min_p=min(_MAX_MIN_P, _or(request.min_p, 0.0)),
+        presence_penalty=_or(request.presence_penalty, 0.0),
+        frequency_penalty=_or(request.frequency_penalty, 0.0),
+        repetition_penalty=_or(request.repetition_penalty, 1.0),
+        logit_bias=biases,
+        seed=seed if request.seed is None else request.seed,
+        stop=tuple(request.stop or ()),
+        stop_token_ids=stop_token_ids,
+        ignore_eos=request.ignore_eos or False,
+        min_tokens=request.min_tokens or 0,
+        logprobs=request.num_logprobs,
+        prompt_logprobs=request.num_prompt_logprobs,
+    )
+
+
+def require_known_ids(ids: Iterable[int], vocab_size: int, *, field: str) -> None:
+    """Raise InvalidRequest naming `field` for an id that the model does not have."""
+    if max(ids, default=0) >= vocab_size:
+        raise InvalidRequest(f"Invalid '{field}': token ids must be below {vocab_size}.", param=field)
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else float(value)
+
+
+def _biases_of(request: SamplingRequest, vocab_size: int) -> tuple[tuple[int, float], ...]:
+    if not request.logit_bias:
+        return ()
+    biases = tuple((int(key), float(bias)) for key, bias in request.logit_bias.items())
+    require_known_ids((token_id for token_id, _ in biases), vocab_size, field="logit_bias")
+    return biases

@@ -1,0 +1,66 @@
+"""How urgent a job is: OpenAI's `service_tier`, our `priority`, and how the two go together.
+
+Source: OpenAI specification of 2026-08-21; `priority` has the name and meaning of vLLM's extra parameter. A tier is a
+range of priorities, and so a lane: see docs/decisions/0019-tiers-and-starvation.md.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self, assert_never
+
+from pydantic import Field, model_validator
+
+from api.protocol.shared.wire import WireRequest, fault
+from storage.contract import BACKGROUND_PRIORITY, URGENT_PRIORITY, Lane, lane_of
+
+ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"]
+Tier = Literal["priority", "default", "flex"]
+# The tiers that demand a lane; all other names leave it to `priority`.
+_PRIORITY_BY_TIER: Mapping[object, int] = {
+    "priority": URGENT_PRIORITY,
+    "fast": URGENT_PRIORITY,
+    "ultrafast": URGENT_PRIORITY,
+    "flex": BACKGROUND_PRIORITY,
+}
+_Priority = Annotated[int, Field(ge=-1000, le=1000)]
+
+
+class TieredRequest(WireRequest):
+    """What a request of any protocol may say about its urgency."""
+
+    priority: _Priority | None = None
+    service_tier: ServiceTier | None = None
+
+    @model_validator(mode="after")
+    def _has_a_priority_of_its_tier(self) -> Self:
+        wanted = _PRIORITY_BY_TIER.get(self.service_tier)
+        if wanted is not None and self.priority is not None and lane_of(self.priority) is not lane_of(wanted):
+            raise fault("priority", "it is not one of the 'service_tier': priority is -10 and less, flex 10 and more")
+        return self
+
+
+def priority_of(request: TieredRequest, *, is_background: bool) -> int:
+    """Where the job stands in line: as asked, else as its tier has it, else behind everybody who waits if nobody
+    does.
+    """
+    if request.priority is not None:
+        return request.priority
+    return _PRIORITY_BY_TIER.get(request.service_tier, BACKGROUND_PRIORITY if is_background else 0)
+
+
+def tier_of(sent: Mapping[str, object]) -> Tier:
+    """The tier that a request was served in, from its body as sent.
+
+    A background job that names neither tier nor priority is one of the default tier, though it can wait.
+    """
+    number = sent.get("priority", _PRIORITY_BY_TIER.get(sent.get("service_tier"), 0))
+    assert isinstance(number, int)
+    lane = lane_of(number)
+    match lane:
+        case Lane.PRIORITY:
+            return "priority"
+        case Lane.FRONT:
+            return "default"
+        case Lane.BACK:
+            return "flex"
+        case _:
+            assert_never(lane)

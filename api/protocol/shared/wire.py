@@ -1,0 +1,137 @@
+"""The strict reading of a request body: what every wire type stands on.
+
+A body is first read as JSON (no NaN, no lone surrogate, no bottomless nesting), then judged by a pydantic model that
+forbids what it does not declare. Every way to be wrong is an `InvalidRequest` that names the field.
+"""
+
+from typing import Annotated, LiteralString, Self, cast
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    model_validator,
+)
+from pydantic import ValidationError as _Refusal
+from pydantic_core import PydanticCustomError, from_json
+
+from api.protocol.shared.validation_messages import FIELD, UNKNOWN, UNSUPPORTED, complaint_of
+from storage.errors import InvalidRequest
+
+INT64_MAX = 2**63 - 1
+MAX_CHOICES = 128
+_MAX_PAIRS = 16
+
+
+class Wire(BaseModel):
+    """A JSON object of a request: nothing undeclared, no coercion, no infinity."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_crowd_of_names(cls, value: object) -> object:
+        # pydantic writes a finding for every unknown name; a hostile body has a million of them.
+        if isinstance(value, dict) and len(value) > len(cls.model_fields):
+            stranger = next(name for name in value if name not in cls.model_fields)
+            raise PydanticCustomError(UNKNOWN, "is unknown", {FIELD: stranger})
+        return value
+
+
+class WireRequest(Wire):
+    """A whole request body."""
+
+    _sent: dict[str, object] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        """The request that `body` holds; raises InvalidRequest or UnsupportedParameter whatever the bytes are."""
+        sent = _object_of(body)
+        try:
+            request = cls.model_validate(sent)
+        except _Refusal as error:
+            raise complaint_of(error) from None
+        request._sent = {name: value for name, value in sent.items() if value is not None}
+        return request
+
+    @property
+    def sent(self) -> dict[str, object]:
+        """The body as it was sent, as JSON values, without its top-level nulls."""
+        return self._sent
+
+
+def _object_of(body: bytes) -> dict[str, object]:
+    """The JSON object in `body`, a repeated name resolved to its last value."""
+    try:
+        value = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidRequest(f"We could not parse the JSON body of your request: {error}.") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("The request body must be a JSON object.")
+    return cast(dict[str, object], value)
+
+
+def fault(field: str, sentence: LiteralString) -> PydanticCustomError:
+    """What a check of a whole object raises when `field` of it is wrong."""
+    return PydanticCustomError("fault", sentence, {FIELD: field})
+
+
+def only(*allowed: object) -> AfterValidator:
+    """Marks a field that is known and not supported: absent, null and the `allowed` values pass, others are refused."""
+
+    def check(value: object) -> object:
+        if value is None or any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed):
+            return value
+        raise PydanticCustomError(UNSUPPORTED, "is not supported here yet")
+
+    return AfterValidator(check)
+
+
+def _without_nul(text: str) -> str:
+    # PostgreSQL refuses U+0000 in text, so it may not stand where a value becomes part of a query.
+    if "\x00" in text:
+        raise PydanticCustomError("nul", "must not contain the character U+0000")
+    return text
+
+
+def _list_of_one(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def few_pairs(limit: int) -> BeforeValidator:
+    """Marks an object of at most `limit` pairs; judged before the pairs are, of which there may be a million."""
+
+    def check(value: object) -> object:
+        if isinstance(value, dict) and len(value) > limit:
+            raise PydanticCustomError("pairs", "expected at most {limit} pairs", {"limit": limit})
+        return value
+
+    return BeforeValidator(check)
+
+
+Refused = Annotated[object, only()]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_without_nul)]
+Label = Annotated[str, StringConstraints(max_length=1024)]
+SafetyIdentifier = Annotated[str, StringConstraints(max_length=128)]
+Seed = Annotated[int, Field(ge=-INT64_MAX - 1, le=INT64_MAX)]
+Temperature = Annotated[float, Field(ge=0, le=2)]
+TopP = Annotated[float, Field(ge=0, le=1)]
+TopK = Annotated[int, Field(ge=0, le=2**31 - 1)]
+MaxTokens = Annotated[int, Field(ge=1, le=INT64_MAX)]
+NumChoices = Annotated[int, Field(ge=1, le=8)]
+_StopString = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+Stop = Annotated[list[_StopString], Field(max_length=4), BeforeValidator(_list_of_one)]
+_MetadataKey = Annotated[str, StringConstraints(max_length=64), AfterValidator(_without_nul)]
+_MetadataValue = Annotated[str, StringConstraints(max_length=512), AfterValidator(_without_nul)]
+Metadata = Annotated[dict[_MetadataKey, _MetadataValue], few_pairs(_MAX_PAIRS)]
+
+
+class StreamOptions(Wire):
+    """How a stream of chat or completion chunks is written; we send no obfuscation padding."""
+
+    include_usage: bool | None = None
+    include_obfuscation: Annotated[object, only(False)] = None

@@ -1,0 +1,1 @@
+"""The HTTP server process: its entry point and its limits."""

@@ -1,0 +1,1 @@
+"""Token events on their way from Redis to the client: relay, subscriptions, server-sent events."""

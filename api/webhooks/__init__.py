@@ -1,0 +1,1 @@
+"""Webhook endpoints as the API shows and checks them."""

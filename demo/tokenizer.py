@@ -1,0 +1,73 @@
+"""The demo model's tokenizer: one token per template word and digit, single bytes for everything else."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+from demo.corpus import Message
+
+END_OF_TEXT, MESSAGE_START, MESSAGE_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+SPECIAL_TOKENS = (END_OF_TEXT, MESSAGE_START, MESSAGE_END)
+CHAT_TEMPLATE = (
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message['role'] + '\\n' + (message['content'] or '') + '<|im_end|>\\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+ROLES = ("system", "developer", "user", "assistant", "tool")
+# A digit, the comma of a number row, an operator, a word, or one other character; words and operators take one
+# leading space with them.
+_PIECES = r"\d|, (?=\d)| ?[A-Za-z]+| ?[+=]|[^A-Za-z\d]"
+
+
+def render(messages: Iterable[Message]) -> str:
+    """The dialog as the chat template writes it."""
+    return "".join(f"{MESSAGE_START}{m.role}\n{m.content}{MESSAGE_END}\n" for m in messages)
+
+
+def build(texts: Iterable[str], *, open_words: set[str], min_count: int) -> Tokenizer:
+    """A byte-level tokenizer without merges; pieces seen `min_count` times become tokens unless they are open words.
+
+    A word the templates do not own falls apart into characters, so copying and spelling it is the same for any word.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = _count_pieces(texts)
+    kept = [piece for piece, number in pieces.most_common() if number >= min_count and len(piece) > 1]
+    owned = [piece for piece in kept if piece.lstrip("Ġ").lower() not in open_words]
+    vocab = {token: index for index, token in enumerate([*SPECIAL_TOKENS, *alphabet, *owned])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], ignore_merges=True))
+    tokenizer.pre_tokenizer = _pre_tokenizer()
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    return tokenizer
+
+
+def save(tokenizer: Tokenizer, folder: Path, *, max_length: int) -> None:
+    """Write the tokenizer, its config and the chat template as transformers reads them."""
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": max_length,
+        "eos_token": MESSAGE_END,
+        "pad_token": END_OF_TEXT,
+        "clean_up_tokenization_spaces": False,
+        "chat_template": CHAT_TEMPLATE,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+
+
+def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:
+    pieces = pre_tokenizers.Split(Regex(_PIECES), "isolated")
+    return pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def _count_pieces(texts: Iterable[str]) -> Counter[str]:
+    splitter = _pre_tokenizer()
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(piece for piece, _ in splitter.pre_tokenize_str(text))
+    return counts

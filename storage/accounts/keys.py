@@ -1,0 +1,88 @@
+"""All queries about API keys. A key is 256 random bits, so a keyed hash is enough and costs microseconds."""
+
+import hashlib
+import hmac
+import secrets
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import Connection, exists, insert, select, update
+
+from storage.accounts.tables import Key
+from storage.database.table_definitions import table_of
+from storage.ids import new_id
+
+_key = table_of(Key)
+_PREFIX = "tp-"
+
+
+class NewKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key just made; its plaintext is nowhere else."""
+
+    key_id: str
+    plaintext: str
+
+
+def create(
+    c: Connection,
+    owner: str,
+    *,
+    pepper: bytes,
+    now: datetime,
+    expires_at: datetime | None = None,
+    plaintext: str | None = None,
+) -> NewKey:
+    """A fresh key of the owner; `plaintext` makes a given secret the key instead of a random one."""
+    secret = plaintext or _PREFIX + secrets.token_urlsafe(32)
+    key_id = new_id("key_")
+    c.execute(
+        insert(_key).values(
+            id=key_id,
+            owner=owner,
+            digest=digest_of(secret, pepper),
+            hint=f"{secret[:5]}...{secret[-4:]}" if len(secret) >= 20 else "...",
+            created_at=now,
+            expires_at=expires_at,
+        )
+    )
+    return NewKey(key_id=key_id, plaintext=secret)
+
+
+def digest_of(plaintext: str, pepper: bytes) -> str:
+    """HMAC-SHA256 of a key under the pepper, in hex."""
+    return hmac.new(pepper, plaintext.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+
+
+def find_by_digest(c: Connection, digest: str) -> Key | None:
+    """The key of this digest, also when it is revoked or expired: see `is_valid`."""
+    row = c.execute(select(_key).where(_key.c.digest == digest)).first()
+    return None if row is None else Key(**row._mapping)
+
+
+def is_valid(key: Key, now: datetime) -> bool:
+    """Whether the key lets anyone in at this moment."""
+    return key.revoked_at is None and (key.expires_at is None or now < key.expires_at)
+
+
+def list_keys(c: Connection, *, owner: str | None = None) -> list[Key]:
+    """All keys, the oldest first."""
+    query = select(_key).order_by(_key.c.created_at, _key.c.id)
+    if owner is not None:
+        query = query.where(_key.c.owner == owner)
+    return [Key(**row._mapping) for row in c.execute(query)]
+
+
+def revoke(c: Connection, key_id: str, now: datetime) -> bool:
+    """Whether the key was valid until now and is not any more."""
+    statement = update(_key).where(_key.c.id == key_id, _key.c.revoked_at.is_(None))
+    return c.execute(statement.values(revoked_at=now)).rowcount == 1
+
+
+def touch(c: Connection, key_id: str, now: datetime) -> None:
+    """Note that the key was used."""
+    c.execute(update(_key).where(_key.c.id == key_id).values(last_used_at=now))
+
+
+def any_exists(c: Connection) -> bool:
+    """Whether any key was ever made; a revoked one counts, so that revoking the last never opens the door."""
+    return bool(c.execute(select(exists().select_from(_key))).scalar())

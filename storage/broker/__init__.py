@@ -1,0 +1,1 @@
+"""Redis: client, Celery queue and event log."""

@@ -1,0 +1,1 @@
+"""Connections to SQLite or PostgreSQL, group commit, schema and migrations."""

@@ -1,0 +1,143 @@
+"""Connections to SQLite or PostgreSQL, set up so that a commit is durable and readers never block the writer."""
+
+import importlib
+import importlib.util
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from storage.database import sqlite
+from storage.errors import SettingInvalid, StorageUnavailable
+from storage.settings import normalise_database_url
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+# Any number, the same in every process: it names our lock among PostgreSQL's advisory locks.
+_MIGRATION_LOCK = 7_306_911_205
+_DEADLOCK = "40P01"
+# sqlite3's own error comes from waiting for the writer's lock, which SQLAlchemy knows nothing of.
+_TROUBLE = (OperationalError, InterfaceError, PoolTimeout, sqlite3.OperationalError)
+
+
+class Database:
+    """A pool of connections to one database; safe to share between threads."""
+
+    def __init__(self, url: str, *, busy_timeout_s: float = 8.0, answer_within_s: float | None = 5.0) -> None:
+        """Open nothing yet; SettingInvalid for a URL that no installed driver serves.
+
+        busy_timeout_s:  longest wait for other writers of a SQLite file
+        answer_within_s: longest wait for PostgreSQL's answer to one statement; None is for ever
+        """
+        self._engine = _create_engine(url, busy_timeout_s, answer_within_s)
+        self.is_sqlite = self._engine.dialect.name == "sqlite"
+        self._writing = self._engine.execution_options(**{sqlite.IS_WRITING: True})
+        # A read needs no transaction: without one PostgreSQL saves two round trips.
+        self._reading = self._engine if self.is_sqlite else self._engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection for reading, each statement on its own; StorageUnavailable when the database is away."""
+        with _translated(), self._reading.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One transaction that may write, committed at the end; StorageUnavailable when the database is away."""
+        with _translated(), self._writing.begin() as connection:
+            yield connection
+
+    def dispose(self) -> None:
+        """Close every connection that nobody uses."""
+        self._engine.dispose()
+
+
+def migrate(database_url: str) -> None:
+    """Bring the schema to the newest revision; processes that do so at once wait for each other."""
+    # A change of large tables takes its time.
+    database = Database(database_url, answer_within_s=None)
+    try:
+        with database.begin() as connection:
+            if not database.is_sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            config = _alembic_config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        database.dispose()
+
+
+def is_current(database: Database) -> bool:
+    """Whether the schema is at the newest revision."""
+    heads = ScriptDirectory.from_config(_alembic_config()).get_heads()
+    with database.connect() as connection:
+        return set(MigrationContext.configure(connection).get_current_heads()) == set(heads)
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except _TROUBLE as error:
+        raise translate(error) from error
+
+
+def translate(error: Exception) -> Exception:
+    """StorageUnavailable for what only a database in trouble raises; any other error as it is."""
+    if not isinstance(error, _TROUBLE):
+        return error
+    origin = error.orig if isinstance(error, DBAPIError) else error
+    first_line = str(origin).partition("\n")[0]
+    return StorageUnavailable(f"the database does not answer: {first_line}")
+
+
+def is_deadlock(error: Exception) -> bool:
+    """Whether PostgreSQL undid a transaction so that another one, which waited for it as well, could go on."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _DEADLOCK
+
+
+def _create_engine(url: str, busy_timeout_s: float, answer_within_s: float | None) -> Engine:
+    try:
+        url = normalise_database_url(url)
+    except ValueError as error:
+        raise SettingInvalid(f"TOKENPOST_DATABASE_URL: {error}") from error
+    if url.startswith("sqlite"):
+        engine = create_engine(url, pool_size=8, max_overflow=32, hide_parameters=True, **_JSON)
+        sqlite.set_up(engine, busy_timeout_s)
+        return engine
+    if importlib.util.find_spec("psycopg") is None:
+        raise SettingInvalid("TOKENPOST_DATABASE_URL names PostgreSQL, which needs: pip install 'tokenpost[postgres]'")
+    engine = create_engine(
+        url,
+        pool_size=8,
+        max_overflow=32,
+        pool_pre_ping=True,
+        # An error is logged with its statement, and parameters are prompts and secrets.
+        hide_parameters=True,
+        connect_args={"connect_timeout": 3},
+        **_JSON,
+    )
+    # Not above: it imports psycopg.
+    importlib.import_module("storage.database.postgres").set_up(engine, answer_within_s)
+    return engine
+
+
+def _to_json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+_JSON: dict[str, Callable[..., object]] = {"json_serializer": _to_json, "json_deserializer": msgspec.json.decode}

@@ -1,0 +1,235 @@
+"""Group commit: one thread per process gathers what waits to be written and commits it at once.
+
+A commit costs a disk flush however much it holds, so under load a flush is shared by hundreds of callers; alone, a
+caller waits for no one.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import Connection, insert
+from sqlmodel import SQLModel
+
+from storage.database.connections import Database, is_deadlock, translate
+from storage.database.table_definitions import table_of
+from storage.errors import ShuttingDown
+
+T = TypeVar("T")
+Operation = Callable[[Connection], T]
+Values = Mapping[str, object]
+
+log = structlog.get_logger()
+
+
+class Writer:
+    """The only road by which a process writes to the database."""
+
+    def __init__(self, database: Database, *, max_batch: int = 512) -> None:
+        self._database = database
+        self._max_batch = max_batch
+        self._waiting: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
+        self._door = threading.Lock()
+        self._is_open = False
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+
+    def start(self) -> None:
+        """Begin to take operations."""
+        self._is_open = True
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Commit what waits, then end; later calls raise ShuttingDown."""
+        with self._door:
+            was_open, self._is_open = self._is_open, False
+            if was_open:
+                self._waiting.put(None)
+        if was_open:
+            self._thread.join()
+
+    def submit(self, operation: Operation[T]) -> Future[T]:
+        """A future of what `operation` returns, done after its commit; callbacks run on the writer's thread.
+
+        operation: may run twice, so it is a function of the connection only; what it raises undoes it alone
+        """
+        future: Future[T] = Future()
+        self._put(_Entry(future, operation=operation))
+        return future
+
+    def insert(self, row: type[SQLModel], values: Values) -> Future[None]:
+        """A future that is done when the row is committed; neighbouring inserts travel as one statement."""
+        future: Future[None] = Future()
+        self._put(_Entry(future, row=row, values=values))
+        return future
+
+    async def call(self, operation: Operation[T]) -> T:
+        """What `operation` returns, after its commit; as `submit`, for callers on an event loop."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._put(_Entry(future, operation=operation))
+        return await future
+
+    async def add(self, row: type[SQLModel], values: Values) -> None:
+        """Return when the row is committed; as `insert`, for callers on an event loop."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._put(_Entry(future, row=row, values=values))
+        await future
+
+    def _put(self, entry: "_Entry") -> None:
+        with self._door:
+            if not self._is_open:
+                raise ShuttingDown("the writer is stopped")
+            self._waiting.put(entry)
+
+    def _run(self) -> None:
+        is_running = True
+        while is_running:
+            group = self._take()
+            is_running = group[-1] is not None
+            entries = [entry for entry in group if entry is not None and entry.begin()]
+            try:
+                self._write(entries)
+            except Exception as error:  # the writer's door: whoever waits must learn of it, and the thread must live
+                log.exception("writer_failed", num_operations=len(entries))
+                _settle([(entry, None, error) for entry in entries if not entry.is_settled])
+
+    def _take(self) -> list["_Entry | None"]:
+        """Everything that waits, at least one entry and at most a batch; None at the end means stop."""
+        group = [self._waiting.get()]
+        while len(group) < self._max_batch and group[-1] is not None:
+            try:
+                group.append(self._waiting.get_nowait())
+            except queue.Empty:
+                break
+        return group
+
+    def _write(self, entries: "Sequence[_Entry]") -> None:
+        """Commit all in one transaction; where a span fails, what is before it, it, and what is after it part."""
+        while entries:
+            failed = self._commit(entries)
+            if failed is None:
+                return
+            if len(entries) == 1:
+                # The other one has gone on by now.
+                again = self._commit(entries) if is_deadlock(failed.error) else failed
+                if again is not None:
+                    _settle([(entries[0], None, translate(again.error))])
+                return
+            self._write(entries[: failed.start])
+            for entry in entries[failed.start : failed.end]:
+                self._write([entry])
+            entries = entries[failed.end :]
+
+    def _commit(self, entries: "Sequence[_Entry]") -> "_SpanFailed | None":
+        """None when every entry is settled, be it by a commit or because the database is away."""
+        results: list[object] = []
+        try:
+            with self._database.begin() as connection:
+                for start, end in _spans(entries):
+                    try:
+                        results += _execute(connection, entries[start:end])
+                    except Exception as error:
+                        if connection.invalidated:
+                            raise
+                        raise _SpanFailed(start, end, error) from error
+        except _SpanFailed as failed:
+            return failed
+        except Exception as error:  # noqa: BLE001 - begin or commit failed: told to everyone who waits
+            _settle([(entry, None, error) for entry in entries])
+        else:
+            _settle([(entry, result, None) for entry, result in zip(entries, results, strict=True)])
+        return None
+
+
+class _SpanFailed(Exception):
+    def __init__(self, start: int, end: int, error: Exception) -> None:
+        super().__init__(str(error))
+        self.start, self.end, self.error = start, end, error
+
+
+class _Entry:
+    """One thing to write and the future that waits for it; an insert when it has a row, else an operation."""
+
+    __slots__ = ("future", "is_settled", "operation", "row", "values")
+
+    def __init__(
+        self,
+        future: Future[Any] | asyncio.Future[Any],  # Any: entries of all results share a group
+        *,
+        operation: Operation[Any] | None = None,
+        row: type[SQLModel] | None = None,
+        values: Values | None = None,
+    ) -> None:
+        self.future, self.operation, self.row, self.values = future, operation, row, values
+        self.is_settled = False
+
+    def begin(self) -> bool:
+        """Whether it is still wanted."""
+        if isinstance(self.future, Future):
+            return self.future.set_running_or_notify_cancel()
+        return not self.future.cancelled()
+
+
+# What came of an entry: its result, or the error.
+_Outcome = tuple[_Entry, object, Exception | None]
+
+
+def _spans(entries: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
+    """Bounds of what is executed at once: one operation, or a run of inserts of the same columns."""
+    start = 0
+    while start < len(entries):
+        first, end = entries[start], start + 1
+        if first.row is not None and first.values is not None:
+            keys = first.values.keys()
+            while end < len(entries) and entries[end].row is first.row and _keys(entries[end]) == keys:
+                end += 1
+        yield start, end
+        start = end
+
+
+def _keys(entry: _Entry) -> object:
+    return None if entry.values is None else entry.values.keys()
+
+
+def _execute(connection: Connection, span: Sequence[_Entry]) -> list[object]:
+    first = span[0]
+    if first.row is None:
+        assert first.operation is not None
+        return [first.operation(connection)]
+    connection.execute(insert(table_of(first.row)), [entry.values for entry in span if entry.values is not None])
+    return [None] * len(span)
+
+
+def _settle(outcomes: Sequence[_Outcome]) -> None:
+    """Tell everyone who waits; an event loop is woken once for all of its own."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
+    for outcome in outcomes:
+        entry = outcome[0]
+        entry.is_settled = True
+        if isinstance(entry.future, Future):
+            _tell(outcome)
+        else:
+            by_loop.setdefault(entry.future.get_loop(), []).append(outcome)
+    for loop, own in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_tell_all, own)
+        except RuntimeError:
+            log.warning("writer_loop_closed", num_operations=len(own))
+
+
+def _tell_all(outcomes: Sequence[_Outcome]) -> None:
+    for outcome in outcomes:
+        _tell(outcome)
+
+
+def _tell(outcome: _Outcome) -> None:
+    entry, result, error = outcome
+    if entry.future.done():
+        return
+    if error is not None:
+        entry.future.set_exception(error)
+    else:
+        entry.future.set_result(result)

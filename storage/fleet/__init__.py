@@ -1,0 +1,1 @@
+"""Which models and workers there are, and which worker holds which duty."""

@@ -1,0 +1,79 @@
+"""All queries about models: their cards, and whether a worker serves them now."""
+
+import hashlib
+import zlib
+from collections.abc import Collection
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import Connection, Table, and_, literal, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.elements import ColumnElement
+
+from storage.contract import ModelCard, ModelStatus, WorkerStatus
+from storage.database.columns import DatabaseNow, SecondsAfter
+from storage.database.table_definitions import table_of
+from storage.errors import ModelNotFound
+from storage.fleet.tables import Model, Worker
+
+_model = table_of(Model)
+_worker = table_of(Worker)
+_card_decoder = msgspec.msgpack.Decoder(ModelCard)
+
+
+class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A model in a list; its card changes only with `card_digest`."""
+
+    model: str
+    card_digest: str
+    status: ModelStatus
+    created_at: datetime
+
+
+def put_card(c: Connection, card: ModelCard, now: datetime) -> str:
+    """The digest of the card, which is now the model's; its first one also makes the model known."""
+    encoded = msgspec.msgpack.encode(card)
+    digest = hashlib.sha256(encoded).hexdigest()
+    known = {"card": zlib.compress(encoded), "card_digest": digest, "updated_at": now}
+    statement = upsert(c, _model).values(id=card.model, created_at=now, **known)
+    c.execute(statement.on_conflict_do_update(index_elements=["id"], set_=known))
+    return digest
+
+
+def get_card(c: Connection, model: str) -> ModelCard:
+    """The model's card; ModelNotFound when no worker ever served it."""
+    packed = None if "\0" in model else c.execute(select(_model.c.card).where(_model.c.id == model)).scalar()
+    if packed is None:
+        raise ModelNotFound(f"The model '{model}' does not exist.")
+    return _card_decoder.decode(zlib.decompress(packed))
+
+
+def is_alive(lease_s: float) -> ColumnElement[bool]:
+    """SQL for a worker that is not dead and beat within the lease, by the clock that wrote the beat: the database's."""
+    lease_end = SecondsAfter(_worker.c.updated_at, literal(lease_s))
+    return and_(_worker.c.status != WorkerStatus.DEAD, lease_end > DatabaseNow())
+
+
+def list_models(c: Connection, lease_s: float) -> list[ModelRow]:
+    """Every known model by name, with its status from the workers that beat within the lease."""
+    alive = select(_worker.c.model, _worker.c.status).where(is_alive(lease_s))
+    statuses: dict[str, set[WorkerStatus]] = {}
+    for model, status in c.execute(alive):
+        statuses.setdefault(model, set()).add(status)
+    rows = c.execute(select(_model.c.id, _model.c.card_digest, _model.c.created_at).order_by(_model.c.id))
+    return [
+        ModelRow(model=id_, card_digest=digest, created_at=created_at, status=status_of(statuses.get(id_, ())))
+        for id_, digest, created_at in rows
+    ]
+
+
+def status_of(workers: Collection[WorkerStatus]) -> ModelStatus:
+    """What live workers of these states make of their model; a draining one takes nothing new."""
+    if WorkerStatus.READY in workers:
+        return ModelStatus.READY
+    return ModelStatus.LOADING if WorkerStatus.LOADING in workers else ModelStatus.OFFLINE
+
+
+def upsert(c: Connection, table: Table) -> "sqlite.Insert | postgresql.Insert":
+    """An INSERT that knows ON CONFLICT, in the connection's dialect."""
+    return sqlite.insert(table) if c.dialect.name == "sqlite" else postgresql.insert(table)

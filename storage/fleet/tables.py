@@ -1,0 +1,64 @@
+"""The tables of the fleet: models, workers, and which worker holds which duty."""
+
+from datetime import datetime
+
+from sqlalchemy import Column, LargeBinary
+from sqlalchemy.types import JSON
+from sqlmodel import Field, SQLModel
+
+from storage.contract import WorkerStatus
+from storage.database.columns import EnumText, UtcDateTime
+
+
+class Model(SQLModel, table=True):
+    """A language model that some worker served once.
+
+    card:        ModelCard as zlib-compressed msgpack
+    card_digest: SHA-256 of the uncompressed card, in hex
+    """
+
+    __tablename__ = "model"
+
+    id: str = Field(primary_key=True)
+    card: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    card_digest: str
+    created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    updated_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+
+
+class Worker(SQLModel, table=True):
+    """A generation worker's process.
+
+    beat:       counter that grows while it lives; watchers use their own clock
+    slots:      sequences or jobs that it can run at once
+    running:    jobs that it ran at its last beat
+    updated_at: when it beat last, by the database's clock
+    engine:     gauges and counters of its engine by name, with `num_jobs_ended`, as of its last beat; None until the
+                model is loaded
+    """
+
+    __tablename__ = "worker"
+
+    id: str = Field(primary_key=True)
+    model: str = Field(index=True)
+    status: WorkerStatus = Field(sa_column=Column(EnumText(WorkerStatus), nullable=False))
+    pid: int
+    host: str
+    device: str
+    dtype: str
+    beat: int = 0
+    slots: int = 0
+    running: int = 0
+    started_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    updated_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    engine: dict[str, int] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+
+
+class Holder(SQLModel, table=True):
+    """Who alone does a duty (`sweeper`); the beat shows that it still does."""
+
+    __tablename__ = "holder"
+
+    name: str = Field(primary_key=True)
+    worker_id: str
+    beat: int

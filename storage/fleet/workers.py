@@ -1,0 +1,83 @@
+"""All queries about generation workers: who they are and whether they live."""
+
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import Connection, delete, select, update
+
+from storage.contract import WorkerStatus
+from storage.database.columns import DatabaseNow
+from storage.database.table_definitions import table_of
+from storage.fleet.manifests import is_alive, upsert
+from storage.fleet.tables import Worker
+
+_worker = table_of(Worker)
+
+
+class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker says of itself when it starts."""
+
+    worker_id: str
+    model: str
+    pid: int
+    host: str
+    device: str
+    dtype: str
+    slots: int
+
+
+def register(c: Connection, new: NewWorker, now: datetime) -> None:
+    """Make the worker known as LOADING; one with the same id begins anew."""
+    values = {key: value for key, value in msgspec.structs.asdict(new).items() if key != "worker_id"}
+    values |= {"status": WorkerStatus.LOADING, "running": 0, "engine": None}
+    values |= {"started_at": now, "updated_at": DatabaseNow()}
+    statement = upsert(c, _worker).values(id=new.worker_id, beat=0, **values)
+    c.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values | {"beat": _worker.c.beat + 1}))
+
+
+def beat(c: Connection, worker_id: str, running: int, engine: dict[str, int] | None = None) -> bool:
+    """Whether the worker still counts as alive; False when it was marked dead or forgotten, and must register anew.
+
+    engine: what its engine tells of itself, by name; None while there is none
+    """
+    statement = update(_worker).where(_worker.c.id == worker_id, _worker.c.status != WorkerStatus.DEAD)
+    values = {"beat": _worker.c.beat + 1, "running": running, "updated_at": DatabaseNow(), "engine": engine}
+    return c.execute(statement.values(values)).rowcount == 1
+
+
+def set_status(c: Connection, worker_id: str, status: WorkerStatus) -> bool:
+    """Whether the worker's word about itself was taken; False as `beat`."""
+    statement = update(_worker).where(_worker.c.id == worker_id, _worker.c.status != WorkerStatus.DEAD)
+    return c.execute(statement.values(status=status, beat=_worker.c.beat + 1, updated_at=DatabaseNow())).rowcount == 1
+
+
+def mark_dead(c: Connection, worker_id: str) -> bool:
+    """Whether the worker was alive until now, as the rows say."""
+    statement = update(_worker).where(_worker.c.id == worker_id, _worker.c.status != WorkerStatus.DEAD)
+    return c.execute(statement.values(status=WorkerStatus.DEAD, running=0)).rowcount == 1
+
+
+def find(c: Connection, worker_id: str) -> Worker | None:
+    """The worker's row."""
+    row = c.execute(select(_worker).where(_worker.c.id == worker_id)).first()
+    return None if row is None else Worker(**row._mapping)
+
+
+def list_workers(c: Connection, *, model: str | None = None) -> list[Worker]:
+    """All workers, dead ones too until they are forgotten, the oldest first."""
+    query = select(_worker).order_by(_worker.c.started_at, _worker.c.id)
+    if model is not None:
+        query = query.where(_worker.c.model == model)
+    return [Worker(**row._mapping) for row in c.execute(query)]
+
+
+def list_alive(c: Connection, lease_s: float) -> list[Worker]:
+    """The workers that are not dead and beat within the lease."""
+    query = select(_worker).where(is_alive(lease_s)).order_by(_worker.c.started_at, _worker.c.id)
+    return [Worker(**row._mapping) for row in c.execute(query)]
+
+
+def forget_dead(c: Connection, before: datetime) -> int:
+    """How many dead workers were forgotten, of those silent since before `before`."""
+    statement = delete(_worker).where(_worker.c.status == WorkerStatus.DEAD, _worker.c.updated_at < before)
+    return c.execute(statement).rowcount

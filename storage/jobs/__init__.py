@@ -1,0 +1,1 @@
+"""Job rows: tables, queries and every change of a job's status."""

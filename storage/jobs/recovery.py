@@ -1,0 +1,162 @@
+"""What the sweeper asks of the jobs: lost tickets, jobs of dead workers, jobs whose time is over."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, bindparam, delete, exists, literal_column, or_, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from storage.accounts import idempotency
+from storage.contract import Failure, JobStatus, Lane, WorkerStatus
+from storage.database.columns import DatabaseNow
+from storage.database.table_definitions import table_of
+from storage.fleet.tables import Worker
+from storage.jobs.jobs import ENDING, IS_RUNNING, JobState, states_of_rows
+from storage.jobs.tables import Job
+from storage.webhooks.events import IS_HEARD, tell
+
+_job = table_of(Job)
+_worker = table_of(Worker)
+_IS_QUEUED: ColumnElement[bool] = literal_column("status = 'queued'")
+WORKER_LOST = Failure(code="worker_lost", message="Every worker that ran this job was lost; it is not tried again.")
+
+
+class Ticket(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that needs a (new) ticket in a queue of its model."""
+
+    job_id: str
+    model: str
+    lane: Lane
+
+
+class Recovered(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs of dead workers: those queued again, and those failed because they lost too many workers."""
+
+    tickets: list[Ticket]
+    failed: list[JobState]
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs that ended until a moment, from which the next list goes on."""
+
+    job_ids: list[str]
+    until: datetime
+
+
+def requeue_of_dead_workers(
+    c: Connection,
+    dead_worker_ids: Collection[str],
+    *,
+    max_lost_attempts: int,
+    now: datetime,
+    limit: int = 500,
+) -> Recovered:
+    """The jobs of dead workers, given back to the queue or, after too many lost attempts, failed with `worker_lost`.
+
+    dead_worker_ids: workers that the caller's own clock found dead; those marked DEAD and those without a row are
+                     dead as well
+    """
+    lost = select(_job.c.id).where(IS_RUNNING, _has_dead_worker(dead_worker_ids)).limit(limit)
+    is_last = _job.c.lost_attempts + 1 >= max_lost_attempts
+    once_more = {"lost_attempts": _job.c.lost_attempts + 1}
+    failing = (
+        update(_job)
+        .where(_job.c.id.in_(lost), IS_RUNNING, is_last)
+        .values(once_more | ENDING | {"status": JobStatus.FAILED, "failure": msgspec.to_builtins(WORKER_LOST)})
+        .returning(_job.c.id, _job.c.attempt, _job.c.status, _job.c.worker_id, IS_HEARD)
+    )
+    requeueing = (
+        update(_job)
+        .where(_job.c.id.in_(lost), IS_RUNNING, ~is_last)
+        .values(once_more | {"status": JobStatus.QUEUED, "worker_id": None, "sent_at": DatabaseNow()})
+        .returning(_job.c.id, _job.c.model, _job.c.lane)
+    )
+    failed = c.execute(failing, {"moment": now}).all()
+    for row in failed:
+        tell(c, row, row.id, row.status, now)
+    return Recovered(tickets=_tickets(c.execute(requeueing).all()), failed=states_of_rows(failed))
+
+
+def _has_dead_worker(dead_worker_ids: Collection[str]) -> ColumnElement[bool]:
+    is_alive = exists().where(_worker.c.id == _job.c.worker_id, _worker.c.status != WorkerStatus.DEAD)
+    return or_(_job.c.worker_id.in_(dead_worker_ids), ~is_alive)
+
+
+def moment(c: Connection) -> datetime:
+    """Now, by the database's clock: what ages of rows are counted from, whose machines' clocks may differ."""
+    now = c.execute(select(DatabaseNow())).scalar_one()
+    assert isinstance(now, datetime)
+    return now
+
+
+def list_queued_lines(c: Connection) -> list[tuple[str, Lane]]:
+    """(model, lane) of every queue for which jobs are queued."""
+    return [(row.model, row.lane) for row in c.execute(select(_job.c.model, _job.c.lane).where(_IS_QUEUED).distinct())]
+
+
+def list_lost_tickets(c: Connection, model: str, lane: Lane, before: datetime, limit: int = 500) -> list[Ticket]:
+    """The queued jobs whose newest ticket was sent before `before`, oldest first.
+
+    before: when the oldest ticket that still waits in this queue was sent (now, if none does), less some slack; by the
+            database's clock, as `moment` tells it
+    """
+    query = select(_job.c.id, _job.c.model, _job.c.lane)
+    query = query.where(_IS_QUEUED, _job.c.model == model, _job.c.lane == lane, _job.c.sent_at < before)
+    return _tickets(c.execute(query.order_by(_job.c.sent_at).limit(limit)).all())
+
+
+def mark_sent(c: Connection, job_ids: Sequence[str]) -> None:
+    """Note that these jobs get a new ticket now."""
+    statement = update(_job).where(_job.c.id == bindparam("job_id"), _IS_QUEUED).values(sent_at=DatabaseNow())
+    if job_ids:
+        c.execute(statement, [{"job_id": job_id} for job_id in job_ids])
+
+
+def move_to_front(c: Connection, job_ids: Collection[str]) -> list[Ticket]:
+    """Those of these jobs that were queued in the back lane and are in the front lane now; each needs a ticket there.
+
+    The old ticket stays where it is: whichever comes first is claimed, and the other refused.
+    """
+    moving = update(_job).where(_job.c.id.in_(job_ids), _IS_QUEUED, _job.c.lane == Lane.BACK)
+    moving = moving.values(lane=Lane.FRONT, sent_at=DatabaseNow())
+    return _tickets(c.execute(moving.returning(_job.c.id, _job.c.model, _job.c.lane)).all())
+
+
+def list_ended(
+    c: Connection, after: datetime, before: datetime, *, retentions_s: Collection[int], limit: int = 500
+) -> Ended:
+    """The jobs that ended behind `after` and until `before`, oldest first.
+
+    retentions_s: how long jobs are kept in this platform; with them the index on `erase_at` finds the jobs
+    """
+    # SQLite computes `erase_at` to the millisecond only.
+    slack = timedelta(seconds=1)
+    kept = [timedelta(seconds=seconds) for seconds in retentions_s]
+    is_near = or_(*(_job.c.erase_at.between(after + time - slack, before + time + slack) for time in kept))
+    query = select(_job.c.id, _job.c.ended_at).where(is_near, _job.c.ended_at > after, _job.c.ended_at <= before)
+    rows = c.execute(query.order_by(_job.c.ended_at).limit(limit)).all()
+    return Ended(job_ids=[row.id for row in rows], until=rows[-1].ended_at if len(rows) == limit else before)
+
+
+def list_unsettled(c: Connection, limit: int = 500) -> list[str]:
+    """Ids of ended jobs whose outcome nobody has stored yet, those that ended first; their workers may be about to."""
+    is_unsettled: ColumnElement[bool] = literal_column("ended_at IS NOT NULL AND result IS NULL")
+    return list(c.execute(select(_job.c.id).where(is_unsettled).order_by(_job.c.ended_at).limit(limit)).scalars())
+
+
+def list_erasable(c: Connection, now: datetime, limit: int = 500) -> list[str]:
+    """Ids of ended jobs whose time is over, the longest overdue first."""
+    query = select(_job.c.id).where(_job.c.erase_at.is_not(None), _job.c.erase_at <= now)
+    return list(c.execute(query.order_by(_job.c.erase_at).limit(limit)).scalars())
+
+
+def erase_many(c: Connection, job_ids: Collection[str]) -> int:
+    """How many of these rows were erased, their keys with them."""
+    idempotency.forget(c, job_ids)
+    return c.execute(delete(_job).where(_job.c.id.in_(job_ids))).rowcount
+
+
+def _tickets(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[Ticket]:
+    return [Ticket(job_id=row.id, model=row.model, lane=row.lane) for row in rows]

@@ -1,0 +1,1 @@
+"""What every process may reach over the network: URL policy and name resolution."""

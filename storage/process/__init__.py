@@ -1,0 +1,1 @@
+"""What every process sets up for itself: logging, garbage collection, thread time slices."""

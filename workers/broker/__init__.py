@@ -1,0 +1,1 @@
+"""Celery as the generation worker uses it: pool, consumer, event loop and priority queues."""

@@ -1,0 +1,68 @@
+"""Jobs of the back lane that wait too long, brought to the front a few at a time.
+
+While the front lane keeps every worker full, the back lane is not served at all. One job of it for each worker goes by
+the front lane then: enough that the lane moves, and few enough that a long line of jobs that can wait never stands
+before those that cannot. In the engine it still yields to them, until it starves there (`workers.engine.scheduler`).
+"""
+
+from datetime import timedelta
+from functools import partial
+
+import structlog
+from sqlalchemy import Connection
+
+from storage.contract import Lane, WorkerStatus
+from storage.database.connections import Database
+from storage.database.group_commit import Writer
+from storage.fleet import workers
+from storage.jobs import jobs, recovery
+from storage.jobs.recovery import Ticket
+
+# How long a commit may take.
+PATIENCE_S = 10.0
+
+log = structlog.get_logger()
+
+
+class Starving:
+    """Finds them, and remembers those that are on their way."""
+
+    def __init__(self, database: Database, writer: Writer, starve_after_s: float) -> None:
+        self._database = database
+        self._writer = writer
+        self._starve_after = timedelta(seconds=starve_after_s)
+        self._moved: dict[str, set[str]] = {}
+
+    def move(self) -> list[Ticket]:
+        """The jobs that are in the front lane from now on; each needs a ticket there."""
+        with self._database.connect() as connection:
+            self._forget_ended(connection)
+            models = [model for model, lane in recovery.list_queued_lines(connection) if lane is Lane.BACK]
+            due = [job_id for model in models for job_id in self._due(connection, model)]
+        if not due:
+            return []
+        moved = self._writer.submit(partial(_move, job_ids=due)).result(PATIENCE_S)
+        for ticket in moved:
+            self._moved.setdefault(ticket.model, set()).add(ticket.job_id)
+        log.info("starving_jobs_moved", num_jobs=len(moved))
+        return moved
+
+    def _due(self, connection: Connection, model: str) -> list[str]:
+        """The jobs to move: the oldest of those that waited too long, so that one for each worker is on its way."""
+        num_workers = sum(one.status is WorkerStatus.READY for one in workers.list_workers(connection, model=model))
+        limit = num_workers - len(self._moved.get(model, ()))
+        if limit <= 0:
+            return []
+        before = recovery.moment(connection) - self._starve_after
+        waiting = recovery.list_lost_tickets(connection, model, Lane.BACK, before, limit)
+        return [ticket.job_id for ticket in waiting]
+
+    def _forget_ended(self, connection: Connection) -> None:
+        moved = [job_id for job_ids in self._moved.values() for job_id in job_ids]
+        states = jobs.list_states(connection, moved) if moved else []
+        under_way = {state.job_id for state in states if not state.status.is_terminal}
+        self._moved = {model: left for model, job_ids in self._moved.items() if (left := job_ids & under_way)}
+
+
+def _move(connection: Connection, *, job_ids: list[str]) -> list[Ticket]:
+    return recovery.move_to_front(connection, job_ids)

@@ -1,1 +1,0 @@
-"""The small chat model that ships with the platform, and how it is made."""

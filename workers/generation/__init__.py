@@ -1,0 +1,1 @@
+"""The generation worker: process, job dispatch and the engine's thread."""

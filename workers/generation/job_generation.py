@@ -1,0 +1,245 @@
+"""One attempt at one job as a value: what was emitted, what is still open, how it ends. No thread, no I/O."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from enum import StrEnum
+
+from msgspec import structs
+
+from storage.contract import (
+    EntryKind,
+    Failure,
+    FinishReason,
+    JobSpec,
+    JobStatus,
+    LogEntry,
+    Result,
+    SamplingParams,
+    TokenEvent,
+    Usage,
+)
+from workers.engine.sampling_seed import choice_seed
+from workers.engine.sequence import SequenceOutput, SequenceRequest
+from workers.generation.logprob_bytes import LogprobTeller, Spelling, teller_of
+
+# From this attempt on the proof that one does no harm grows no more: 512 entries.
+_LATE_ATTEMPT = 8
+
+
+class Phase(StrEnum):
+    """Where a generation stands: waiting for its claim, in the engine, on its way to an outcome, its row ended."""
+
+    CLAIMING = "claiming"
+    RUNNING = "running"
+    CLOSING = "closing"
+    ENDED = "ended"
+
+
+class StopReason(StrEnum):
+    """Why a generation leaves the engine before its end."""
+
+    CANCELLED = "cancelled"  # its row says so
+    STOLEN = "stolen"  # the row or the log belongs to another attempt
+    GIVEN_BACK = "given_back"  # this worker drains
+    UNCLAIMED = "unclaimed"  # it began while its claim was being committed, and the claim failed
+
+
+class Generation:
+    """A job on this worker, from its ticket to its outcome.
+
+    One thread owns it at a time and hands it on through a queue: hub, writer, engine, publisher, writer, publisher,
+    hub. Only `stop` is written from outside; it is read where the engine takes sequences in and where their
+    outputs are published.
+
+    is_claimed: whether its claim is committed; entries are published from then on
+    teller:     spells log probabilities; None for a job that asks for none
+    """
+
+    __slots__ = (
+        "_cache_salt",
+        "_cached_by_choice",
+        "_ended_before",
+        "_finish_by_choice",
+        "attempt",
+        "entries",
+        "failure",
+        "is_claimed",
+        "job_id",
+        "num_resumed",
+        "phase",
+        "spec",
+        "stop",
+        "teller",
+    )
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.phase = Phase.CLAIMING
+        self.stop: StopReason | None = None
+        self.is_claimed = False
+        self.attempt = 0
+        self.spec: JobSpec
+        self.entries: list[tuple[TokenEvent, ...]] = []
+        self.num_resumed = 0
+        self.failure: Failure | None = None
+        self.teller: LogprobTeller | None = None
+        self._cache_salt = ""
+        self._finish_by_choice: dict[int, FinishReason] = {}
+        self._cached_by_choice: dict[int, int] = {}
+        self._ended_before: frozenset[int] = frozenset()
+
+    def begin(self, attempt: int, spec: JobSpec, cache_salt: str = "") -> None:
+        """Take over the claimed attempt.
+
+        cache_salt: sequences share cached prefixes only with those of the same salt
+        """
+        self.attempt = attempt
+        self.spec = spec
+        self.teller = teller_of(spec)
+        self._cache_salt = cache_salt
+
+    def resume(self, log: Iterable[LogEntry]) -> None:
+        """Go on after what earlier attempts put into the log.
+
+        A log that was lost in part (a flushed Redis) counts up to its first gap: entries are numbered 1, 2, 3, ...
+        """
+        for entry in log:
+            if entry.kind is EntryKind.TOKENS and entry.seq == self.seq + 1:
+                self.take(entry.tokens)
+        self.num_resumed = self.seq
+        self._ended_before = frozenset(self._finish_by_choice)
+        if self.teller is not None:
+            self.teller.resume(self._emitted_by_choice())
+
+    @property
+    def num_unproven(self) -> int:
+        """Entries until this attempt is known to do no harm: the later the attempt, the longer that takes.
+
+        To a bound: drains make later attempts as well, and suspects wait for everybody's proof.
+        """
+        return (1 << (min(self.attempt, _LATE_ATTEMPT) + 1)) - (self.seq - self.num_resumed)
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether this attempt has run well for a while, or has ended."""
+        return self.phase in (Phase.CLOSING, Phase.ENDED) or (self.phase is Phase.RUNNING and self.num_unproven <= 0)
+
+    @property
+    def seq(self) -> int:
+        """Number of the last TOKENS entry, 0 before the first."""
+        return len(self.entries)
+
+    def sequence_id(self, choice: int) -> str:
+        """The engine's name for one choice of this attempt."""
+        return f"{self.job_id}:{self.attempt}:{choice}"
+
+    def sequence_ids(self) -> list[str]:
+        """The engine's names for every choice of this attempt."""
+        return [self.sequence_id(choice) for choice in range(self.spec.total_choices)]
+
+    def requests(self) -> list[tuple[int, SequenceRequest]]:
+        """What the engine is to run: (choice, request) for every choice that has not ended in the log."""
+        emitted = self._emitted_by_choice()
+        return [
+            (choice, self._request(choice, tuple(emitted.get(choice, ()))))
+            for choice in range(self.spec.total_choices)
+            if choice not in self._finish_by_choice
+        ]
+
+    def _request(self, choice: int, emitted: tuple[int, ...]) -> SequenceRequest:
+        return SequenceRequest(
+            sequence_id=self.sequence_id(choice),
+            prompt=self.spec.prompts[choice // self.spec.num_choices],
+            sampling=seeded(self.spec, choice),
+            emitted=emitted,
+            priority=self.spec.priority,
+            cache_salt=self._cache_salt,
+        )
+
+    def _emitted_by_choice(self) -> dict[int, list[int]]:
+        emitted: dict[int, list[int]] = {}
+        for entry in self.entries:
+            for event in entry:
+                emitted.setdefault(event.choice, []).extend(event.token_ids)
+        return emitted
+
+    def event_of(self, choice: int, output: SequenceOutput, spelling: Callable[[], Spelling]) -> TokenEvent | None:
+        """What an engine output says to the log; None when it says nothing (a bare failure)."""
+        if output.num_cached:
+            self._cached_by_choice[choice] = output.num_cached
+        if not output.token_ids and not output.text and output.finish is None:
+            return None
+        if self.teller is None:
+            return TokenEvent(choice=choice, token_ids=output.token_ids, text=output.text, finish=output.finish)
+        return TokenEvent(
+            choice=choice,
+            token_ids=output.token_ids,
+            text=output.text,
+            finish=output.finish,
+            logprobs=self.teller.tell(choice, output, spelling()),
+        )
+
+    def take(self, events: Sequence[TokenEvent]) -> None:
+        """Add one entry: what one engine step emitted for this job."""
+        self.entries.append(tuple(events))
+        for event in events:
+            if event.finish is not None:
+                self._finish_by_choice[event.choice] = event.finish
+
+    def fail(self, failure: Failure) -> None:
+        """Note why the job cannot go on; the first reason stays."""
+        self.failure = self.failure or failure
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to generate."""
+        return self.failure is not None or len(self._finish_by_choice) == self.spec.total_choices
+
+    @property
+    def status(self) -> JobStatus:
+        """What the finished job's row will say, when nobody cancelled it."""
+        if self.failure is not None:
+            return JobStatus.FAILED
+        if FinishReason.LENGTH in self._finish_by_choice.values():
+            return JobStatus.INCOMPLETE
+        return JobStatus.COMPLETED
+
+    def result(self) -> Result:
+        """Every entry of every attempt, in order."""
+        return Result(entries=tuple(self.entries))
+
+    def usage(self) -> Usage:
+        """Tokens read and written so far."""
+        return usage_of(self.spec, self.entries, self._num_cached())
+
+    def _num_cached(self) -> int:
+        """Prompt tokens that no choice had to compute, because they were in the cache when the job came.
+
+        What one choice of a prompt finds because another computed it is no saving on the prompt, which counts once;
+        so a prompt saves what its least lucky choice found. Choices that ended in earlier attempts do not speak.
+        """
+        if not self._cached_by_choice:
+            return 0
+        num_choices = self.spec.num_choices
+        return sum(
+            min(self._cached_by_choice.get(choice, 0) for choice in choices)
+            for first in range(0, self.spec.total_choices, num_choices)
+            if (choices := [choice for choice in range(first, first + num_choices) if choice not in self._ended_before])
+        )
+
+
+def seeded(spec: JobSpec, choice: int) -> SamplingParams:
+    """The sampling of one choice: the job's, under that choice's own seed."""
+    return structs.replace(spec.sampling, seed=choice_seed(spec.sampling.seed, choice))
+
+
+def usage_of(spec: JobSpec, entries: Collection[tuple[TokenEvent, ...]], cached_tokens: int = 0) -> Usage:
+    """Tokens of a job: the prompts of which something came, each once, and everything that its entries emitted.
+
+    What was stopped while it waited, in a queue or in the engine, used nothing.
+    """
+    begun = {event.choice // spec.num_choices for entry in entries for event in entry}
+    return Usage(
+        prompt_tokens=sum(len(spec.prompts[number]) for number in begun),
+        completion_tokens=sum(len(event.token_ids) for entry in entries for event in entry),
+        cached_tokens=cached_tokens,
+    )

@@ -1,0 +1,60 @@
+"""How a generation's end reaches its row: operations for the writer, each guarded by the attempt.
+
+They may run twice, and they may find that someone else was faster; what they return is what the row says now.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import Connection
+
+from storage.contract import End
+from storage.jobs import jobs
+from workers.generation.job_generation import Generation
+
+
+class Left(StrEnum):
+    """The job has no end that this worker should tell."""
+
+    GIVEN_BACK = "given_back"  # its row is queued again
+    STOLEN = "stolen"  # its row belongs to another attempt
+    ERASED = "erased"  # it has no row any more
+
+
+def finish(connection: Connection, generation: Generation, now: datetime) -> End | Left:
+    """Commit the outcome of a finished generation."""
+    if _commit(connection, generation, now):
+        return End(
+            status=generation.status,
+            usage=generation.usage(),
+            ended_at=int(now.timestamp()),
+            failure=generation.failure,
+        )
+    return _settle(connection, generation)
+
+
+def leave(connection: Connection, generation: Generation, now: datetime) -> End | Left:
+    """Part from a generation that was stopped: its row goes back to the queue unless it is ended or another's."""
+    if jobs.requeue(connection, generation.job_id, generation.attempt):
+        return Left.GIVEN_BACK
+    return _settle(connection, generation)
+
+
+def _commit(connection: Connection, generation: Generation, now: datetime) -> bool:
+    job_id, attempt, failure = generation.job_id, generation.attempt, generation.failure
+    result, usage = generation.result(), generation.usage()
+    if failure is not None:
+        return jobs.fail(connection, job_id, attempt, failure, result=result, usage=usage, now=now)
+    status = generation.status
+    return jobs.complete(connection, job_id, attempt, status=status, result=result, usage=usage, now=now)
+
+
+def _settle(connection: Connection, generation: Generation) -> End | Left:
+    """What became of a job that this attempt no longer runs; one that was ended from outside keeps what came of it."""
+    job_id, attempt = generation.job_id, generation.attempt
+    jobs.settle_stopped(connection, job_id, attempt, generation.result(), generation.usage())
+    job = jobs.find(connection, job_id)
+    if job is None:
+        return Left.ERASED
+    end = jobs.end_of(job) if job.attempt == attempt else None
+    return end or Left.STOLEN

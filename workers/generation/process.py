@@ -1,0 +1,213 @@
+"""One generation worker process: its threads, how they are started and how they end.
+
+hub        Celery's loop (main thread): tickets in, answers out
+engine     loads the model and steps
+publisher  writes event logs
+writer     commits rows
+control    hears of cancelled jobs
+beat       renews the lease, compares with the rows, tries again
+"""
+
+import faulthandler
+import os
+from collections.abc import Callable
+from functools import partial
+from os import EX_SOFTWARE
+
+import structlog
+
+from storage.broker import redis_client
+from storage.broker.event_log import LogWriter, delete_logs, list_tails, read_log
+from storage.database.connections import Database
+from storage.database.group_commit import Writer
+from storage.errors import ShuttingDown, StorageUnavailable
+from storage.jobs import poison_jobs
+from storage.settings import StorageSettings
+from workers.generation.beat import Beat, strays
+from workers.generation.control import ControlListener
+from workers.generation.dispatch import Dispatcher
+from workers.generation.engine_thread import EngineThread, Loaded
+from workers.generation.job_generation import StopReason
+from workers.generation.ports import Road, Ticket
+from workers.generation.registry import Registry
+from workers.generation.watchdog import Watchdog
+from workers.publishing.publisher import Publisher, Watch
+from workers.settings import WorkerSettings
+
+# How long the rows of jobs given back may take to be written when the worker ends.
+PARTING_S = 3.0
+JOIN_S = 2.0
+# How often a start that waits for its model looks whether it is to end.
+LOOK_UP_S = 0.1
+
+Call = Callable[[], None]
+log = structlog.get_logger()
+
+
+class GenerationProcess:
+    """Everything of a generation worker but Celery."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        storage: StorageSettings,
+        load: Callable[[], Loaded],
+        on_hub: Callable[[Call], None],
+        on_fatal: Call,
+        end_hard: Callable[[int], object] = os._exit,
+    ) -> None:
+        """Start nothing yet.
+
+        load:     makes the engine, on the engine's thread
+        on_hub:   runs a call on Celery's own thread, soon
+        on_fatal: told when the process cannot go on
+        end_hard: ends the process at once, with a code
+        """
+        self._tell_fatal = on_fatal
+        self._end_hard = end_hard
+        self._watchdog_s = settings.watchdog_s
+        self._watchdog = Watchdog(settings.watchdog_s)
+        self._is_broken = False
+        self._orphans: set[tuple[str, int]] = set()
+        self._redis = redis_client.connect(storage.redis_url)
+        self._database = Database(storage.database_url)
+        self._writer = Writer(self._database)
+        self._engine = EngineThread(load, self._on_fatal)
+        self._publisher = Publisher(
+            partial(_open_log, settings, storage), partial(read_log, self._redis), self._on_fatal
+        )
+        self._beat = Beat(storage.lease_s / 3, self._on_beat, self._on_fatal)
+        self._control = ControlListener(
+            redis_client.connect(storage.redis_url, socket_timeout_s=None), settings.worker_id, self._on_cancel
+        )
+        self._registry = Registry(
+            self._writer, worker_id=settings.worker_id, model=settings.name, slots=settings.max_running
+        )
+        self._dispatcher = Dispatcher(
+            settings.worker_id,
+            self._road(on_hub),
+            shares_prefixes=settings.prefix_cache,
+            suspect_from=poison_jobs.suspect_from(storage.max_lost_attempts),
+        )
+
+    def _road(self, on_hub: Callable[[Call], None]) -> Road:
+        return Road(
+            writer=self._writer,
+            engine=self._engine,
+            publisher=self._publisher,
+            on_hub=on_hub,
+            later=self._beat.later,
+            tails=partial(list_tails, self._redis),
+            drop_log=lambda job_id: delete_logs(self._redis, [job_id]),
+        )
+
+    # Start.
+
+    def start(self, check: Call) -> None:
+        """Load the model and become ready; raises what the load raised, or StorageUnavailable.
+
+        check: called now and then meanwhile; what it raises ends the wait
+        """
+        self._writer.start()
+        self._registry.announce()
+        self._beat.start()
+        self._publisher.start(Watch(on_fenced=self._dispatcher.on_fenced, missing=self._dispatcher.missing))
+        self._control.start()
+        self._engine.start(on_step=self._dispatcher.on_step)
+        loaded = self._wait_for_model(check)
+        self._registry.ready(loaded.card, device=loaded.device, dtype=loaded.dtype)
+        log.info("worker_ready", model=loaded.card.model, device=loaded.device, dtype=loaded.dtype)
+
+    def _wait_for_model(self, check: Call) -> Loaded:
+        while True:
+            try:
+                return self._engine.loaded.result(LOOK_UP_S)
+            except TimeoutError:
+                if self._engine.loaded.done():
+                    raise
+                check()
+
+    # Run: `accept` on the hub's thread, the rest on the threads named in their callers.
+
+    def accept(self, job_id: str, ticket: Ticket) -> None:
+        """Take a ticket; it is answered when its job has ended, on the hub's thread."""
+        self._dispatcher.accept(job_id, ticket)
+
+    def _on_cancel(self, job_id: str) -> None:
+        self._dispatcher.stop(job_id, StopReason.CANCELLED)
+
+    def _on_beat(self) -> None:
+        """Renew the lease, and compare what runs here with what the rows say."""
+        if self._watchdog.is_stuck(self._engine.pulse):
+            self._end_stuck()
+        believed = self._dispatcher.running()
+        rows = self._registry.beat(len(believed), self._engine.watch.latest, self._dispatcher.num_ended)
+        for job_id in strays(believed, rows):
+            self._dispatcher.stop(job_id, StopReason.STOLEN)
+        # A claim whose answer got lost leaves a row with us that nobody runs; seen twice, it is no claim on its way.
+        unknown = {(row.job_id, row.attempt) for row in rows if not self._dispatcher.knows(row.job_id)}
+        self._registry.give_back([row for row in rows if (row.job_id, row.attempt) in unknown & self._orphans])
+        self._orphans = unknown
+
+    def _end_stuck(self) -> None:
+        """End a process whose engine hangs: nothing else would, and its beat would keep its jobs for ever."""
+        log.error(
+            "worker_stuck",
+            why="the engine has work and computed nothing for so long; TOKENPOST_WATCHDOG_S is the limit",
+            watchdog_s=self._watchdog_s,
+            job_ids=list(self._dispatcher.running()),
+        )
+        faulthandler.dump_traceback()
+        # Its jobs are given back at once, as lost attempts; without a database they are when the lease is over.
+        self._try(self._registry.dead)
+        self._end_hard(EX_SOFTWARE)
+
+    def _on_fatal(self, error: BaseException) -> None:
+        log.error("worker_broken", exc_info=error)
+        self._is_broken = True
+        self._tell_fatal()
+
+    # End.
+
+    @property
+    def num_live(self) -> int:
+        """Jobs whose tickets wait for an answer."""
+        return 0 if self._is_broken else self._dispatcher.num_live
+
+    def drain(self) -> None:
+        """Take no more jobs, and say so."""
+        self._dispatcher.drain()
+        self._try(self._registry.draining)
+
+    def give_back(self) -> None:
+        """Stop every job after its current step and queue it again."""
+        self._dispatcher.stop_all(StopReason.GIVEN_BACK)
+
+    def stop(self) -> None:
+        """End the threads. Rows that are still this worker's go back to the queue without their logs' last word."""
+        self._control.stop()
+        self._beat.stop(JOIN_S)
+        self._engine.stop(JOIN_S)
+        self._publisher.stop(JOIN_S)
+        for done in self._dispatcher.abandon():
+            self._try(partial(done.result, PARTING_S))
+        self._try(self._registry.dead)
+        self._writer.stop()
+        self._database.dispose()
+
+    @staticmethod
+    def _try(call: Callable[[], object]) -> None:
+        try:
+            call()
+        except (StorageUnavailable, ShuttingDown, TimeoutError) as error:
+            # The lease runs out then, and the sweeper does the rest.
+            log.warning("parting_word_not_stored", error=str(error))
+
+
+def _open_log(settings: WorkerSettings, storage: StorageSettings) -> LogWriter:
+    return LogWriter(
+        redis_client.connect_once(storage.redis_url),
+        settings.worker_id,
+        ttl_running_s=storage.log_ttl_running_s,
+        ttl_ended_s=storage.log_ttl_ended_s,
+    )

@@ -1,0 +1,107 @@
+"""What a generation worker says about itself in the rows: who it is, what it serves, that it lives."""
+
+import os
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
+
+import structlog
+from msgspec import structs
+from sqlalchemy import Connection
+
+from storage.contract import ModelCard, WorkerStatus
+from storage.database.group_commit import Writer
+from storage.fleet import manifests, workers
+from storage.fleet.workers import NewWorker
+from storage.jobs import jobs
+from storage.jobs.jobs import JobState
+from workers.engine.stats import EngineStats
+
+# A writer that does not answer for so long is as good as away.
+PATIENCE_S = 10.0
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+class Registry:
+    """The worker's row. Every call waits for its commit; StorageUnavailable or TimeoutError when none comes."""
+
+    def __init__(self, writer: Writer, *, worker_id: str, model: str, slots: int) -> None:
+        self._writer = writer
+        self._new = NewWorker(
+            worker_id=worker_id,
+            model=model,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            device="",
+            dtype="",
+            slots=slots,
+        )
+        self._status = WorkerStatus.LOADING
+
+    def announce(self) -> None:
+        """Make the worker known as loading."""
+        self._write(self._put_row)
+
+    def ready(self, card: ModelCard, *, device: str, dtype: str) -> None:
+        """Publish the model's card, and that this worker serves it."""
+        self._new = structs.replace(self._new, model=card.model, device=device, dtype=dtype)
+        self._status = WorkerStatus.READY
+
+        def write(connection: Connection) -> None:
+            manifests.put_card(connection, card, datetime.now(UTC))
+            self._put_row(connection)
+
+        self._write(write)
+
+    def draining(self) -> None:
+        """Say that the worker takes no more jobs."""
+        self._status = WorkerStatus.DRAINING
+        self._write(self._put_status)
+
+    def dead(self) -> None:
+        """Say that the worker is gone, so that nobody waits for its lease."""
+        self._write(lambda connection: workers.mark_dead(connection, self._new.worker_id))
+
+    def beat(self, running: int, engine: EngineStats | None, num_jobs_ended: int) -> list[JobState]:
+        """Renew the lease; the jobs that the rows say are in progress here.
+
+        engine:         what it told last; None while the model loads
+        num_jobs_ended: by which others measure how fast this worker is
+
+        A worker that was declared dead by mistake comes back; its jobs were given to others.
+        """
+
+        told = None if engine is None else {**structs.asdict(engine), "num_jobs_ended": num_jobs_ended}
+
+        def write(connection: Connection) -> list[JobState]:
+            if not workers.beat(connection, self._new.worker_id, running, told):
+                log.warning("worker_was_declared_dead", worker_id=self._new.worker_id)
+                self._put_row(connection)
+            return jobs.list_running_of(connection, self._new.worker_id)
+
+        return self._write(write)
+
+    def give_back(self, states: list[JobState]) -> None:
+        """Queue jobs again that the rows give to this worker and that it does not run."""
+        for state in states:
+            log.warning("orphan_given_back", job_id=state.job_id, attempt=state.attempt)
+            self._write(partial(_requeue, state=state))
+
+    def _write(self, operation: Callable[[Connection], T]) -> T:
+        return self._writer.submit(operation).result(PATIENCE_S)
+
+    def _put_row(self, connection: Connection) -> None:
+        workers.register(connection, self._new, datetime.now(UTC))
+        if self._status is not WorkerStatus.LOADING:
+            self._put_status(connection)
+
+    def _put_status(self, connection: Connection) -> None:
+        workers.set_status(connection, self._new.worker_id, self._status)
+
+
+def _requeue(connection: Connection, *, state: JobState) -> bool:
+    return jobs.requeue(connection, state.job_id, state.attempt)

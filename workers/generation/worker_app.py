@@ -1,0 +1,51 @@
+"""Puts a generation worker together: Celery's app with our pool, the model's queues and the process behind it."""
+
+from collections.abc import Callable
+from functools import partial
+
+from celery import Celery
+from kombu import Exchange, Queue
+
+from storage.broker import celery_queue
+from storage.contract import Lane
+from storage.settings import StorageSettings
+from workers.broker import celery_pool
+from workers.broker.back_queue import BACK_QUEUE, BackLane
+from workers.generation.engine_thread import Loaded
+from workers.generation.process import GenerationProcess
+from workers.settings import WorkerSettings
+
+
+def create_worker_app(settings: WorkerSettings, storage: StorageSettings, load: Callable[[], Loaded]) -> Celery:
+    """The app for `celery worker`; it starts nothing by itself.
+
+    load: makes the engine, on the engine's thread
+    """
+    app = celery_queue.create_celery(storage.redis_url)
+    front = celery_queue.queue_of(settings.name)
+    app.conf.update(
+        {
+            "task_default_queue": front,
+            # On one channel, from which kombu takes in turns: neither lane can shut out the other.
+            "task_queues": [_declared(front), _declared(celery_queue.queue_of(settings.name, Lane.PRIORITY))],
+            "worker_pool": "workers.broker.celery_pool:EnginePool",
+            "worker_consumer": "workers.broker.consumer:PromptConsumer",
+            "worker_concurrency": settings.concurrency,
+            BACK_QUEUE: celery_queue.queue_of(settings.name, Lane.BACK),
+            celery_pool.PROCESS: partial(GenerationProcess, settings, storage, load),
+            celery_pool.DRAIN_GRACE_S: settings.drain_grace_s,
+        }
+    )
+    app.steps["consumer"].add(BackLane)
+    app.task(name=celery_queue.GENERATE)(_generate)
+    return app
+
+
+def _declared(name: str) -> Queue:
+    """A queue as Celery declares one that it was not told of."""
+    return Queue(name, Exchange(name), routing_key=name)
+
+
+def _generate(job_id: str) -> None:
+    """Stands for the task's name; tickets never reach it, see `workers.broker.celery_pool`."""
+    raise RuntimeError(f"job {job_id}: this task runs on the engine pool only")

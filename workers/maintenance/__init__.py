@@ -1,0 +1,1 @@
+"""The CPU worker's duties: sweeping, log repair, deadlines and liveness."""

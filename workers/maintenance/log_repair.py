@@ -1,0 +1,129 @@
+"""Completes the logs of ended jobs that do not say so: whoever ended them died before the last word."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import structlog
+from redis import Redis
+
+from storage.broker.event_log import LogWriter, Row, list_unended, read_log
+from storage.contract import EntryKind, LogEntry, Result, TokenEvent
+from storage.database.connections import Database
+from storage.database.group_commit import Writer
+from storage.jobs import jobs, recovery
+from storage.jobs.tables import Job
+from storage.settings import StorageSettings
+from workers.generation.job_generation import usage_of
+from workers.publishing.log_entries import end_row, start_row, tokens_row
+
+# How far back the first look goes.
+LOOK_BACK = timedelta(minutes=10)
+PATIENCE_S = 10.0
+
+log = structlog.get_logger()
+
+
+class Mender:
+    """Looks once at the log of every ended job, a few seconds after its end."""
+
+    def __init__(
+        self, storage: StorageSettings, database: Database, writer: Writer, connection: Redis, *, settling_s: float
+    ) -> None:
+        """settling_s: how long whoever ended a job has to say so in its log before somebody else does."""
+        self._settling_time = timedelta(seconds=settling_s)
+        self._database = database
+        self._writer = writer
+        self._redis = connection
+        self._log_writer = LogWriter(
+            connection, "sweeper", ttl_running_s=storage.log_ttl_running_s, ttl_ended_s=storage.log_ttl_ended_s
+        )
+        self._retentions_s = {storage.retention_s(store=True), storage.retention_s(store=False)}
+        self._looked_until = datetime.now(UTC) - LOOK_BACK
+        # Since when each was seen so.
+        self._unsettled: dict[str, float] = {}
+        self._unreadable: set[str] = set()
+
+    def mend_ended(self) -> None:
+        """Complete the logs of jobs that ended since the last look.
+
+        By the clocks of those who ended them: where one is off, a log stays open, and its readers are told by the row.
+        """
+        before = datetime.now(UTC) - self._settling_time
+        with self._database.connect() as connection:
+            ended = recovery.list_ended(connection, self._looked_until, before, retentions_s=self._retentions_s)
+        for job_id in list_unended(self._redis, ended.job_ids):
+            self.mend(job_id)
+        self._looked_until = ended.until
+
+    def settle_ended(self) -> None:
+        """Store what came of jobs that ended, by whatever clock, and whose workers have not done so for a while."""
+        now = time.monotonic()
+        with self._database.connect() as connection:
+            unsettled = recovery.list_unsettled(connection)
+        self._unsettled = {job_id: self._unsettled.get(job_id, now) for job_id in unsettled}
+        self._unreadable &= self._unsettled.keys()
+        for job_id, since in self._unsettled.items():
+            if job_id not in self._unreadable and now - since >= self._settling_time.total_seconds():
+                self.mend(job_id)
+
+    def mend(self, job_id: str) -> None:
+        """Complete one ended job's log, and the row of one that nobody settled.
+
+        One that cannot be read, of another version perhaps, is told and left: others wait for theirs.
+        """
+        try:
+            self._mend(job_id)
+        except msgspec.MsgspecError as error:
+            self._unreadable.add(job_id)
+            log.error("log_not_mended", job_id=job_id, error=str(error))
+
+    def _mend(self, job_id: str) -> None:
+        job = self._find(job_id)
+        if job is None or not job.status.is_terminal:
+            return
+        if job.result is None and not _is_closed(read_log(self._redis, job_id)):
+            job = self._settle(job)
+        end = None if job is None else jobs.end_of(job)
+        entries = read_log(self._redis, job_id)
+        if job is None or end is None or _is_closed(entries):
+            return
+        result = jobs.result_of(job).entries
+        known = max((entry.seq for entry in entries), default=0)
+        # A worker that settled its job while we began to keeps its word, behind the START that shut it out.
+        attempt = max(job.attempt, entries[-1].attempt) if entries else job.attempt
+        rows: list[Row] = [] if entries else [start_row(job_id, attempt)]
+        rows += [tokens_row(job_id, attempt, seq, result[seq - 1]) for seq in range(known + 1, len(result) + 1)]
+        rows.append(end_row(job_id, attempt, len(result), end))
+        if self._log_writer.append_many(rows).lost:
+            # Redis was emptied in between.
+            self._mend(job_id)
+            return
+        log.warning("log_completed", job_id=job_id, status=job.status, num_entries=len(rows))
+
+    def _settle(self, job: Job) -> Job | None:
+        """The row with what its log has of it; the START of an attempt without a worker shuts out who comes back."""
+        self._log_writer.append([start_row(job.id, job.attempt + 1)])
+        entries = gapless(read_log(self._redis, job.id))
+        result, usage = Result(entries=entries), usage_of(jobs.spec_of(job), entries)
+        attempt = job.attempt
+        done = self._writer.submit(lambda connection: jobs.settle_orphan(connection, job.id, attempt, result, usage))
+        done.result(PATIENCE_S)
+        return self._find(job.id)
+
+    def _find(self, job_id: str) -> Job | None:
+        with self._database.connect() as connection:
+            return jobs.find(connection, job_id)
+
+
+def _is_closed(entries: list[LogEntry]) -> bool:
+    return any(entry.kind is EntryKind.END for entry in entries)
+
+
+def gapless(log_entries: list[LogEntry]) -> tuple[tuple[TokenEvent, ...], ...]:
+    """The TOKENS entries of a log up to its first gap; entry i has seq i + 1."""
+    entries: list[tuple[TokenEvent, ...]] = []
+    for entry in log_entries:
+        if entry.kind is EntryKind.TOKENS and entry.seq == len(entries) + 1:
+            entries.append(entry.tokens)
+    return tuple(entries)

@@ -1,0 +1,66 @@
+"""Ends jobs that waited or ran for too long: past their own deadline, or for a model that nobody serves."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from redis import Redis
+from sqlalchemy import Connection
+
+from storage.broker.event_log import control_channel, encode_cancel
+from storage.database.connections import Database
+from storage.database.group_commit import Writer
+from storage.jobs import deadlines
+from storage.jobs.jobs import JobState
+from workers.maintenance.log_repair import Mender
+
+# How long a commit may take.
+PATIENCE_S = 10.0
+# A platform that was just started has no workers yet, and its rows tell of a long absence.
+WARM_UP_S = 600.0
+LOOK_EVERY_S = 60.0
+
+log = structlog.get_logger()
+
+
+class Overdue:
+    """Ends them in their rows first; then their workers hear of it, or the mender writes their logs' ends."""
+
+    def __init__(
+        self, database: Database, writer: Writer, connection: Redis, mender: Mender, *, unserved_after_s: float
+    ) -> None:
+        """unserved_after_s: how long a queued job waits for a model without a worker"""
+        self._database = database
+        self._writer = writer
+        self._redis = connection
+        self._mender = mender
+        self._unserved_after_s = unserved_after_s
+        self._look_at = time.monotonic() + min(unserved_after_s, WARM_UP_S)
+
+    def end_overdue(self) -> None:
+        """End the jobs whose deadline has passed."""
+        with self._database.connect() as connection:
+            if not deadlines.has_overdue(connection):
+                return
+        now = datetime.now(UTC)
+        self._tell("jobs_overdue", lambda connection: deadlines.end_overdue(connection, now))
+
+    def end_unserved(self) -> None:
+        """End the jobs whose model had no worker for too long; now and then, as it is a matter of hours."""
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + min(self._unserved_after_s, LOOK_EVERY_S)
+        now = datetime.now(UTC)
+        before = now - timedelta(seconds=self._unserved_after_s)
+        self._tell("jobs_unserved", lambda connection: deadlines.end_unserved(connection, before, now))
+
+    def _tell(self, event: str, operation: Callable[[Connection], list[JobState]]) -> None:
+        ended = self._writer.submit(operation).result(PATIENCE_S)
+        if ended:
+            log.warning(event, num_jobs=len(ended))
+        for state in ended:
+            if state.worker_id is None:
+                self._mender.mend(state.job_id)
+            else:
+                self._redis.publish(control_channel(state.worker_id), encode_cancel(state.job_id))

@@ -1,0 +1,1 @@
+"""Models on plain torch: transformers' modules over a paged cache."""

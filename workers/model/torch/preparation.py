@@ -1,0 +1,236 @@
+"""Turns a model as transformers loads it into one that runs over blocks, and proves that it computes the same."""
+
+import gc
+from array import array
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import structlog
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from storage.contract import SamplingParams
+from storage.errors import ModelUnsupported, SettingInvalid
+from workers.engine.memory import BLOCK_SIZE, CachePlan, blocks_of, plan_cache
+from workers.engine.runner import Chunk, Runner
+from workers.model import checks, devices
+from workers.model.gpu.assembly import free_after_trial, gpu_runner, trial_runner
+from workers.model.gpu.compiled import compile_layers
+from workers.model.gpu.fused import fuse_linears
+from workers.model.gpu.kernels import kernels_of
+from workers.model.memory_options import LoadLimits
+from workers.model.native.assembly import native_bytes_per_token, native_runner
+from workers.model.native.library import Library
+from workers.model.sampling.sampler import Sampler
+from workers.model.torch import block_attention, linears, norms
+from workers.model.torch.block_attention import BlockAttention, Stage
+from workers.model.torch.cache import BlockCache, bytes_per_token
+from workers.model.torch.probe import AttentionLayer, attention_layers
+from workers.model.torch.runner import TorchRunner
+
+# The trial runs this many tokens in three ways: a prompt, one token that decodes, and the rest behind them.
+_TRIAL_ENDS = (5, 6, 12)
+# Where nobody set a budget, the cache holds every sequence that may run at this length, or one of the longest.
+_USUAL_LEN = 512
+_MIB = 1 << 20
+
+log = structlog.get_logger()
+
+
+class ModelRunner(Runner, Protocol):
+    """A runner whose logits can be looked at."""
+
+    def logits(self, chunks: list[Chunk]) -> Tensor:
+        """Logits after each chunk, all of which are sampled, [num_chunks, vocab_size]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A runner and what was made for it.
+
+    is_native: whether the kernels compute rather than torch
+    how:       what computes, for people
+    """
+
+    runner: ModelRunner
+    plan: CachePlan
+    is_native: bool
+    how: str
+
+
+def prepare(model: PreTrainedModel, limits: LoadLimits, sampler: Sampler, library: Library | None) -> Prepared:
+    """The model over blocks of a cache that is allocated now: by the native library where it can, else by torch.
+
+    Raises ModelUnsupported for what blocks cannot serve, SettingInvalid when the budget does not hold one sequence.
+    """
+    trial = torch.arange(_TRIAL_ENDS[-1], device=model.device) * 7919 % model.config.get_text_config().vocab_size
+    try:
+        expected = _plain_logits(model, trial)
+    except Exception as error:
+        raise ModelUnsupported(f"The model does not run in transformers itself: {error}") from error
+    layers = attention_layers(model)
+    checks.check_windows(model.config, layers)
+    native = _native(model, layers, limits, sampler, library)
+    if native is not None:
+        try:
+            checks.check_agreement(expected, trial_logits(native.runner, trial.tolist()), model.dtype)
+        except ModelUnsupported as error:
+            log.warning("native_disagrees", model_type=model.config.model_type, reason=error.message)
+        else:
+            return native
+    if model.device.type == "cuda":
+        on_gpu = _on_gpu(model, layers, limits, sampler, expected, trial.tolist())
+        if on_gpu is not None:
+            return on_gpu
+        # What the attempt took counts as taken until it is given back, and the next cache is cut from what is free.
+        gc.collect()
+        torch.cuda.empty_cache()
+    prepared = _on_torch(model, layers, limits, sampler)
+    try:
+        found = trial_logits(prepared.runner, trial.tolist())
+    except Exception as error:
+        raise ModelUnsupported(f"The model does not run over a cache of blocks: {error}") from error
+    checks.check_agreement(expected, found, model.dtype)
+    return prepared
+
+
+def _native(
+    model: PreTrainedModel,
+    layers: list[AttentionLayer],
+    limits: LoadLimits,
+    sampler: Sampler,
+    library: Library | None,
+) -> Prepared | None:
+    if library is None or model.device.type != "cpu":
+        return None
+    plan = _plan(model, limits, native_bytes_per_token(layers, model.dtype))
+    runner = native_runner(library, model, layers, plan, limits, sampler)
+    if runner is None:
+        return None
+    weights, working = (size / _MIB for size in runner.memory())
+    how = f"native kernels: weights {weights:.0f} MiB, working memory {working:.0f} MiB"
+    return Prepared(runner=runner, plan=plan, is_native=True, how=how)
+
+
+def _on_gpu(
+    model: PreTrainedModel,
+    layers: list[AttentionLayer],
+    limits: LoadLimits,
+    sampler: Sampler,
+    expected: Tensor,
+    trial: list[int],
+) -> Prepared | None:
+    """Block tables, Triton's kernels and CUDA graphs; None where they do not run or compute something else."""
+    steps = partial(trial_logits, token_ids=trial)
+    compiled = None
+    try:
+        kernels = kernels_of(model.device)
+        norms.fuse_norms(model)
+        num_fused = fuse_linears(model, model.config.model_type)
+        if limits.is_compiled:
+            # Before the cache takes what memory is left.
+            with trial_runner(model, layers, kernels, limits, sampler) as small:
+                compiled = compile_layers(model, partial(steps, small), expected)
+            del small
+        available = free_after_trial(model, layers, kernels, limits, sampler)
+        token_bytes = bytes_per_token([layer.shape for layer in layers], model.dtype)
+        plan = _plan(model, limits, token_bytes, available)
+        runner = gpu_runner(model, layers, kernels, plan, limits.max_running, sampler)
+        if compiled is None or not compiled.serves(partial(steps, runner), expected):
+            compiled = None
+            checks.check_agreement(expected, steps(runner), model.dtype)
+    except SettingInvalid:
+        raise
+    except Exception as error:
+        log.warning("gpu_path_unavailable", error=str(error), exc_info=True)
+        if compiled is not None:
+            compiled.drop()
+        for layer in layers:
+            block_attention.detach(layer.module)
+        return None
+    runner.capture()
+    if compiled is not None and not runner.num_graphs:
+        # The driver would launch a decode step's operations one by one; perhaps it can capture the model's own.
+        compiled.drop()
+        compiled = None
+        runner.capture()
+    how = (
+        f"{runner.num_graphs} CUDA graphs, {'compiled' if compiled else 'uncompiled'} layers, {num_fused} fused, "
+        f"{available / _MIB:.0f} MiB free for the cache after a trial step"
+    )
+    return Prepared(runner=runner, plan=plan, is_native=False, how=how)
+
+
+def _on_torch(model: PreTrainedModel, layers: list[AttentionLayer], limits: LoadLimits, sampler: Sampler) -> Prepared:
+    plan = _plan(model, limits, bytes_per_token([layer.shape for layer in layers], model.dtype))
+    norms.fuse_norms(model)
+    num_packed = linears.pack_linears(model) if _may_pack(model) else 0
+    runner = _torch_runner(model, layers, plan, sampler)
+    return Prepared(runner=runner, plan=plan, is_native=False, how=f"torch, {num_packed} packed layers")
+
+
+def _plan(model: PreTrainedModel, limits: LoadLimits, token_bytes: int, free_bytes: int | None = None) -> CachePlan:
+    context_length = checks.context_length_of(model.config)
+    budget = limits.kv_budget_bytes
+    if budget is None:
+        longest = min(context_length, limits.max_len)
+        usual = max(longest, limits.max_running * min(longest, _USUAL_LEN))
+        wanted = (blocks_of(usual, BLOCK_SIZE)) * BLOCK_SIZE * token_bytes
+        available = devices.cache_budget_bytes(model.device) if free_bytes is None else free_bytes
+        budget = available if model.device.type == "cuda" else min(wanted, available)
+    return plan_cache(
+        context_length=context_length,
+        bytes_per_block=token_bytes * BLOCK_SIZE,
+        max_running=limits.max_running,
+        max_len=limits.max_len,
+        budget_bytes=budget,
+    )
+
+
+def _may_pack(model: PreTrainedModel) -> bool:
+    """Packed weights are a second copy; they are made when that takes no more than a quarter of main memory."""
+    size_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    return model.device.type == "cpu" and size_bytes <= devices.main_memory_bytes() // 4
+
+
+def _torch_runner(
+    model: PreTrainedModel, layers: list[AttentionLayer], plan: CachePlan, sampler: Sampler
+) -> TorchRunner:
+    shapes = [layer.shape for layer in layers]
+    cache = BlockCache(
+        shapes, num_blocks=plan.num_blocks, block_size=plan.block_size, dtype=model.dtype, device=model.device
+    )
+    stage = Stage()
+    for layer, blocks in zip(layers, cache.layers, strict=True):
+        block_attention.attach(layer.module, BlockAttention(blocks, stage, window=layer.window, softcap=layer.softcap))
+    model.set_attn_implementation(block_attention.IMPLEMENTATION)
+    return TorchRunner(model, cache, stage, sampler)
+
+
+@torch.inference_mode()
+def _plain_logits(model: PreTrainedModel, token_ids: Tensor) -> Tensor:
+    """What the unchanged model says after each of the trial's parts, [num_parts, vocab_size]."""
+    logits: Tensor = model(input_ids=token_ids.unsqueeze(0), use_cache=False).logits[0]
+    return logits[[end - 1 for end in _TRIAL_ENDS]].clone()
+
+
+def trial_logits(runner: ModelRunner, token_ids: list[int]) -> Tensor:
+    """What the prepared model says there."""
+    logits = []
+    start = 0
+    for end in _TRIAL_ENDS:
+        chunk = Chunk(
+            sequence_id="trial",
+            blocks=array("i", [0]),
+            tokens=token_ids[:end],
+            start=start,
+            end=end,
+            num_prompt=end,
+            sampling=SamplingParams(max_tokens=1),
+        )
+        logits.append(runner.logits([chunk]))
+        start = end
+    runner.clear([0])
+    return torch.cat(logits)

@@ -1,0 +1,139 @@
+"""Runs a transformers model one step at a time over a cache of blocks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from workers.engine.runner import Chunk, OutOfDeviceMemory, Ranked, StepOutput
+from workers.model.sampling.sampler import Sampler
+from workers.model.torch.block_attention import Stage
+from workers.model.torch.cache import BlockCache
+from workers.model.torch.layout import Layout
+
+
+class TorchRunner:
+    """The engine's Runner on torch.
+
+    The model's attention has been replaced: it reads the layout that lies on the stage.
+    """
+
+    num_ahead = 0
+
+    def __init__(self, model: PreTrainedModel, cache: BlockCache, stage: Stage, sampler: Sampler) -> None:
+        self._model = model
+        self._cache = cache
+        self._stage = stage
+        self._sampler = sampler
+        self._dtype = model.dtype
+        self._device = model.device
+        self._output: StepOutput
+
+    @torch.inference_mode()
+    def launch(self, chunks: list[Chunk]) -> None:
+        """Compute the chunks and draw the next token of each sampled one.
+
+        Raises OutOfDeviceMemory where that is why it failed.
+        """
+        try:
+            self._output = self._step(chunks)
+        except torch.OutOfMemoryError as error:
+            raise OutOfDeviceMemory from error
+
+    def collect(self) -> StepOutput:
+        """What the launch yielded."""
+        return self._output
+
+    def clear(self, blocks: list[int]) -> None:
+        """Zero the blocks."""
+        self._cache.clear(blocks)
+
+    def reset(self) -> None:
+        """Zero all blocks."""
+        self._cache.reset()
+
+    @torch.inference_mode()
+    def logits(self, chunks: list[Chunk]) -> Tensor:
+        """Logits after each chunk, all of which are sampled, [num_chunks, vocab_size]."""
+        return self._compute(chunks, [range(chunk.end - 1, chunk.end) for chunk in chunks])
+
+    def _step(self, chunks: list[Chunk]) -> StepOutput:
+        wanted = [wanted_positions(chunk) for chunk in chunks]
+        logits = self._compute(chunks, wanted)
+        sampled = [chunk for chunk in chunks if chunk.is_sampled]
+        lasts = last_rows(chunks, wanted)
+        rows = logits if len(lasts) == len(logits) else logits[lasts]
+        draws = self._sampler.sample(rows, sampled) if sampled else None
+        return StepOutput(
+            token_ids=draws.token_ids if draws else [],
+            logprobs=draws.logprobs if draws else {},
+            prompt_logprobs=self._prompt_logprobs(chunks, wanted, logits),
+        )
+
+    def _compute(self, chunks: list[Chunk], wanted: list[range]) -> Tensor:
+        """Logits after the wanted positions of each chunk, one chunk after another; one row of no use where none is."""
+        places = []
+        begin = 0
+        for chunk, positions in zip(chunks, wanted, strict=True):
+            places += [begin + position - chunk.start for position in positions]
+            begin += chunk.end - chunk.start
+        layout = Layout(chunks, places, block_size=self._cache.block_size, dtype=self._dtype, device=self._device)
+        self._stage.layout = layout
+        output = self._model(
+            input_ids=layout.token_ids.unsqueeze(0),
+            position_ids=layout.positions.unsqueeze(0),
+            use_cache=False,
+            logits_to_keep=0 if layout.last is None else layout.last,
+        )
+        logits: Tensor = output.logits[0]
+        return logits
+
+    def _prompt_logprobs(self, chunks: list[Chunk], wanted: list[range], logits: Tensor) -> dict[int, list[Ranked]]:
+        """Of the prompt tokens that follow computed positions, for chunks that asked."""
+        told = {}
+        begin = 0
+        for place, (chunk, positions) in enumerate(zip(chunks, wanted, strict=True)):
+            if asked := prompt_ranks_of(chunk):
+                rows = logits[begin : begin + len(asked.positions)]
+                told[place] = self._sampler.rank(rows, asked.token_ids, asked.num_top)
+            begin += len(positions)
+        return told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptRanks:
+    """Positions of a prompt, the tokens that follow them, and how many alternatives to these are told."""
+
+    positions: range
+    token_ids: Sequence[int]
+    num_top: int
+
+
+def prompt_ranks_of(chunk: Chunk) -> PromptRanks | None:
+    """The prompt tokens after a chunk's positions whose log probabilities its request asked for; None for none."""
+    num_top, positions = chunk.sampling.prompt_logprobs, range(chunk.start, min(chunk.end, chunk.num_prompt - 1))
+    if num_top is None or not positions:
+        return None
+    token_ids = chunk.tokens[positions.start + 1 : positions.stop + 1]
+    return PromptRanks(positions=positions, token_ids=token_ids, num_top=num_top)
+
+
+def wanted_positions(chunk: Chunk) -> range:
+    """Positions of a chunk after which logits are looked at, one behind the other."""
+    first = chunk.end - chunk.is_sampled
+    if chunk.sampling.prompt_logprobs is not None and chunk.start < chunk.num_prompt - 1:
+        return range(chunk.start, chunk.end if chunk.is_sampled else min(chunk.end, chunk.num_prompt - 1))
+    return range(first, chunk.end)
+
+
+def last_rows(chunks: list[Chunk], wanted: list[range]) -> list[int]:
+    """Rows of logits that follow sampled chunks."""
+    rows = []
+    end = 0
+    for chunk, positions in zip(chunks, wanted, strict=True):
+        end += len(positions)
+        if chunk.is_sampled:
+            rows.append(end - 1)
+    return rows

@@ -1,0 +1,1 @@
+"""Token events on their way to Redis."""
