@@ -51,7 +51,7 @@ def bundled_model() -> ModelArgument:
     spec = importlib.util.find_spec("workers")
     roots = spec.submodule_search_locations if spec is not None else None
     for root in roots or ():
-        folder = Path(root) / "demo" / "model"
+        folder = Path(root) / "model" / "demo"
         if folder.is_dir():
             return ModelArgument(name=BUNDLED_NAME, source=str(_checked(folder)))
     raise ModelArgumentInvalid("the bundled model is not in this installation; name one: --model Qwen/Qwen3-0.6B")

@@ -14,7 +14,7 @@ from demo.evaluation import OTHER_SKILLS, REQUIRED_SKILLS, draw_cases
 from demo.skills import SKILLS
 from demo.words import draw_word, is_held_out
 
-MODEL_FOLDER = Path(__file__).parents[2] / "workers" / "demo" / "model"
+MODEL_FOLDER = Path(__file__).parents[2] / "workers" / "model" / "demo"
 
 
 @pytest.fixture(scope="module")

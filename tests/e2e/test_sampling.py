@@ -15,7 +15,7 @@ from tests.e2e.platform import Platform
 START = "Once upon a time there was a"
 STORY = "Tell me a story about a fox."
 GREEDY: dict[str, Any] = {"model": "demo", "temperature": 0}
-TOKENIZER = Tokenizer.from_file(str(Path(__file__).parents[2] / "workers" / "demo" / "model" / "tokenizer.json"))
+TOKENIZER = Tokenizer.from_file(str(Path(__file__).parents[2] / "workers" / "model" / "demo" / "tokenizer.json"))
 
 
 def completed(client: OpenAI, **fields: Any) -> Completion:  # Any: fields of the request
