@@ -35,7 +35,7 @@ class _KnownKey(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float | None
 
 
-class Keyring:
+class ApiKeyCache:
     """The keys of all owners, and whether one is needed."""
 
     def __init__(self, settings: ApiSettings, reads: Reader, writer: Writer) -> None:

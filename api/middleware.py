@@ -89,9 +89,9 @@ async def _find_owner(scope: Scope) -> None:
     """Put the caller's name where routes find it; raises InvalidApiKey or HostNotAllowed."""
     services = scope["app"].state.services
     assert isinstance(services, Services)
-    services.keyring.guard(scope)
+    services.api_key_cache.guard(scope)
     if scope["path"] not in _OPEN_PATHS:
-        scope.setdefault("state", {})["owner"] = await services.keyring.owner_of(scope)
+        scope.setdefault("state", {})["owner"] = await services.api_key_cache.owner_of(scope)
 
 
 def _answer_of(error: Exception) -> PlatformError:

@@ -10,16 +10,16 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from sqlalchemy import Connection
 
-from api.authentication import Keyring
+from api.authentication import ApiKeyCache
 from api.caches.catalogue import Catalogue
 from api.caches.database_clock import DatabaseClock
 from api.caches.database_reads import Prompt, Reader
 from api.caches.redis_health import RedisPulse
 from api.caches.redis_memory import RedisMemory
-from api.capacity.admission_limits import Bounds
-from api.capacity.queue_statistics import Crowd
+from api.capacity.admission_limits import AdmissionLimits
+from api.capacity.queue_statistics import QueueStatistics
 from api.jobs.callers import Callers
-from api.jobs.compensating_delete import TakeBack
+from api.jobs.compensating_delete import CompensatingDelete
 from api.jobs.idempotency_keys_in_flight import KeysInUse
 from api.jobs.recent_refusals import Refusals
 from api.settings import ApiSettings
@@ -46,7 +46,7 @@ class Services:
 
     settings: ApiSettings
     writer: Writer
-    take_back: TakeBack
+    compensating_delete: CompensatingDelete
     reads: Reader
     redis: AsyncRedis
     redis_sync: Redis
@@ -55,13 +55,13 @@ class Services:
     logs: LogReader
     relay: Relay
     tickets: TicketPublisher
-    keyring: Keyring
+    api_key_cache: ApiKeyCache
     keys_in_use: KeysInUse
     refusals: Refusals
     callers: Callers
     catalogue: Catalogue
-    crowd: Crowd
-    bounds: Bounds
+    statistics: QueueStatistics
+    admission_limits: AdmissionLimits
     receivers: Receivers
     clock: DatabaseClock
 
@@ -96,11 +96,11 @@ async def running(settings: ApiSettings) -> AsyncIterator[Services]:
         stack.push_async_callback(asyncio.to_thread, services.tickets.stop)
         stack.push_async_callback(services.redis_pulse.stop)
         for part in (
-            services.take_back,
+            services.compensating_delete,
             services.clock,
-            services.keyring,
+            services.api_key_cache,
             services.catalogue,
-            services.crowd,
+            services.statistics,
             services.relay,
             services.redis_memory,
         ):
@@ -115,15 +115,15 @@ def _wire(settings: ApiSettings, database: Database) -> Services:
     writer = Writer(database)
     redis = connect_async(settings.redis_url, socket_timeout_s=timeout_s)
     logs = LogReader(redis)
-    crowd = Crowd(reads, lease_s=settings.lease_s, refresh_s=settings.refresh_s)
+    statistics = QueueStatistics(reads, lease_s=settings.lease_s, refresh_s=settings.refresh_s)
     # The listening connection is silent for as long as nobody generates.
     listener = connect_async(settings.redis_url, socket_timeout_s=None)
-    keyring = Keyring(settings, reads, writer)
+    api_key_cache = ApiKeyCache(settings, reads, writer)
     relay = Relay(listener, CatchUp(logs, reads), heartbeat_s=settings.heartbeat_s)
     return Services(
         settings=settings,
         writer=writer,
-        take_back=TakeBack(writer, every_s=settings.refresh_s),
+        compensating_delete=CompensatingDelete(writer, every_s=settings.refresh_s),
         reads=reads,
         redis=redis,
         redis_sync=connect(settings.redis_url, socket_timeout_s=timeout_s),
@@ -135,10 +135,12 @@ def _wire(settings: ApiSettings, database: Database) -> Services:
         keys_in_use=KeysInUse(),
         refusals=Refusals(),
         callers=Callers(),
-        keyring=keyring,
+        api_key_cache=api_key_cache,
         catalogue=Catalogue(reads, lease_s=settings.lease_s, refresh_s=settings.refresh_s),
-        crowd=crowd,
-        bounds=Bounds(crowd, max_per_model=settings.max_queued_per_model, max_per_owner=settings.max_queued_per_owner),
-        receivers=Receivers(lambda: settings.webhook_policy(is_open=keyring.is_open)),
+        statistics=statistics,
+        admission_limits=AdmissionLimits(
+            statistics, max_per_model=settings.max_queued_per_model, max_per_owner=settings.max_queued_per_owner
+        ),
+        receivers=Receivers(lambda: settings.webhook_policy(is_open=api_key_cache.is_open)),
         clock=DatabaseClock(reads),
     )

@@ -32,9 +32,9 @@ from api.cli.home import Home
 from api.cli.supervisor import redis_server
 from bench.byte_level import byte_level_bpe
 from bench.platform import free_port
-from storage.contract import ModelCard
+from storage.contract import ModelManifest
 from storage.database.connections import Database, migrate
-from storage.fleet.manifests import put_card
+from storage.fleet.manifests import put_manifest
 
 MODEL = "bench"
 CONCURRENCY = (1, 8, 64)
@@ -142,12 +142,12 @@ async def answers(
     return num_jobs / took_s, state.latencies_s
 
 
-def make_card() -> ModelCard:
+def make_card() -> ModelManifest:
     """A card with a byte-level BPE tokenizer, trained on some of the standard library's own sources."""
     sources = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("[a-d]*.py"))
     texts = (path.read_text("utf-8", "replace") for path in sources)
     tokenizer = byte_level_bpe(texts, 8192, ["<|im_start|>", "<|im_end|>"])
-    return ModelCard(
+    return ModelManifest(
         model=MODEL,
         context_length=4096,
         tokenizer_json=tokenizer.to_str(),
@@ -166,7 +166,7 @@ def serving(
     migrate(database_url)
     database = Database(database_url)
     with database.begin() as connection:
-        put_card(connection, make_card(), datetime.now(UTC))
+        put_manifest(connection, make_card(), datetime.now(UTC))
     database.dispose()
     port = free_port()
     settings = {

@@ -80,7 +80,7 @@ def _load(folder: Path, dtype: str) -> Loaded:
     engine = Engine(loaded.runner, loaded.text, loaded.limits)
     spare_the_collector()
     return Loaded(
-        engine=engine, card=loaded.card, spelling=loaded.token_bytes, device=loaded.device, dtype=loaded.dtype
+        engine=engine, manifest=loaded.manifest, spelling=loaded.token_bytes, device=loaded.device, dtype=loaded.dtype
     )
 
 

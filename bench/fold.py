@@ -23,7 +23,7 @@ from storage.contract import (
     JobHeader,
     JobKind,
     LogEntry,
-    ModelCard,
+    ModelManifest,
     TokenEvent,
     TokenLogprobs,
 )
@@ -78,7 +78,7 @@ def byte_tools() -> PromptTools:
     tokenizer = Tokenizer(models.BPE(vocab={symbol: index for index, symbol in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    card = ModelCard(
+    manifest = ModelManifest(
         model="demo",
         context_length=4096,
         tokenizer_json=tokenizer.to_str(),
@@ -86,7 +86,7 @@ def byte_tools() -> PromptTools:
         special_tokens={},
         capabilities={},
     )
-    return PromptTools(card)
+    return PromptTools(manifest)
 
 
 def request_cost() -> tuple[float, float]:

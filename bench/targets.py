@@ -21,7 +21,7 @@ MODEL = "bench"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Location:
     """Where a server of a target runs.
 
     peers:  the folder with one environment for each peer
@@ -50,10 +50,10 @@ class Target:
     """
 
     name: str
-    command: Callable[[Place], list[str]]
+    command: Callable[[Location], list[str]]
     ready: str = "/health"
     needs: str | None = None
-    prepare: Callable[[Place], tuple[list[str], Path]] | None = None
+    prepare: Callable[[Location], tuple[list[str], Path]] | None = None
     environment: dict[str, str] = field(default_factory=dict)
     fields: dict[str, object] = field(default_factory=dict)
     model_name: str = MODEL
@@ -61,65 +61,71 @@ class Target:
     may_sleep: bool = True
 
 
-def _door(place: Place) -> list[str]:
-    command = [sys.executable, "-m", "bench.door", "--port", str(place.port)]
-    return [*command, "--model", str(place.model), "--dtype", place.dtype]
+def _door(location: Location) -> list[str]:
+    command = [sys.executable, "-m", "bench.door", "--port", str(location.port)]
+    return [*command, "--model", str(location.model), "--dtype", location.dtype]
 
 
-def _platform(place: Place) -> list[str]:
-    command = [sys.executable, "-m", "api.cli.main", "up", "--home", str(place.home), "--port", str(place.port)]
-    return [*command, "--model", f"{MODEL}={place.model}", "--device", "cpu", "--dtype", place.dtype]
+def _platform(location: Location) -> list[str]:
+    command = [sys.executable, "-m", "api.cli.main", "up", "--home", str(location.home), "--port", str(location.port)]
+    return [*command, "--model", f"{MODEL}={location.model}", "--device", "cpu", "--dtype", location.dtype]
 
 
-def _transformers(place: Place) -> list[str]:
-    command = [str(place.peers / "transformers/venv/bin/transformers"), "serve", str(place.model)]
+def _transformers(location: Location) -> list[str]:
+    command = [str(location.peers / "transformers/venv/bin/transformers"), "serve", str(location.model)]
     # Its default takes nine tenths of all memory for the cache.
     cache = ["--cb-block-size", "64", "--cb-num-blocks", "512", "--cb-max-batch-tokens", "2048"]
-    where = ["--device", "cpu", "--dtype", place.dtype, "--port", str(place.port)]
+    where = ["--device", "cpu", "--dtype", location.dtype, "--port", str(location.port)]
     return [*command, "--continuous-batching", "--attn-implementation", "sdpa", *cache, *where]
 
 
-def _llama_model(place: Place) -> Path:
-    return place.peers / f"llama/models/{place.model.name}-{place.dtype}.gguf"
+def _llama_model(location: Location) -> Path:
+    return location.peers / f"llama/models/{location.model.name}-{location.dtype}.gguf"
 
 
-def _llama_convert(place: Place) -> tuple[list[str], Path]:
-    made = _llama_model(place)
-    script = next((place.peers / "llama").glob("llama_cpp_python-*/vendor/llama.cpp/convert_hf_to_gguf.py"), None)
-    python = str(place.peers / "llama/venv/bin/python")
-    command = [python, "-m", "bench.llama_convert", str(script), str(place.model), "--outfile", str(made)]
-    return [*command, "--outtype", "f32" if place.dtype == "float32" else "bf16"], made
+def _llama_convert(location: Location) -> tuple[list[str], Path]:
+    made = _llama_model(location)
+    script = next((location.peers / "llama").glob("llama_cpp_python-*/vendor/llama.cpp/convert_hf_to_gguf.py"), None)
+    python = str(location.peers / "llama/venv/bin/python")
+    command = [python, "-m", "bench.llama_convert", str(script), str(location.model), "--outfile", str(made)]
+    return [*command, "--outtype", "f32" if location.dtype == "float32" else "bf16"], made
 
 
-def _llama(place: Place) -> list[str]:
-    command = [str(place.peers / "llama/build/bin/llama-server"), "--model", str(_llama_model(place))]
+def _llama(location: Location) -> list[str]:
+    command = [str(location.peers / "llama/build/bin/llama-server"), "--model", str(_llama_model(location))]
     # Its context is shared out evenly: 640 tokens for each stream.
     slots = ["--parallel", str(NUM_STREAMS), "--ctx-size", str(NUM_STREAMS * 640), "--threads", "2"]
-    return [*command, "--alias", MODEL, *slots, "--port", str(place.port), "--log-disable"]
+    return [*command, "--alias", MODEL, *slots, "--port", str(location.port), "--log-disable"]
 
 
-def _openvino_model(place: Place) -> Path:
-    return place.peers / f"openvino/models/{place.model.name}"
+def _openvino_model(location: Location) -> Path:
+    return location.peers / f"openvino/models/{location.model.name}"
 
 
-def _openvino_convert(place: Place) -> tuple[list[str], Path]:
-    made = _openvino_model(place)
-    command = [str(place.peers / "openvino/venv/bin/optimum-cli"), "export", "openvino", "-m", str(place.model)]
+def _openvino_convert(location: Location) -> tuple[list[str], Path]:
+    made = _openvino_model(location)
+    command = [str(location.peers / "openvino/venv/bin/optimum-cli"), "export", "openvino", "-m", str(location.model)]
     return [*command, "--task", "text-generation-with-past", "--weight-format", "fp32", str(made)], made
 
 
-def _openvino(place: Place) -> list[str]:
-    command = [str(place.peers / "openvino/venv/bin/python"), "-m", "bench.openvino_door", "--port", str(place.port)]
-    return [*command, "--model", str(_openvino_model(place)), "--dtype", place.dtype]
+def _openvino(location: Location) -> list[str]:
+    command = [
+        str(location.peers / "openvino/venv/bin/python"),
+        "-m",
+        "bench.openvino_door",
+        "--port",
+        str(location.port),
+    ]
+    return [*command, "--model", str(_openvino_model(location)), "--dtype", location.dtype]
 
 
-def _vllm(place: Place) -> list[str]:
+def _vllm(location: Location) -> list[str]:
     # Its documentation asks for Intel's OpenMP, which comes with it, to be loaded first.
-    preload = f"LD_PRELOAD={place.peers / 'vllm/venv/lib/libiomp5.so'}"
-    vllm = str(place.peers / "vllm/venv/bin/vllm")
-    command = ["env", preload, vllm, "serve", str(place.model), "--served-model-name", MODEL]
+    preload = f"LD_PRELOAD={location.peers / 'vllm/venv/lib/libiomp5.so'}"
+    vllm = str(location.peers / "vllm/venv/bin/vllm")
+    command = ["env", preload, vllm, "serve", str(location.model), "--served-model-name", MODEL]
     limits = ["--max-model-len", "4096", "--max-num-seqs", str(NUM_STREAMS), "--no-enable-prefix-caching"]
-    return [*command, *limits, "--dtype", place.dtype, "--host", "127.0.0.1", "--port", str(place.port)]
+    return [*command, *limits, "--dtype", location.dtype, "--host", "127.0.0.1", "--port", str(location.port)]
 
 
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
@@ -174,11 +180,11 @@ def is_installed(target: Target, peers: Path) -> bool:
     return target.needs is None or (peers / target.needs).exists()
 
 
-def prepare(target: Target, place: Place) -> None:
+def prepare(target: Target, location: Location) -> None:
     """Convert the model for the target, once."""
     if target.prepare is None:
         return
-    command, made = target.prepare(place)
+    command, made = target.prepare(location)
     if not made.exists():
         made.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(command, check=True, capture_output=True, env=_environment(target))
@@ -187,14 +193,14 @@ def prepare(target: Target, place: Place) -> None:
 class Server:
     """A server that runs, asleep or awake."""
 
-    def __init__(self, target: Target, place: Place) -> None:
+    def __init__(self, target: Target, location: Location) -> None:
         """Start it; `wait_ready` tells when it answers."""
         self.target = target
-        self.port = place.port
-        self._log = place.home / f"{target.name}-{place.dtype}.log"
+        self.port = location.port
+        self._log = location.home / f"{target.name}-{location.dtype}.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                target.command(place),
+                target.command(location),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=_environment(target),
@@ -245,10 +251,10 @@ class Server:
             os.killpg(self._process.pid, number)
 
 
-def start(target: Target, place: Place) -> Server:
+def start(target: Target, location: Location) -> Server:
     """A server that answers."""
-    prepare(target, place)
-    server = Server(target, place)
+    prepare(target, location)
+    server = Server(target, location)
     try:
         server.wait_ready()
     except BaseException:
@@ -257,9 +263,9 @@ def start(target: Target, place: Place) -> Server:
     return server
 
 
-def place_of(peers: Path, model: Path, home: Path, dtype: str) -> Place:
+def place_of(peers: Path, model: Path, home: Path, dtype: str) -> Location:
     """A place on a free port."""
-    return Place(peers=peers, model=model, home=home, dtype=dtype, port=free_port())
+    return Location(peers=peers, model=model, home=home, dtype=dtype, port=free_port())
 
 
 def _environment(target: Target) -> dict[str, str]:

@@ -33,7 +33,7 @@ class JobKind(StrEnum):
     COMPLETION = "completion"
 
 
-class Lane(StrEnum):
+class PriorityQueue(StrEnum):
     """In which of its model's queues a job's ticket waits; the members stand in the order of their urgency.
 
     PRIORITY: workers take its tickets and those of the front lane in turns
@@ -52,11 +52,11 @@ URGENT_PRIORITY = -10
 BACKGROUND_PRIORITY = 10
 
 
-def lane_of(priority: int) -> Lane:
+def priority_queue_of(priority: int) -> PriorityQueue:
     """Where the tickets of jobs of this priority wait."""
     if priority <= URGENT_PRIORITY:
-        return Lane.PRIORITY
-    return Lane.BACK if priority >= BACKGROUND_PRIORITY else Lane.FRONT
+        return PriorityQueue.PRIORITY
+    return PriorityQueue.BACK if priority >= BACKGROUND_PRIORITY else PriorityQueue.FRONT
 
 
 class FinishReason(StrEnum):
@@ -124,9 +124,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.prompts) * self.num_choices
 
     @property
-    def lane(self) -> Lane:
+    def priority_queue(self) -> PriorityQueue:
         """Where the job's tickets wait."""
-        return lane_of(self.priority)
+        return priority_queue_of(self.priority)
 
 
 # The least log probability that is told: OpenAI's word for "very unlikely". JSON, in which logs are written, has none
@@ -261,7 +261,7 @@ class JobHeader(msgspec.Struct, frozen=True, kw_only=True):
     status: JobStatus = JobStatus.QUEUED
 
 
-class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker tells the API about its model, so that the API needs no model files.
 
     tokenizer_json: the `tokenizers` library's serialised tokenizer

@@ -4,7 +4,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from storage.contract import JobSpec, Lane, ModelCard, SamplingParams
+from storage.contract import JobSpec, ModelManifest, PriorityQueue, SamplingParams
 from workers.engine.runner import Chunk, Ranked, StepOutput
 from workers.engine.step_limits import EngineLimits
 from workers.text.stream import TextFactory
@@ -26,7 +26,7 @@ LIMITS = EngineLimits(
     vocab_size=MAX_CONTEXT,
     eos_token_ids=frozenset({EOS}),
 )
-CARD = ModelCard(
+MANIFEST = ModelManifest(
     model="fake",
     context_length=MAX_CONTEXT,
     tokenizer_json="{}",
@@ -197,12 +197,12 @@ class FakeQueue:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
-        self.lanes: list[Lane] = []
+        self.priority_queues: list[PriorityQueue] = []
 
-    def send(self, job_id: str, model: str, lane: Lane) -> None:
+    def send(self, job_id: str, model: str, priority_queue: PriorityQueue) -> None:
         """Note the ticket."""
         self.sent.append((job_id, model))
-        self.lanes.append(lane)
+        self.priority_queues.append(priority_queue)
 
 
 def _word(salt: int, seed: int, position: int) -> int:

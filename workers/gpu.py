@@ -35,7 +35,7 @@ def load(settings: WorkerSettings) -> Loaded:
     engine = Engine(loaded.runner, loaded.text, replace(loaded.limits, starve_after_s=settings.starve_after_s))
     spare_the_collector()
     return Loaded(
-        engine=engine, card=loaded.card, spelling=loaded.token_bytes, device=loaded.device, dtype=loaded.dtype
+        engine=engine, manifest=loaded.manifest, spelling=loaded.token_bytes, device=loaded.device, dtype=loaded.dtype
     )
 
 

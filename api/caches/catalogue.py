@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from api.caches.database_reads import Reader
 from api.caches.refresher import Refresher
 from api.protocol.prompt.tokenizing import PromptTools
-from storage.contract import ModelCard, ModelStatus, WorkerStatus
+from storage.contract import ModelManifest, ModelStatus, WorkerStatus
 from storage.errors import ModelNotFound, ModelUnavailable
 from storage.fleet import manifests, workers
 
@@ -25,7 +25,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a model at every moment; its tokenizer is only loaded when it is needed."""
 
     model: str
-    card_digest: str
+    manifest_digest: str
     status: ModelStatus
     created_at: datetime
     context_length: int
@@ -93,23 +93,25 @@ class Catalogue:
 
     async def tools_of(self, entry: ModelEntry) -> PromptTools:
         """The model's tokenizer and template, built once for each card."""
-        tools = self._tools.get(entry.card_digest)
+        tools = self._tools.get(entry.manifest_digest)
         if tools is not None:
             return tools
-        building = self._building.get(entry.card_digest)
+        building = self._building.get(entry.manifest_digest)
         if building is None:
             # One builds for all, so that all learn at once when the card cannot be read.
-            building = self._building[entry.card_digest] = asyncio.create_task(self._build(entry), name="build-tools")
-            building.add_done_callback(lambda done: self._forget_building(entry.card_digest, done))
+            building = self._building[entry.manifest_digest] = asyncio.create_task(
+                self._build(entry), name="build-tools"
+            )
+            building.add_done_callback(lambda done: self._forget_building(entry.manifest_digest, done))
         return await asyncio.shield(building)
 
     async def _build(self, entry: ModelEntry) -> PromptTools:
-        card = await self._reads.ask(lambda connection: manifests.get_card(connection, entry.model))
-        tools = self._tools[entry.card_digest] = await self.in_thread(lambda: PromptTools(card))
+        manifest = await self._reads.ask(lambda connection: manifests.get_manifest(connection, entry.model))
+        tools = self._tools[entry.manifest_digest] = await self.in_thread(lambda: PromptTools(manifest))
         return tools
 
-    def _forget_building(self, card_digest: str, done: asyncio.Task[PromptTools]) -> None:
-        del self._building[card_digest]
+    def _forget_building(self, manifest_digest: str, done: asyncio.Task[PromptTools]) -> None:
+        del self._building[manifest_digest]
         if not done.cancelled():
             done.exception()  # whoever waited has it; nobody need have
 
@@ -121,7 +123,7 @@ class Catalogue:
         look = await self._reads.ask(lambda connection: _look(connection, self._lease_s))
         self._entries = {row.model: await self._entry_of(row) for row in look.rows}
         self._loading = look.loading
-        digests = {entry.card_digest for entry in self._entries.values()}
+        digests = {entry.manifest_digest for entry in self._entries.values()}
         self._tools = {digest: tools for digest, tools in self._tools.items() if digest in digests}
         for entry in self.entries:
             if entry.status is not ModelStatus.OFFLINE:
@@ -129,16 +131,18 @@ class Catalogue:
 
     async def _entry_of(self, row: manifests.ModelRow) -> ModelEntry:
         known = self._entries.get(row.model)
-        if known is not None and known.card_digest == row.card_digest:
+        if known is not None and known.manifest_digest == row.manifest_digest:
             return msgspec.structs.replace(known, status=row.status)
-        card: ModelCard = await self._reads.ask(lambda connection: manifests.get_card(connection, row.model))
+        manifest: ModelManifest = await self._reads.ask(
+            lambda connection: manifests.get_manifest(connection, row.model)
+        )
         return ModelEntry(
             model=row.model,
-            card_digest=row.card_digest,
+            manifest_digest=row.manifest_digest,
             status=row.status,
             created_at=row.created_at,
-            context_length=card.context_length,
-            capabilities=card.capabilities,
+            context_length=manifest.context_length,
+            capabilities=manifest.capabilities,
         )
 
 

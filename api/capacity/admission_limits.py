@@ -10,8 +10,8 @@ from collections.abc import Callable
 import msgspec
 
 from api.capacity.estimates import MAX_RETRY_AFTER_S, retry_after_s
-from api.capacity.queue_statistics import Crowd
-from storage.contract import Lane
+from api.capacity.queue_statistics import QueueStatistics
+from storage.contract import PriorityQueue
 from storage.errors import Overloaded, TooManyWaiting
 
 # So many lines of refused callers are remembered before those that nobody joins any more are forgotten.
@@ -25,34 +25,42 @@ class _Refused(msgspec.Struct):
     at: float
 
 
-class Bounds:
+class AdmissionLimits:
     """Refuses jobs while too many wait. 0 is no bound."""
 
     def __init__(
-        self, crowd: Crowd, *, max_per_model: int, max_per_owner: int, clock: Callable[[], float] = time.monotonic
+        self,
+        statistics: QueueStatistics,
+        *,
+        max_per_model: int,
+        max_per_owner: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """clock: seconds, from anywhere on"""
-        self._crowd = crowd
+        self._statistics = statistics
         self._max_per_model = max_per_model
         self._max_per_owner = max_per_owner
         self._clock = clock
         self._refused: dict[tuple[str, str], _Refused] = {}
 
-    def check(self, owner: str, model: str, lane: Lane) -> None:
+    def check(self, owner: str, model: str, priority_queue: PriorityQueue) -> None:
         """Return when one more job may wait; raises TooManyWaiting for the owner, Overloaded for the model.
 
         The model's bound counts those that are as urgent as the job or more: who can wait never shuts out who cannot.
         """
-        if self._max_per_owner and (num_jobs := self._crowd.num_of_owner(owner)) >= self._max_per_owner:
+        if self._max_per_owner and (num_jobs := self._statistics.num_of_owner(owner)) >= self._max_per_owner:
             retry_s = self._turn(("owner", owner), num_jobs - self._max_per_owner, self._rate_of(owner))
             raise TooManyWaiting(
                 f"You have {num_jobs} jobs waiting, and no more than {self._max_per_owner} may. "
                 f"Please try again in {retry_s} s.",
                 retry_after_s=retry_s,
             )
-        if self._max_per_model and (num_jobs := self._crowd.num_as_urgent(model, lane)) >= self._max_per_model:
-            rate = self._crowd.power_of(model).jobs_per_s
-            retry_s = self._turn((lane, model), num_jobs - self._max_per_model, rate)
+        if (
+            self._max_per_model
+            and (num_jobs := self._statistics.num_as_urgent(model, priority_queue)) >= self._max_per_model
+        ):
+            rate = self._statistics.capacity_of(model).jobs_per_s
+            retry_s = self._turn((priority_queue, model), num_jobs - self._max_per_model, rate)
             raise Overloaded(
                 f"{num_jobs} jobs wait for the model '{model}', and no more than {self._max_per_model} may. "
                 f"Please try again in {retry_s} s.",
@@ -62,8 +70,10 @@ class Bounds:
     def _rate_of(self, owner: str) -> float:
         """How many of the owner's jobs are begun in a second, as if everybody's stood mixed."""
         rate = 0.0
-        for model, num_jobs in self._crowd.of_owner(owner).items():
-            rate += self._crowd.power_of(model).jobs_per_s * num_jobs / max(1, self._crowd.num_waiting(model))
+        for model, num_jobs in self._statistics.of_owner(owner).items():
+            rate += (
+                self._statistics.capacity_of(model).jobs_per_s * num_jobs / max(1, self._statistics.num_waiting(model))
+            )
         return rate
 
     def _turn(self, line: tuple[str, str], num_over: int, jobs_per_s: float) -> int:

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping
 
-from api.capacity.throughput import Power
-from storage.contract import Lane
-from storage.jobs.waiting import Place
+from api.capacity.throughput import WorkerCapacity
+from storage.contract import PriorityQueue
+from storage.jobs.waiting import QueuePosition
 
 # The openai SDK does not try again by itself when it is told to wait longer.
 MAX_RETRY_AFTER_S = 120
@@ -15,29 +15,31 @@ _MAX_POLL_MS = 30_000
 _UNKNOWN_POLL_MS = 5_000
 
 
-def wait_s(place: Place, num_by_lane: Mapping[Lane, int], power: Power) -> float | None:
+def wait_s(
+    position: QueuePosition, num_by_priority_queue: Mapping[PriorityQueue, int], capacity: WorkerCapacity
+) -> float | None:
     """Seconds until a job at this place is begun; None where nobody serves its model, or no pace is known yet.
 
-    num_by_lane: jobs that wait for the model
+    num_by_priority_queue: jobs that wait for the model
     """
-    if not power.jobs_per_s:
+    if not capacity.jobs_per_s:
         return None
-    num_before = _num_until(place, num_by_lane) - power.num_free
+    num_before = _num_until(position, num_by_priority_queue) - capacity.num_free
     if num_before <= 0:
         return 0.0
-    return num_before / power.jobs_per_s if power.is_measured else None
+    return num_before / capacity.jobs_per_s if capacity.is_measured else None
 
 
-def _num_until(place: Place, num_by_lane: Mapping[Lane, int]) -> int:
+def _num_until(position: QueuePosition, num_by_priority_queue: Mapping[PriorityQueue, int]) -> int:
     """How many jobs are begun up to this one: two lanes take turns, and the back lane comes after both."""
-    position = place.position
-    match place.lane:
-        case Lane.PRIORITY:
-            return position + min(num_by_lane[Lane.FRONT], position - 1)
-        case Lane.FRONT:
-            return position + min(num_by_lane[Lane.PRIORITY], position)
-        case Lane.BACK:
-            return position + num_by_lane[Lane.PRIORITY] + num_by_lane[Lane.FRONT]
+    number = position.number
+    match position.priority_queue:
+        case PriorityQueue.PRIORITY:
+            return number + min(num_by_priority_queue[PriorityQueue.FRONT], number - 1)
+        case PriorityQueue.FRONT:
+            return number + min(num_by_priority_queue[PriorityQueue.PRIORITY], number)
+        case PriorityQueue.BACK:
+            return number + num_by_priority_queue[PriorityQueue.PRIORITY] + num_by_priority_queue[PriorityQueue.FRONT]
 
 
 def poll_after_ms(wait: float | None) -> int:
@@ -54,10 +56,10 @@ def retry_after_s(num_jobs: float, jobs_per_s: float) -> int:
     return max(1, math.ceil(num_jobs / jobs_per_s))
 
 
-def note_of(place: Place, wait: float | None) -> bytes:
+def note_of(position: QueuePosition, wait: float | None) -> bytes:
     """The place as an SSE comment."""
     when = "" if wait is None else f", starts in about {_duration(wait)}"
-    return f": queue position {place.position}{when}\n\n".encode()
+    return f": queue position {position.number}{when}\n\n".encode()
 
 
 def _duration(seconds: float) -> str:

@@ -5,13 +5,13 @@ from collections.abc import Callable, Collection, Mapping
 
 from api.capacity.estimates import note_of
 from api.streaming.subscription import Subscription
-from storage.jobs.waiting import Place
+from storage.jobs.waiting import QueuePosition
 
 # Well under the parameters that a database takes in one statement.
 _MANY = 10_000
 
 
-class Waiters:
+class PositionWatchers:
     """Streams that were opened while their jobs were queued. No I/O: whoever looks at the rows tells them."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Waiters:
         """Forget a stream; one that is not known is no matter."""
         self._notes_by_stream.pop(stream, None)
 
-    def tell(self, asked: Collection[str], found: Mapping[str, tuple[Place, float | None]]) -> None:
+    def tell(self, asked: Collection[str], found: Mapping[str, tuple[QueuePosition, float | None]]) -> None:
         """Wake the streams whose notes changed, and forget those whose jobs wait no more.
 
         asked: jobs that were looked for

@@ -6,34 +6,35 @@ import time
 import msgspec
 
 from api.capacity.estimates import poll_after_ms
-from api.capacity.queue_statistics import Crowd
+from api.capacity.queue_statistics import QueueStatistics
 from storage.contract import End
-from storage.jobs.waiting import Place
+from storage.jobs.waiting import QueuePosition
 
 # A key of our own carries our name: Open Responses wants that of whatever it does not know.
 QUEUE = "tokenpost_queue"
 POLL_AFTER = "openai-poll-after-ms"
 
 
-class Standing(msgspec.Struct, frozen=True):
+class QueueStatus(msgspec.Struct, frozen=True):
     """Keys of the object, and headers of the answer."""
 
     fields: dict[str, object] = {}
     headers: dict[str, str] = {}
 
 
-def standing_of(crowd: Crowd, place: Place | None, end: End | None) -> Standing:
+def queue_status_of(statistics: QueueStatistics, position: QueuePosition | None, end: End | None) -> QueueStatus:
     """Of a job at this place; None for one that is begun."""
     if end is not None:
         return _ENDED
-    if place is None:
+    if position is None:
         return _BEGUN
-    wait = crowd.wait_of(place)
+    wait = statistics.wait_of(position)
     starts_at = None if wait is None else math.ceil(time.time() + wait)
-    return Standing(
-        {QUEUE: {"position": place.position, "estimated_start_at": starts_at}}, {POLL_AFTER: str(poll_after_ms(wait))}
+    return QueueStatus(
+        {QUEUE: {"position": position.number, "estimated_start_at": starts_at}},
+        {POLL_AFTER: str(poll_after_ms(wait))},
     )
 
 
-_ENDED = Standing()
-_BEGUN = Standing({}, {POLL_AFTER: str(poll_after_ms(0))})
+_ENDED = QueueStatus()
+_BEGUN = QueueStatus({}, {POLL_AFTER: str(poll_after_ms(0))})

@@ -51,7 +51,7 @@ class _Measured(msgspec.Struct):
         return (self.num_ended + 1) / (self.seconds + 1 / estimate)
 
 
-class Power(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerCapacity(msgspec.Struct, frozen=True, kw_only=True):
     """What the live workers of a model can do.
 
     jobs_per_s:  of all of them together, while jobs wait
@@ -64,7 +64,7 @@ class Power(msgspec.Struct, frozen=True, kw_only=True):
     is_measured: bool = False
 
 
-class Pace:
+class Throughput:
     """What was seen of the workers so far."""
 
     def __init__(self, lease_s: float) -> None:
@@ -72,7 +72,7 @@ class Pace:
         self._lease_s = lease_s
         self._seen: dict[str, _Seen] = {}
         self._measured: dict[str, _Measured] = {}
-        self._power: dict[str, Power] = {}
+        self._capacity: dict[str, WorkerCapacity] = {}
 
     def look(
         self, workers: Iterable[Worker], num_running: Mapping[str, int], num_waiting: Mapping[str, int], now: float
@@ -88,17 +88,17 @@ class Pace:
             if worker.status is WorkerStatus.READY:
                 ready.setdefault(worker.model, []).append(worker)
         seen: dict[str, _Seen] = {}
-        self._power = {}
+        self._capacity = {}
         for model, some in ready.items():
             is_busy = num_waiting.get(model, 0) > _num_free(some, num_running)
             seen |= {worker.id: self._look_at(worker, is_busy, now) for worker in some}
             alive = [worker for worker in some if now - seen[worker.id].seen_at < self._lease_s]
-            self._power[model] = self._power_of(model, alive, num_running)
+            self._capacity[model] = self._power_of(model, alive, num_running)
         self._seen = seen
 
-    def power_of(self, model: str) -> Power:
+    def capacity_of(self, model: str) -> WorkerCapacity:
         """What the model's workers can do; nothing where there are none."""
-        return self._power.get(model, _NO_POWER)
+        return self._capacity.get(model, _NO_POWER)
 
     def _look_at(self, worker: Worker, is_busy: bool, now: float) -> _Seen:
         num_ended = (worker.engine or {}).get("num_jobs_ended", 0)
@@ -118,16 +118,16 @@ class Pace:
         if was_busy or num_ended / seconds > measured.jobs_per_s(_estimate(worker)):
             measured.add(num_ended, seconds)
 
-    def _power_of(self, model: str, workers: list[Worker], num_running: Mapping[str, int]) -> Power:
+    def _power_of(self, model: str, workers: list[Worker], num_running: Mapping[str, int]) -> WorkerCapacity:
         measured = self._measured.get(model, _Measured())
-        return Power(
+        return WorkerCapacity(
             jobs_per_s=sum(measured.jobs_per_s(_estimate(worker)) for worker in workers),
             num_free=_num_free(workers, num_running),
             is_measured=measured.has_ended,
         )
 
 
-_NO_POWER = Power()
+_NO_POWER = WorkerCapacity()
 
 
 def _num_free(workers: list[Worker], num_running: Mapping[str, int]) -> int:

@@ -8,7 +8,7 @@ from typing import TypeVar
 from redis import Redis
 from sqlalchemy import Connection
 
-from api.cli.settings import CliSettings, Place, find_place
+from api.cli.settings import CliSettings, Location, find_location
 from storage.broker import redis_client
 from storage.database.connections import Database, is_current, migrate
 from storage.errors import PlatformError
@@ -29,20 +29,20 @@ class SchemaOutdated(PlatformError):
     code = "schema_outdated"
 
 
-def place_of(home: Path | None, database_url: str | None = None, redis_url: str | None = None) -> Place:
+def location_of(home: Path | None, database_url: str | None = None, redis_url: str | None = None) -> Location:
     """The platform that a command's options mean."""
-    return find_place(CliSettings.read(), home=home, database_url=database_url, redis_url=redis_url)
+    return find_location(CliSettings.read(), home=home, database_url=database_url, redis_url=redis_url)
 
 
 @contextmanager
-def opened(place: Place) -> Iterator[Database]:
+def opened(location: Location) -> Iterator[Database]:
     """The place's database, of this program's version; NothingHere or SchemaOutdated otherwise."""
-    path = place.database_url.removeprefix("sqlite:///")
-    if path != place.database_url and not Path(path).exists():
+    path = location.database_url.removeprefix("sqlite:///")
+    if path != location.database_url and not Path(path).exists():
         raise NothingHere(
-            f"there is no platform in {place.home.path} yet; `tokenpost up` makes one, --home names another"
+            f"there is no platform in {location.home.path} yet; `tokenpost up` makes one, --home names another"
         )
-    database = Database(place.database_url)
+    database = Database(location.database_url)
     try:
         if not is_current(database):
             raise SchemaOutdated("the database's tables are of another version; run: tokenpost db upgrade")
@@ -52,18 +52,18 @@ def opened(place: Place) -> Iterator[Database]:
 
 
 @contextmanager
-def opened_or_made(place: Place) -> Iterator[Database]:
+def opened_or_made(location: Location) -> Iterator[Database]:
     """The place's database, brought to this program's version."""
-    place.home.create()
-    migrate(place.database_url)
-    with opened(place) as database:
+    location.home.create()
+    migrate(location.database_url)
+    with opened(location) as database:
         yield database
 
 
 @contextmanager
-def opened_redis(place: Place) -> Iterator[Redis]:
+def opened_redis(location: Location) -> Iterator[Redis]:
     """The place's Redis."""
-    client = redis_client.connect(place.redis_url)
+    client = redis_client.connect(location.redis_url)
     try:
         yield client
     finally:

@@ -59,7 +59,7 @@ class HubSettings(BaseSettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Location:
     """Where one platform keeps its rows and its live wire.
 
     is_embedded: the Redis at `redis_url` is the one that `tokenpost up` runs in this home
@@ -71,7 +71,9 @@ class Place:
     is_embedded: bool
 
 
-def find_place(settings: CliSettings, *, home: Path | None, database_url: str | None, redis_url: str | None) -> Place:
+def find_location(
+    settings: CliSettings, *, home: Path | None, database_url: str | None, redis_url: str | None
+) -> Location:
     """The platform that a command means: by its options, else the environment, else what runs in the home."""
     home_ = Home(path=(home or settings.home).expanduser().absolute())
     running = read_state(home_) if is_locked(home_) else None
@@ -83,7 +85,7 @@ def find_place(settings: CliSettings, *, home: Path | None, database_url: str | 
         raise SettingInvalid(f"TOKENPOST_DATABASE_URL: {error}") from error
     if not redis.startswith(("redis://", "rediss://", "unix://")):
         raise SettingInvalid("TOKENPOST_REDIS_URL: must begin with redis://, rediss:// or unix://")
-    return Place(home=home_, database_url=database, redis_url=redis, is_embedded=redis == home_.redis_url)
+    return Location(home=home_, database_url=database, redis_url=redis, is_embedded=redis == home_.redis_url)
 
 
 def read_pepper(settings: CliSettings, home: Home) -> bytes:

@@ -2,16 +2,18 @@
 
 from api.caches.catalogue import ModelEntry
 from api.services import Services
-from storage.contract import Lane, ModelStatus
+from storage.contract import ModelStatus, PriorityQueue
 from storage.errors import ModelUnavailable, StorageUnavailable
 
 
-async def admit(services: Services, entry: ModelEntry, owner: str, lane: Lane, *, is_background: bool) -> None:
+async def admit(
+    services: Services, entry: ModelEntry, owner: str, priority_queue: PriorityQueue, *, is_background: bool
+) -> None:
     """Return when a job of this model can be taken; StorageUnavailable, ModelUnavailable or Busy where it cannot.
 
     The database is not asked: the row itself is the question, and one that is not written in time is taken back.
     """
-    services.bounds.check(owner, entry.model, lane)
+    services.admission_limits.check(owner, entry.model, priority_queue)
     await refuse_without_redis(services)
     if not is_background:
         await _refuse_if_nobody_works(services, entry)

@@ -19,7 +19,7 @@ _MANY = 500
 log = structlog.get_logger()
 
 
-class TakeBack:
+class CompensatingDelete:
     """Erases what nobody could be told of in time, unless somebody found and joined it since.
 
     A commit that was cut off may have been made, and the database may be away then: without this, a job whose caller
@@ -49,7 +49,7 @@ class TakeBack:
         self._erase([job_id])
 
     def _erase(self, job_ids: Sequence[str]) -> None:
-        erasing = self._writer.submit(lambda connection: attaching.take_back(connection, job_ids))
+        erasing = self._writer.submit(lambda connection: attaching.compensating_delete(connection, job_ids))
         erasing.add_done_callback(partial(self._note, job_ids))
 
     def _note(self, job_ids: Sequence[str], erasing: Future[None]) -> None:

@@ -21,7 +21,7 @@ _MAX_TIMEOUT_S = 3600.0
 _DIGEST_BYTES = 16
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A POST, as far as it is alike for everything that can be made.
 
     key:            its `Idempotency-Key`
@@ -39,14 +39,14 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     cancel_after_s: int | None = None
 
 
-def digest_of(call: Call) -> bytes:
+def digest_of(create_request: CreateRequest) -> bytes:
     """What tries of the same call have in common: 16 bytes of owner, path and body."""
-    digest = hashlib.blake2b(f"{call.owner}\0{call.path}\0".encode(), digest_size=_DIGEST_BYTES)
-    digest.update(call.body)
+    digest = hashlib.blake2b(f"{create_request.owner}\0{create_request.path}\0".encode(), digest_size=_DIGEST_BYTES)
+    digest.update(create_request.body)
     return digest.digest()
 
 
-async def call_of(request: Request) -> Call:
+async def create_request_of(request: Request) -> CreateRequest:
     """The call, its body read; raises as `body_of`, and InvalidRequest for a malformed header."""
     body = await body_of(request)
     key, num_retries, timeout_s, cancel_after_s = None, 0, _DEFAULT_TIMEOUT_S, None
@@ -61,7 +61,7 @@ async def call_of(request: Request) -> Call:
                 timeout_s = _timeout_of(value)
             case b"cancel-after":
                 cancel_after_s = _cancel_after_of(value)
-    return Call(
+    return CreateRequest(
         owner=owner_of(request),
         path=request.scope["path"],
         body=body,
@@ -72,8 +72,8 @@ async def call_of(request: Request) -> Call:
     )
 
 
-def _key_of(value: bytes, earlier: str | None) -> str:
-    if earlier is not None or _GOOD_KEY.fullmatch(value) is None:
+def _key_of(value: bytes, replay: str | None) -> str:
+    if replay is not None or _GOOD_KEY.fullmatch(value) is None:
         raise InvalidRequest(
             f"Invalid '{IDEMPOTENCY_KEY}' header: it must be given once, as 1 to 255 visible ASCII characters.",
             param=IDEMPOTENCY_KEY,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from storage.accounts.idempotency import KeyedCall
+from storage.accounts.idempotency import KeyedRequest
 from storage.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 
 
@@ -16,18 +16,18 @@ class KeysInUse:
     def __init__(self) -> None:
         self._digest_by_key: dict[tuple[str, str], bytes] = {}
 
-    def refuse(self, call: KeyedCall) -> None:
+    def refuse(self, create_request: KeyedRequest) -> None:
         """Raise IdempotencyKeyInUse, or IdempotencyKeyReused for another call, where the key is in use."""
-        digest = self._digest_by_key.get((call.owner, call.key))
+        digest = self._digest_by_key.get((create_request.owner, create_request.key))
         if digest is not None:
-            raise IdempotencyKeyInUse if digest == call.body_digest else IdempotencyKeyReused
+            raise IdempotencyKeyInUse if digest == create_request.body_digest else IdempotencyKeyReused
 
     @contextmanager
-    def using(self, call: KeyedCall) -> Iterator[None]:
+    def using(self, create_request: KeyedRequest) -> Iterator[None]:
         """The block in which the call is accepted; raises as `refuse`."""
-        self.refuse(call)
-        key = (call.owner, call.key)
-        self._digest_by_key[key] = call.body_digest
+        self.refuse(create_request)
+        key = (create_request.owner, create_request.key)
+        self._digest_by_key[key] = create_request.body_digest
         try:
             yield
         finally:

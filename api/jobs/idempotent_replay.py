@@ -9,12 +9,12 @@ from sqlalchemy import Connection
 
 from api.jobs import stored_jobs
 from api.jobs.admission import refuse_without_redis
-from api.jobs.create_request import Call, digest_of
-from api.jobs.job_views import JobView, placed_view_of
+from api.jobs.create_request import CreateRequest, digest_of
+from api.jobs.job_views import JobView, view_with_position
 from api.jobs.submitted import Submitted
 from api.services import Services
 from storage.accounts import idempotency
-from storage.accounts.idempotency import KeyedCall
+from storage.accounts.idempotency import KeyedRequest
 from storage.errors import IdempotencyKeyInUse, JobNotFound
 from storage.jobs import attaching, jobs
 from storage.jobs.attaching import Attached
@@ -22,16 +22,20 @@ from storage.jobs.attaching import Attached
 T = TypeVar("T")
 
 
-async def find_earlier(services: Services, call: Call, digest: bytes, *, is_followed: bool) -> Submitted | None:
+async def find_replay(
+    services: Services, create_request: CreateRequest, digest: bytes, *, is_followed: bool
+) -> Submitted | None:
     """The job of an earlier try of the call, joined; None where one is to be made. Raises IdempotencyKeyReused."""
-    if call.key is None and call.num_retries == 0:
+    if create_request.key is None and create_request.num_retries == 0:
         return None  # nearly every call: nothing is asked
-    attached = await _attach(services, call, digest)
-    return None if attached is None else await follow_earlier(services, call, attached, is_followed=is_followed)
+    attached = await _attach(services, create_request, digest)
+    return (
+        None if attached is None else await follow_replay(services, create_request, attached, is_followed=is_followed)
+    )
 
 
-async def _attach(services: Services, call: Call, digest: bytes) -> Attached | None:
-    keyed, now = keyed_of(call, digest), services.clock.now()
+async def _attach(services: Services, create_request: CreateRequest, digest: bytes) -> Attached | None:
+    keyed, now = keyed_of(create_request, digest), services.clock.now()
     await refuse_without_redis(services)
     if keyed is not None:
         services.keys_in_use.refuse(keyed)
@@ -41,17 +45,19 @@ async def _attach(services: Services, call: Call, digest: bytes) -> Attached | N
         return await services.write_promptly(lambda c: attaching.attach_keyed(c, keyed, now))
     if services.refusals.take(digest, asyncio.get_running_loop().time()):
         return None
-    since = now - timedelta(seconds=call.timeout_s)
+    since = now - timedelta(seconds=create_request.timeout_s)
     return await services.write_promptly(
-        lambda c: attaching.attach_retry(c, call.owner, digest, call.num_retries, since)
+        lambda c: attaching.attach_retry(c, create_request.owner, digest, create_request.num_retries, since)
     )
 
 
-async def follow_earlier(services: Services, call: Call, attached: Attached, *, is_followed: bool) -> Submitted | None:
+async def follow_replay(
+    services: Services, create_request: CreateRequest, attached: Attached, *, is_followed: bool
+) -> Submitted | None:
     """The job that was joined, from its beginning; None where it was erased since."""
 
     def read(connection: Connection) -> JobView:
-        return placed_view_of(connection, jobs.get(connection, attached.job_id, call.owner))
+        return view_with_position(connection, jobs.get(connection, attached.job_id, create_request.owner))
 
     try:
         job = await services.reads.ask(read)
@@ -60,7 +66,7 @@ async def follow_earlier(services: Services, call: Call, attached: Attached, *, 
     return Submitted(
         header=job.header,
         subscription=stored_jobs.follow(services, job) if is_followed else None,
-        place=job.place,
+        position=job.position,
         number=attached.number,
         is_replay=True,
         so_far=() if is_followed else await stored_jobs.so_far(services, job),
@@ -68,9 +74,13 @@ async def follow_earlier(services: Services, call: Call, attached: Attached, *, 
     )
 
 
-def keyed_of(call: Call, digest: bytes) -> KeyedCall | None:
+def keyed_of(create_request: CreateRequest, digest: bytes) -> KeyedRequest | None:
     """What the database is to know of a call with a key."""
-    return None if call.key is None else KeyedCall(owner=call.owner, key=call.key, body_digest=digest)
+    return (
+        None
+        if create_request.key is None
+        else KeyedRequest(owner=create_request.owner, key=create_request.key, body_digest=digest)
+    )
 
 
 def key_expiry(services: Services, now: datetime) -> datetime:
@@ -80,7 +90,7 @@ def key_expiry(services: Services, now: datetime) -> datetime:
 
 async def make_once(
     services: Services,
-    call: Call,
+    create_request: CreateRequest,
     resource_id: str,
     *,
     make: Callable[[Connection], T],
@@ -91,7 +101,7 @@ async def make_once(
     For whatever is no job: both run on the writer, in the transaction that writes the key. What is erased later must be
     forgotten by `idempotency.forget`. Raises IdempotencyKeyReused, IdempotencyKeyInUse.
     """
-    keyed, now = keyed_of(call, digest_of(call)), services.clock.now()
+    keyed, now = keyed_of(create_request, digest_of(create_request)), services.clock.now()
 
     def operation(connection: Connection) -> tuple[T, bool]:
         if keyed is None or idempotency.take(

@@ -11,7 +11,7 @@ from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry, Resul
 from storage.errors import JobNotFound, PreviousResponseNotFound
 from storage.jobs import jobs, waiting
 from storage.jobs.tables import Job
-from storage.jobs.waiting import Place
+from storage.jobs.waiting import QueuePosition
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +28,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     end: End | None
     result: Result | None
     has_begun: bool
-    place: Place | None = None
+    position: QueuePosition | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -50,15 +50,15 @@ def view(connection: Connection, job_id: str, owner: str, kind: JobKind) -> JobV
     job = jobs.get(connection, job_id, owner)
     if job.kind is not kind:
         raise JobNotFound(f"No {kind.value} with id '{job_id}'.")
-    return placed_view_of(connection, job)
+    return view_with_position(connection, job)
 
 
-def placed_view_of(connection: Connection, job: Job) -> JobView:
+def view_with_position(connection: Connection, job: Job) -> JobView:
     """The row, decoded, with the place of one that is queued."""
     seen = view_of(job)
     if job.status is not JobStatus.QUEUED:
         return seen
-    return structs.replace(seen, place=waiting.place_of(connection, job.model, job.lane, job.sent_at))
+    return structs.replace(seen, position=waiting.position_of(connection, job.model, job.priority_queue, job.sent_at))
 
 
 def view_of(job: Job) -> JobView:

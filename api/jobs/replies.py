@@ -9,7 +9,7 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.capacity.queue_status import standing_of
+from api.capacity.queue_status import queue_status_of
 from api.errors import JOB_ID, JobCancelled, JobExpired, JobFailed
 from api.jobs.job_views import JobView
 from api.jobs.stored_jobs import abandon, erase, follow, object_of_job
@@ -26,7 +26,7 @@ from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry
 from storage.errors import ShuttingDown, StorageUnavailable
 from storage.jobs import waiting
 from storage.jobs.deadlines import EXPIRED
-from storage.jobs.waiting import Place
+from storage.jobs.waiting import QueuePosition
 
 _PATHS = {
     JobKind.RESPONSE: "/v1/responses/",
@@ -73,7 +73,7 @@ def stream_reply(services: Services, submitted: Submitted) -> Response:
         submitted.following,
         release=caller.release,
         on_leave=caller.leave,
-        notes=_notes_of(services, submitted.following, submitted.place),
+        notes=_notes_of(services, submitted.following, submitted.position),
     )
 
 
@@ -85,25 +85,25 @@ def replay_reply(services: Services, job: JobView, *, starting_after: int | None
         subscription,
         release=partial(_release, services),
         skip=0 if starting_after is None else skip_of(header.kind, starting_after),
-        notes=_notes_of(services, subscription, job.place),
+        notes=_notes_of(services, subscription, job.position),
     )
 
 
-def _notes_of(services: Services, subscription: Subscription, place: Place | None) -> Notes | None:
+def _notes_of(services: Services, subscription: Subscription, position: QueuePosition | None) -> Notes | None:
     """What tells a stream its place in line; None for a job that is begun."""
-    return None if place is None else services.crowd.waiters.join(subscription)
+    return None if position is None else services.statistics.position_watchers.join(subscription)
 
 
 def _release(services: Services, subscription: Subscription) -> None:
     services.relay.unsubscribe(subscription)
-    services.crowd.waiters.leave(subscription)
+    services.statistics.position_watchers.leave(subscription)
 
 
 async def job_reply(services: Services, job: JobView) -> Response:
     """The job as its protocol shows it now; one that is queued also tells its place."""
-    standing = standing_of(services.crowd, job.place, job.end)
-    body = {**await object_of_job(services, job), **standing.fields}
-    return json_reply(body, headers={JOB_ID: job.header.job_id, **standing.headers})
+    queue_status = queue_status_of(services.statistics, job.position, job.end)
+    body = {**await object_of_job(services, job), **queue_status.fields}
+    return json_reply(body, headers={JOB_ID: job.header.job_id, **queue_status.headers})
 
 
 async def erased_reply(services: Services, job_id: str, owner: str, kind: JobKind) -> Response:
@@ -114,9 +114,9 @@ async def erased_reply(services: Services, job_id: str, owner: str, kind: JobKin
 
 def created_reply(services: Services, submitted: Submitted) -> Response:
     """A background job as it begins."""
-    standing = standing_of(services.crowd, submitted.place, submitted.end)
-    body = {**submitted.object(), **standing.fields}
-    return json_reply(body, headers={JOB_ID: submitted.header.job_id, **standing.headers})
+    queue_status = queue_status_of(services.statistics, submitted.position, submitted.end)
+    body = {**submitted.object(), **queue_status.fields}
+    return json_reply(body, headers={JOB_ID: submitted.header.job_id, **queue_status.headers})
 
 
 def receipt_reply(services: Services, submitted: Submitted, *, location: str = "", applied: str = "") -> Response:
@@ -125,10 +125,10 @@ def receipt_reply(services: Services, submitted: Submitted, *, location: str = "
     location: the path before the id, where it is not that of the job's kind
     """
     header, end = submitted.header, submitted.end
-    standing = standing_of(services.crowd, submitted.place, end)
+    queue_status = queue_status_of(services.statistics, submitted.position, end)
     body = submitted.object() if header.kind is JobKind.RESPONSE else async_object(header, end)
-    headers = {"location": (location or _PATHS[header.kind]) + header.job_id, **standing.headers}
-    return json_reply({**body, **standing.fields}, status=202, headers={**headers, **_headers_of(header, applied)})
+    headers = {"location": (location or _PATHS[header.kind]) + header.job_id, **queue_status.headers}
+    return json_reply({**body, **queue_status.fields}, status=202, headers={**headers, **_headers_of(header, applied)})
 
 
 def _headers_of(header: JobHeader, applied: str) -> dict[str, str]:
@@ -187,14 +187,14 @@ class OutcomeReply(Response):
         return None
 
     async def _receipt(self, entries: list[LogEntry]) -> Response:
-        place = None if entries else await self._place()
+        position = None if entries else await self._position()
         return receipt_reply(
-            self._services, replace(self._submitted, so_far=entries, place=place), applied=self._applied
+            self._services, replace(self._submitted, so_far=entries, position=position), applied=self._applied
         )
 
-    async def _place(self) -> Place | None:
+    async def _position(self) -> QueuePosition | None:
         try:
-            return await self._services.reads.ask(lambda c: waiting.find_place(c, self._header.job_id))
+            return await self._services.reads.ask(lambda c: waiting.find_position(c, self._header.job_id))
         except StorageUnavailable:
             return None  # the receipt says enough without it
 

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from api.caches.catalogue import ModelEntry
 from api.caches.database_reads import Prompt
 from api.jobs.admission import admit
-from api.jobs.create_request import Call, digest_of
-from api.jobs.idempotent_replay import find_earlier, follow_earlier, key_expiry, keyed_of
+from api.jobs.create_request import CreateRequest, digest_of
+from api.jobs.idempotent_replay import find_replay, follow_replay, key_expiry, keyed_of
 from api.jobs.job_views import previous_turn
 from api.jobs.submitted import Submitted
 from api.protocol.prepare import Prepared, Request, prepare
@@ -17,8 +17,8 @@ from api.protocol.responses.items import PreviousResponse
 from api.protocol.responses.request import ResponseRequest
 from api.protocol.shared.tiers import priority_of
 from api.services import Services
-from storage.accounts.idempotency import KeyedCall
-from storage.contract import JobHeader, lane_of
+from storage.accounts.idempotency import KeyedRequest
+from storage.contract import JobHeader, priority_queue_of
 from storage.errors import IdempotencyKeyInUse, PlatformError, StorageUnavailable
 from storage.ids import new_job_id
 from storage.jobs import attaching, jobs
@@ -42,7 +42,7 @@ class Order:
     store_default: what an absent `store` means; None is the protocol's own
     """
 
-    call: Call
+    create_request: CreateRequest
     request: Request
     is_background: bool = False
     is_followed: bool = True
@@ -51,22 +51,22 @@ class Order:
 
 async def submit(services: Services, order: Order) -> Submitted:
     """The job, committed and sent, or that of an earlier try; PlatformError when it is refused: then there is none."""
-    call = order.call
-    digest = await _digest_of(services, call)
-    earlier = await find_earlier(services, call, digest, is_followed=order.is_followed)
-    if earlier is not None:
-        return earlier
-    keyed = keyed_of(call, digest)
+    create_request = order.create_request
+    digest = await _digest_of(services, create_request)
+    replay = await find_replay(services, create_request, digest, is_followed=order.is_followed)
+    if replay is not None:
+        return replay
+    keyed = keyed_of(create_request, digest)
     if keyed is None:
         return await _make_or_note(services, order, digest)
     with services.keys_in_use.using(keyed):
         return await _make(services, order, digest, keyed)
 
 
-async def _digest_of(services: Services, call: Call) -> bytes:
-    if len(call.body) <= _SMALL_DIGEST_BYTES:
-        return digest_of(call)
-    return await services.catalogue.in_thread(lambda: digest_of(call))
+async def _digest_of(services: Services, create_request: CreateRequest) -> bytes:
+    if len(create_request.body) <= _SMALL_DIGEST_BYTES:
+        return digest_of(create_request)
+    return await services.catalogue.in_thread(lambda: digest_of(create_request))
 
 
 async def _make_or_note(services: Services, order: Order, digest: bytes) -> Submitted:
@@ -78,25 +78,25 @@ async def _make_or_note(services: Services, order: Order, digest: bytes) -> Subm
         raise
 
 
-async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedCall | None) -> Submitted:
+async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedRequest | None) -> Submitted:
     entry = await services.catalogue.get(order.request.model)
-    lane = lane_of(priority_of(order.request, is_background=order.is_background))
-    await admit(services, entry, order.call.owner, lane, is_background=order.is_background)
+    priority_queue = priority_queue_of(priority_of(order.request, is_background=order.is_background))
+    await admit(services, entry, order.create_request.owner, priority_queue, is_background=order.is_background)
     target = order.request.webhook
     if target is not None:
         await services.receivers.judge(target.url, param="webhook.url")
     prepared = await _prepare(services, order, entry)
     # Once more: others came while this call was read, and nothing is awaited from here until it is counted.
-    services.bounds.check(order.call.owner, entry.model, lane)
+    services.admission_limits.check(order.create_request.owner, entry.model, priority_queue)
     new = _new_job(order, prepared, digest, services.clock.now())
     subscription = services.relay.subscribe(new.job_id, is_new=True) if order.is_followed else None
     # Before the row is there: a look that ends meanwhile may miss the job, and none counts it twice.
-    place = services.crowd.join(new.owner, new.model, lane)
+    position = services.statistics.join(new.owner, new.model, priority_queue)
     try:
         attached = await _insert(services, new, keyed)
         if attached is None:
-            services.tickets.send(new.job_id, new.model, new.spec.lane)
-            return Submitted(header=_header_of(new), subscription=subscription, place=place)
+            services.tickets.send(new.job_id, new.model, new.spec.priority_queue)
+            return Submitted(header=_header_of(new), subscription=subscription, position=position)
     except BaseException:
         if subscription is not None:
             services.relay.unsubscribe(subscription)
@@ -104,16 +104,16 @@ async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedCal
     # The same call at another process was faster.
     if subscription is not None:
         services.relay.unsubscribe(subscription)
-    earlier = await follow_earlier(services, order.call, attached, is_followed=order.is_followed)
-    if earlier is None:
+    replay = await follow_replay(services, order.create_request, attached, is_followed=order.is_followed)
+    if replay is None:
         raise IdempotencyKeyInUse
-    return earlier
+    return replay
 
 
 async def _prepare(services: Services, order: Order, entry: ModelEntry) -> Prepared:
     """The request in tokens; big ones are read in a thread."""
     tools = await services.catalogue.tools_of(entry)
-    previous = await find_previous(services, order.call.owner, order.request)
+    previous = await find_previous(services, order.create_request.owner, order.request)
     # A seed is told to nobody and need not be secret; the operating system's randomness costs a system call.
     seed = random.getrandbits(63)
 
@@ -127,7 +127,7 @@ async def _prepare(services: Services, order: Order, entry: ModelEntry) -> Prepa
             is_background=order.is_background,
         )
 
-    if previous is None and len(order.call.body) <= _SMALL_BODY_BYTES:
+    if previous is None and len(order.create_request.body) <= _SMALL_BODY_BYTES:
         return work()
     return await services.catalogue.in_thread(work)
 
@@ -144,7 +144,7 @@ def _new_job(order: Order, prepared: Prepared, digest: bytes, now: datetime) -> 
     expiry = order.request.expires_after
     return NewJob(
         job_id=new_job_id(prepared.kind),
-        owner=order.call.owner,
+        owner=order.create_request.owner,
         kind=prepared.kind,
         model=prepared.model,
         background=order.is_background,
@@ -155,8 +155,8 @@ def _new_job(order: Order, prepared: Prepared, digest: bytes, now: datetime) -> 
         spec=prepared.spec,
         created_at=now,
         expires_at=_later(now, None if expiry is None else expiry.seconds),
-        cancel_at=_later(now, order.call.cancel_after_s),
-        body_digest=digest if order.call.key is None else None,
+        cancel_at=_later(now, order.create_request.cancel_after_s),
+        body_digest=digest if order.create_request.key is None else None,
         webhook=None if order.request.webhook is None else order.request.webhook.stored,
     )
 
@@ -177,7 +177,7 @@ def _header_of(new: NewJob) -> JobHeader:
     )
 
 
-async def _insert(services: Services, new: NewJob, keyed: KeyedCall | None) -> Attached | None:
+async def _insert(services: Services, new: NewJob, keyed: KeyedRequest | None) -> Attached | None:
     """None when the row is committed, or whose job it is by now; where neither is known in time, it is taken back."""
     row = jobs.row_of(new, services.settings.retention_s(new.store))
     try:
@@ -191,5 +191,5 @@ async def _insert(services: Services, new: NewJob, keyed: KeyedCall | None) -> A
             )
     except (StorageUnavailable, asyncio.CancelledError):
         # It may be committed after all, and nobody knows its id.
-        services.take_back.erase(new.job_id)
+        services.compensating_delete.erase(new.job_id)
         raise

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from api.protocol.folds import object_of
 from api.streaming.subscription import Subscription
 from storage.contract import End, JobHeader, LogEntry, Result
-from storage.jobs.waiting import Place
+from storage.jobs.waiting import QueuePosition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class Submitted:
 
     header: JobHeader
     subscription: Subscription | None
-    place: Place | None = None
+    position: QueuePosition | None = None
     number: int = 0
     is_replay: bool = False
     so_far: Sequence[LogEntry] | Result = ()

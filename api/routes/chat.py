@@ -7,7 +7,7 @@ from starlette.responses import Response
 from api.dependencies import Query, body_of, no_query, owner_of, services_of
 from api.errors import JOB_ID
 from api.jobs import stored_jobs
-from api.jobs.create_request import call_of
+from api.jobs.create_request import create_request_of
 from api.jobs.job_views import view_of
 from api.jobs.replies import erased_reply, json_reply
 from api.lean_route import LeanRoute
@@ -23,15 +23,15 @@ router = APIRouter(tags=["chat"], route_class=LeanRoute)
 @router.post("/v1/chat/completions")
 async def create(request: Request) -> Response:
     """Create a chat completion: blocking, as a stream, or as the `Prefer` header says."""
-    call = await call_of(request)
-    return await create_job(request, call, ChatRequest.parse(call.body))
+    create_request = await create_request_of(request)
+    return await create_job(request, create_request, ChatRequest.parse(create_request.body))
 
 
 @router.post("/v1/streaming/chat")
 async def create_stream(request: Request) -> Response:
     """Create a chat completion as a stream."""
-    call = await call_of(request)
-    return await create_job(request, call, ChatRequest.parse(call.body), is_always_stream=True)
+    create_request = await create_request_of(request)
+    return await create_job(request, create_request, ChatRequest.parse(create_request.body), is_always_stream=True)
 
 
 @router.get("/v1/chat/completions")

@@ -3,11 +3,11 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.capacity.queue_status import standing_of
+from api.capacity.queue_status import queue_status_of
 from api.dependencies import no_query, note_replay, owner_of, services_of
 from api.errors import JOB_ID
 from api.jobs import stored_jobs
-from api.jobs.create_request import call_of
+from api.jobs.create_request import create_request_of
 from api.jobs.replies import erased_reply, job_reply, json_reply, receipt_reply
 from api.jobs.submit import Order, submit
 from api.lean_route import LeanRoute
@@ -23,15 +23,17 @@ router = APIRouter(tags=["completions"], route_class=LeanRoute)
 @router.post("/v1/completions")
 async def create(request: Request) -> Response:
     """Create a completion: blocking, as a stream, or as the `Prefer` header says."""
-    call = await call_of(request)
-    return await create_job(request, call, CompletionRequest.parse(call.body))
+    create_request = await create_request_of(request)
+    return await create_job(request, create_request, CompletionRequest.parse(create_request.body))
 
 
 @router.post("/v1/streaming/completions")
 async def create_stream(request: Request) -> Response:
     """Create a completion as a stream."""
-    call = await call_of(request)
-    return await create_job(request, call, CompletionRequest.parse(call.body), is_always_stream=True)
+    create_request = await create_request_of(request)
+    return await create_job(
+        request, create_request, CompletionRequest.parse(create_request.body), is_always_stream=True
+    )
 
 
 @router.get("/v1/completions/{completion_id}")
@@ -52,11 +54,13 @@ async def delete(request: Request, completion_id: str) -> Response:
 async def create_async(request: Request) -> Response:
     """Create a completion as a background job and answer at once."""
     no_query(request)
-    call = await call_of(request)
-    wanted = CompletionRequest.parse(call.body)
+    create_request = await create_request_of(request)
+    wanted = CompletionRequest.parse(create_request.body)
     if wanted.stream:
         raise InvalidRequest("This path answers at once; stream the job from /v1/completions/{id}.", param="stream")
-    order = Order(call=call, request=wanted, is_background=True, is_followed=False, store_default=True)
+    order = Order(
+        create_request=create_request, request=wanted, is_background=True, is_followed=False, store_default=True
+    )
     services = services_of(request)
     submitted = await submit(services, order)
     note_replay(request, submitted.is_replay)
@@ -71,6 +75,6 @@ async def retrieve_async(request: Request, completion_id: str) -> Response:
     job = await stored_jobs.get_job(services, completion_id, owner_of(request), JobKind.COMPLETION)
     if job.end is not None and job.end.status in (JobStatus.COMPLETED, JobStatus.INCOMPLETE):
         return await job_reply(services, job)
-    standing = standing_of(services.crowd, job.place, job.end)
-    body = {**async_object(job.header, job.end), **standing.fields}
-    return json_reply(body, headers={JOB_ID: completion_id, **standing.headers})
+    queue_status = queue_status_of(services.statistics, job.position, job.end)
+    body = {**async_object(job.header, job.end), **queue_status.fields}
+    return json_reply(body, headers={JOB_ID: completion_id, **queue_status.headers})

@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from api.dependencies import Query, no_query, note_replay, owner_of, services_of
 from api.jobs import prefer_header, stored_jobs
-from api.jobs.create_request import Call
+from api.jobs.create_request import CreateRequest
 from api.jobs.replies import OutcomeReply, job_reply, receipt_reply, replay_reply, stream_reply
 from api.jobs.submit import Order, submit
 from api.protocol.chat.request import ChatRequest
@@ -17,7 +17,7 @@ from storage.errors import InvalidRequest
 
 async def create_job(
     request: Request,
-    call: Call,
+    create_request: CreateRequest,
     wanted: ChatRequest | CompletionRequest,
     *,
     is_always_stream: bool = False,
@@ -34,7 +34,7 @@ async def create_job(
     if is_stream and isinstance(wanted, CompletionRequest) and wanted.is_chosen_from:
         raise InvalidRequest(f"Invalid 'best_of': {NOT_STREAMED}.", param="best_of")
     order = Order(
-        call=call,
+        create_request=create_request,
         request=wanted,
         is_background=has_preference,
         is_followed=preference.wait_s != 0,

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from api.dependencies import Query, body_of, no_query, note_replay, owner_of, services_of
 from api.errors import JOB_ID
 from api.jobs import prefer_header, stored_jobs
-from api.jobs.create_request import call_of
+from api.jobs.create_request import create_request_of
 from api.jobs.replies import (
     OutcomeReply,
     created_reply,
@@ -33,14 +33,14 @@ router = APIRouter(prefix="/v1/responses", tags=["responses"], route_class=LeanR
 async def create(request: Request) -> Response:
     """Create a response: blocking, as a stream, in the background, or as a stream of a background job."""
     no_query(request)
-    services, call = services_of(request), await call_of(request)
-    wanted = ResponseRequest.parse(call.body)
+    services, create_request = services_of(request), await create_request_of(request)
+    wanted = ResponseRequest.parse(create_request.body)
     preference = prefer_header.parse(request.headers.get("prefer"))
     is_stream, is_background = wanted.stream or False, wanted.background or preference.wait_s is not None
     if is_stream and preference.wait_s is not None:
         raise InvalidRequest("A stream cannot be combined with the 'Prefer' header.", param="stream")
     order = Order(
-        call=call,
+        create_request=create_request,
         request=wanted,
         is_background=is_background,
         is_followed=is_stream or not is_background or bool(preference.wait_s),

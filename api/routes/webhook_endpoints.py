@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api.dependencies import Query, body_of, no_query, note_replay, owner_of, services_of
-from api.jobs.create_request import call_of
+from api.jobs.create_request import create_request_of
 from api.jobs.idempotent_replay import make_once
 from api.jobs.replies import json_reply
 from api.lean_route import LeanRoute
@@ -56,8 +56,8 @@ async def list_endpoints(request: Request) -> Response:
 async def create(request: Request) -> Response:
     """Create a webhook endpoint; its signing secret is shown in this answer alone."""
     no_query(request)
-    services, call = services_of(request), await call_of(request)
-    wanted, owner = NewEndpoint.parse(call.body), call.owner
+    services, create_request = services_of(request), await create_request_of(request)
+    wanted, owner = NewEndpoint.parse(create_request.body), create_request.owner
     await services.receivers.judge(wanted.url, param="url")
     endpoint_id, secret, now = new_id("we_"), new_secret(), datetime.now(UTC)
 
@@ -78,7 +78,7 @@ async def create(request: Request) -> Response:
     def find(connection: Connection, known_id: str) -> WebhookEndpoint:
         return endpoints.get_endpoint(connection, known_id, owner)
 
-    made, is_replay = await make_once(services, call, endpoint_id, make=put, find=find)
+    made, is_replay = await make_once(services, create_request, endpoint_id, make=put, find=find)
     note_replay(request, is_replay)
     return json_reply(endpoint_object(made, shows_secret=True))
 

@@ -38,18 +38,18 @@ class CatchUp:
         await asyncio.gather(*map(self._fill, chunks))
 
     async def _fill(self, subscriptions: Sequence[Subscription]) -> None:
-        places: list[tuple[Subscription, EntryId | None]] = [(one, one.position) for one in subscriptions]
+        positions: list[tuple[Subscription, EntryId | None]] = [(one, one.position) for one in subscriptions]
         try:
-            while places:
-                pages = await self._logs.read_pages([(one.job_id, after) for one, after in places])
-                places = [
+            while positions:
+                pages = await self._logs.read_pages([(one.job_id, after) for one, after in positions])
+                positions = [
                     (one, (page[-1].attempt, page[-1].seq))
-                    for (one, _), page in zip(places, pages, strict=True)
+                    for (one, _), page in zip(positions, pages, strict=True)
                     if _take_page(one, page)
                 ]
         except StorageUnavailable as error:
-            log.warning("log_unread", error=error.message, num_logs=len(places))
-            for one, _ in places:
+            log.warning("log_unread", error=error.message, num_logs=len(positions))
+            for one, _ in positions:
                 one.has_gap = True
         finally:
             for one in subscriptions:

@@ -34,12 +34,12 @@ class LogReader:
                 return entries
             after = (page[-1].attempt, page[-1].seq)
 
-    async def read_pages(self, places: Sequence[tuple[str, EntryId | None]]) -> list[list[LogEntry]]:
+    async def read_pages(self, positions: Sequence[tuple[str, EntryId | None]]) -> list[list[LogEntry]]:
         """For each (job id, entry) the next page behind that entry; a full page may have more behind it."""
         async with self._room:
             try:
                 pipeline = self._redis.pipeline(transaction=False)
-                for job_id, after in places:
+                for job_id, after in positions:
                     pipeline.xrange(log_key(job_id), min=range_start(after), count=PAGE_SIZE)
                 return [parse_entries(raw) for raw in await pipeline.execute()]
             except (RedisError, OSError) as error:

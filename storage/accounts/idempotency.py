@@ -14,7 +14,7 @@ from storage.fleet.manifests import upsert
 _key = table_of(IdempotencyKey)
 
 
-class KeyedCall(msgspec.Struct, frozen=True, kw_only=True):
+class KeyedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A call that carries an `Idempotency-Key`; `body_digest` tells it from another one under the same key."""
 
     owner: str
@@ -22,7 +22,7 @@ class KeyedCall(msgspec.Struct, frozen=True, kw_only=True):
     body_digest: bytes
 
 
-def find(c: Connection, call: KeyedCall, now: datetime) -> str | None:
+def find(c: Connection, call: KeyedRequest, now: datetime) -> str | None:
     """The id of what this call made, None when that was nothing, or long ago; raises IdempotencyKeyReused."""
     query = select(_key.c.body_digest, _key.c.resource_id)
     query = query.where(_key.c.owner == call.owner, _key.c.key == call.key, _key.c.expires_at > now)
@@ -34,7 +34,7 @@ def find(c: Connection, call: KeyedCall, now: datetime) -> str | None:
     return str(row.resource_id)
 
 
-def take(c: Connection, call: KeyedCall, resource_id: str, *, now: datetime, expires_at: datetime) -> bool:
+def take(c: Connection, call: KeyedRequest, resource_id: str, *, now: datetime, expires_at: datetime) -> bool:
     """Whether the key stands for the resource now; False when it stands for another one.
 
     To be called in the transaction that writes the resource, so that neither is there without the other.

@@ -17,15 +17,15 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from storage.broker.redis_client import KEEPALIVE, connect
-from storage.contract import Lane
+from storage.contract import PriorityQueue
 from storage.errors import ShuttingDown
 
 GENERATE = "tokenpost.generate"
 MAINTENANCE_QUEUE = "tokenpost.maintenance"
 _QUEUE_PREFIX = {
-    Lane.PRIORITY: "tokenpost.priority.",
-    Lane.FRONT: "tokenpost.generate.",
-    Lane.BACK: "tokenpost.background.",
+    PriorityQueue.PRIORITY: "tokenpost.priority.",
+    PriorityQueue.FRONT: "tokenpost.generate.",
+    PriorityQueue.BACK: "tokenpost.background.",
 }
 _BATCH_SIZE = 256
 _SEND_ERRORS = (RedisError, OSError)
@@ -42,9 +42,9 @@ _TRANSPORT_OPTIONS = {
 log = structlog.get_logger()
 
 
-def queue_of(model: str, lane: Lane = Lane.FRONT) -> str:
+def queue_of(model: str, priority_queue: PriorityQueue = PriorityQueue.FRONT) -> str:
     """The name of the queue that holds a model's tickets; Celery splits names at commas, so those are escaped."""
-    return _QUEUE_PREFIX[lane] + quote(model, safe="/:@+")
+    return _QUEUE_PREFIX[priority_queue] + quote(model, safe="/:@+")
 
 
 def broker_url(redis_url: str) -> str:
@@ -111,11 +111,11 @@ class TicketPublisher:
         if self._thread.is_alive():
             log.warning("tickets_unsent_at_stop", num_tickets=self._waiting.qsize())
 
-    def send(self, job_id: str, model: str, lane: Lane = Lane.FRONT) -> None:
+    def send(self, job_id: str, model: str, priority_queue: PriorityQueue = PriorityQueue.FRONT) -> None:
         """Hand over a ticket and return at once; call it after the job's row is committed."""
         if not self._is_open:
             raise ShuttingDown("the ticket publisher is stopped")
-        self._waiting.put(_Ticket(job_id, queue_of(model, lane), time.time()))
+        self._waiting.put(_Ticket(job_id, queue_of(model, priority_queue), time.time()))
 
     def _run(self) -> None:
         is_running = True
@@ -232,10 +232,10 @@ _encode = msgspec.json.Encoder().encode
 _message_decoder = msgspec.json.Decoder(_Message)
 
 
-def oldest_age_s(redis: Redis, model: str, lane: Lane = Lane.FRONT) -> float:
+def oldest_age_s(redis: Redis, model: str, priority_queue: PriorityQueue = PriorityQueue.FRONT) -> float:
     """How long the ticket that has waited longest in the model's queue has done so; 0 when none waits."""
     pipeline = redis.pipeline(transaction=False)
-    pipeline.lindex(queue_of(model, lane), -1)
+    pipeline.lindex(queue_of(model, priority_queue), -1)
     pipeline.time()
     raw, now = pipeline.execute()
     return 0.0 if raw is None else max(0.0, _seconds(now) - _message_decoder.decode(raw).headers.sent_at)
@@ -248,4 +248,4 @@ def _seconds(moment: tuple[int, int]) -> float:
 
 def queue_length(redis: Redis, model: str) -> int:
     """How many tickets wait for the model, in all lanes."""
-    return sum(int(redis.llen(queue_of(model, lane))) for lane in Lane)
+    return sum(int(redis.llen(queue_of(model, priority_queue))) for priority_queue in PriorityQueue)

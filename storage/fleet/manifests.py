@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table, and_, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
-from storage.contract import ModelCard, ModelStatus, WorkerStatus
+from storage.contract import ModelManifest, ModelStatus, WorkerStatus
 from storage.database.columns import DatabaseNow, SecondsAfter
 from storage.database.table_definitions import table_of
 from storage.errors import ModelNotFound
@@ -18,34 +18,34 @@ from storage.fleet.tables import Model, Worker
 
 _model = table_of(Model)
 _worker = table_of(Worker)
-_card_decoder = msgspec.msgpack.Decoder(ModelCard)
+_manifest_decoder = msgspec.msgpack.Decoder(ModelManifest)
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A model in a list; its card changes only with `card_digest`."""
+    """A model in a list; its card changes only with `manifest_digest`."""
 
     model: str
-    card_digest: str
+    manifest_digest: str
     status: ModelStatus
     created_at: datetime
 
 
-def put_card(c: Connection, card: ModelCard, now: datetime) -> str:
+def put_manifest(c: Connection, manifest: ModelManifest, now: datetime) -> str:
     """The digest of the card, which is now the model's; its first one also makes the model known."""
-    encoded = msgspec.msgpack.encode(card)
+    encoded = msgspec.msgpack.encode(manifest)
     digest = hashlib.sha256(encoded).hexdigest()
-    known = {"card": zlib.compress(encoded), "card_digest": digest, "updated_at": now}
-    statement = upsert(c, _model).values(id=card.model, created_at=now, **known)
+    known = {"manifest": zlib.compress(encoded), "manifest_digest": digest, "updated_at": now}
+    statement = upsert(c, _model).values(id=manifest.model, created_at=now, **known)
     c.execute(statement.on_conflict_do_update(index_elements=["id"], set_=known))
     return digest
 
 
-def get_card(c: Connection, model: str) -> ModelCard:
+def get_manifest(c: Connection, model: str) -> ModelManifest:
     """The model's card; ModelNotFound when no worker ever served it."""
-    packed = None if "\0" in model else c.execute(select(_model.c.card).where(_model.c.id == model)).scalar()
+    packed = None if "\0" in model else c.execute(select(_model.c.manifest).where(_model.c.id == model)).scalar()
     if packed is None:
         raise ModelNotFound(f"The model '{model}' does not exist.")
-    return _card_decoder.decode(zlib.decompress(packed))
+    return _manifest_decoder.decode(zlib.decompress(packed))
 
 
 def is_alive(lease_s: float) -> ColumnElement[bool]:
@@ -60,9 +60,9 @@ def list_models(c: Connection, lease_s: float) -> list[ModelRow]:
     statuses: dict[str, set[WorkerStatus]] = {}
     for model, status in c.execute(alive):
         statuses.setdefault(model, set()).add(status)
-    rows = c.execute(select(_model.c.id, _model.c.card_digest, _model.c.created_at).order_by(_model.c.id))
+    rows = c.execute(select(_model.c.id, _model.c.manifest_digest, _model.c.created_at).order_by(_model.c.id))
     return [
-        ModelRow(model=id_, card_digest=digest, created_at=created_at, status=status_of(statuses.get(id_, ())))
+        ModelRow(model=id_, manifest_digest=digest, created_at=created_at, status=status_of(statuses.get(id_, ())))
         for id_, digest, created_at in rows
     ]
 

@@ -13,15 +13,15 @@ from storage.database.columns import EnumText, UtcDateTime
 class Model(SQLModel, table=True):
     """A language model that some worker served once.
 
-    card:        ModelCard as zlib-compressed msgpack
-    card_digest: SHA-256 of the uncompressed card, in hex
+    card:        ModelManifest as zlib-compressed msgpack
+    manifest_digest: SHA-256 of the uncompressed manifest, in hex
     """
 
     __tablename__ = "model"
 
     id: str = Field(primary_key=True)
-    card: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    card_digest: str
+    manifest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    manifest_digest: str
     created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     updated_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
 

@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
 
 from storage.accounts import idempotency
-from storage.accounts.idempotency import KeyedCall
+from storage.accounts.idempotency import KeyedRequest
 from storage.contract import JobStatus
 from storage.database.table_definitions import table_of
 from storage.errors import IdempotencyKeyInUse
@@ -45,7 +45,7 @@ def attach(c: Connection, job_id: str) -> int | None:
     return c.execute(_ATTACH, {"of_job": job_id}).scalar()
 
 
-def attach_keyed(c: Connection, call: KeyedCall, now: datetime) -> Attached | None:
+def attach_keyed(c: Connection, call: KeyedRequest, now: datetime) -> Attached | None:
     """The job that was made under the call's key, joined; None when there is none, or none that can be joined.
 
     The key is free then. Raises IdempotencyKeyReused.
@@ -77,7 +77,7 @@ def attach_retry(c: Connection, owner: str, body_digest: bytes, num_retries: int
 
 
 def insert_keyed(
-    c: Connection, row: Mapping[str, object], call: KeyedCall, *, now: datetime, expires_at: datetime
+    c: Connection, row: Mapping[str, object], call: KeyedRequest, *, now: datetime, expires_at: datetime
 ) -> Attached | None:
     """None when the job is written, its key with it; the job of a call that was faster, joined.
 
@@ -96,7 +96,7 @@ def insert_keyed(
     return attached
 
 
-def take_back(c: Connection, job_ids: Collection[str]) -> None:
+def compensating_delete(c: Connection, job_ids: Collection[str]) -> None:
     """Erase jobs of whose writing nobody could be told in time, but for those that somebody found and joined since."""
     erasing = delete(_job).where(_job.c.id.in_(job_ids), _job.c.num_attached == 0).returning(_job.c.id)
     idempotency.forget(c, c.execute(erasing).scalars().all())

@@ -17,7 +17,7 @@ from storage.fleet.tables import Worker
 from storage.jobs.jobs import ENDING, JobState, states_of_rows
 from storage.jobs.tables import Job
 from storage.jobs.transitions import sources_of
-from storage.webhooks.events import IS_HEARD, tell
+from storage.webhooks.events import IS_SUBSCRIBED, tell
 
 EXPIRED = Failure(code="expired", message="The job did not end before its deadline.")
 UNSERVED = Failure(code="model_unavailable", message="No worker served the job's model for too long.")
@@ -67,7 +67,7 @@ def _ending(status: JobStatus) -> Update:
         update(_job)
         .where(_job.c.status.in_(sources_of(status)))
         .values({"status": status} | ENDING)
-        .returning(_job.c.id, _job.c.attempt, _job.c.status, _job.c.worker_id, IS_HEARD)
+        .returning(_job.c.id, _job.c.attempt, _job.c.status, _job.c.worker_id, IS_SUBSCRIBED)
     )
 
 

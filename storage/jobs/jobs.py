@@ -16,7 +16,7 @@ from storage.errors import InvalidRequest, JobNotFound
 from storage.ids import is_public_id
 from storage.jobs.tables import Job
 from storage.jobs.transitions import sources_of
-from storage.webhooks.events import IS_HEARD, tell
+from storage.webhooks.events import IS_SUBSCRIBED, tell
 
 _job = table_of(Job)
 # Labelled by key, so that a row's mapping has the names of Job's fields ("metadata" is `metadata_`).
@@ -101,7 +101,7 @@ def row_of(new: NewJob, retention_s: int) -> dict[str, object]:
         "metadata_": new.metadata,
         "spec": _encoder.encode(new.spec),
         "lost_attempts": 0,
-        "lane": new.spec.lane,
+        "priority_queue": new.spec.priority_queue,
         "retention_s": retention_s,
         "created_at": new.created_at,
         "body_digest": new.body_digest,
@@ -309,21 +309,21 @@ _CLAIM = (
     .returning(_job.c.attempt, _job.c.model, _job.c.spec, _job.c.owner)
 )
 _COMPLETE = {
-    status: _move(JobStatus.IN_PROGRESS, status).where(_IS_OWN).values(_OUTCOME | ENDING).returning(IS_HEARD)
+    status: _move(JobStatus.IN_PROGRESS, status).where(_IS_OWN).values(_OUTCOME | ENDING).returning(IS_SUBSCRIBED)
     for status in (JobStatus.COMPLETED, JobStatus.INCOMPLETE)
 }
 _FAIL = (
     _move(JobStatus.IN_PROGRESS, JobStatus.FAILED)
     .where(_IS_OWN)
     .values(_OUTCOME | ENDING | {"failure": bindparam("reason")})
-    .returning(IS_HEARD)
+    .returning(IS_SUBSCRIBED)
 )
 _REQUEUE = _move(JobStatus.IN_PROGRESS, JobStatus.QUEUED).where(_IS_OWN).values(worker_id=None, sent_at=DatabaseNow())
 _CANCEL = (
     update(_job)
     .where(_IS_IT, _job.c.status.in_(sources_of(JobStatus.CANCELLED)))
     .values({"status": JobStatus.CANCELLED} | ENDING)
-    .returning(_job.c.worker_id, _job.c.attempt, IS_HEARD)
+    .returning(_job.c.worker_id, _job.c.attempt, IS_SUBSCRIBED)
 )
 _LEAVE = _CANCEL.where(_job.c.num_attached == bindparam("known"))
 # A job that failed without a result was ended from outside.

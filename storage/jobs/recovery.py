@@ -9,13 +9,13 @@ from sqlalchemy import Connection, Row, bindparam, delete, exists, literal_colum
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.accounts import idempotency
-from storage.contract import Failure, JobStatus, Lane, WorkerStatus
+from storage.contract import Failure, JobStatus, PriorityQueue, WorkerStatus
 from storage.database.columns import DatabaseNow
 from storage.database.table_definitions import table_of
 from storage.fleet.tables import Worker
 from storage.jobs.jobs import ENDING, IS_RUNNING, JobState, states_of_rows
 from storage.jobs.tables import Job
-from storage.webhooks.events import IS_HEARD, tell
+from storage.webhooks.events import IS_SUBSCRIBED, tell
 
 _job = table_of(Job)
 _worker = table_of(Worker)
@@ -28,7 +28,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
 
     job_id: str
     model: str
-    lane: Lane
+    priority_queue: PriorityQueue
 
 
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,13 +65,13 @@ def requeue_of_dead_workers(
         update(_job)
         .where(_job.c.id.in_(lost), IS_RUNNING, is_last)
         .values(once_more | ENDING | {"status": JobStatus.FAILED, "failure": msgspec.to_builtins(WORKER_LOST)})
-        .returning(_job.c.id, _job.c.attempt, _job.c.status, _job.c.worker_id, IS_HEARD)
+        .returning(_job.c.id, _job.c.attempt, _job.c.status, _job.c.worker_id, IS_SUBSCRIBED)
     )
     requeueing = (
         update(_job)
         .where(_job.c.id.in_(lost), IS_RUNNING, ~is_last)
         .values(once_more | {"status": JobStatus.QUEUED, "worker_id": None, "sent_at": DatabaseNow()})
-        .returning(_job.c.id, _job.c.model, _job.c.lane)
+        .returning(_job.c.id, _job.c.model, _job.c.priority_queue)
     )
     failed = c.execute(failing, {"moment": now}).all()
     for row in failed:
@@ -91,19 +91,26 @@ def moment(c: Connection) -> datetime:
     return now
 
 
-def list_queued_lines(c: Connection) -> list[tuple[str, Lane]]:
+def list_queued_lines(c: Connection) -> list[tuple[str, PriorityQueue]]:
     """(model, lane) of every queue for which jobs are queued."""
-    return [(row.model, row.lane) for row in c.execute(select(_job.c.model, _job.c.lane).where(_IS_QUEUED).distinct())]
+    return [
+        (row.model, row.priority_queue)
+        for row in c.execute(select(_job.c.model, _job.c.priority_queue).where(_IS_QUEUED).distinct())
+    ]
 
 
-def list_lost_tickets(c: Connection, model: str, lane: Lane, before: datetime, limit: int = 500) -> list[Ticket]:
+def list_lost_tickets(
+    c: Connection, model: str, priority_queue: PriorityQueue, before: datetime, limit: int = 500
+) -> list[Ticket]:
     """The queued jobs whose newest ticket was sent before `before`, oldest first.
 
     before: when the oldest ticket that still waits in this queue was sent (now, if none does), less some slack; by the
             database's clock, as `moment` tells it
     """
-    query = select(_job.c.id, _job.c.model, _job.c.lane)
-    query = query.where(_IS_QUEUED, _job.c.model == model, _job.c.lane == lane, _job.c.sent_at < before)
+    query = select(_job.c.id, _job.c.model, _job.c.priority_queue)
+    query = query.where(
+        _IS_QUEUED, _job.c.model == model, _job.c.priority_queue == priority_queue, _job.c.sent_at < before
+    )
     return _tickets(c.execute(query.order_by(_job.c.sent_at).limit(limit)).all())
 
 
@@ -119,9 +126,9 @@ def move_to_front(c: Connection, job_ids: Collection[str]) -> list[Ticket]:
 
     The old ticket stays where it is: whichever comes first is claimed, and the other refused.
     """
-    moving = update(_job).where(_job.c.id.in_(job_ids), _IS_QUEUED, _job.c.lane == Lane.BACK)
-    moving = moving.values(lane=Lane.FRONT, sent_at=DatabaseNow())
-    return _tickets(c.execute(moving.returning(_job.c.id, _job.c.model, _job.c.lane)).all())
+    moving = update(_job).where(_job.c.id.in_(job_ids), _IS_QUEUED, _job.c.priority_queue == PriorityQueue.BACK)
+    moving = moving.values(priority_queue=PriorityQueue.FRONT, sent_at=DatabaseNow())
+    return _tickets(c.execute(moving.returning(_job.c.id, _job.c.model, _job.c.priority_queue)).all())
 
 
 def list_ended(
@@ -159,4 +166,4 @@ def erase_many(c: Connection, job_ids: Collection[str]) -> int:
 
 
 def _tickets(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[Ticket]:
-    return [Ticket(job_id=row.id, model=row.model, lane=row.lane) for row in rows]
+    return [Ticket(job_id=row.id, model=row.model, priority_queue=row.priority_queue) for row in rows]

@@ -6,7 +6,7 @@ from sqlalchemy import Column, Index, Integer, LargeBinary
 from sqlalchemy.types import JSON
 from sqlmodel import Field, SQLModel
 
-from storage.contract import JobKind, JobStatus, Lane
+from storage.contract import JobKind, JobStatus, PriorityQueue
 from storage.database.columns import DatabaseNow, EnumText, UtcDateTime
 from storage.database.table_definitions import partial_index
 
@@ -22,7 +22,7 @@ class Job(SQLModel, table=True):
     spec, result:  msgpack of JobSpec and Result
     failure:       JSON values of Failure
     lost_attempts: attempts whose worker died
-    lane:          which of its model's queues its tickets go to
+    priority_queue: which of its model's queues its tickets go to
     body_digest:   of owner, path and body of the request, by which a client's retry finds it; 16 bytes
     num_attached:  callers that joined it after the one who made it
     expires_at:    when it fails unless it has ended
@@ -60,7 +60,10 @@ class Job(SQLModel, table=True):
     ended_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
     sent_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False, default=DatabaseNow()))
     erase_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
-    lane: Lane = Field(default=Lane.FRONT, sa_column=Column(EnumText(Lane), nullable=False, server_default=Lane.FRONT))
+    priority_queue: PriorityQueue = Field(
+        default=PriorityQueue.FRONT,
+        sa_column=Column(EnumText(PriorityQueue), nullable=False, server_default=PriorityQueue.FRONT),
+    )
     body_digest: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     num_attached: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
     expires_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
@@ -70,7 +73,7 @@ class Job(SQLModel, table=True):
     # Partial indexes hold few rows: a finished job, as most are, lies in none of the first two.
     __table_args__ = (
         # The last two only so that counts of queued jobs never look at the rows.
-        partial_index("ix_job_queued", "status = 'queued'", "model", "lane", "sent_at", "owner", "id"),
+        partial_index("ix_job_queued", "status = 'queued'", "model", "priority_queue", "sent_at", "owner", "id"),
         partial_index("ix_job_running", "status = 'in_progress'", "worker_id"),
         partial_index("ix_job_stored_chat", "kind = 'chat' AND store", "owner", "id"),
         partial_index("ix_job_erase_at", "erase_at IS NOT NULL", "erase_at"),

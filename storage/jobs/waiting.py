@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Connection, func, literal_column, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from storage.contract import Lane
+from storage.contract import PriorityQueue
 from storage.database.table_definitions import table_of
 from storage.jobs.tables import Job
 
@@ -17,28 +17,31 @@ _IS_QUEUED: ColumnElement[bool] = literal_column("status = 'queued'")
 _IS_RUNNING: ColumnElement[bool] = literal_column("status = 'in_progress'")
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class QueuePosition(msgspec.Struct, frozen=True, kw_only=True):
     """Where a queued job stands; `position` 1 is the next of its lane."""
 
     model: str
-    lane: Lane
-    position: int
+    priority_queue: PriorityQueue
+    number: int
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     """How many jobs of one owner wait in one lane of a model."""
 
     model: str
-    lane: Lane
+    priority_queue: PriorityQueue
     owner: str
     num_jobs: int
 
 
 def count_waiting(c: Connection) -> list[Waiting]:
     """Everybody who waits, in no order."""
-    columns = _job.c.model, _job.c.lane, _job.c.owner
+    columns = _job.c.model, _job.c.priority_queue, _job.c.owner
     query = select(*columns, func.count().label("num_jobs")).where(_IS_QUEUED).group_by(*columns)
-    return [Waiting(model=row.model, lane=row.lane, owner=row.owner, num_jobs=row.num_jobs) for row in c.execute(query)]
+    return [
+        Waiting(model=row.model, priority_queue=row.priority_queue, owner=row.owner, num_jobs=row.num_jobs)
+        for row in c.execute(query)
+    ]
 
 
 def count_running(c: Connection) -> dict[str, int]:
@@ -47,26 +50,28 @@ def count_running(c: Connection) -> dict[str, int]:
     return {row.worker_id: row.num_jobs for row in c.execute(query)}
 
 
-def place_of(c: Connection, model: str, lane: Lane, sent_at: datetime) -> Place:
+def position_of(c: Connection, model: str, priority_queue: PriorityQueue, sent_at: datetime) -> QueuePosition:
     """The place of a queued job whose ticket was sent then."""
-    query = select(func.count()).where(_IS_QUEUED, _job.c.model == model, _job.c.lane == lane)
+    query = select(func.count()).where(_IS_QUEUED, _job.c.model == model, _job.c.priority_queue == priority_queue)
     num_before = c.execute(query.where(_job.c.sent_at < sent_at)).scalar_one()
-    return Place(model=model, lane=lane, position=num_before + 1)
+    return QueuePosition(model=model, priority_queue=priority_queue, number=num_before + 1)
 
 
-def find_place(c: Connection, job_id: str) -> Place | None:
+def find_position(c: Connection, job_id: str) -> QueuePosition | None:
     """The place of a job; None for one that is not queued."""
-    query = select(_job.c.model, _job.c.lane, _job.c.sent_at).where(_IS_QUEUED, _job.c.id == job_id)
+    query = select(_job.c.model, _job.c.priority_queue, _job.c.sent_at).where(_IS_QUEUED, _job.c.id == job_id)
     row = c.execute(query).first()
-    return None if row is None else place_of(c, row.model, row.lane, row.sent_at)
+    return None if row is None else position_of(c, row.model, row.priority_queue, row.sent_at)
 
 
-def list_places(c: Connection, job_ids: Collection[str]) -> dict[str, Place]:
+def list_positions(c: Connection, job_ids: Collection[str]) -> dict[str, QueuePosition]:
     """The places of those of these jobs that are queued, by id."""
     if not job_ids:
         return {}
-    in_order = func.rank().over(partition_by=(_job.c.model, _job.c.lane), order_by=_job.c.sent_at)
-    columns = _job.c.id, _job.c.model, _job.c.lane, in_order.label("position")
+    in_order = func.rank().over(partition_by=(_job.c.model, _job.c.priority_queue), order_by=_job.c.sent_at)
+    columns = _job.c.id, _job.c.model, _job.c.priority_queue, in_order.label("number")
     line = select(*columns).where(_IS_QUEUED).subquery()
     rows = c.execute(select(line).where(line.c.id.in_(job_ids)))
-    return {row.id: Place(model=row.model, lane=row.lane, position=row.position) for row in rows}
+    return {
+        row.id: QueuePosition(model=row.model, priority_queue=row.priority_queue, number=row.number) for row in rows
+    }

@@ -45,10 +45,10 @@ _IS_NEW: ColumnElement[bool] = literal_column("NOT is_fanned_out")
 # Whether anybody wants to hear of a job; in the RETURNING of the UPDATE that ends it, so that the end of a job of
 # which nobody does costs no statement more. As text, because SQLAlchemy names no tables in a RETURNING for SQLite, and
 # the two owners would be one. Not `IS NOT NULL`, which SQLite 3.40 calls true of every column in a RETURNING.
-IS_HEARD: ColumnElement[bool] = literal_column(
+IS_SUBSCRIBED: ColumnElement[bool] = literal_column(
     "(coalesce(CAST(job.webhook AS TEXT), '') <> '' OR EXISTS (SELECT 1 FROM webhook_endpoint"
     " WHERE webhook_endpoint.owner = job.owner AND webhook_endpoint.disabled_at IS NULL))"
-).label("is_heard")
+).label("is_subscribed")
 
 
 def _emitting(status: JobStatus) -> Insert:
@@ -63,7 +63,7 @@ def _emitting(status: JobStatus) -> Insert:
         literal_column("false"),
     )
     names = ["id", "owner", "type", "job_id", "created_at", "target", "is_fanned_out"]
-    return insert(_event).from_select(names, row.where(_job.c.id == bindparam("of_job"), IS_HEARD.element))
+    return insert(_event).from_select(names, row.where(_job.c.id == bindparam("of_job"), IS_SUBSCRIBED.element))
 
 
 _EMIT = {status: _emitting(status) for status in ENDS}
@@ -80,9 +80,9 @@ def emit(c: Connection, job_id: str, status: JobStatus, now: datetime) -> None:
 def tell(c: Connection, ended: Row[*tuple[Any, ...]] | None, job_id: str, status: JobStatus, now: datetime) -> bool:
     """Whether there is an ended job; its event goes with it where somebody wants to hear of it.
 
-    ended: what the UPDATE that ends a job returned, IS_HEARD among it; None when it ended none
+    ended: what the UPDATE that ends a job returned, IS_SUBSCRIBED among it; None when it ended none
     """
-    if ended is not None and ended.is_heard:
+    if ended is not None and ended.is_subscribed:
         emit(c, job_id, status, now)
     return ended is not None
 

@@ -21,8 +21,8 @@ from storage.contract import (
     FinishReason,
     JobSpec,
     JobStatus,
-    Lane,
-    ModelCard,
+    ModelManifest,
+    PriorityQueue,
     Result,
     TokenEvent,
     TokenLogprobs,
@@ -34,7 +34,7 @@ from storage.database.group_commit import Writer
 from storage.fleet import manifests, workers
 from storage.jobs import jobs
 from storage.jobs.jobs import Claim
-from tests.protocol.examples import card
+from tests.protocol.examples import manifest
 
 WORKER_ID = "worker-of-tests"
 WORDS = ("Hel", "lo ", "wörld ", "\u2028", "", "agai", "n!")
@@ -74,17 +74,17 @@ class FakeWorker:
         self._loop = threading.Thread(target=self._run, daemon=True)
         self._model = ""
 
-    def start(self, model_card: ModelCard | None = None) -> None:
+    def start(self, model_manifest: ModelManifest | None = None) -> None:
         """Register and begin to take tickets."""
-        model_card = model_card or card()
-        self._model = model_card.model
+        model_manifest = model_manifest or manifest()
+        self._model = model_manifest.model
         self._writer.start()
         new = workers.NewWorker(
             worker_id=WORKER_ID, model=self._model, pid=1, host="here", device="cpu", dtype="float32", slots=8
         )
         now = datetime.now(UTC)
         self._write(lambda c: workers.register(c, new, now))
-        self._write(lambda c: manifests.put_card(c, model_card, now))
+        self._write(lambda c: manifests.put_manifest(c, model_manifest, now))
         self.beat()
         self._loop.start()
 
@@ -119,7 +119,9 @@ class FakeWorker:
         beats = 0
         while not self._stopping.is_set():
             try:
-                found = tickets.brpop([queue_of(self._model, lane) for lane in Lane], timeout=0.05)
+                found = tickets.brpop(
+                    [queue_of(self._model, priority_queue) for priority_queue in PriorityQueue], timeout=0.05
+                )
             except redis.RedisError:
                 self._stopping.wait(_POLL_S)
                 continue

@@ -11,11 +11,11 @@ from sqlalchemy import Connection
 
 from api.caches.catalogue import Catalogue
 from api.caches.database_reads import Reader
-from storage.contract import ModelCard, ModelStatus, WorkerStatus
+from storage.contract import ModelManifest, ModelStatus, WorkerStatus
 from storage.database.connections import Database
 from storage.errors import ModelNotFound, ModelUnavailable, StorageUnavailable
 from storage.fleet import manifests, workers
-from tests.protocol.examples import card
+from tests.protocol.examples import manifest
 from tests.waiting import wait_until_async
 
 T = TypeVar("T")
@@ -32,14 +32,14 @@ async def catalogue(database: Database) -> AsyncIterator[Catalogue]:
     reads.close()
 
 
-def _register(database: Database, status: WorkerStatus, card_: ModelCard | None = None) -> None:
+def _register(database: Database, status: WorkerStatus, manifest_: ModelManifest | None = None) -> None:
     now = datetime.now(UTC)
     new = workers.NewWorker(worker_id="w", model="demo", pid=1, host="h", device="cpu", dtype="float32", slots=1)
     with database.begin() as c:
         workers.register(c, new, now)
         workers.set_status(c, "w", status)
-        if card_ is not None:
-            manifests.put_card(c, card_, now)
+        if manifest_ is not None:
+            manifests.put_manifest(c, manifest_, now)
 
 
 async def test_a_model_that_nobody_served_is_not_found(catalogue: Catalogue) -> None:
@@ -58,7 +58,7 @@ async def test_a_model_that_is_loaded_for_the_first_time_is_not_there_yet(
 
 
 async def test_a_model_that_was_just_registered_is_found_at_once(catalogue: Catalogue, database: Database) -> None:
-    _register(database, WorkerStatus.READY, card())
+    _register(database, WorkerStatus.READY, manifest())
 
     entry = await catalogue.get("demo")
 
@@ -69,11 +69,11 @@ async def test_a_model_that_was_just_registered_is_found_at_once(catalogue: Cata
 
 
 async def test_a_new_card_brings_new_tools(catalogue: Catalogue, database: Database) -> None:
-    _register(database, WorkerStatus.READY, card())
+    _register(database, WorkerStatus.READY, manifest())
     old = await catalogue.tools_of(await catalogue.get("demo"))
 
     with database.begin() as c:
-        manifests.put_card(c, msgspec.structs.replace(card(), context_length=77), datetime.now(UTC))
+        manifests.put_manifest(c, msgspec.structs.replace(manifest(), context_length=77), datetime.now(UTC))
 
     async def is_new() -> bool:
         return (await catalogue.get("demo")).context_length == 77
@@ -86,7 +86,7 @@ async def test_a_new_card_brings_new_tools(catalogue: Catalogue, database: Datab
 async def test_a_model_without_a_live_worker_is_offline_and_its_tools_still_work(
     catalogue: Catalogue, database: Database
 ) -> None:
-    _register(database, WorkerStatus.READY, card())
+    _register(database, WorkerStatus.READY, manifest())
     with database.begin() as c:
         workers.mark_dead(c, "w")
 
@@ -112,7 +112,7 @@ class _ReaderOfAnotherDay(Reader):
 
 
 async def test_who_waits_for_tools_together_learns_together_that_the_database_is_away(database: Database) -> None:
-    _register(database, WorkerStatus.READY, card())
+    _register(database, WorkerStatus.READY, manifest())
     with database.begin() as c:
         workers.mark_dead(c, "w")
     reads = _ReaderOfAnotherDay(database, timeout_s=5)

@@ -3,45 +3,47 @@
 import pytest
 
 from api.capacity.estimates import note_of, poll_after_ms, retry_after_s, wait_s
-from api.capacity.throughput import Power
-from storage.contract import Lane
-from storage.jobs.waiting import Place
+from api.capacity.throughput import WorkerCapacity
+from storage.contract import PriorityQueue
+from storage.jobs.waiting import QueuePosition
 
-LANES = {Lane.PRIORITY: 2, Lane.FRONT: 10, Lane.BACK: 100}
-POWER = Power(jobs_per_s=2.0, num_free=0, is_measured=True)
+LANES = {PriorityQueue.PRIORITY: 2, PriorityQueue.FRONT: 10, PriorityQueue.BACK: 100}
+POWER = WorkerCapacity(jobs_per_s=2.0, num_free=0, is_measured=True)
 
 
-def place(position: int, lane: Lane = Lane.FRONT) -> Place:
-    return Place(model="demo", lane=lane, position=position)
+def position(position: int, priority_queue: PriorityQueue = PriorityQueue.FRONT) -> QueuePosition:
+    return QueuePosition(model="demo", priority_queue=priority_queue, number=position)
 
 
 @pytest.mark.parametrize(
-    ("lane", "position", "seconds"),
+    ("priority_queue", "position", "seconds"),
     [
         # Priority and front take turns; the back lane comes behind both.
-        (Lane.PRIORITY, 1, 0.5),
-        (Lane.PRIORITY, 2, 1.5),
-        (Lane.FRONT, 1, 1.0),
-        (Lane.FRONT, 10, 6.0),
-        (Lane.BACK, 1, 6.5),
+        (PriorityQueue.PRIORITY, 1, 0.5),
+        (PriorityQueue.PRIORITY, 2, 1.5),
+        (PriorityQueue.FRONT, 1, 1.0),
+        (PriorityQueue.FRONT, 10, 6.0),
+        (PriorityQueue.BACK, 1, 6.5),
     ],
 )
-def test_a_job_waits_for_those_that_are_begun_before_it(lane: Lane, position: int, seconds: float) -> None:
-    assert wait_s(place(position, lane), LANES, POWER) == seconds
+def test_a_job_waits_for_those_that_are_begun_before_it(
+    priority_queue: PriorityQueue, position: int, seconds: float
+) -> None:
+    assert wait_s(position(position, priority_queue), LANES, POWER) == seconds
 
 
 def test_free_places_are_filled_at_once_and_nobody_is_no_estimate() -> None:
-    nobody_else = dict.fromkeys(Lane, 0)
+    nobody_else = dict.fromkeys(PriorityQueue, 0)
 
-    assert wait_s(place(3), nobody_else, Power(jobs_per_s=2.0, num_free=3)) == 0
-    assert wait_s(place(5), nobody_else, Power(jobs_per_s=2.0, num_free=3, is_measured=True)) == 1.0
-    assert wait_s(place(1), nobody_else, Power()) is None
+    assert wait_s(position(3), nobody_else, WorkerCapacity(jobs_per_s=2.0, num_free=3)) == 0
+    assert wait_s(position(5), nobody_else, WorkerCapacity(jobs_per_s=2.0, num_free=3, is_measured=True)) == 1.0
+    assert wait_s(position(1), nobody_else, WorkerCapacity()) is None
 
 
 def test_before_a_pace_is_measured_only_those_who_need_not_wait_are_told_when() -> None:
-    nobody_else, unmeasured = dict.fromkeys(Lane, 0), Power(jobs_per_s=2.0, num_free=3)
+    nobody_else, unmeasured = dict.fromkeys(PriorityQueue, 0), WorkerCapacity(jobs_per_s=2.0, num_free=3)
 
-    assert [wait_s(place(number), nobody_else, unmeasured) for number in (1, 3, 4)] == [0, 0, None]
+    assert [wait_s(position(number), nobody_else, unmeasured) for number in (1, 3, 4)] == [0, 0, None]
 
 
 def test_whoever_is_far_away_asks_less_often_within_bounds() -> None:
@@ -54,6 +56,6 @@ def test_the_time_to_try_again_is_whole_seconds_within_bounds() -> None:
 
 
 def test_a_note_is_one_comment() -> None:
-    assert note_of(place(5), 2.2) == b": queue position 5, starts in about 3 s\n\n"
-    assert note_of(place(500), 600.0) == b": queue position 500, starts in about 10 min\n\n"
-    assert note_of(place(1), None) == b": queue position 1\n\n"
+    assert note_of(position(5), 2.2) == b": queue position 5, starts in about 3 s\n\n"
+    assert note_of(position(500), 600.0) == b": queue position 500, starts in about 10 min\n\n"
+    assert note_of(position(1), None) == b": queue position 1\n\n"

@@ -30,7 +30,7 @@ def server(settings: ApiSettings, worker: FakeWorker) -> Iterator[Server]:
     """An API whose only worker is gone."""
     with serving(settings) as running:
         worker.die()
-        wait_until(lambda: running.app.state.services.crowd.power_of("demo").num_free == 0)
+        wait_until(lambda: running.app.state.services.statistics.capacity_of("demo").num_free == 0)
         yield running
 
 
@@ -45,7 +45,7 @@ def _look_again(server: Server) -> None:
     done: Future[None] = Future()
 
     async def look() -> None:
-        await server.app.state.services.crowd.look_again()
+        await server.app.state.services.statistics.look_again()
         done.set_result(None)
 
     server.call(lambda: asyncio.ensure_future(look()))
@@ -95,7 +95,7 @@ def test_a_bound_of_one_owner(database_url: str, redis_url: str, worker: FakeWor
         openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as client,
     ):
         worker.die()
-        wait_until(lambda: server.app.state.services.crowd.power_of("demo").num_free == 0)
+        wait_until(lambda: server.app.state.services.statistics.capacity_of("demo").num_free == 0)
         for call in (CHAT, COMPLETION):
             assert _post(call, http).is_success
         _look_again(server)
@@ -118,7 +118,7 @@ def test_jobs_that_are_taken_at_once_are_bounded_by_nothing(
         database_url=database_url, redis_url=redis_url, refresh_s=0.2, max_queued_per_model=2, max_queued_per_owner=2
     )
     with serving(settings) as server, httpx2.Client(base_url=server.url, trust_env=False) as http:
-        wait_until(lambda: server.app.state.services.crowd.power_of("demo").num_free > 0)
+        wait_until(lambda: server.app.state.services.statistics.capacity_of("demo").num_free > 0)
 
         # The eight places of the worker are free, so five jobs wait for nothing.
         assert all(CHAT.post(http).is_success for _ in range(5))

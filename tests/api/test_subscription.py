@@ -24,9 +24,9 @@ async def _read_all(subscription: Subscription) -> list[LogEntry]:
     return entries
 
 
-def _after(log: list[LogEntry], place: EntryId | None) -> list[LogEntry]:
+def _after(log: list[LogEntry], position: EntryId | None) -> list[LogEntry]:
     """What a reader of the log finds behind the place."""
-    return [entry for entry in log if place is None or (entry.attempt, entry.seq) > place]
+    return [entry for entry in log if position is None or (entry.attempt, entry.seq) > position]
 
 
 async def test_published_entries_come_in_order_and_once() -> None:

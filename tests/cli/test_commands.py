@@ -27,7 +27,7 @@ from storage.fleet import manifests, workers
 from storage.jobs import jobs
 from storage.settings import StorageSettings
 from tests.cli.conftest import Run
-from tests.storage.examples import CARD, RESULT, USAGE, put_job, put_worker
+from tests.storage.examples import MANIFEST, RESULT, USAGE, put_job, put_worker
 
 
 def put_queued(database: Database, **changes: object) -> str:
@@ -242,7 +242,7 @@ def test_models_are_listed_with_whether_they_can_run_a_job(run: Run, home_databa
     assert run("models", "list").out == "No worker has served a model yet.\n"
     now = datetime.now(UTC)
     with home_database.begin() as connection:
-        manifests.put_card(connection, CARD, now)
+        manifests.put_manifest(connection, MANIFEST, now)
         put_worker(connection, "w1", now=now)
         workers.set_status(connection, "w1", WorkerStatus.READY)
 

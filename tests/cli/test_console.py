@@ -10,7 +10,7 @@ from rich.console import Console
 from api.cli.console import age, parse_duration
 from api.cli.home import Home
 from api.cli.model_argument import ModelArgument
-from api.cli.settings import CliSettings, Place
+from api.cli.settings import CliSettings, Location
 from api.cli.supervisor.processes import Serving
 from api.cli.supervisor.screen import Screen
 from storage.errors import SettingInvalid
@@ -39,9 +39,9 @@ def test_what_is_no_span_is_refused(text: str) -> None:
 def serving(host: str = "127.0.0.1", port: int = 8123) -> Serving:
     """A platform that serves one model."""
     home = Home(path=Path("/h"))
-    place = Place(home=home, database_url=home.database_url, redis_url=home.redis_url, is_embedded=True)
+    location = Location(home=home, database_url=home.database_url, redis_url=home.redis_url, is_embedded=True)
     return Serving(
-        place=place,
+        location=location,
         settings=CliSettings(),
         models=(ModelArgument(name="demo", source="/m"),),
         host=host,

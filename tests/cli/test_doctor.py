@@ -6,7 +6,7 @@ import pytest
 
 from api.cli.commands.doctor import Finding, examine_ground, examine_models
 from api.cli.home import Home
-from api.cli.settings import Place
+from api.cli.settings import Location
 from tests.cli.conftest import WHOLE_WEIGHTS, Run
 
 
@@ -40,9 +40,9 @@ def test_each_trouble_comes_with_advice_and_exit_code_1(run: Run, tmp_path: Path
 
 def test_a_home_that_never_ran_is_no_trouble(tmp_path: Path) -> None:
     home = Home(path=tmp_path / "new")
-    place = Place(home=home, database_url=home.database_url, redis_url=home.redis_url, is_embedded=True)
+    location = Location(home=home, database_url=home.database_url, redis_url=home.redis_url, is_embedded=True)
 
-    findings = examine_ground(place)
+    findings = examine_ground(location)
 
     assert [finding.name for finding in findings if finding.is_ok] == ["disk", "redis", "database"]
     assert not home.path.exists()
@@ -51,9 +51,9 @@ def test_a_home_that_never_ran_is_no_trouble(tmp_path: Path) -> None:
 def test_tables_of_another_version_are_told(tmp_path: Path) -> None:
     home = Home(path=tmp_path)
     (tmp_path / "tokenpost.db").touch()
-    place = Place(home=home, database_url=home.database_url, redis_url=home.redis_url, is_embedded=True)
+    location = Location(home=home, database_url=home.database_url, redis_url=home.redis_url, is_embedded=True)
 
-    database = examine_ground(place)[2]
+    database = examine_ground(location)[2]
 
     assert database.advice == "tokenpost db upgrade"
 

@@ -3,14 +3,14 @@
 import pytest
 
 from api.cli.home import Home
-from api.cli.settings import CliSettings, Place
+from api.cli.settings import CliSettings, Location
 from api.cli.supervisor.processes import Serving, api_spec, worker_specs
 
 
 def _loopback_wishes(home: Home, *, host: str = "127.0.0.1", is_key_required: bool = False) -> set[str]:
-    place = Place(home=home, database_url=home.database_url, redis_url=home.redis_url, is_embedded=True)
+    location = Location(home=home, database_url=home.database_url, redis_url=home.redis_url, is_embedded=True)
     serving = Serving(
-        place=place,
+        location=location,
         settings=CliSettings(),
         models=(),
         host=host,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import httpx2
 
 from storage.broker.celery_queue import TicketPublisher
-from storage.contract import Lane
+from storage.contract import PriorityQueue
 from storage.fleet import workers
 from storage.jobs import jobs
 from tests.drill.ledger import What
@@ -183,8 +183,8 @@ def ticket_twice(scene: Scene) -> Incident:
     publisher.start()
     accepted = [entry.id for entry in scene.reader.look() if entry.what is What.ACCEPTED and entry.id]
     for job_id in accepted[-60:]:
-        for lane in (Lane.FRONT, Lane.BACK, Lane.FRONT):
-            publisher.send(job_id, MODEL, lane)
+        for priority_queue in (PriorityQueue.FRONT, PriorityQueue.BACK, PriorityQueue.FRONT):
+            publisher.send(job_id, MODEL, priority_queue)
     publisher.stop()
     return Incident(at=at, back=time.monotonic(), target_s=None, note=f"{3 * len(accepted[-60:])} tickets")
 

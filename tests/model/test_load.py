@@ -12,15 +12,15 @@ from workers.model.memory_options import LoadLimits
 
 
 def test_the_card_tells_the_api_all_it_needs(tiny: LoadedModel, tiny_folder: Path) -> None:
-    card = tiny.card
+    manifest = tiny.manifest
 
-    assert card.model == str(tiny_folder)
-    assert card.context_length == CONTEXT_LENGTH == tiny.limits.max_len
-    assert card.chat_template is not None
-    assert card.special_tokens["eos_token"] == "<|im_end|>"
-    assert card.capabilities == {"completion": True, "chat": True, "embedding": False, "fine_tuning": False}
+    assert manifest.model == str(tiny_folder)
+    assert manifest.context_length == CONTEXT_LENGTH == tiny.limits.max_len
+    assert manifest.chat_template is not None
+    assert manifest.special_tokens["eos_token"] == "<|im_end|>"
+    assert manifest.capabilities == {"completion": True, "chat": True, "embedding": False, "fine_tuning": False}
     text = "Grüße, 你好 🙂"
-    tokenizer = Tokenizer.from_str(card.tokenizer_json)
+    tokenizer = Tokenizer.from_str(manifest.tokenizer_json)
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
@@ -36,7 +36,7 @@ def test_a_served_name_and_a_budget_are_kept(tiny_folder: Path) -> None:
     limits = LoadLimits(max_running=50, max_len=100, kv_budget_bytes=7 * 32 * 768 + 5, kernel_folder=None)
     loaded = load(str(tiny_folder), device="cpu", limits=limits, served_name="mine")
 
-    assert loaded.card.model == "mine"
+    assert loaded.manifest.model == "mine"
     assert (loaded.limits.num_blocks, loaded.limits.max_len) == (7, 100)
 
 

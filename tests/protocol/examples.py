@@ -16,7 +16,7 @@ from storage.contract import (
     JobKind,
     JobStatus,
     LogEntry,
-    ModelCard,
+    ModelManifest,
     TokenEvent,
     TokenLogprobs,
     Usage,
@@ -65,9 +65,9 @@ def tokenizer_json() -> str:
     return str(tokenizer.to_str())
 
 
-def card(template: str | None = CHATML, context_length: int = 1000, bos: bool = True) -> ModelCard:
+def manifest(template: str | None = CHATML, context_length: int = 1000, bos: bool = True) -> ModelManifest:
     """A model's card."""
-    return ModelCard(
+    return ModelManifest(
         model="demo",
         context_length=context_length,
         tokenizer_json=tokenizer_json(),
@@ -79,7 +79,7 @@ def card(template: str | None = CHATML, context_length: int = 1000, bos: bool = 
 
 def tools(template: str | None = CHATML, context_length: int = 1000, bos: bool = True) -> PromptTools:
     """Its prompt tools."""
-    return PromptTools(card(template, context_length, bos))
+    return PromptTools(manifest(template, context_length, bos))
 
 
 def body(**fields: object) -> bytes:

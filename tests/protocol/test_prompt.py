@@ -4,7 +4,7 @@ import pytest
 
 from api.protocol.prompt.tokenizing import PromptTools
 from storage.errors import InvalidRequest
-from tests.protocol.examples import CHATML, GEMMA, LLAMA3, card, tools
+from tests.protocol.examples import CHATML, GEMMA, LLAMA3, manifest, tools
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 USER = {"role": "user", "content": " hi <b>&amp; "}
@@ -136,6 +136,6 @@ def test_an_empty_prompt_is_the_beginning_token_or_nothing() -> None:
 
 
 def test_a_stored_truncation_and_padding_of_the_tokenizer_are_off() -> None:
-    prompt = PromptTools(card())
+    prompt = PromptTools(manifest())
 
     assert len(prompt.encode("x" * 700, add_special_tokens=False)) == 700

@@ -5,7 +5,7 @@ import pytest
 from api.protocol.folds import fold_of, object_of
 from api.protocol.prepare import Request
 from api.protocol.shared.tiers import tier_of
-from storage.contract import FinishReason, JobKind, Lane
+from storage.contract import FinishReason, JobKind, PriorityQueue
 from tests.protocol.examples import end, event, header, payloads, start, tokens
 from tests.protocol.test_sampling_fields import REQUESTS, prepared, refused_field
 
@@ -14,22 +14,24 @@ LOG = [start(), tokens(1, event("x")), tokens(2, event("y", finish=FinishReason.
 
 @pytest.mark.parametrize("request_type", REQUESTS)
 @pytest.mark.parametrize(
-    ("name", "tier", "lane"),
+    ("name", "tier", "priority_queue"),
     [
-        ("auto", "default", Lane.FRONT),
-        ("default", "default", Lane.FRONT),
-        ("scale", "default", Lane.FRONT),
-        ("priority", "priority", Lane.PRIORITY),
-        ("fast", "priority", Lane.PRIORITY),
-        ("ultrafast", "priority", Lane.PRIORITY),
-        ("flex", "flex", Lane.BACK),
-        (None, "default", Lane.FRONT),
+        ("auto", "default", PriorityQueue.FRONT),
+        ("default", "default", PriorityQueue.FRONT),
+        ("scale", "default", PriorityQueue.FRONT),
+        ("priority", "priority", PriorityQueue.PRIORITY),
+        ("fast", "priority", PriorityQueue.PRIORITY),
+        ("ultrafast", "priority", PriorityQueue.PRIORITY),
+        ("flex", "flex", PriorityQueue.BACK),
+        (None, "default", PriorityQueue.FRONT),
     ],
 )
-def test_a_tier_is_a_lane(request_type: type[Request], name: str | None, tier: str, lane: Lane) -> None:
+def test_a_tier_is_a_lane(
+    request_type: type[Request], name: str | None, tier: str, priority_queue: PriorityQueue
+) -> None:
     job = prepared(request_type, service_tier=name)
 
-    assert job.spec.lane is lane
+    assert job.spec.priority_queue is priority_queue
     assert tier_of(job.request) == tier
 
 
@@ -40,7 +42,11 @@ def test_a_background_job_waits_behind_others_unless_it_names_a_tier_that_does_n
         for fields in ({}, {"service_tier": "auto"}, {"service_tier": "priority"})
     )
 
-    assert [job.spec.lane for job in (quiet, auto, urgent)] == [Lane.BACK, Lane.BACK, Lane.PRIORITY]
+    assert [job.spec.priority_queue for job in (quiet, auto, urgent)] == [
+        PriorityQueue.BACK,
+        PriorityQueue.BACK,
+        PriorityQueue.PRIORITY,
+    ]
     assert [tier_of(job.request) for job in (quiet, auto, urgent)] == ["default", "default", "priority"]
 
 

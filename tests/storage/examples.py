@@ -9,7 +9,7 @@ from storage.contract import (
     FinishReason,
     JobKind,
     JobSpec,
-    ModelCard,
+    ModelManifest,
     Result,
     SamplingParams,
     TokenEvent,
@@ -34,7 +34,7 @@ RESULT = Result(
         (TokenEvent(choice=0, token_ids=(2,), text="\x00\n", finish=FinishReason.STOP),),
     )
 )
-CARD = ModelCard(
+MANIFEST = ModelManifest(
     model="demo",
     context_length=2048,
     tokenizer_json='{"a": 1}',

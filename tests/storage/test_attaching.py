@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection
 
 from storage.accounts import idempotency
-from storage.accounts.idempotency import KeyedCall
+from storage.accounts.idempotency import KeyedRequest
 from storage.contract import JobStatus
 from storage.database.connections import Database
 from storage.errors import IdempotencyKeyReused
@@ -17,7 +17,7 @@ from storage.jobs.attaching import Attached
 from tests.storage.examples import NOW, RESULT, USAGE, after, new_job, put_job
 
 DIGEST, OTHER_DIGEST = b"d" * 16, b"o" * 16
-CALL = KeyedCall(owner="alice", key="k", body_digest=DIGEST)
+CALL = KeyedRequest(owner="alice", key="k", body_digest=DIGEST)
 DAY_S = 86400
 
 
@@ -27,7 +27,7 @@ def c(database: Database) -> Iterator[Connection]:
         yield connection
 
 
-def _insert(c: Connection, call: KeyedCall = CALL, *, seconds: float = 0, **changes: object) -> Attached | str:
+def _insert(c: Connection, call: KeyedRequest = CALL, *, seconds: float = 0, **changes: object) -> Attached | str:
     """The job that was found, or the id of the one that was made."""
     new, now = new_job(**changes), after(seconds)
     row = jobs.row_of(new, 600)
@@ -63,19 +63,19 @@ def test_a_key_makes_one_job(c: Connection) -> None:
 
 def test_a_key_is_of_one_owner_and_one_call(c: Connection) -> None:
     _insert(c)
-    other = KeyedCall(owner="alice", key="k", body_digest=OTHER_DIGEST)
+    other = KeyedRequest(owner="alice", key="k", body_digest=OTHER_DIGEST)
 
     with pytest.raises(IdempotencyKeyReused):
         attaching.attach_keyed(c, other, NOW)
     with pytest.raises(IdempotencyKeyReused):
         _insert(c, other)
-    assert isinstance(_insert(c, KeyedCall(owner="bob", key="k", body_digest=OTHER_DIGEST)), str)
+    assert isinstance(_insert(c, KeyedRequest(owner="bob", key="k", body_digest=OTHER_DIGEST)), str)
 
 
 def test_an_expired_key_is_free_and_then_forgotten(c: Connection) -> None:
     first = _made(_insert(c))
     almost = attaching.attach_keyed(c, CALL, after(DAY_S - 1))
-    late = KeyedCall(owner="alice", key="k", body_digest=OTHER_DIGEST)
+    late = KeyedRequest(owner="alice", key="k", body_digest=OTHER_DIGEST)
 
     assert almost == Attached(job_id=first, number=1)
     assert attaching.attach_keyed(c, late, after(DAY_S)) is None
@@ -88,7 +88,7 @@ def test_an_expired_key_is_free_and_then_forgotten(c: Connection) -> None:
 
 def test_expired_keys_are_forgotten_in_portions(c: Connection) -> None:
     for number in range(5):
-        _insert(c, KeyedCall(owner="alice", key=f"k{number}", body_digest=DIGEST))
+        _insert(c, KeyedRequest(owner="alice", key=f"k{number}", body_digest=DIGEST))
 
     assert [idempotency.forget_expired(c, after(DAY_S), limit=3) for _ in range(3)] == [3, 2, 0]
 
@@ -96,17 +96,17 @@ def test_expired_keys_are_forgotten_in_portions(c: Connection) -> None:
 @pytest.mark.parametrize("way", ["owner", "sweeper", "unanswered"])
 def test_an_erased_job_takes_its_key_along(c: Connection, way: str) -> None:
     job_id = _made(_insert(c))
-    kept = _made(_insert(c, KeyedCall(owner="alice", key="other", body_digest=DIGEST)))
+    kept = _made(_insert(c, KeyedRequest(owner="alice", key="other", body_digest=DIGEST)))
     match way:
         case "owner":
             jobs.erase(c, job_id, "alice")
         case "sweeper":
             recovery.erase_many(c, [job_id])
         case _:
-            attaching.take_back(c, [job_id])
+            attaching.compensating_delete(c, [job_id])
 
     assert idempotency.find(c, CALL, NOW) is None
-    assert idempotency.find(c, KeyedCall(owner="alice", key="other", body_digest=DIGEST), NOW) == kept
+    assert idempotency.find(c, KeyedRequest(owner="alice", key="other", body_digest=DIGEST), NOW) == kept
     assert isinstance(_insert(c), str)
 
 
@@ -114,7 +114,7 @@ def test_what_somebody_joined_is_not_taken_back(c: Connection) -> None:
     job_id = _made(_insert(c))
     attaching.attach_keyed(c, CALL, NOW)
 
-    attaching.take_back(c, [job_id])
+    attaching.compensating_delete(c, [job_id])
 
     assert jobs.find(c, job_id) is not None
     assert idempotency.find(c, CALL, NOW) == job_id
@@ -241,7 +241,7 @@ def test_the_last_who_joined_decides(c: Connection) -> None:
 
 def test_a_job_that_is_absent_cannot_be_joined(c: Connection) -> None:
     assert attaching.attach(c, "resp_absent") is None
-    attaching.take_back(c, ["resp_absent"])
+    attaching.compensating_delete(c, ["resp_absent"])
 
 
 def test_joining_and_leaving_at_once_agree(database: Database) -> None:

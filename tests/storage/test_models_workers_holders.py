@@ -11,7 +11,7 @@ from storage.contract import ModelStatus, WorkerStatus
 from storage.database.connections import Database
 from storage.errors import ModelNotFound
 from storage.fleet import lock_holders, manifests, workers
-from tests.storage.examples import CARD, NOW, after, put_worker
+from tests.storage.examples import MANIFEST, NOW, after, put_worker
 
 
 @pytest.fixture
@@ -30,32 +30,32 @@ def _ago(seconds: float) -> datetime:
 
 
 def test_a_card_is_kept_whole_and_found_by_its_model(c: Connection) -> None:
-    digest = manifests.put_card(c, CARD, NOW)
-    assert manifests.get_card(c, "demo") == CARD
+    digest = manifests.put_manifest(c, MANIFEST, NOW)
+    assert manifests.get_manifest(c, "demo") == MANIFEST
     (row,) = manifests.list_models(c, lease_s=6.0)
-    assert row == manifests.ModelRow(model="demo", card_digest=digest, status=ModelStatus.OFFLINE, created_at=NOW)
+    assert row == manifests.ModelRow(model="demo", manifest_digest=digest, status=ModelStatus.OFFLINE, created_at=NOW)
 
 
 def test_a_newer_card_takes_the_place_of_the_older(c: Connection) -> None:
-    first = manifests.put_card(c, CARD, NOW)
-    assert manifests.put_card(c, CARD, after(1)) == first
-    longer = msgspec.structs.replace(CARD, context_length=4096)
-    second = manifests.put_card(c, longer, after(2))
+    first = manifests.put_manifest(c, MANIFEST, NOW)
+    assert manifests.put_manifest(c, MANIFEST, after(1)) == first
+    longer = msgspec.structs.replace(MANIFEST, context_length=4096)
+    second = manifests.put_manifest(c, longer, after(2))
 
     assert second != first
-    assert manifests.get_card(c, "demo") == longer
+    assert manifests.get_manifest(c, "demo") == longer
     (row,) = manifests.list_models(c, lease_s=6.0)
-    assert (row.card_digest, row.created_at) == (second, NOW)
+    assert (row.manifest_digest, row.created_at) == (second, NOW)
 
 
 @pytest.mark.parametrize("model", ["absent", "", "\x00"])
 def test_a_model_that_nobody_served_is_not_found(c: Connection, model: str) -> None:
     with pytest.raises(ModelNotFound):
-        manifests.get_card(c, model)
+        manifests.get_manifest(c, model)
 
 
 def test_a_models_status_is_that_of_its_live_workers(c: Connection) -> None:
-    manifests.put_card(c, CARD, NOW)
+    manifests.put_manifest(c, MANIFEST, NOW)
     put_worker(c, "other", model="other")
     workers.set_status(c, "other", WorkerStatus.READY)
     assert _status(c) is ModelStatus.OFFLINE

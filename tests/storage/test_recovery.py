@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 from sqlalchemy import Connection, text
 
-from storage.contract import JobStatus, Lane, Result
+from storage.contract import JobStatus, PriorityQueue, Result
 from storage.database.connections import Database
 from storage.fleet import workers
 from storage.jobs import jobs, poison_jobs, recovery
@@ -111,17 +111,21 @@ def test_lost_tickets_are_those_older_than_any_that_waits(c: Connection) -> None
     put_job(c, model="other")
     _running(c, "w1")
 
-    assert sorted(recovery.list_queued_lines(c)) == [("demo", Lane.BACK), ("demo", Lane.FRONT), ("other", Lane.FRONT)]
-    found = recovery.list_lost_tickets(c, "demo", Lane.FRONT, _long_ago(10))
+    assert sorted(recovery.list_queued_lines(c)) == [
+        ("demo", PriorityQueue.BACK),
+        ("demo", PriorityQueue.FRONT),
+        ("other", PriorityQueue.FRONT),
+    ]
+    found = recovery.list_lost_tickets(c, "demo", PriorityQueue.FRONT, _long_ago(10))
     assert [ticket.job_id for ticket in found] == lost
     assert [
-        ticket.job_id for ticket in recovery.list_lost_tickets(c, "demo", Lane.FRONT, _long_ago(10), limit=1)
+        ticket.job_id for ticket in recovery.list_lost_tickets(c, "demo", PriorityQueue.FRONT, _long_ago(10), limit=1)
     ] == lost[:1]
 
     recovery.mark_sent(c, lost)
-    assert recovery.list_lost_tickets(c, "demo", Lane.FRONT, _long_ago(10)) == []
-    patient = recovery.Ticket(job_id=can_wait, model="demo", lane=Lane.BACK)
-    assert recovery.list_lost_tickets(c, "demo", Lane.BACK, _long_ago(10)) == [patient]
+    assert recovery.list_lost_tickets(c, "demo", PriorityQueue.FRONT, _long_ago(10)) == []
+    patient = recovery.Ticket(job_id=can_wait, model="demo", priority_queue=PriorityQueue.BACK)
+    assert recovery.list_lost_tickets(c, "demo", PriorityQueue.BACK, _long_ago(10)) == [patient]
     recovery.mark_sent(c, [])
 
 
@@ -130,8 +134,8 @@ def test_tickets_sent_now_are_as_old_as_the_databases_clock_says(c: Connection) 
     recovery.mark_sent(c, [job_id])
 
     now = recovery.moment(c)
-    assert recovery.list_lost_tickets(c, "demo", Lane.FRONT, now - timedelta(seconds=60)) == []
-    found = recovery.list_lost_tickets(c, "demo", Lane.FRONT, now + timedelta(seconds=60))
+    assert recovery.list_lost_tickets(c, "demo", PriorityQueue.FRONT, now - timedelta(seconds=60)) == []
+    found = recovery.list_lost_tickets(c, "demo", PriorityQueue.FRONT, now + timedelta(seconds=60))
     assert [ticket.job_id for ticket in found] == [job_id]
 
 
@@ -143,12 +147,12 @@ def test_jobs_are_moved_to_the_front_from_the_back_lane_only(c: Connection) -> N
 
     moved = recovery.move_to_front(c, [waiting, running, front, urgent])
 
-    assert moved == [recovery.Ticket(job_id=waiting, model="demo", lane=Lane.FRONT)]
-    assert [jobs.get(c, job_id, "alice").lane for job_id in (waiting, running, front, urgent)] == [
-        Lane.FRONT,
-        Lane.BACK,
-        Lane.FRONT,
-        Lane.PRIORITY,
+    assert moved == [recovery.Ticket(job_id=waiting, model="demo", priority_queue=PriorityQueue.FRONT)]
+    assert [jobs.get(c, job_id, "alice").priority_queue for job_id in (waiting, running, front, urgent)] == [
+        PriorityQueue.FRONT,
+        PriorityQueue.BACK,
+        PriorityQueue.FRONT,
+        PriorityQueue.PRIORITY,
     ]
     assert jobs.get(c, waiting, "alice").sent_at != NOW
     assert recovery.move_to_front(c, [waiting]) == []

@@ -7,10 +7,10 @@ import pytest
 from msgspec import structs
 from sqlalchemy import Connection, text
 
-from storage.contract import Lane
+from storage.contract import PriorityQueue
 from storage.database.connections import Database
 from storage.jobs import jobs, recovery, waiting
-from storage.jobs.waiting import Place, Waiting
+from storage.jobs.waiting import QueuePosition, Waiting
 from tests.storage.examples import NOW, SPEC, after, put_job
 
 PATIENT = structs.replace(SPEC, priority=10)
@@ -23,8 +23,8 @@ def c(database: Database) -> Iterator[Connection]:
         yield connection
 
 
-def _place(position: int, lane: Lane = Lane.FRONT) -> Place:
-    return Place(model="demo", lane=lane, position=position)
+def _position(position: int, priority_queue: PriorityQueue = PriorityQueue.FRONT) -> QueuePosition:
+    return QueuePosition(model="demo", priority_queue=priority_queue, number=position)
 
 
 def test_those_that_wait_are_counted_by_model_lane_and_owner(c: Connection) -> None:
@@ -33,11 +33,11 @@ def test_those_that_wait_are_counted_by_model_lane_and_owner(c: Connection) -> N
     assert jobs.claim(c, put_job(c), "w1", NOW)
     jobs.cancel(c, put_job(c), NOW)
 
-    assert {(one.model, one.lane, one.owner): one.num_jobs for one in waiting.count_waiting(c)} == {
-        ("demo", Lane.FRONT, "alice"): 2,
-        ("demo", Lane.FRONT, "bob"): 1,
-        ("demo", Lane.BACK, "alice"): 1,
-        ("other", Lane.PRIORITY, "alice"): 1,
+    assert {(one.model, one.priority_queue, one.owner): one.num_jobs for one in waiting.count_waiting(c)} == {
+        ("demo", PriorityQueue.FRONT, "alice"): 2,
+        ("demo", PriorityQueue.FRONT, "bob"): 1,
+        ("demo", PriorityQueue.BACK, "alice"): 1,
+        ("other", PriorityQueue.PRIORITY, "alice"): 1,
     }
     assert isinstance(waiting.count_waiting(c)[0], Waiting)
 
@@ -61,21 +61,21 @@ def test_a_place_is_that_in_the_own_lane_and_changes_as_others_leave(c: Connecti
     put_job(c, model="other")
     everybody = [*line, patient, urgent, "resp_unknown"]
 
-    assert waiting.list_places(c, everybody) == {
-        line[0]: _place(1),
-        line[1]: _place(2),
-        line[2]: _place(3),
-        patient: _place(1, Lane.BACK),
-        urgent: _place(1, Lane.PRIORITY),
+    assert waiting.list_positions(c, everybody) == {
+        line[0]: _position(1),
+        line[1]: _position(2),
+        line[2]: _position(3),
+        patient: _position(1, PriorityQueue.BACK),
+        urgent: _position(1, PriorityQueue.PRIORITY),
     }
     assert jobs.claim(c, line[0], "w1", NOW)
     recovery.mark_sent(c, [line[1]])
-    assert waiting.list_places(c, everybody[:3]) == {line[2]: _place(1), line[1]: _place(2)}
-    assert waiting.place_of(c, "demo", Lane.FRONT, _long_ago(2)) == _place(1)
-    assert waiting.place_of(c, "demo", Lane.FRONT, _long_ago(9)) == _place(2)
-    assert waiting.find_place(c, line[1]) == _place(2)
-    assert waiting.find_place(c, line[0]) is None
-    assert waiting.list_places(c, []) == {}
+    assert waiting.list_positions(c, everybody[:3]) == {line[2]: _position(1), line[1]: _position(2)}
+    assert waiting.position_of(c, "demo", PriorityQueue.FRONT, _long_ago(2)) == _position(1)
+    assert waiting.position_of(c, "demo", PriorityQueue.FRONT, _long_ago(9)) == _position(2)
+    assert waiting.find_position(c, line[1]) == _position(2)
+    assert waiting.find_position(c, line[0]) is None
+    assert waiting.list_positions(c, []) == {}
 
 
 def test_the_index_of_queued_jobs_answers(sqlite_database: Database) -> None:

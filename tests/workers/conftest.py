@@ -1,10 +1,17 @@
 """Fixtures of the workers' tests."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from storage import ids
+from storage.database.group_commit import Writer
+from tests.fakes import FakeQueue
 from tests.workers.harness import Bench, Ground, running
+from workers.maintenance.sweeper import Sweeper
+from workers.settings import SweeperSettings
+
+Make = Callable[[], Sweeper]
 
 
 @pytest.fixture
@@ -20,3 +27,27 @@ def bench(ground: Ground) -> Iterator[Bench]:
     """A worker whose steps take no time."""
     with running(ground) as ready:
         yield ready
+
+
+@pytest.fixture
+def tickets() -> FakeQueue:
+    return FakeQueue()
+
+
+@pytest.fixture
+def make(ground: Ground, tickets: FakeQueue) -> Iterator[Make]:
+    """Makes sweepers, each as a process of its own would."""
+    writer = Writer(ground.database)
+    writer.start()
+
+    def sweeper() -> Sweeper:
+        settings = SweeperSettings(worker_id=ids.new_id("cpu_"), ticket_slack_s=60, settling_s=0.0, starve_after_s=50)
+        return Sweeper(settings, ground.settings, ground.database, writer, ground.redis, tickets)
+
+    yield sweeper
+    writer.stop()
+
+
+@pytest.fixture
+def sweeper(make: Make) -> Sweeper:
+    return make()

@@ -18,21 +18,21 @@ from storage.database.table_definitions import table_of
 from storage.jobs import jobs, recovery
 from storage.jobs.tables import Job
 from storage.settings import StorageSettings
-from tests.fakes import CARD, EOS, LIMITS, TEXT, FakeRunner
+from tests.fakes import EOS, LIMITS, MANIFEST, TEXT, FakeRunner
 from tests.waiting import wait_until
 from workers.engine.engine import Engine
 from workers.generation.engine_thread import Loaded
 from workers.generation.process import GenerationProcess
 from workers.settings import WorkerSettings
 
-MODEL = CARD.model
+MODEL = MANIFEST.model
 LEASE_S = 0.9
 
 
 def load(runner: FakeRunner) -> Loaded:
     """An engine around the fake model."""
     engine = Engine(runner, TEXT, LIMITS)
-    return Loaded(engine=engine, card=CARD, spelling=FakeSpelling(), device="cpu", dtype="float32")
+    return Loaded(engine=engine, manifest=MANIFEST, spelling=FakeSpelling(), device="cpu", dtype="float32")
 
 
 class FakeSpelling:

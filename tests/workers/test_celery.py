@@ -10,7 +10,7 @@ from msgspec import structs
 
 from storage import ids
 from storage.broker.celery_queue import TicketPublisher, queue_length, queue_of
-from storage.contract import BACKGROUND_PRIORITY, URGENT_PRIORITY, JobSpec, JobStatus, Lane, WorkerStatus
+from storage.contract import BACKGROUND_PRIORITY, URGENT_PRIORITY, JobSpec, JobStatus, PriorityQueue, WorkerStatus
 from storage.database.group_commit import Writer
 from storage.jobs import jobs
 from tests.fakes import BREAKS_STEP, bad_spec, foretold, spec
@@ -90,7 +90,7 @@ def test_a_house_full_of_background_jobs_lets_others_in(
     patient = [ground.put_job(_patient(500, salt=salt)) for salt in range(5)]
     with started(ground, tmp_path, fake_step_s=0.01, max_running=2, lookahead=1) as child:
         for job_id in patient:
-            tickets.send(job_id, MODEL, Lane.BACK)
+            tickets.send(job_id, MODEL, PriorityQueue.BACK)
         wait_until(lambda: sum(ground.row(job_id).status is JobStatus.IN_PROGRESS for job_id in patient) == 3)
 
         tickets.send(urgent := ground.put_job(spec(5)), MODEL)
@@ -98,7 +98,7 @@ def test_a_house_full_of_background_jobs_lets_others_in(
 
         statuses = [ground.row(job_id).status for job_id in patient]
         assert sorted(statuses) == [JobStatus.IN_PROGRESS] * 3 + [JobStatus.QUEUED] * 2
-        assert ground.redis.llen(queue_of(MODEL, Lane.BACK)) == 2
+        assert ground.redis.llen(queue_of(MODEL, PriorityQueue.BACK)) == 2
         # All are answered, also those that come by the back lane.
         for job_id in patient:
             ground.cancel(job_id, child.worker_id)
@@ -118,8 +118,8 @@ def test_priority_overtakes_those_that_wait_and_those_that_run(
         for job_id in default:
             tickets.send(job_id, MODEL)
         wait_until(lambda: ground.redis.llen(queue_of(MODEL)) == 3)
-        tickets.send(urgent := ground.put_job(_urgent(5)), MODEL, Lane.PRIORITY)
-        wait_until(lambda: ground.redis.llen(queue_of(MODEL, Lane.PRIORITY)) == 1)
+        tickets.send(urgent := ground.put_job(_urgent(5)), MODEL, PriorityQueue.PRIORITY)
+        wait_until(lambda: ground.redis.llen(queue_of(MODEL, PriorityQueue.PRIORITY)) == 1)
 
         # One of those that run makes room for one ticket.
         ground.cancel(default[0], child.worker_id)
@@ -135,7 +135,7 @@ def test_neither_of_priority_and_front_shuts_out_the_other(
     urgent = [ground.put_job(_urgent(20)) for _ in range(12)]
     default = ground.put_job(spec(5))
     for job_id in urgent:
-        tickets.send(job_id, MODEL, Lane.PRIORITY)
+        tickets.send(job_id, MODEL, PriorityQueue.PRIORITY)
     tickets.send(default, MODEL)
     wait_until(lambda: queue_length(ground.redis, MODEL) == 13)
 
@@ -153,7 +153,7 @@ def test_both_lanes_together_fill_a_house(ground: Ground, tickets: TicketPublish
         for job_id in urgent:
             tickets.send(job_id, MODEL)
         wait_until(lambda: all(tokens_of(ground.log(job_id)) for job_id in urgent))
-        tickets.send(patient, MODEL, Lane.BACK)
+        tickets.send(patient, MODEL, PriorityQueue.BACK)
         ground.wait_for_tokens(urgent[0], 100)
         assert ground.row(patient).status is JobStatus.QUEUED
 
@@ -255,7 +255,7 @@ def test_a_redis_that_dies_and_comes_back_costs_nothing(sqlite_url: str, tmp_pat
 
             _wait_for_all(ground, job_ids)
             tickets.send(later, MODEL)
-            tickets.send(patient, MODEL, Lane.BACK)
+            tickets.send(patient, MODEL, PriorityQueue.BACK)
             _wait_for_all(ground, [later, patient])
             wait_until(lambda: not ground.redis.hlen("unacked"))
         for salt, job_id in enumerate(job_ids):

@@ -7,7 +7,7 @@ from storage.broker.event_log import LogWriter
 from storage.contract import EntryKind, Failure, FinishReason, JobStatus, WorkerStatus
 from storage.fleet import manifests, workers
 from storage.jobs import jobs
-from tests.fakes import BREAKS_STEP, CARD, NOT_FINITE, FakeRunner, bad_spec, foretold, spec
+from tests.fakes import BREAKS_STEP, MANIFEST, NOT_FINITE, FakeRunner, bad_spec, foretold, spec
 from tests.waiting import wait_until
 from tests.workers.harness import (
     Bench,
@@ -235,7 +235,7 @@ def test_a_worker_tells_of_itself_and_its_model(ground: Ground) -> None:
     bench.process.start(lambda: None)
     assert status() is WorkerStatus.READY
     with ground.database.connect() as connection:
-        assert manifests.get_card(connection, CARD.model) == CARD
+        assert manifests.get_manifest(connection, MANIFEST.model) == MANIFEST
         beat = workers.list_workers(connection)[0].beat
         assert workers.list_workers(connection)[0].slots == 64
     with ground.database.begin() as connection:

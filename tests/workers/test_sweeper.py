@@ -1,6 +1,5 @@
 """What the sweeper finds and puts right."""
 
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 
@@ -9,9 +8,8 @@ from msgspec import structs
 from sqlalchemy import update
 from structlog.testing import capture_logs
 
-from storage import ids
 from storage.accounts import idempotency
-from storage.accounts.idempotency import KeyedCall
+from storage.accounts.idempotency import KeyedRequest
 from storage.broker.celery_queue import TicketPublisher, queue_length
 from storage.broker.event_log import LogWriter
 from storage.contract import (
@@ -20,13 +18,12 @@ from storage.contract import (
     FinishReason,
     JobSpec,
     JobStatus,
-    Lane,
+    PriorityQueue,
     Result,
     TokenEvent,
     Usage,
     WorkerStatus,
 )
-from storage.database.group_commit import Writer
 from storage.database.table_definitions import table_of
 from storage.fleet import workers
 from storage.fleet.workers import NewWorker
@@ -34,10 +31,10 @@ from storage.jobs import jobs
 from storage.jobs.tables import Job
 from tests.fakes import FakeQueue, spec
 from tests.waiting import wait_until
+from tests.workers.conftest import Make
 from tests.workers.harness import MODEL, Ground, assert_whole, text_of
 from workers.maintenance.sweeper import Sweeper
 from workers.publishing.log_entries import end_row, start_row, tokens_row
-from workers.settings import SweeperSettings
 
 ENTRIES = (
     (TokenEvent(choice=0, token_ids=(20,), text=" a"),),
@@ -45,32 +42,6 @@ ENTRIES = (
     (TokenEvent(choice=0, token_ids=(0,), text="", finish=FinishReason.STOP),),
 )
 USAGE = Usage(prompt_tokens=4, completion_tokens=3)
-
-Make = Callable[[], Sweeper]
-
-
-@pytest.fixture
-def tickets() -> FakeQueue:
-    return FakeQueue()
-
-
-@pytest.fixture
-def make(ground: Ground, tickets: FakeQueue) -> Iterator[Make]:
-    """Makes sweepers, each as a process of its own would."""
-    writer = Writer(ground.database)
-    writer.start()
-
-    def sweeper() -> Sweeper:
-        settings = SweeperSettings(worker_id=ids.new_id("cpu_"), ticket_slack_s=60, settling_s=0.0, starve_after_s=50)
-        return Sweeper(settings, ground.settings, ground.database, writer, ground.redis, tickets)
-
-    yield sweeper
-    writer.stop()
-
-
-@pytest.fixture
-def sweeper(make: Make) -> Sweeper:
-    return make()
 
 
 def _register(ground: Ground, worker_id: str) -> None:
@@ -221,8 +192,10 @@ def test_jobs_that_starve_in_the_back_lane_move_to_the_front_one_for_each_worker
     sweeper.sweep()
 
     assert tickets.sent == [(job_id, MODEL) for job_id in job_ids[:2]]
-    assert tickets.lanes == [Lane.FRONT] * 2
-    assert [ground.row(job_id).lane for job_id in (*job_ids, fresh)] == [Lane.FRONT] * 2 + [Lane.BACK] * 3
+    assert tickets.priority_queues == [PriorityQueue.FRONT] * 2
+    assert [ground.row(job_id).priority_queue for job_id in (*job_ids, fresh)] == [PriorityQueue.FRONT] * 2 + [
+        PriorityQueue.BACK
+    ] * 3
 
     # One that runs is still on its way; one that ended makes room for the next.
     _serve(ground, "first", "second")
@@ -241,7 +214,7 @@ def test_nothing_moves_where_nobody_works(ground: Ground, sweeper: Sweeper, tick
     sweeper.sweep()
 
     assert tickets.sent == []
-    assert ground.row(job_id).lane is Lane.BACK
+    assert ground.row(job_id).priority_queue is PriorityQueue.BACK
 
 
 def test_a_job_whose_time_is_over_goes_with_its_log(ground: Ground, sweeper: Sweeper) -> None:
@@ -262,7 +235,7 @@ def test_a_job_whose_time_is_over_goes_with_its_log(ground: Ground, sweeper: Swe
 
 def test_idempotency_keys_whose_time_is_over_are_forgotten(ground: Ground, sweeper: Sweeper) -> None:
     now, long_ago = datetime.now(UTC), datetime.now(UTC) - timedelta(days=1)
-    old, young = (KeyedCall(owner="alice", key=key, body_digest=b"d") for key in ("old", "young"))
+    old, young = (KeyedRequest(owner="alice", key=key, body_digest=b"d") for key in ("old", "young"))
     with ground.database.begin() as c:
         assert idempotency.take(c, old, "resp_1", now=long_ago, expires_at=now)
         assert idempotency.take(c, young, "resp_2", now=now, expires_at=now + timedelta(days=1))

@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 from sqlalchemy import Connection
 
-from storage.contract import Lane, WorkerStatus
+from storage.contract import PriorityQueue, WorkerStatus
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.fleet import workers
@@ -37,7 +37,11 @@ class Starving:
         """The jobs that are in the front lane from now on; each needs a ticket there."""
         with self._database.connect() as connection:
             self._forget_ended(connection)
-            models = [model for model, lane in recovery.list_queued_lines(connection) if lane is Lane.BACK]
+            models = [
+                model
+                for model, priority_queue in recovery.list_queued_lines(connection)
+                if priority_queue is PriorityQueue.BACK
+            ]
             due = [job_id for model in models for job_id in self._due(connection, model)]
         if not due:
             return []
@@ -54,7 +58,7 @@ class Starving:
         if limit <= 0:
             return []
         before = recovery.moment(connection) - self._starve_after
-        waiting = recovery.list_lost_tickets(connection, model, Lane.BACK, before, limit)
+        waiting = recovery.list_lost_tickets(connection, model, PriorityQueue.BACK, before, limit)
         return [ticket.job_id for ticket in waiting]
 
     def _forget_ended(self, connection: Connection) -> None:

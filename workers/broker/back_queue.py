@@ -19,7 +19,7 @@ from kombu.transport.virtual import Channel, QoS
 BACK_QUEUE = "tokenpost_back_queue"
 
 
-class BackLane(bootsteps.StartStopStep):
+class BackQueueConsumer(bootsteps.StartStopStep):
     """Takes back tickets while the worker holds fewer jobs, of both lanes, than its concurrency."""
 
     requires = (Tasks,)

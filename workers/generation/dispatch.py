@@ -140,7 +140,7 @@ class Dispatcher:
         first.acknowledge()
         for ticket in joined:
             # A ticket that came while a lost attempt still ran here may be the next attempt's.
-            if left is Left.STOLEN:
+            if left is Left.OWNERSHIP_LOST:
                 self.accept(generation.job_id, ticket)
             else:
                 ticket.acknowledge()
@@ -342,7 +342,7 @@ class Dispatcher:
     def on_fenced(self, job_ids: Iterable[str]) -> None:
         """Redis refused entries: another attempt writes these logs now."""
         for job_id in job_ids:
-            self.stop(job_id, StopReason.STOLEN)
+            self.stop(job_id, StopReason.OWNERSHIP_LOST)
 
     def missing(self) -> list[Row]:
         """What the logs of live jobs lack of what was generated here.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from storage.contract import ModelCard
+from storage.contract import ModelManifest
 from storage.process.thread_timeslice import take_long_turns
 from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceOutput
@@ -26,7 +26,7 @@ class Loaded:
     """
 
     engine: Engine
-    card: ModelCard
+    manifest: ModelManifest
     spelling: Spelling
     device: str
     dtype: str

@@ -38,7 +38,7 @@ class StopReason(StrEnum):
     """Why a generation leaves the engine before its end."""
 
     CANCELLED = "cancelled"  # its row says so
-    STOLEN = "stolen"  # the row or the log belongs to another attempt
+    OWNERSHIP_LOST = "stolen"  # the row or the log belongs to another attempt
     GIVEN_BACK = "given_back"  # this worker drains
     UNCLAIMED = "unclaimed"  # it began while its claim was being committed, and the claim failed
 

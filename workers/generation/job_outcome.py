@@ -17,7 +17,7 @@ class Left(StrEnum):
     """The job has no end that this worker should tell."""
 
     GIVEN_BACK = "given_back"  # its row is queued again
-    STOLEN = "stolen"  # its row belongs to another attempt
+    OWNERSHIP_LOST = "stolen"  # its row belongs to another attempt
     ERASED = "erased"  # it has no row any more
 
 
@@ -57,4 +57,4 @@ def _settle(connection: Connection, generation: Generation) -> End | Left:
     if job is None:
         return Left.ERASED
     end = jobs.end_of(job) if job.attempt == attempt else None
-    return end or Left.STOLEN
+    return end or Left.OWNERSHIP_LOST

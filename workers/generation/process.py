@@ -115,8 +115,8 @@ class GenerationProcess:
         self._control.start()
         self._engine.start(on_step=self._dispatcher.on_step)
         loaded = self._wait_for_model(check)
-        self._registry.ready(loaded.card, device=loaded.device, dtype=loaded.dtype)
-        log.info("worker_ready", model=loaded.card.model, device=loaded.device, dtype=loaded.dtype)
+        self._registry.ready(loaded.manifest, device=loaded.device, dtype=loaded.dtype)
+        log.info("worker_ready", model=loaded.manifest.model, device=loaded.device, dtype=loaded.dtype)
 
     def _wait_for_model(self, check: Call) -> Loaded:
         while True:
@@ -143,7 +143,7 @@ class GenerationProcess:
         believed = self._dispatcher.running()
         rows = self._registry.beat(len(believed), self._engine.watch.latest, self._dispatcher.num_ended)
         for job_id in strays(believed, rows):
-            self._dispatcher.stop(job_id, StopReason.STOLEN)
+            self._dispatcher.stop(job_id, StopReason.OWNERSHIP_LOST)
         # A claim whose answer got lost leaves a row with us that nobody runs; seen twice, it is no claim on its way.
         unknown = {(row.job_id, row.attempt) for row in rows if not self._dispatcher.knows(row.job_id)}
         self._registry.give_back([row for row in rows if (row.job_id, row.attempt) in unknown & self._orphans])

@@ -11,7 +11,7 @@ import structlog
 from msgspec import structs
 from sqlalchemy import Connection
 
-from storage.contract import ModelCard, WorkerStatus
+from storage.contract import ModelManifest, WorkerStatus
 from storage.database.group_commit import Writer
 from storage.fleet import manifests, workers
 from storage.fleet.workers import NewWorker
@@ -46,13 +46,13 @@ class Registry:
         """Make the worker known as loading."""
         self._write(self._put_row)
 
-    def ready(self, card: ModelCard, *, device: str, dtype: str) -> None:
+    def ready(self, manifest: ModelManifest, *, device: str, dtype: str) -> None:
         """Publish the model's card, and that this worker serves it."""
-        self._new = structs.replace(self._new, model=card.model, device=device, dtype=dtype)
+        self._new = structs.replace(self._new, model=manifest.model, device=device, dtype=dtype)
         self._status = WorkerStatus.READY
 
         def write(connection: Connection) -> None:
-            manifests.put_card(connection, card, datetime.now(UTC))
+            manifests.put_manifest(connection, manifest, datetime.now(UTC))
             self._put_row(connection)
 
         self._write(write)

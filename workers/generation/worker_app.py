@@ -7,10 +7,10 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 from storage.broker import celery_queue
-from storage.contract import Lane
+from storage.contract import PriorityQueue
 from storage.settings import StorageSettings
 from workers.broker import celery_pool
-from workers.broker.back_queue import BACK_QUEUE, BackLane
+from workers.broker.back_queue import BACK_QUEUE, BackQueueConsumer
 from workers.generation.engine_thread import Loaded
 from workers.generation.process import GenerationProcess
 from workers.settings import WorkerSettings
@@ -27,16 +27,16 @@ def create_worker_app(settings: WorkerSettings, storage: StorageSettings, load: 
         {
             "task_default_queue": front,
             # On one channel, from which kombu takes in turns: neither lane can shut out the other.
-            "task_queues": [_declared(front), _declared(celery_queue.queue_of(settings.name, Lane.PRIORITY))],
+            "task_queues": [_declared(front), _declared(celery_queue.queue_of(settings.name, PriorityQueue.PRIORITY))],
             "worker_pool": "workers.broker.celery_pool:EnginePool",
             "worker_consumer": "workers.broker.consumer:PromptConsumer",
             "worker_concurrency": settings.concurrency,
-            BACK_QUEUE: celery_queue.queue_of(settings.name, Lane.BACK),
+            BACK_QUEUE: celery_queue.queue_of(settings.name, PriorityQueue.BACK),
             celery_pool.PROCESS: partial(GenerationProcess, settings, storage, load),
             celery_pool.DRAIN_GRACE_S: settings.drain_grace_s,
         }
     )
-    app.steps["consumer"].add(BackLane)
+    app.steps["consumer"].add(BackQueueConsumer)
     app.task(name=celery_queue.GENERATE)(_generate)
     return app
 

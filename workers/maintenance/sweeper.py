@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from storage.accounts import idempotency
 from storage.broker import celery_queue
 from storage.broker.event_log import delete_logs
-from storage.contract import Lane, WorkerStatus
+from storage.contract import PriorityQueue, WorkerStatus
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.errors import StorageUnavailable
@@ -44,7 +44,7 @@ T = TypeVar("T")
 class Tickets(Protocol):
     """Sends tickets; see `storage.broker.celery_queue.TicketPublisher`."""
 
-    def send(self, job_id: str, model: str, lane: Lane) -> None:
+    def send(self, job_id: str, model: str, priority_queue: PriorityQueue) -> None:
         """Hand over a ticket and return at once."""
 
 
@@ -157,14 +157,14 @@ class Sweeper:
         """Send tickets for queued jobs that have none: those older than the oldest that waits."""
         with self._database.connect() as connection:
             lines = recovery.list_queued_lines(connection)
-        for model, lane in lines:
+        for model, priority_queue in lines:
             # Rows and tickets are each stamped by one clock, their keeper's; only ages compare across the two.
-            age_s = celery_queue.oldest_age_s(self._redis, model, lane) + self._settings.ticket_slack_s
+            age_s = celery_queue.oldest_age_s(self._redis, model, priority_queue) + self._settings.ticket_slack_s
             with self._database.connect() as connection:
                 before = recovery.moment(connection) - timedelta(seconds=age_s)
-                lost = recovery.list_lost_tickets(connection, model, lane, before)
+                lost = recovery.list_lost_tickets(connection, model, priority_queue, before)
             if lost:
-                log.warning("tickets_lost", model=model, lane=lane, num_tickets=len(lost))
+                log.warning("tickets_lost", model=model, priority_queue=priority_queue, num_tickets=len(lost))
                 self._mark_sent(lost)
                 self._send(lost)
 
@@ -174,7 +174,7 @@ class Sweeper:
 
     def _send(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:
-            self._tickets.send(ticket.job_id, ticket.model, ticket.lane)
+            self._tickets.send(ticket.job_id, ticket.model, ticket.priority_queue)
 
     def _move_starving(self) -> None:
         """Bring jobs that waited too long in the back lane to the front."""

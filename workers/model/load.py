@@ -10,7 +10,7 @@ import torch
 import transformers
 from torch import nn
 
-from storage.contract import ModelCard
+from storage.contract import ModelManifest
 from workers.engine.step_limits import EngineLimits
 from workers.model import devices, files, manifest
 from workers.model.devices import DeviceName, DtypeName
@@ -42,7 +42,7 @@ class LoadedModel:
     text: TextFactory
     token_bytes: TokenBytes
     limits: EngineLimits
-    card: ModelCard
+    manifest: ModelManifest
     device: str
     dtype: str
     description: str
@@ -86,7 +86,7 @@ def load(
         text=manifest.text_of(tokenizer),
         token_bytes=TokenBytes(tokenizer.backend_tokenizer),
         limits=_engine_limits(loaded, prepared, limits),
-        card=manifest.card_of(tokenizer, model=name, context_length=prepared.plan.max_len),
+        manifest=manifest.manifest_of(tokenizer, model=name, context_length=prepared.plan.max_len),
         device=where.type,
         dtype=_name_of(loaded),
         description=description,

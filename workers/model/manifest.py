@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from storage.contract import ModelCard
+from storage.contract import ModelManifest
 from storage.errors import ModelFilesMissing, ModelUnsupported
 from workers.text.stream import TextFactory, factory_of
 
@@ -24,13 +24,13 @@ def fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def card_of(tokenizer: PreTrainedTokenizerFast, *, model: str, context_length: int) -> ModelCard:
+def manifest_of(tokenizer: PreTrainedTokenizerFast, *, model: str, context_length: int) -> ModelManifest:
     """What the API must know of the model.
 
     context_length: tokens of prompt and output that this worker runs
     """
     template = _chat_template(tokenizer)
-    return ModelCard(
+    return ModelManifest(
         model=model,
         context_length=context_length,
         tokenizer_json=tokenizer.backend_tokenizer.to_str(),

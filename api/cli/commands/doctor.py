@@ -11,7 +11,7 @@ import msgspec
 
 from api.cli.home import Home, is_locked
 from api.cli.model_argument import ModelArgumentInvalid, parse_models
-from api.cli.settings import HubSettings, Place
+from api.cli.settings import HubSettings, Location
 from api.cli.supervisor import redis_server
 from storage.database.connections import Database, is_current
 from storage.errors import PlatformError
@@ -35,9 +35,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     advice: str | None = None
 
 
-def examine_ground(place: Place) -> list[Finding]:
+def examine_ground(location: Location) -> list[Finding]:
     """The findings about disk, Redis and database."""
-    return [_check_disk(place.home), _check_redis(place), _check_database(place)]
+    return [_check_disk(location.home), _check_redis(location), _check_database(location)]
 
 
 def examine_models(models: Sequence[str]) -> list[Finding]:
@@ -54,26 +54,26 @@ def _check_disk(home: Home) -> Finding:
     return Finding(name="disk", is_ok=True, fact=fact)
 
 
-def _check_redis(place: Place) -> Finding:
-    if place.is_embedded and not is_locked(place.home):
+def _check_redis(location: Location) -> Finding:
+    if location.is_embedded and not is_locked(location.home):
         try:
             program = redis_server.find_program()
         except PlatformError as error:
             return Finding(name="redis", is_ok=False, fact="no server on this machine", advice=error.message)
         return Finding(name="redis", is_ok=True, fact=f"not running; `tokenpost up` starts {program.title}")
     try:
-        return Finding(name="redis", is_ok=True, fact=f"{redis_server.check(place.redis_url)} answers")
+        return Finding(name="redis", is_ok=True, fact=f"{redis_server.check(location.redis_url)} answers")
     except PlatformError as error:
         advice = "start it, or correct --redis-url (TOKENPOST_REDIS_URL)"
         return Finding(name="redis", is_ok=False, fact=error.message, advice=advice)
 
 
-def _check_database(place: Place) -> Finding:
-    path = place.database_url.removeprefix("sqlite:///")
-    if path != place.database_url and not Path(path).exists():
+def _check_database(location: Location) -> Finding:
+    path = location.database_url.removeprefix("sqlite:///")
+    if path != location.database_url and not Path(path).exists():
         return Finding(name="database", is_ok=True, fact=f"not there yet; `tokenpost up` makes {path}")
     try:
-        database = Database(place.database_url)
+        database = Database(location.database_url)
         is_new = is_current(database)
         database.dispose()
     except PlatformError as error:

@@ -8,7 +8,7 @@ import typer
 
 from api.cli.commands.tail import follow
 from api.cli.console import age, complain, say, say_fields, say_json, say_table, utc_now
-from api.cli.open_database import opened, opened_redis, place_of, writing
+from api.cli.open_database import location_of, opened, opened_redis, writing
 from api.cli.options import DatabaseOption, HomeOption, JsonOption, RedisOption
 from storage.contract import JobStatus
 from storage.errors import JobConflict, JobNotFound
@@ -53,7 +53,7 @@ def list_jobs(
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, the newest first."""
-    with opened(place_of(home, database_url)) as database, database.connect() as connection:
+    with opened(location_of(home, database_url)) as database, database.connect() as connection:
         found = jobs.list_all(connection, status=status, model=model, owner=owner, limit=limit)
     if as_json:
         say_json([_view(job) for job in found])
@@ -73,7 +73,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show all of a job but its text (see `tail`)."""
-    with opened(place_of(home, database_url)) as database, database.connect() as connection:
+    with opened(location_of(home, database_url)) as database, database.connect() as connection:
         view = _view(_found(jobs.find(connection, job_id), job_id))
     if as_json:
         say_json(view)
@@ -90,8 +90,8 @@ def cancel(
     as_json: JsonOption = False,
 ) -> None:
     """Cancel a job that waits or runs."""
-    place = place_of(home, database_url, redis_url)
-    with opened(place) as database, opened_redis(place) as redis:
+    location = location_of(home, database_url, redis_url)
+    with opened(location) as database, opened_redis(location) as redis:
         cancelled = cancellation.cancel(writing(database), redis, job_id, utc_now())
         if cancelled is None:
             with database.connect() as connection:
@@ -115,8 +115,8 @@ def tail(
 
     With --json, one log entry a line.
     """
-    place = place_of(home, database_url, redis_url)
-    with opened(place) as database, opened_redis(place) as redis:
+    location = location_of(home, database_url, redis_url)
+    with opened(location) as database, opened_redis(location) as redis:
         end = follow(database, redis, job_id, as_json=as_json)
     if not as_json:
         usage = f", {end.usage.prompt_tokens} + {end.usage.completion_tokens} tokens" if end.usage else ""

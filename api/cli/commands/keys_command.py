@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from api.cli.console import age, fail, parse_duration, say, say_fields, say_json, say_table, utc_now
-from api.cli.open_database import opened, opened_or_made, place_of
+from api.cli.open_database import location_of, opened, opened_or_made
 from api.cli.options import DatabaseOption, HomeOption, JsonOption
 from api.cli.settings import CliSettings, read_pepper
 from storage.accounts import keys
@@ -29,10 +29,10 @@ def create(
     """Make a key and show it, this once."""
     if not owner.strip():
         fail("an owner needs a name", code=2)
-    place, now = place_of(home, database_url), utc_now()
+    location, now = location_of(home, database_url), utc_now()
     expires_at = now + parse_duration(expires) if expires else None
-    pepper = read_pepper(CliSettings.read(), place.home)
-    with opened_or_made(place) as database, database.begin() as connection:
+    pepper = read_pepper(CliSettings.read(), location.home)
+    with opened_or_made(location) as database, database.begin() as connection:
         new = keys.create(connection, owner.strip(), pepper=pepper, now=now, expires_at=expires_at)
     if as_json:
         say_json({"id": new.key_id, "owner": owner.strip(), "key": new.plaintext, "expires_at": expires_at})
@@ -46,7 +46,7 @@ def create(
 @app.command("list")
 def list_keys(home: HomeOption = None, database_url: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """List all keys, without the keys themselves."""
-    with opened(place_of(home, database_url)) as database, database.connect() as connection:
+    with opened(location_of(home, database_url)) as database, database.connect() as connection:
         found = keys.list_keys(connection)
     if as_json:
         say_json([{name: getattr(key, name) for name in _SHOWN} for key in found])
@@ -64,7 +64,7 @@ def revoke(
 ) -> None:
     """Make a key invalid from now on."""
     now = utc_now()
-    with opened(place_of(home, database_url)) as database, database.begin() as connection:
+    with opened(location_of(home, database_url)) as database, database.begin() as connection:
         if not keys.revoke(connection, key_id, now):
             fail(f"there is no valid key {key_id}")
         is_last = not any(keys.is_valid(key, now) for key in keys.list_keys(connection))

@@ -3,7 +3,7 @@
 import typer
 
 from api.cli.console import age, say_json, say_table, utc_now
-from api.cli.open_database import opened, place_of
+from api.cli.open_database import location_of, opened
 from api.cli.options import DatabaseOption, HomeOption, JsonOption
 from api.cli.settings import CliSettings
 from storage.fleet import manifests
@@ -20,13 +20,20 @@ def models_() -> None:
 def list_models(home: HomeOption = None, database_url: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """List every model that a worker ever served."""
     now = utc_now()
-    with opened(place_of(home, database_url)) as database, database.connect() as connection:
+    with opened(location_of(home, database_url)) as database, database.connect() as connection:
         rows = manifests.list_models(connection, CliSettings.read().lease_s)
-        cards = {row.model: manifests.get_card(connection, row.model) for row in rows}
+        manifest_by_model = {row.model: manifests.get_manifest(connection, row.model) for row in rows}
     if as_json:
-        say_json([_view(row, cards[row.model].context_length, cards[row.model].capabilities) for row in rows])
+        say_json(
+            [
+                _view(row, manifest_by_model[row.model].context_length, manifest_by_model[row.model].capabilities)
+                for row in rows
+            ]
+        )
         return
-    lines = [(row.model, row.status, cards[row.model].context_length, age(row.created_at, now)) for row in rows]
+    lines = [
+        (row.model, row.status, manifest_by_model[row.model].context_length, age(row.created_at, now)) for row in rows
+    ]
     say_table(("MODEL", "STATUS", "CONTEXT", "KNOWN FOR"), lines, empty="No worker has served a model yet.")
 
 

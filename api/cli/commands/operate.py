@@ -10,9 +10,9 @@ from rich.text import Text
 from api.cli.commands.doctor import Finding, examine_device, examine_ground, examine_models
 from api.cli.commands.ps import EngineView, ProcessView, find_running, list_processes
 from api.cli.console import age, make_console, say, say_json, say_table, utc_now
-from api.cli.open_database import NothingHere, opened, opened_or_made, place_of
+from api.cli.open_database import NothingHere, location_of, opened, opened_or_made
 from api.cli.options import MODEL_HELP, DatabaseOption, HomeOption, JsonOption, RedisOption
-from api.cli.settings import CliSettings, Place
+from api.cli.settings import CliSettings, Location
 from storage.fleet import workers
 from storage.fleet.tables import Worker
 
@@ -27,7 +27,7 @@ def database_() -> None:
 @database_app.command("upgrade")
 def upgrade(home: HomeOption = None, database_url: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """Bring the database's tables to this version; harmless when they are."""
-    with opened_or_made(place_of(home, database_url)):
+    with opened_or_made(location_of(home, database_url)):
         pass
     if as_json:
         say_json({"is_current": True})
@@ -44,15 +44,15 @@ def ps(
     as_json: JsonOption = False,
 ) -> None:
     """List the processes and what they do."""
-    place = place_of(home, database_url)
-    rows, alive = _list_workers(place, CliSettings.read().lease_s)
-    views = list_processes(find_running(place), rows, alive)
+    location = location_of(home, database_url)
+    rows, alive = _list_workers(location, CliSettings.read().lease_s)
+    views = list_processes(find_running(location), rows, alive)
     if is_here:
         views = [view for view in views if view.host in (None, socket.gethostname())]
     if as_json:
         say_json(views)
     else:
-        _say_processes(views, empty=f"Nothing runs on {place.home.path}.")
+        _say_processes(views, empty=f"Nothing runs on {location.home.path}.")
     if is_here and not views:
         raise typer.Exit(1)
 
@@ -102,8 +102,8 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Check what the platform needs, and say what to do."""
-    place = place_of(home, database_url, redis_url)
-    findings = examine_ground(place)
+    location = location_of(home, database_url, redis_url)
+    findings = examine_ground(location)
     if not is_ground_only:
         findings += [*examine_models(model or []), examine_device()]
     if as_json:
@@ -115,10 +115,10 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _list_workers(place: Place, lease_s: float) -> tuple[list[Worker], set[str]]:
+def _list_workers(location: Location, lease_s: float) -> tuple[list[Worker], set[str]]:
     """All workers, and the ids of those that are alive."""
     try:
-        with opened(place) as database, database.connect() as connection:
+        with opened(location) as database, database.connect() as connection:
             alive = {worker.id for worker in workers.list_alive(connection, lease_s)}
             return workers.list_workers(connection), alive
     except NothingHere:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from api.cli.home import is_locked
-from api.cli.settings import Place
+from api.cli.settings import Location
 from api.cli.state import PlatformState, ProcessState, read_state
 from storage.contract import WorkerStatus
 from storage.fleet.tables import Worker
@@ -57,9 +57,9 @@ class EngineView(msgspec.Struct, frozen=True, kw_only=True):
         return self.num_cached_tokens / self.num_prompt_tokens if self.num_prompt_tokens else None
 
 
-def find_running(place: Place) -> PlatformState | None:
+def find_running(location: Location) -> PlatformState | None:
     """The state of the supervisor on this home; None when none runs."""
-    return read_state(place.home) if is_locked(place.home) else None
+    return read_state(location.home) if is_locked(location.home) else None
 
 
 def list_processes(state: PlatformState | None, workers: Sequence[Worker], alive: set[str]) -> list[ProcessView]:

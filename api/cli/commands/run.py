@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from api.cli.model_argument import parse_models
-from api.cli.open_database import opened, place_of
+from api.cli.open_database import location_of, opened
 from api.cli.options import (
     MODEL_HELP,
     DatabaseOption,
@@ -20,7 +20,7 @@ from api.cli.options import (
     PortOption,
     RedisOption,
 )
-from api.cli.settings import CliSettings, Place, inherited_environment
+from api.cli.settings import CliSettings, Location, inherited_environment
 from api.cli.supervisor.listener import key_sentence
 from api.cli.supervisor.processes import (
     Serving,
@@ -61,7 +61,7 @@ def up(
 ) -> None:
     """Run the whole platform on this machine until Ctrl-C."""
     serving = Serving(
-        place=place_of(home, database_url, redis_url),
+        location=location_of(home, database_url, redis_url),
         settings=CliSettings.read(),
         models=tuple(parse_models(model or [])),
         host=host,
@@ -83,12 +83,12 @@ def serve(
     is_key_required: KeyRequiredOption = False,
 ) -> None:
     """Run the API alone, for several machines."""
-    place = place_of(home, database_url, redis_url)
+    location = location_of(home, database_url, redis_url)
     settings = CliSettings.read()
-    with opened(place) as database:
+    with opened(location) as database:
         key_sentence(settings, database, host=host, is_key_required=is_key_required)
-    environment = api_environment(place, settings, host=host, port=port, is_key_required=is_key_required)
-    _become(place, api_command(), environment)
+    environment = api_environment(location, settings, host=host, port=port, is_key_required=is_key_required)
+    _become(location, api_command(), environment)
 
 
 def worker(
@@ -106,18 +106,18 @@ def worker(
     database_url: DatabaseOption = None,
 ) -> None:
     """Run one worker alone, for several machines."""
-    place = place_of(home, database_url, redis_url)
+    location = location_of(home, database_url, redis_url)
     if is_cpu:
-        _become(place, cpu_worker_command("cpu-worker"), place_environment(place))
+        _become(location, cpu_worker_command("cpu-worker"), place_environment(location))
     served = parse_models([model] if model else [])[0]
-    environment = place_environment(place) | generation_environment(served, device=device, dtype=dtype)
-    _become(place, generation_worker_command(f"worker-{served.name}"), environment)
+    environment = place_environment(location) | generation_environment(served, device=device, dtype=dtype)
+    _become(location, generation_worker_command(f"worker-{served.name}"), environment)
 
 
-def _become(place: Place, command: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
+def _become(location: Location, command: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
     """Turn this process into the command, in the home: programs look for modules where they stand, and the user's
     folder may hold others of the same names.
     """
-    place.home.create()
-    os.chdir(place.home.path)
+    location.home.create()
+    os.chdir(location.home.path)
     os.execve(command[0], command, inherited_environment() | environment)

@@ -11,9 +11,9 @@ from api.authentication import LOCAL_OWNER
 from api.cli.commands.webhook_listen import listen
 from api.cli.commands.webhook_outcome import answer_of, first_attempt
 from api.cli.console import age, fail, parse_duration, say, say_fields, say_json, say_table, utc_now
-from api.cli.open_database import opened, place_of, writing
+from api.cli.open_database import location_of, opened, writing
 from api.cli.options import DatabaseOption, HomeOption, JsonOption
-from api.cli.settings import Place
+from api.cli.settings import Location
 from api.webhooks.url_check import Receivers
 from api.webhooks.webhook_objects import delivery_objects, endpoint_object, redelivered_object, secret_object
 from storage.accounts import keys
@@ -45,7 +45,7 @@ def list_endpoints(
     as_json: JsonOption = False,
 ) -> None:
     """List an owner's endpoints, the newest first."""
-    with opened(place_of(home, database_url)) as database, database.connect() as connection:
+    with opened(location_of(home, database_url)) as database, database.connect() as connection:
         found = endpoints.list_endpoints(connection, owner, limit=1000, is_newest_first=True)
     if as_json:
         say_json([endpoint_object(endpoint) for endpoint in found])
@@ -65,11 +65,11 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Make an endpoint and show its signing secret, this once."""
-    types, place = _known_types(event), place_of(home, database_url)
-    with opened(place) as database:
+    types, location = _known_types(event), location_of(home, database_url)
+    with opened(location) as database:
         with database.connect() as connection:
             has_keys = keys.any_exists(connection)
-        _judge(url, place, has_keys=has_keys)
+        _judge(url, location, has_keys=has_keys)
         with database.begin() as connection:
             made = endpoints.create_endpoint(
                 connection,
@@ -97,7 +97,7 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Delete an endpoint; it is told nothing more."""
-    with opened(place_of(home, database_url)) as database, database.begin() as connection:
+    with opened(location_of(home, database_url)) as database, database.begin() as connection:
         endpoints.delete_endpoint(connection, endpoint_id, owner, utc_now())
     if as_json:
         say_json({"id": endpoint_id, "deleted": True})
@@ -116,7 +116,7 @@ def send_test(
 ) -> None:
     """Send a sample event to an endpoint and tell its answer; needs a running CPU worker."""
     [event_type] = _known_types([event])
-    with opened(place_of(home, database_url)) as database:
+    with opened(location_of(home, database_url)) as database:
         with database.begin() as connection:
             endpoint = endpoints.get_endpoint(connection, endpoint_id, owner)
             delivery_id = deliveries.put_test(connection, endpoint, event_type, utc_now()).id
@@ -147,7 +147,7 @@ def list_deliveries(
     as_json: JsonOption = False,
 ) -> None:
     """List what was told and is to be told, the newest first."""
-    with opened(place_of(home, database_url)) as database, database.connect() as connection:
+    with opened(location_of(home, database_url)) as database, database.connect() as connection:
         found = deliveries.list_deliveries(
             connection, owner, endpoint_id=endpoint, job_id=job, status=status, limit=limit
         )
@@ -181,7 +181,7 @@ def redeliver(
     span = None if since is None else parse_duration(since)
     if (span is None) == some_id.startswith("we_"):
         fail("an endpoint needs --since, a delivery does not", code=2)
-    with opened(place_of(home, database_url)) as database:
+    with opened(location_of(home, database_url)) as database:
         num_deliveries = _redeliver(database, some_id, owner, span, status)
     if as_json:
         say_json(redelivered_object(some_id, num_deliveries) if span else {"id": some_id, "status": "pending"})
@@ -213,7 +213,7 @@ def secret(
 ) -> None:
     """Show the secret that signs the events of jobs whose own target names none."""
     fresh, now = new_secret(), utc_now()
-    with opened(place_of(home, database_url)) as database, database.begin() as connection:
+    with opened(location_of(home, database_url)) as database, database.begin() as connection:
         if rotate:
             endpoints.replace_default_secret(connection, owner, fresh, now)
         found = endpoints.default_secret(connection, owner, fresh, now)
@@ -239,7 +239,7 @@ def listen_(
 ) -> None:
     """Receive, verify and print events on this machine until Ctrl-C."""
     types = _known_types(event)
-    with opened(place_of(home, database_url)) as database:
+    with opened(location_of(home, database_url)) as database:
         listen(database, owner, types, port=port, makes_endpoint=not is_private, as_json=as_json)
 
 
@@ -251,9 +251,11 @@ def _known_types(names: list[str] | None) -> list[str]:
     return list(dict.fromkeys(names or []))
 
 
-def _judge(url: str, place: Place, *, has_keys: bool) -> None:
+def _judge(url: str, location: Location, *, has_keys: bool) -> None:
     """Raise WebhookUrlRefused for what the platform would not send to, by the settings of this environment."""
-    settings = StorageSettings.read(database_url=place.database_url, redis_url=place.redis_url, webhook_loopback=True)
+    settings = StorageSettings.read(
+        database_url=location.database_url, redis_url=location.redis_url, webhook_loopback=True
+    )
     receivers = Receivers(lambda: settings.webhook_policy(is_open=not has_keys))
     asyncio.run(receivers.judge(url, param="url"))
 

@@ -47,7 +47,7 @@ class Platform:
         self._screen = screen
         self._listener = listener
         self._lock = lock
-        self._database = Database(serving.place.database_url)
+        self._database = Database(serving.location.database_url)
         self._supervisor = Supervisor(on_ended=self._on_ended, on_change=self._write_state)
         self._stop_asked = asyncio.Event()
         self._start_failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -89,14 +89,14 @@ class Platform:
         return stop not in done
 
     async def _start(self, program: RedisProgram | None) -> None:
-        place = self._serving.place
+        location = self._serving.location
         self._screen.working("Starting Redis" if program else "Looking for Redis")
         if program is not None:
             self._supervisor.start(redis_spec(program, self._serving, lock=self._lock))
         timeout_s = self._serving.settings.start_timeout_s if program else 0.0
-        title = await redis_server.wait_until_ready(place.redis_url, timeout_s)
+        title = await redis_server.wait_until_ready(location.redis_url, timeout_s)
         self._screen.done("Redis", f"{title}, {'embedded' if program else 'external'}")
-        self._screen.done("Database", _database_title(place.database_url))
+        self._screen.done("Database", _database_title(location.database_url))
         self._supervisor.start(api_spec(self._serving, self._listener.fileno()))
         loading = [self._supervisor.start(spec) for spec in worker_specs(self._serving)]
         await self._wait_for_models([child for child in loading if child.spec.role is Role.GENERATION_WORKER])
@@ -126,7 +126,7 @@ class Platform:
             if await does_api_answer(self._serving):
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
-        log = self._serving.place.home.log_file("api")
+        log = self._serving.location.home.log_file("api")
         raise StartFailed(f"the API does not answer; its log is {log}")
 
     async def _stop(self) -> None:
@@ -139,7 +139,7 @@ class Platform:
             await asyncio.wait(self._errands)
         self._screen.quiet()
         self._database.dispose()
-        self._serving.place.home.state_file.unlink(missing_ok=True)
+        self._serving.location.home.state_file.unlink(missing_ok=True)
 
     def _tell_stop(self, role: Role) -> None:
         if not self._is_started:
@@ -211,12 +211,12 @@ class Platform:
             version=version("tokenpost"),
             url=self._serving.url,
             started_at=self._started_at,
-            database_url=self._serving.place.database_url,
-            redis_url=self._serving.place.redis_url,
+            database_url=self._serving.location.database_url,
+            redis_url=self._serving.location.redis_url,
             processes=[process_state(child) for child in children],
         )
         try:
-            write_state(self._serving.place.home, state)
+            write_state(self._serving.location.home, state)
         except OSError as error:
             # A full disk blinds `tokenpost ps`; it must not end what runs.
             self._screen.note(f"could not write {error.filename}: {error.strerror}", utc_now())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from api.cli.model_argument import ModelArgument
-from api.cli.settings import CliSettings, Place, inherited_environment
+from api.cli.settings import CliSettings, Location, inherited_environment
 from api.cli.supervisor.child import ChildSpec, Role
 from api.cli.supervisor.redis_server import RedisProgram, server_command
 from api.settings import is_loopback_name
@@ -20,7 +20,7 @@ _ENGINE_POOL = "workers.broker.celery_pool:EnginePool"
 class Serving:
     """What one `tokenpost up` serves, and where."""
 
-    place: Place
+    location: Location
     settings: CliSettings
     models: tuple[ModelArgument, ...]
     host: str
@@ -66,22 +66,22 @@ def generation_environment(model: ModelArgument, *, device: str, dtype: str) -> 
     }
 
 
-def place_environment(place: Place) -> dict[str, str]:
+def place_environment(location: Location) -> dict[str, str]:
     """The variables by which every process finds the ground."""
     return {
-        "TOKENPOST_HOME": str(place.home.path),
-        "TOKENPOST_DATABASE_URL": place.database_url,
-        "TOKENPOST_REDIS_URL": place.redis_url,
+        "TOKENPOST_HOME": str(location.home.path),
+        "TOKENPOST_DATABASE_URL": location.database_url,
+        "TOKENPOST_REDIS_URL": location.redis_url,
     }
 
 
 def api_environment(
-    place: Place, settings: CliSettings, *, host: str, port: int, is_key_required: bool
+    location: Location, settings: CliSettings, *, host: str, port: int, is_key_required: bool
 ) -> dict[str, str]:
     """The variables by which the API finds the ground, its address and its pepper."""
-    pepper = {} if settings.pepper is not None else {"TOKENPOST_PEPPER_FILE": str(place.home.ensure_pepper())}
+    pepper = {} if settings.pepper is not None else {"TOKENPOST_PEPPER_FILE": str(location.home.ensure_pepper())}
     return (
-        place_environment(place)
+        place_environment(location)
         | pepper
         | {
             "TOKENPOST_HOST": host,
@@ -93,7 +93,7 @@ def api_environment(
 
 def redis_spec(program: RedisProgram, serving: Serving, *, lock: int) -> ChildSpec:
     """The embedded Redis; it inherits the home's lock."""
-    home = serving.place.home
+    home = serving.location.home
     return ChildSpec(
         name="redis",
         role=Role.REDIS,
@@ -109,7 +109,7 @@ def redis_spec(program: RedisProgram, serving: Serving, *, lock: int) -> ChildSp
 def api_spec(serving: Serving, listener: int) -> ChildSpec:
     """The API on a socket that the supervisor holds, so that a restart refuses no connection."""
     variables = api_environment(
-        serving.place,
+        serving.location,
         serving.settings,
         host=serving.host,
         port=serving.port,
@@ -120,8 +120,8 @@ def api_spec(serving: Serving, listener: int) -> ChildSpec:
         role=Role.API,
         command=api_command(listener),
         environment=_environment(serving, variables),
-        folder=serving.place.home.path,
-        log=serving.place.home.log_file("api"),
+        folder=serving.location.home.path,
+        log=serving.location.home.log_file("api"),
         stop_grace_s=serving.settings.drain_grace_s + _STOP_SLACK_S,
         descriptors=(listener,),
     )
@@ -144,8 +144,8 @@ def _worker_spec(serving: Serving, name: str, command: tuple[str, ...], model: M
         role=Role.GENERATION_WORKER if model else Role.CPU_WORKER,
         command=command,
         environment=_environment(serving, variables),
-        folder=serving.place.home.path,
-        log=serving.place.home.log_file(name),
+        folder=serving.location.home.path,
+        log=serving.location.home.log_file(name),
         stop_grace_s=serving.settings.drain_grace_s + _STOP_SLACK_S,
         model=model.name if model else None,
     )
@@ -159,7 +159,7 @@ def _celery(app: str, name: str) -> tuple[str, ...]:
 
 
 def _environment(serving: Serving, variables: Mapping[str, str]) -> dict[str, str]:
-    ground = place_environment(serving.place)
+    ground = place_environment(serving.location)
     # Who may call without a key is on this machine, and may be told so here; the first key ends that by itself.
     is_open = is_loopback_name(serving.host) and not serving.is_key_required
     wishes = {"TOKENPOST_WEBHOOK_LOOPBACK": str(is_open).lower()} | inherited_environment()

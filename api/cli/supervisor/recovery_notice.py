@@ -25,7 +25,7 @@ async def is_back(child: Child, serving: Serving, database: Database) -> bool:
             case Role.API:
                 return await does_api_answer(serving)
             case Role.REDIS:
-                await asyncio.to_thread(redis_server.check, serving.place.redis_url)
+                await asyncio.to_thread(redis_server.check, serving.location.redis_url)
                 return True
             case Role.CPU_WORKER | Role.GENERATION_WORKER:
                 return await asyncio.to_thread(_does_worker_work, child, database)

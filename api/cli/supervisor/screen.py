@@ -64,7 +64,7 @@ class Screen:
         self.done("Address", serving.url)
         self.done("Key", key)
         self.done("Models", ", ".join(model.name for model in serving.models))
-        self.done("Logs", str(serving.place.home.logs))
+        self.done("Logs", str(serving.location.home.logs))
         model = serving.models[0].name
         self._example("Try it:", _curl(serving.url, model, is_key_needed=is_key_needed))
         python = _snippet(serving.url, model, is_key_needed=is_key_needed)

@@ -30,13 +30,13 @@ def bring_up(serving: Serving) -> None:
     os.umask(0o077)
     if importlib.util.find_spec("torch") is None:
         raise TorchMissing("the generation worker needs PyTorch: pip install 'tokenpost[torch]'")
-    home = serving.place.home
+    home = serving.location.home
     home.create()
-    program = redis_server.find_program() if serving.place.is_embedded else None
+    program = redis_server.find_program() if serving.location.is_embedded else None
     with home.lock() as lock, listen(serving.host, serving.port) as listener:
         # Port 0 asks for any free one.
         serving = dataclasses.replace(serving, port=listener.getsockname()[1])
-        with opened_or_made(serving.place) as database:
+        with opened_or_made(serving.location) as database:
             bury(database, _left_behind(home))
             key, is_key_needed = key_sentence(
                 serving.settings, database, host=serving.host, is_key_required=serving.is_key_required

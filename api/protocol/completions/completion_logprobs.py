@@ -48,8 +48,8 @@ class CompletionLogprobs:
 
     def _tell_prompt(self, lists: "_Lists", tokens: Sequence[TokenLogprobs]) -> None:
         spelled = [
-            self._names[place].encode() if place in self._names else token.chosen.data
-            for place, token in enumerate(tokens, start=1)
+            self._names[position].encode() if position in self._names else token.chosen.data
+            for position, token in enumerate(tokens, start=1)
         ]
         echo = self._echo.encode()
         # The first token is what the others leave: nothing, where the tokenizer begins with a special one by itself.

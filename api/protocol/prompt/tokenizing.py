@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from tokenizers import Tokenizer
 
 from api.protocol.prompt.chat_template import ChatTemplate
-from storage.contract import ModelCard
+from storage.contract import ModelManifest
 from storage.errors import InvalidRequest
 
 # A prefix of this many characters for each token of context tells whether a text is hopelessly long.
@@ -19,17 +19,19 @@ _CHARACTERS_PER_TOKEN = 16
 class PromptTools:
     """A model's tokenizer, chat template and context length."""
 
-    def __init__(self, card: ModelCard) -> None:
-        self.model = card.model
-        self.context_length = card.context_length
-        self._tokenizer: Tokenizer = Tokenizer.from_str(card.tokenizer_json)
+    def __init__(self, manifest: ModelManifest) -> None:
+        self.model = manifest.model
+        self.context_length = manifest.context_length
+        self._tokenizer: Tokenizer = Tokenizer.from_str(manifest.tokenizer_json)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
         added = self._tokenizer.get_added_tokens_decoder()
         self._special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
-        self._template = None if card.chat_template is None else ChatTemplate(card.chat_template, card.special_tokens)
-        self._bos = self._bos_of(card.special_tokens)
+        self._template = (
+            None if manifest.chat_template is None else ChatTemplate(manifest.chat_template, manifest.special_tokens)
+        )
+        self._bos = self._bos_of(manifest.special_tokens)
 
     def _bos_of(self, special_tokens: Mapping[str, str]) -> tuple[int, ...]:
         found = self._tokenizer.token_to_id(special_tokens.get("bos_token", ""))
@@ -55,9 +57,9 @@ class PromptTools:
     def names_of(self, token_ids: Sequence[int]) -> list[tuple[int, str]]:
         """(place, text) of what the log of a job cannot spell: a prompt's first token and its special ones."""
         return [
-            (place, self.decode([token_id]))
-            for place, token_id in enumerate(token_ids)
-            if place == 0 or token_id in self._special_ids
+            (position, self.decode([token_id]))
+            for position, token_id in enumerate(token_ids)
+            if position == 0 or token_id in self._special_ids
         ]
 
     def render_chat(self, messages: Sequence[Mapping[str, str]], *, field: str = "messages") -> str:

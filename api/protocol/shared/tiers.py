@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self, assert_never
 from pydantic import Field, model_validator
 
 from api.protocol.shared.wire import WireRequest, fault
-from storage.contract import BACKGROUND_PRIORITY, URGENT_PRIORITY, Lane, lane_of
+from storage.contract import BACKGROUND_PRIORITY, URGENT_PRIORITY, PriorityQueue, priority_queue_of
 
 ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"]
 Tier = Literal["priority", "default", "flex"]
@@ -33,7 +33,11 @@ class TieredRequest(WireRequest):
     @model_validator(mode="after")
     def _has_a_priority_of_its_tier(self) -> Self:
         wanted = _PRIORITY_BY_TIER.get(self.service_tier)
-        if wanted is not None and self.priority is not None and lane_of(self.priority) is not lane_of(wanted):
+        if (
+            wanted is not None
+            and self.priority is not None
+            and priority_queue_of(self.priority) is not priority_queue_of(wanted)
+        ):
             raise fault("priority", "it is not one of the 'service_tier': priority is -10 and less, flex 10 and more")
         return self
 
@@ -54,13 +58,13 @@ def tier_of(sent: Mapping[str, object]) -> Tier:
     """
     number = sent.get("priority", _PRIORITY_BY_TIER.get(sent.get("service_tier"), 0))
     assert isinstance(number, int)
-    lane = lane_of(number)
-    match lane:
-        case Lane.PRIORITY:
+    priority_queue = priority_queue_of(number)
+    match priority_queue:
+        case PriorityQueue.PRIORITY:
             return "priority"
-        case Lane.FRONT:
+        case PriorityQueue.FRONT:
             return "default"
-        case Lane.BACK:
+        case PriorityQueue.BACK:
             return "flex"
         case _:
-            assert_never(lane)
+            assert_never(priority_queue)

@@ -5,10 +5,10 @@ import pytest
 from api.jobs.callers import Callers
 from api.jobs.idempotency_keys_in_flight import KeysInUse
 from api.jobs.recent_refusals import Refusals
-from storage.accounts.idempotency import KeyedCall
+from storage.accounts.idempotency import KeyedRequest
 from storage.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 
-CALL = KeyedCall(owner="alice", key="k", body_digest=b"d")
+CALL = KeyedRequest(owner="alice", key="k", body_digest=b"d")
 
 
 def test_a_job_is_left_when_its_last_caller_goes() -> None:
@@ -29,8 +29,8 @@ def test_a_key_is_in_use_until_its_call_is_accepted() -> None:
         with pytest.raises(IdempotencyKeyInUse), keys.using(CALL):
             pass
         with pytest.raises(IdempotencyKeyReused):
-            keys.refuse(KeyedCall(owner="alice", key="k", body_digest=b"o"))
-        keys.refuse(KeyedCall(owner="bob", key="k", body_digest=b"d"))
+            keys.refuse(KeyedRequest(owner="alice", key="k", body_digest=b"o"))
+        keys.refuse(KeyedRequest(owner="bob", key="k", body_digest=b"d"))
 
     keys.refuse(CALL)
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
-from api.jobs.compensating_delete import TakeBack
+from api.jobs.compensating_delete import CompensatingDelete
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.errors import StorageUnavailable
@@ -43,8 +43,8 @@ async def writer(database: Database) -> AsyncIterator[AwayWriter]:
 
 
 @pytest.fixture
-async def take_back(writer: AwayWriter) -> AsyncIterator[TakeBack]:
-    running = TakeBack(writer, every_s=0.01)
+async def compensating_delete(writer: AwayWriter) -> AsyncIterator[CompensatingDelete]:
+    running = CompensatingDelete(writer, every_s=0.01)
     await running.start()
     yield running
     await running.stop()
@@ -56,14 +56,14 @@ def _left(database: Database) -> set[str]:
 
 
 async def test_what_cannot_be_erased_now_is_erased_later_unless_it_was_joined(
-    take_back: TakeBack, writer: AwayWriter, database: Database
+    compensating_delete: CompensatingDelete, writer: AwayWriter, database: Database
 ) -> None:
     with database.begin() as c:
         unwanted, others, joined = [put_job(c), put_job(c)], put_job(c), put_job(c)
         attaching.attach(c, joined)
 
     for job_id in (*unwanted, joined):
-        take_back.erase(job_id)
+        compensating_delete.erase(job_id)
 
     await wait_until_async(lambda: _left(database) == {others, joined})
     assert writer.num_failures == 0
@@ -75,16 +75,18 @@ async def test_it_is_done_at_once_where_the_database_is_there(writer: AwayWriter
         job_id = put_job(c)
 
     # Not even started: nothing has to be looked after.
-    TakeBack(writer, every_s=60).erase(job_id)
+    CompensatingDelete(writer, every_s=60).erase(job_id)
 
     await wait_until_async(lambda: not _left(database))
 
 
-async def test_what_fails_for_another_reason_is_told_and_left(take_back: TakeBack, writer: AwayWriter) -> None:
+async def test_what_fails_for_another_reason_is_told_and_left(
+    compensating_delete: CompensatingDelete, writer: AwayWriter
+) -> None:
     writer.error = ValueError("broken")
 
     with capture_logs() as said:
-        take_back.erase("resp_x")
+        compensating_delete.erase("resp_x")
 
     assert [(entry["event"], entry["error"]) for entry in said] == [("jobs_not_taken_back", "broken")]
-    assert take_back._failed.empty()
+    assert compensating_delete._failed.empty()

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from api.capacity.throughput import ASSUMED_JOB_S, Pace
+from api.capacity.throughput import ASSUMED_JOB_S, Throughput
 from storage.contract import WorkerStatus
 from storage.fleet.tables import Worker
 
@@ -40,10 +40,10 @@ def worker(
 
 def rate_after(*told: tuple[int, int], num_waiting: int = 9, running: int = 4) -> float:
     """Jobs a second after a worker told these (beats, jobs ended)."""
-    pace = Pace(LEASE_S)
+    throughput = Throughput(LEASE_S)
     for beat, num_ended in told:
-        pace.look([worker(beat, num_ended)], {"w": running}, {"demo": num_waiting}, 2.0 * beat)
-    return pace.power_of("demo").jobs_per_s
+        throughput.look([worker(beat, num_ended)], {"w": running}, {"demo": num_waiting}, 2.0 * beat)
+    return throughput.capacity_of("demo").jobs_per_s
 
 
 def test_before_anything_is_measured_a_worker_fills_its_places_once_in_a_while() -> None:
@@ -68,11 +68,11 @@ def test_a_worker_with_free_places_shows_only_what_it_can_do_at_least() -> None:
 
 
 def test_nothing_is_measured_before_a_job_has_ended() -> None:
-    pace = Pace(LEASE_S)
+    throughput = Throughput(LEASE_S)
     measured = []
     for beat, num_ended in ((1, 0), (2, 0), (3, 1), (4, 1)):
-        pace.look([worker(beat, num_ended)], {"w": 4}, {"demo": 9}, 2.0 * beat)
-        measured.append(pace.power_of("demo").is_measured)
+        throughput.look([worker(beat, num_ended)], {"w": 4}, {"demo": 9}, 2.0 * beat)
+        measured.append(throughput.capacity_of("demo").is_measured)
 
     assert measured == [False, False, True, True]
 
@@ -85,28 +85,28 @@ def test_old_measurements_fade() -> None:
 
 
 def test_a_clock_that_jumps_and_a_counter_that_begins_anew_measure_nothing() -> None:
-    pace = Pace(LEASE_S)
+    throughput = Throughput(LEASE_S)
     looks = [worker(1, 100), worker(2, 200, at_s=3600), worker(3, 300, at_s=-3600), worker(4, 0, at_s=-3598)]
     for now, one in enumerate(looks):
-        pace.look([one], {"w": 4}, {"demo": 9}, float(now))
+        throughput.look([one], {"w": 4}, {"demo": 9}, float(now))
 
-    assert not pace.power_of("demo").is_measured
-    assert pace.power_of("demo").jobs_per_s == pytest.approx(4 / ASSUMED_JOB_S)
+    assert not throughput.capacity_of("demo").is_measured
+    assert throughput.capacity_of("demo").jobs_per_s == pytest.approx(4 / ASSUMED_JOB_S)
 
 
 def test_workers_add_up_and_those_that_fell_silent_or_drain_do_not_count() -> None:
-    pace = Pace(LEASE_S)
+    throughput = Throughput(LEASE_S)
     everybody = [worker(1, 0, name=name) for name in ("a", "b", "silent")]
     num_running = dict.fromkeys(("a", "b", "silent", "of_another_model"), 1)
-    pace.look(everybody, num_running, {}, 0.0)
-    assert pace.power_of("demo").num_free == 9
+    throughput.look(everybody, num_running, {}, 0.0)
+    assert throughput.capacity_of("demo").num_free == 9
 
     both = [worker(5, 0, name=name) for name in ("a", "b")]
     draining = worker(5, 0, name="c", status=WorkerStatus.DRAINING)
-    pace.look([*both, worker(1, 0, name="silent"), draining], num_running, {}, 7.0)
+    throughput.look([*both, worker(1, 0, name="silent"), draining], num_running, {}, 7.0)
 
-    assert pace.power_of("demo").num_free == 6
-    assert pace.power_of("demo").jobs_per_s == pytest.approx(2 * 4 / ASSUMED_JOB_S)
-    pace.look([], {}, {}, 8.0)
-    assert pace.power_of("demo").jobs_per_s == 0
-    assert pace.power_of("unknown").num_free == 0
+    assert throughput.capacity_of("demo").num_free == 6
+    assert throughput.capacity_of("demo").jobs_per_s == pytest.approx(2 * 4 / ASSUMED_JOB_S)
+    throughput.look([], {}, {}, 8.0)
+    assert throughput.capacity_of("demo").jobs_per_s == 0
+    assert throughput.capacity_of("unknown").num_free == 0

@@ -13,7 +13,7 @@ from kombu import Connection, Consumer, Queue
 
 from storage.broker import celery_queue
 from storage.broker.celery_queue import TicketPublisher
-from storage.contract import Lane
+from storage.contract import PriorityQueue
 from storage.errors import ShuttingDown
 from tests.services import RedisServer, running_redis
 from tests.waiting import wait_until
@@ -110,16 +110,18 @@ def test_each_lane_of_a_model_is_a_queue_of_its_own(redis_client: redis.Redis, r
     publisher = TicketPublisher(redis_url)
     publisher.start()
     publisher.send("soon", "demo")
-    publisher.send("later", "demo", Lane.BACK)
-    publisher.send("now", "demo", Lane.PRIORITY)
+    publisher.send("later", "demo", PriorityQueue.BACK)
+    publisher.send("now", "demo", PriorityQueue.PRIORITY)
     publisher.stop()
 
     assert celery_queue.queue_length(redis_client, "demo") == 3
-    lines = [redis_client.lrange(celery_queue.queue_of("demo", lane), 0, -1) for lane in Lane]
+    lines = [
+        redis_client.lrange(celery_queue.queue_of("demo", priority_queue), 0, -1) for priority_queue in PriorityQueue
+    ]
     names = (b"now", b"soon", b"later")
     assert [(len(line), name in line[0]) for line, name in zip(lines, names, strict=True)] == [(1, True)] * 3
-    assert celery_queue.oldest_age_s(redis_client, "demo", Lane.BACK) > 0
-    assert celery_queue.oldest_age_s(redis_client, "other", Lane.BACK) == 0
+    assert celery_queue.oldest_age_s(redis_client, "demo", PriorityQueue.BACK) > 0
+    assert celery_queue.oldest_age_s(redis_client, "other", PriorityQueue.BACK) == 0
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,10 @@ def busy(server: Server, worker: FakeWorker) -> None:
         workers.set_status(c, "busy", WorkerStatus.READY)
         _tell(c, 0, now)
         assert jobs.claim(c, put_job(c), "busy", now)
-    crowd = server.app.state.services.crowd
-    wait_until(lambda: (crowd.power_of("demo").num_free, crowd.power_of("demo").jobs_per_s > 0) == (0, True))
+    statistics = server.app.state.services.statistics
+    wait_until(
+        lambda: (statistics.capacity_of("demo").num_free, statistics.capacity_of("demo").jobs_per_s > 0) == (0, True)
+    )
 
 
 @pytest.fixture
@@ -45,8 +47,8 @@ def paced(busy: None, server: Server, worker: FakeWorker) -> None:
         # Three in ten seconds, beside the one in ten that is assumed for a worker of one place.
         [told] = [one for one in workers.list_workers(c) if one.id == "busy"]
         _tell(c, 3, told.updated_at + timedelta(seconds=10))
-    crowd = server.app.state.services.crowd
-    wait_until(lambda: crowd.power_of("demo").jobs_per_s == pytest.approx(0.2))
+    statistics = server.app.state.services.statistics
+    wait_until(lambda: statistics.capacity_of("demo").jobs_per_s == pytest.approx(0.2))
 
 
 def _tell(c: Connection, num_ended: int, now: datetime) -> None:
@@ -98,7 +100,7 @@ def test_a_job_of_a_model_that_nobody_serves_waits_for_nobody_knows_how_long(
     http: httpx2.Client, worker: FakeWorker, server: Server
 ) -> None:
     worker.die()
-    wait_until(lambda: not server.app.state.services.crowd.power_of("demo").jobs_per_s)
+    wait_until(lambda: not server.app.state.services.statistics.capacity_of("demo").jobs_per_s)
 
     answer = _put(http, RESPONSE)
 

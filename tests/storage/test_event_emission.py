@@ -108,15 +108,15 @@ def test_an_end_that_is_written_twice_is_told_once(database: Database) -> None:
         assert _types(c) == ["chat.completion.completed"]
 
 
-@pytest.mark.parametrize(("is_heard", "num_statements"), [(False, 1), (True, 2)])
+@pytest.mark.parametrize(("is_subscribed", "num_statements"), [(False, 1), (True, 2)])
 def test_the_end_of_a_job_costs_a_statement_more_only_where_somebody_listens(
-    database: Database, is_heard: bool, num_statements: int
+    database: Database, is_subscribed: bool, num_statements: int
 ) -> None:
     with database.begin() as c:
         job_id = _running(c)
         disabled = put_endpoint(c)
         endpoints.update_endpoint(c, disabled.id, "alice", is_enabled=False, now=after(1))
-        put_endpoint(c, owner="alice" if is_heard else "bob")
+        put_endpoint(c, owner="alice" if is_subscribed else "bob")
     statements: list[str] = []
 
     with database.begin() as c:

@@ -1,0 +1,234 @@
+"""Who waits, as one look and what was accepted since tell, and who is refused for it."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+from msgspec import structs
+
+from api.caches.database_reads import Reader
+from api.capacity.admission_limits import AdmissionLimits
+from api.capacity.queue_statistics import QueueStatistics
+from api.streaming.subscription import Subscription
+from storage.contract import PriorityQueue, WorkerStatus
+from storage.database.connections import Database
+from storage.errors import Overloaded, TooManyWaiting
+from storage.fleet import workers
+from storage.jobs import jobs
+from tests.storage.examples import SPEC, after, put_job, put_worker
+from tests.waiting import wait_until_async
+
+PATIENT = structs.replace(SPEC, priority=10)
+ENDED = {"num_jobs_ended": 0}
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def statistics(database: Database, clock: Clock) -> AsyncIterator[QueueStatistics]:
+    """What waits; it looks again only when it is started."""
+    reads = Reader(database, timeout_s=5)
+    yield QueueStatistics(reads, lease_s=6, refresh_s=60, clock=clock)
+    reads.close()
+
+
+def _put(database: Database, num_jobs: int, **changes: object) -> list[str]:
+    with database.begin() as c:
+        return [put_job(c, created_at=after(number), **changes) for number in range(num_jobs)]
+
+
+def _serve(database: Database, running: int) -> None:
+    """A worker of eight slots that ends 0.8 jobs a second, as far as is known, and has not told what it runs."""
+    now = datetime.now(UTC)
+    with database.begin() as c:
+        put_worker(c, "w1", now=now)
+        workers.set_status(c, "w1", WorkerStatus.READY)
+        workers.beat(c, "w1", 0, ENDED)
+        for _ in range(running):
+            assert jobs.claim(c, put_job(c), "w1", now)
+
+
+async def test_one_look_counts_everybody_and_what_was_accepted_since_is_added(
+    statistics: QueueStatistics, database: Database
+) -> None:
+    _put(database, 2)
+    _put(database, 1, owner="bob", spec=PATIENT)
+    await statistics.start()
+    try:
+        position = statistics.join("alice", "demo", PriorityQueue.BACK)
+
+        assert (position.priority_queue, position.number) == (PriorityQueue.BACK, 2)
+        assert statistics.num_waiting("demo") == 4
+        assert statistics.num_in_priority_queue("demo", PriorityQueue.FRONT) == 2
+        assert (statistics.num_of_owner("alice"), statistics.num_of_owner("bob"), statistics.num_of_owner("carol")) == (
+            3,
+            1,
+            0,
+        )
+        assert statistics.num_waiting("other") == 0
+        assert statistics.wait_of(position) is None
+    finally:
+        await statistics.stop()
+
+
+async def test_what_was_accepted_since_is_begun_meanwhile(
+    statistics: QueueStatistics, database: Database, clock: Clock
+) -> None:
+    _serve(database, running=6)
+    await statistics.start()
+    for _ in range(10):
+        statistics.join("alice", "demo", PriorityQueue.FRONT)
+
+    # Two places are free, and 0.8 jobs are begun each second.
+    assert statistics.num_waiting("demo") == 8
+    clock.now += 5
+    assert statistics.num_waiting("demo") == statistics.num_of_owner("alice") == 4
+    clock.now += 50
+    assert statistics.num_waiting("demo") == 0
+    await statistics.stop()
+
+
+async def test_those_who_come_together_do_not_count_on_the_same_free_places(
+    statistics: QueueStatistics, database: Database
+) -> None:
+    _serve(database, running=6)
+    await statistics.start()
+
+    waits = [statistics.wait_of(statistics.join("alice", "demo", PriorityQueue.FRONT)) for _ in range(4)]
+
+    # Nobody knows how long the six will run.
+    assert waits == [0, 0, None, None]
+    await statistics.stop()
+
+
+async def test_a_waiting_stream_is_told_its_place_whenever_that_changes(
+    statistics: QueueStatistics, database: Database
+) -> None:
+    first, second = _put(database, 2)
+    stream = Subscription(second)
+    take = statistics.position_watchers.join(stream)
+    await statistics.start()
+    assert await stream.next() == []
+    assert [take(), take()] == [b": queue position 2\n\n", b""]
+
+    with database.begin() as c:
+        jobs.claim(c, first, "w1", after(0))
+    await statistics.look_again()
+    assert await stream.next() == []
+    assert take() == b": queue position 1\n\n"
+
+    with database.begin() as c:
+        jobs.claim(c, second, "w1", after(0))
+    await statistics.look_again()
+    assert statistics.position_watchers.job_ids() == set()
+    assert take() == b""
+    statistics.position_watchers.leave(stream)
+    await statistics.stop()
+
+
+async def test_a_stream_that_leaves_is_asked_for_no_more(statistics: QueueStatistics) -> None:
+    stream = Subscription("resp_x")
+    statistics.position_watchers.join(stream)
+    assert statistics.position_watchers.job_ids() == {"resp_x"}
+
+    statistics.position_watchers.leave(stream)
+
+    assert statistics.position_watchers.job_ids() == set()
+
+
+async def test_beyond_its_bound_an_owner_is_refused_and_others_are_not(
+    statistics: QueueStatistics, database: Database, clock: Clock
+) -> None:
+    _put(database, 3)
+    _put(database, 1, model="other")
+    await statistics.start()
+    admission_limits = AdmissionLimits(statistics, max_per_model=0, max_per_owner=4, clock=clock)
+
+    with pytest.raises(TooManyWaiting) as refusal:
+        admission_limits.check("alice", "third", PriorityQueue.FRONT)
+
+    # Nobody serves these models.
+    assert refusal.value.retry_after_s == 120
+    admission_limits.check("bob", "demo", PriorityQueue.FRONT)
+    AdmissionLimits(statistics, max_per_model=0, max_per_owner=5, clock=clock).check(
+        "alice", "demo", PriorityQueue.FRONT
+    )
+    await statistics.stop()
+
+
+async def test_beyond_a_models_bound_each_is_told_a_later_turn(
+    statistics: QueueStatistics, database: Database, clock: Clock
+) -> None:
+    _put(database, 6)
+    _put(database, 2, owner="bob")
+    _serve(database, running=8)
+    await statistics.start()
+    admission_limits = AdmissionLimits(statistics, max_per_model=8, max_per_owner=0, clock=clock)
+    turns = partial(_turns, admission_limits)
+
+    # 0.8 jobs are begun each second; the line of those that were refused moves as fast.
+    assert turns(4) == [2, 3, 4, 5]
+    clock.now += 5
+    assert turns(2) == [2, 3]
+    assert turns(500)[-1] == 120
+    admission_limits.check("alice", "other", PriorityQueue.FRONT)
+    await statistics.stop()
+
+
+def _turns(admission_limits: AdmissionLimits, num_calls: int) -> list[int]:
+    found = []
+    for _ in range(num_calls):
+        with pytest.raises(Overloaded) as refusal:
+            admission_limits.check("alice", "demo", PriorityQueue.FRONT)
+        found.append(refusal.value.retry_after_s)
+    return found
+
+
+async def test_who_can_wait_does_not_shut_out_who_cannot(statistics: QueueStatistics, database: Database) -> None:
+    _put(database, 3, spec=PATIENT)
+    _put(database, 1)
+    await statistics.start()
+    admission_limits = AdmissionLimits(statistics, max_per_model=2, max_per_owner=0)
+
+    with pytest.raises(Overloaded):
+        admission_limits.check("alice", "demo", PriorityQueue.BACK)
+    admission_limits.check("alice", "demo", PriorityQueue.FRONT)
+    statistics.join("alice", "demo", PriorityQueue.FRONT)
+    with pytest.raises(Overloaded):
+        admission_limits.check("alice", "demo", PriorityQueue.FRONT)
+    admission_limits.check("alice", "demo", PriorityQueue.PRIORITY)
+    await statistics.stop()
+
+
+async def test_no_bound_refuses_nobody(statistics: QueueStatistics, database: Database) -> None:
+    _put(database, 3)
+    await statistics.start()
+
+    AdmissionLimits(statistics, max_per_model=0, max_per_owner=0).check("alice", "demo", PriorityQueue.FRONT)
+    await statistics.stop()
+
+
+async def test_it_looks_again_by_itself(database: Database) -> None:
+    reads = Reader(database, timeout_s=5)
+    statistics = QueueStatistics(reads, lease_s=6, refresh_s=0.02)
+    await statistics.start()
+    _put(database, 3)
+
+    await wait_until_async(lambda: statistics.num_waiting("demo") == 3)
+
+    await statistics.stop()
+    reads.close()
