@@ -1,4 +1,4 @@
-"""The application: its routes, its errors, and what runs beside it from its start to its end."""
+"""The FastAPI application: routes, exception handlers, middleware and the lifespan of its services."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,7 +17,7 @@ from storage.errors import ShuttingDown
 def create_app(settings: ApiSettings | None = None) -> FastAPI:
     """The API, with settings from the environment unless they are given."""
     settings = settings or ApiSettings.read()
-    # The stock pages for people load their scripts from elsewhere; /openapi.json stays.
+    # FastAPI's stock pages load scripts from a public network.
     app = FastAPI(
         title="Tokenpost",
         docs_url=None,
@@ -27,8 +27,8 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     )
     errors.install(app)
     app.add_middleware(RequestFrame)
-    for room in (responses, chat, completions, models, webhook_endpoints, webhook_deliveries, health):
-        app.include_router(room.router)
+    for module in (responses, chat, completions, models, webhook_endpoints, webhook_deliveries, health):
+        app.include_router(module.router)
     describe(app)
     return app
 

@@ -1,4 +1,4 @@
-"""What routes take from a request: the services, the owner, the body, the query."""
+"""Request accessors for routes: services, owner, body and query parameters."""
 
 from typing import Literal
 
@@ -9,27 +9,27 @@ from api.protocol.shared.lists import Page
 from api.services import Services
 from storage.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, UnsupportedParameter
 
-# Of a body that is too large, so much is read and thrown away: a client that is cut off while it writes may never
-# see why.
+# Of a body that is too large, this many bytes are read and discarded: a client that is disconnected while it writes
+# may never read the error.
 _MAX_DISCARDED_BYTES = 64_000_000
 
 
 def services_of(request: Request) -> Services:
-    """The services of the process that answers."""
+    """The services of this process."""
     services = request.scope["app"].state.services
     assert isinstance(services, Services)
     return services
 
 
 def owner_of(request: Request) -> str:
-    """Whose request it is."""
+    """The owner whom the request was authenticated as."""
     owner = request.scope["state"]["owner"]
     assert isinstance(owner, str)
     return owner
 
 
 def note_replay(request: Request, is_replay: bool) -> None:
-    """Let the answer, whatever it will be, say whether it is that to an earlier try of the same call."""
+    """Mark the response, whatever it will be, as an idempotent replay or not."""
     request.scope["state"]["is_replay"] = is_replay
 
 
@@ -64,7 +64,7 @@ def _refuse_other_formats(request: Request) -> None:
 
 
 class Query:
-    """A request's query parameters, each of which a route must know and none of which is given twice."""
+    """Query parameters of a request: unknown names and repeated names are refused."""
 
     def __init__(self, request: Request, *known: str) -> None:
         """Raises UnsupportedParameter for a name that is not among `known`; `x[]` and `x[key]` count as `x`."""
@@ -93,7 +93,7 @@ class Query:
         return value in ("true", "1")
 
     def get_int(self, name: str, *, default: int, low: int, high: int) -> int:
-        """A whole number within bounds."""
+        """An integer within limits."""
         value = self.pairs.get(name)
         if value is None:
             return default
@@ -103,11 +103,11 @@ class Query:
         return int(value)
 
     def get_list(self, name: str) -> list[str]:
-        """The values of `name` and `name[]`, in order; one that is empty says nothing."""
-        return [value for spelled, value in self._all if value and spelled.partition("[")[0] == name]
+        """The values of `name` and `name[]`, in order, without empty ones."""
+        return [value for key, value in self._all if value and key.partition("[")[0] == name]
 
     def get_page(self, *, order: Literal["asc", "desc"]) -> Page:
-        """`limit`, `after` and `order`, of which that is the default: which part of a list is wanted."""
+        """The requested page of a list: `limit`, `after` and `order`, with `order` as the default."""
         wanted = self.pairs.get("order", order)
         if wanted not in ("asc", "desc"):
             raise InvalidRequest("Invalid 'order': it must be asc or desc.", param="order")
@@ -120,8 +120,8 @@ class Query:
     def get_pairs(self, name: str) -> dict[str, str]:
         """The values of `name[key]=value` by key."""
         found = {}
-        for spelled, value in self.pairs.items():
-            head, bracket, key = spelled.partition("[")
+        for full_name, value in self.pairs.items():
+            head, bracket, key = full_name.partition("[")
             if head == name:
                 if not bracket or not key.endswith("]"):
                     raise InvalidRequest(f"Invalid '{name}': write it as {name}[key]=value.", param=name)

@@ -37,7 +37,7 @@ from storage.errors import (
     WebhookUnanswered,
 )
 
-# OpenAI's type for what is refused because the caller has asked for too much at once.
+# OpenAI's error type for rate limits.
 _TOO_MANY_REQUESTS = "requests"
 # The header that names the job behind an answer.
 JOB_ID = "x-job-id"
@@ -58,7 +58,7 @@ class MethodNotAllowed(PlatformError):
 
 
 class JobCancelled(PlatformError):
-    """Somebody cancelled the job whose outcome a call waited for."""
+    """The job that a call waited for was cancelled."""
 
     code = "cancelled"
 
@@ -68,7 +68,7 @@ class JobCancelled(PlatformError):
 
 
 class JobFailed(GenerationFailed):
-    """The job whose outcome a call waited for has failed; `failure` is the job's own."""
+    """The job that a call waited for failed; `failure` is the job's own."""
 
     def __init__(self, job_id: str, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -77,18 +77,18 @@ class JobFailed(GenerationFailed):
 
 
 class JobExpired(JobFailed):
-    """The deadline of the job whose outcome a call waited for has passed."""
+    """The job that a call waited for passed its deadline."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """How an error is told: its status, its type in OpenAI's words, the seconds after which to try again."""
+    """HTTP status, OpenAI error type and `Retry-After` of an error."""
 
     status: int
     type: str = INVALID_REQUEST
     retry_after_s: float | None = None
 
 
-# The nearest ancestor of an error's class decides.
+# An error gets the answer of the nearest ancestor of its class.
 _TABLE: dict[type[PlatformError], Answer] = {
     InvalidRequest: Answer(400),
     InvalidApiKey: Answer(401),
@@ -111,7 +111,7 @@ _TABLE: dict[type[PlatformError], Answer] = {
     JobExpired: Answer(504, SERVER_ERROR),
     TooManyWaiting: Answer(429, _TOO_MANY_REQUESTS),
     Overloaded: Answer(503, SERVER_ERROR),
-    # A worker that died is back, or declared dead, within about a lease.
+    # A dead worker is restarted or declared dead within about one lease.
     ModelUnavailable: Answer(503, SERVER_ERROR, retry_after_s=5),
     StorageUnavailable: Answer(503, SERVER_ERROR, retry_after_s=1),
     ShuttingDown: Answer(503, SERVER_ERROR, retry_after_s=1),
@@ -120,7 +120,7 @@ _UNEXPECTED = Answer(500, SERVER_ERROR)
 
 
 class Unexpected(PlatformError):
-    """An error that nobody foresaw; what it says is in the log, not in the answer."""
+    """An unforeseen error; its text goes to the log and not to the client."""
 
     code = SERVER_ERROR
     MESSAGE: ClassVar[str] = "The server had an error while processing your request. Sorry about that!"
@@ -130,7 +130,7 @@ class Unexpected(PlatformError):
 
 
 def answer_of(error: PlatformError) -> Answer:
-    """How the error is told; what the table does not know is a server error."""
+    """The answer to an error; a class that is not in the table is a server error."""
     for ancestor in type(error).__mro__:
         if ancestor in _TABLE:
             return _TABLE[ancestor]
@@ -138,17 +138,17 @@ def answer_of(error: PlatformError) -> Answer:
 
 
 def envelope_of(error: PlatformError) -> dict[str, object]:
-    """The error body that every path and every stream speaks."""
+    """The error body of every route and every stream."""
     return error_body(error.message, answer_of(error).type, error.param, code_of(error))
 
 
 def code_of(error: PlatformError) -> str:
-    """What callers know it by; of a job that failed it is the job's own."""
+    """The error's code; for a failed job, the code of its failure."""
     return error.failure.code if isinstance(error, JobFailed) else error.code
 
 
 def error_response(error: PlatformError, headers: Mapping[str, str] | None = None) -> Response:
-    """The whole answer to a request that met `error`."""
+    """The HTTP response to a request that raised `error`."""
     answer = answer_of(error)
     return Response(
         msgspec.json.encode(envelope_of(error)),
@@ -165,7 +165,7 @@ def _headers_of(error: PlatformError, answer: Answer) -> dict[str, str]:
         headers["retry-after"] = f"{retry_after_s:.0f}"
         headers["retry-after-ms"] = f"{retry_after_s * 1000:.0f}"
     elif answer.status in (409, 500, 504):
-        # SDKs try these again by themselves: in vain, or with a second job that costs as much as the first.
+        # SDKs retry these by themselves: without success, or with a second job that costs as much as the first.
         headers["x-should-retry"] = "false"
     if answer.status == 401:
         headers["www-authenticate"] = "Bearer"
@@ -175,11 +175,11 @@ def _headers_of(error: PlatformError, answer: Answer) -> dict[str, str]:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error that the framework or a route raises speak the envelope."""
+    """Register exception handlers: every error of the framework or a route gets the error body."""
 
     @app.exception_handler(PlatformError)
     async def _of_platform(request: Request, error: PlatformError) -> Response:
-        # A house that is full says so by the thousand.
+        # Overload refusals come by the thousand and are not logged one by one.
         if answer_of(error).status >= 500 and not isinstance(error, Busy):
             log.warning("request_failed", code=code_of(error), error=error.message, path=request.url.path)
         return error_response(error)

@@ -1,4 +1,4 @@
-"""Request headers as the server hands them over: raw, because most requests need two of them."""
+"""Lookup in raw request headers: most requests need only two of them, so no mapping is built."""
 
 from starlette.types import Scope
 

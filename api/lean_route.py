@@ -1,7 +1,7 @@
-"""Routes without FastAPI's machinery for parameters, which we do not use: a tenth of what an accepted job costs.
+"""Route class without FastAPI's parameter injection, which took a tenth of the time of an accepted job.
 
-Handlers take the request and what its path names, read the rest by `api/dependencies.py`, and return a Response.
-The interface description in /openapi.json is made as ever.
+A handler takes the request and its path parameters, reads the rest with `api/dependencies.py`, and returns a
+Response. The OpenAPI schema is generated as usual.
 """
 
 from collections.abc import Callable, Coroutine
@@ -15,15 +15,15 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]  # Any: what FastAP
 
 
 class LeanRoute(APIRoute):
-    """A route whose handler is called as it is."""
+    """A route that calls its handler directly."""
 
     def get_route_handler(self) -> Handler:
-        """The handler, given what the path names."""
+        """The handler, called with the path parameters."""
         endpoint = self.endpoint
 
         async def handle(request: Request) -> Response:
-            answer = await endpoint(request, **request.path_params)
-            assert isinstance(answer, Response)
-            return answer
+            response = await endpoint(request, **request.path_params)
+            assert isinstance(response, Response)
+            return response
 
         return handle

@@ -1,4 +1,4 @@
-"""What frames every request, whatever route answers it: its id, its time, its owner, and an answer even to a bug.
+"""Request middleware: request id, processing time, authentication, and a response to every unhandled error.
 
 Plain ASGI: Starlette's own base class for middleware costs as much as a whole accepted job.
 """
@@ -18,7 +18,7 @@ from api.headers import header_of
 from api.services import Services
 from storage.errors import PlatformError, StorageUnavailable
 
-# A client's own id is kept when it can stand in a log line and in a header.
+# A request id of the client is kept when it matches this.
 _GOOD_ID = re.compile(rb"[A-Za-z0-9_.:/+=-]{1,128}")
 _REPLAYED = ((b"idempotent-replayed", b"true"),)
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
@@ -27,11 +27,11 @@ log = structlog.get_logger()
 
 
 class RequestFrame:
-    """The outermost layer of the application."""
+    """The outermost middleware of the application."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        # Ids are for finding a request in a log, not secret: a count behind this process's own random prefix.
+        # Request ids are not secret: a counter behind a random prefix of this process.
         self._id_head = "req_" + secrets.token_hex(8)
         self._counter = itertools.count()
 
@@ -45,23 +45,23 @@ class RequestFrame:
             await self._app(scope, receive, framed.send)
         except ClientDisconnect:
             return
-        except Exception as error:  # the door of all requests: an unforeseen error gets a record and an answer
+        except Exception as error:  # exception boundary: an unforeseen error is logged and answered
             answer = _answer_of(error)
             if isinstance(answer, Unexpected):
-                log.exception("request_broken", request_id=framed.request_id.decode(), path=scope["path"])
+                log.exception("request_failed_unexpectedly", request_id=framed.request_id.decode(), path=scope["path"])
             # A response that has begun cannot become another one; the server then closes the connection.
             if not framed.is_started:
                 await error_response(answer)(scope, receive, framed.send)
 
     def _request_id_of(self, scope: Scope) -> bytes:
-        wished = header_of(scope, b"x-request-id") or header_of(scope, b"x-client-request-id")
-        if wished is not None and _GOOD_ID.fullmatch(wished):
-            return wished
+        sent = header_of(scope, b"x-request-id") or header_of(scope, b"x-client-request-id")
+        if sent is not None and _GOOD_ID.fullmatch(sent):
+            return sent
         return f"{self._id_head}{next(self._counter):012x}".encode()
 
 
 class _Framed:
-    """One request's way out."""
+    """Response side of one request: adds the platform's headers."""
 
     __slots__ = ("_began", "_scope", "_send", "is_started", "request_id")
 
@@ -86,7 +86,7 @@ class _Framed:
 
 
 async def _find_owner(scope: Scope) -> None:
-    """Put the caller's name where routes find it; raises InvalidApiKey or HostNotAllowed."""
+    """Authenticate the request and store its owner in the scope; raises InvalidApiKey or HostNotAllowed."""
     services = scope["app"].state.services
     assert isinstance(services, Services)
     services.api_key_cache.guard(scope)

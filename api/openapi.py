@@ -1,5 +1,5 @@
-"""What /openapi.json says besides what FastAPI finds out: the bodies and keys of requests, which our routes read
-themselves, and the one shape of errors."""
+"""OpenAPI schema: adds request bodies, headers and the error schema to what FastAPI generates, since the routes read
+requests themselves."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,13 +30,13 @@ _BODIES: Mapping[str, type[BaseModel]] = {
     "/v1/webhook_endpoints/{endpoint_id}/test": EndpointTest,
     "/v1/webhook_endpoints/{endpoint_id}/redeliver": Redelivery,
 }
-# Bodies of those calls that make something.
-_MAKING = frozenset({ResponseRequest, ChatRequest, CompletionRequest, NewEndpoint})
+# Bodies of the calls that create something.
+_CREATES = frozenset({ResponseRequest, ChatRequest, CompletionRequest, NewEndpoint})
 _KEY_HEADER = {
     "name": IDEMPOTENCY_KEY,
     "in": "header",
     "required": False,
-    "description": "The same call again under the same key makes nothing more and is answered as the first one.",
+    "description": "A repeated call with the same key creates nothing and gets the first call's answer.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 _NULLABLE_TEXT = {"type": ["string", "null"]}
@@ -62,11 +62,11 @@ _ANY_ERROR = {
     "content": {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}},
 }
 
-Schema = dict[str, Any]  # Any: JSON of OpenAPI's making
+Schema = dict[str, Any]  # Any: a JSON object of the OpenAPI schema
 
 
 def describe(app: FastAPI) -> None:
-    """Complete what `app.openapi()` tells."""
+    """Extend the schema that `app.openapi()` returns."""
     plain = app.openapi
 
     def openapi() -> Schema:
@@ -90,5 +90,5 @@ def _complete(schema: Schema) -> None:
             if method == "post" and body is not None:
                 reference = {"$ref": _REF.format(model=body.__name__)}
                 operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
-                if body in _MAKING:
+                if body in _CREATES:
                     operation.setdefault("parameters", []).append(_KEY_HEADER)

@@ -1,4 +1,4 @@
-"""The API's settings: where it listens, whom it lets in, how long it waits."""
+"""Settings of an API process: address, authentication, limits and timeouts."""
 
 import ipaddress
 
@@ -8,18 +8,18 @@ from storage.settings import StorageSettings
 
 
 class ApiSettings(StorageSettings):
-    """Settings of an API process, besides those of the ground.
+    """Settings of an API process, in addition to the storage settings.
 
     host, port:        address that the server listens on; another than loopback needs a key
-    api_key:           the first key; it becomes a row like any other, of the owner `admin`
-    api_key_required:  a key is needed on loopback too, also while none exists
+    api_key:           the first key; it is stored as a row, with the owner `admin`
+    api_key_required:  a key is needed on loopback too, even while none exists
     max_body_bytes:    larger request bodies are refused
-    heartbeat_s:       a stream that has nothing to say sends a comment so often
-    storage_timeout_s: longest wait for one answer of the database or Redis; under two seconds, after which nobody shall
-                       wait for a job to be accepted
-    idempotency_key_ttl_s: how long an `Idempotency-Key` stands for what it made
-    refresh_s:         how often keys, models, workers and the number of waiting jobs are read anew
-    max_queued_per_model, max_queued_per_owner: jobs that may wait; beyond that calls are refused. 0 is no bound
+    heartbeat_s:       a silent stream sends a comment after this time
+    storage_timeout_s: longest wait for one answer of the database or Redis; under two seconds, the limit for
+                       accepting a job
+    idempotency_key_ttl_s: how long an `Idempotency-Key` is kept
+    refresh_s:         refresh interval of keys, models, workers and queue statistics
+    max_queued_per_model, max_queued_per_owner: queued jobs allowed; beyond that calls are refused. 0 is no limit
     """
 
     host: str = "127.0.0.1"

@@ -19,22 +19,23 @@ from storage.process.garbage_collection import spare_the_collector
 from storage.process.logging_setup import LogSettings
 from storage.settings import PlatformSettings
 
-# A proxy in front holds its connections longer than uvicorn's own 5 s, and must not find one closed.
+# Idle keep-alive time. A proxy in front keeps its connections for longer than uvicorn's own 5 s.
 _KEEP_ALIVE_S = 75
-# Streams that are told to end need a moment to say so; clients who do not read then are not waited for.
-_PARTING_S = 3
-_GOODBYE_S = 1.0
-# uvicorn's ticks, ten a second, between two looks at clients who may not read.
-_LOOK_TICKS = 5
+# After the drain grace, streams get this long to write their last event; then clients who do not read are closed.
+_LAST_EVENT_S = 1.0
+# uvicorn's own limit for the whole shutdown comes this long after the drain grace.
+_FORCED_END_S = 3
+# The write deadline is checked once in this many of uvicorn's ticks, of which there are ten a second.
+_CHECK_TICKS = 5
 
 log = structlog.get_logger()
 
 
 class ServerSettings(PlatformSettings):
-    """Where the API listens and how long it waits for its clients.
+    """Settings of the HTTP server: its address and its deadlines for clients.
 
-    drain_grace_s:    after SIGTERM open streams may go on so long; then they end with an error that can be retried
-    write_deadline_s: a client that takes nothing of what waits for it for so long is cut
+    drain_grace_s:    after SIGTERM, open streams go on for this long; then each ends with an error that can be retried
+    write_deadline_s: a client that accepts no byte of its pending output for this long is disconnected
     """
 
     host: str = "127.0.0.1"
@@ -44,7 +45,7 @@ class ServerSettings(PlatformSettings):
 
 
 class Server(uvicorn.Server):
-    """uvicorn that lets streams end before it goes, tells those that do not, and waits for no client for ever."""
+    """uvicorn server with a drain grace for open streams and a write deadline for clients."""
 
     def __init__(self, app: FastAPI, settings: ServerSettings) -> None:
         super().__init__(_config_of(app, settings))
@@ -53,32 +54,32 @@ class Server(uvicorn.Server):
         self._deadline = WriteDeadline(settings.write_deadline_s)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, within the application's life: what is wrong at its start is raised, not printed in full."""
+        """Serve inside the application's lifespan; an error at its start is raised, not logged."""
         async with self._app.router.lifespan_context(self._app):
             await super().serve(sockets)
 
     async def on_tick(self, counter: int) -> bool:
-        """As uvicorn's; now and then with a look at clients who do not read."""
-        if counter % _LOOK_TICKS == 0:
+        """Run uvicorn's tick and, every few ticks, check the write deadline."""
+        if counter % _CHECK_TICKS == 0:
             transports = [connection.transport for connection in self.server_state.connections]
             try:
-                self._deadline.look(transports, asyncio.get_running_loop().time())
-            except Exception:  # the tick's door: behind it the whole server would end
+                self._deadline.check(transports, asyncio.get_running_loop().time())
+            except Exception:  # exception boundary: an error here would end the whole server
                 log.exception("write_deadline_broken")
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, with the streams' grace cut short at its end."""
+        """Shut down as uvicorn does; open streams end when the drain grace is over."""
         call_later = asyncio.get_running_loop().call_later
-        cuts = (
+        timers = (
             call_later(self._drain_grace_s, begin_shutdown, self._app),
-            call_later(self._drain_grace_s + _GOODBYE_S, self._leave_who_does_not_read),
+            call_later(self._drain_grace_s + _LAST_EVENT_S, self._abort_unread),
         )
         await super().shutdown(sockets)
-        for cut in cuts:
-            cut.cancel()
+        for timer in timers:
+            timer.cancel()
 
-    def _leave_who_does_not_read(self) -> None:
+    def _abort_unread(self) -> None:
         for connection in list(self.server_state.connections):
             if connection.transport.get_write_buffer_size():
                 connection.transport.abort()
@@ -102,26 +103,26 @@ def _config_of(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
         # httptools takes one header of 64 MB and blocks on it; h11 refuses.
         http="h11",
         ws="none",
-        # `Server.serve` sees to it.
+        # `Server.serve` runs it.
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
-        # Nothing here believes what a proxy says of its clients.
+        # Proxy headers are not trusted.
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=round(settings.drain_grace_s) + _PARTING_S,
+        timeout_graceful_shutdown=round(settings.drain_grace_s) + _FORCED_END_S,
     )
 
 
-def _leave(*_: object) -> None:
-    """What is left to do at a signal: uvicorn has ended in order and raises it again for whoever listens."""
+def _exit(*_: object) -> None:
+    """Signal handler: uvicorn has shut down in order and raises the signal again."""
     sys.exit(0)
 
 
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
+        signal.signal(number, _exit)
     try:
         main(sys.argv[1:])
     except PlatformError as error:

@@ -1,4 +1,4 @@
-"""Cuts clients who take nothing of what waits for them: uvicorn itself would wait for them for ever."""
+"""Write deadline: disconnects clients who accept none of their pending output. uvicorn itself has no such limit."""
 
 import socket
 import struct
@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-# `tcpi_bytes_acked` in Linux' struct tcp_info (include/uapi/linux/tcp.h): all that the other side ever took.
+# `tcpi_bytes_acked` in Linux' struct tcp_info (include/uapi/linux/tcp.h): all bytes that the peer acknowledged.
 _BYTES_ACKED = struct.Struct("=Q")
 _BYTES_ACKED_AT = 120
 
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class Transport(Protocol):
-    """What is asked of a client's transport."""
+    """The part of a client's transport that is used here."""
 
     def get_write_buffer_size(self) -> int:
         """Bytes that the kernel has no room for."""
@@ -28,36 +28,36 @@ class Transport(Protocol):
 
 
 class WriteDeadline:
-    """Remembers since when clients take nothing; a slow one, who takes a little now and then, is left alone."""
+    """Tracks since when each client has accepted nothing; a slow client that accepts a little is not disconnected."""
 
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s = deadline_s
-        # What a client whose transport holds bytes had taken when it was last seen to take something, and when.
-        self._taken: dict[Transport, tuple[int, float]] = {}
+        # For each transport with pending output: bytes acknowledged at its last progress, and the time of that.
+        self._progress: dict[Transport, tuple[int, float]] = {}
 
-    def look(self, transports: Iterable[Transport], now: float) -> None:
-        """Cut those who took nothing for too long; call it often, with every open transport."""
-        waiting = [(one, one.get_write_buffer_size()) for one in transports]
-        before, self._taken = self._taken, {}
-        for one, num_waiting in waiting:
-            if num_waiting:
-                taken = _taken(one, num_waiting)
+    def check(self, transports: Iterable[Transport], now: float) -> None:
+        """Abort transports without progress for the whole deadline; call it often, with every open transport."""
+        pending = [(one, one.get_write_buffer_size()) for one in transports]
+        before, self._progress = self._progress, {}
+        for one, num_pending in pending:
+            if num_pending:
+                acked = _num_acked(one, num_pending)
                 last = before.get(one)
-                self._taken[one] = last if last is not None and taken <= last[0] else (taken, now)
-        for one, (_, since) in list(self._taken.items()):
+                self._progress[one] = last if last is not None and acked <= last[0] else (acked, now)
+        for one, (_, since) in list(self._progress.items()):
             if now - since >= self._deadline_s:
-                log.warning("client_cut", silent_s=round(now - since, 1))
-                del self._taken[one]
+                log.warning("client_disconnected", reason="write_deadline", idle_s=round(now - since, 1))
+                del self._progress[one]
                 one.abort()
 
 
-def _taken(transport: Transport, num_waiting: int) -> int:
-    """A number that grows when the client takes something."""
+def _num_acked(transport: Transport, num_pending: int) -> int:
+    """A number that grows when the client accepts bytes."""
     if not hasattr(socket, "TCP_INFO"):
-        return -num_waiting
-    client = transport.get_extra_info("socket")
+        return -num_pending
+    sock = transport.get_extra_info("socket")
     try:
-        told = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_AT + _BYTES_ACKED.size)
+        tcp_info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_AT + _BYTES_ACKED.size)
     except OSError:
-        return 0  # it closes under our hands
-    return int(_BYTES_ACKED.unpack_from(told, _BYTES_ACKED_AT)[0])
+        return 0  # the socket is being closed
+    return int(_BYTES_ACKED.unpack_from(tcp_info, _BYTES_ACKED_AT)[0])

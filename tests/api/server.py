@@ -64,16 +64,16 @@ class Server:
 
 
 def set_clock(server: Server, seconds: float) -> None:
-    """Return when the server's own clock is off by so much, and it has compared it."""
+    """Shift the server's own clock by so much; return after it was compared with the database's."""
     done: Future[None] = Future()
 
     async def compare() -> None:
-        clock = entry_point.app.state.services.clock
+        clock = server.app.state.services.clock
         clock._local = lambda: time.time() + seconds
         await clock._refresher.renew()
         done.set_result(None)
 
-    entry_point.call(lambda: asyncio.ensure_future(compare()))
+    server.call(lambda: asyncio.ensure_future(compare()))
     done.result(10)
 
 

@@ -1,4 +1,4 @@
-"""Clients who do not read what they asked for, over real sockets."""
+"""Write deadline: clients who do not read their responses, over real sockets."""
 
 import json
 import socket
@@ -26,7 +26,7 @@ WORDS = ("x" * 50_000,) * 40
 
 @pytest.fixture
 def server(settings: ApiSettings, worker: FakeWorker) -> Iterator[Server]:
-    """An API that is soon tired of waiting."""
+    """An API with a short write deadline."""
     with serving(settings, write_deadline_s=DEADLINE_S) as running:
         yield running
 
@@ -51,7 +51,7 @@ def _status(database: Database) -> JobStatus:
     return job.status
 
 
-def test_a_stream_that_is_not_read_is_cut_and_its_job_stopped(
+def test_an_unread_stream_is_disconnected_and_its_job_cancelled(
     server: Server, worker: FakeWorker, database: Database
 ) -> None:
     worker.words, worker.pauses_at = WORDS, len(WORDS)
@@ -62,14 +62,14 @@ def test_a_stream_that_is_not_read_is_cut_and_its_job_stopped(
         assert server.num_connections == 0
 
 
-def test_a_background_job_runs_on_when_its_stream_is_cut(
+def test_a_background_job_runs_on_when_its_stream_is_disconnected(
     server: Server, worker: FakeWorker, database: Database
 ) -> None:
     worker.words, worker.pauses_at = WORDS, len(WORDS)
 
     with _asking(server, RESPONSE.path, {**RESPONSE.body, "stream": True, "background": True}):
         wait_until(lambda: worker.num_claimed == 1)
-        wait_until(lambda: server.num_connections == 0, DEADLINE_S + 5, "the cut")
+        wait_until(lambda: server.num_connections == 0, DEADLINE_S + 5, "the disconnect")
         worker.go.set()
         wait_until(lambda: _status(database) is JobStatus.COMPLETED)
 
@@ -79,7 +79,7 @@ def test_an_answer_that_is_not_read_holds_no_connection(server: Server, worker: 
 
     with _asking(server, CHAT.path, CHAT.body):
         wait_until(lambda: worker.num_finished == 1)
-        wait_until(lambda: server.num_connections == 0, DEADLINE_S + 5, "the cut")
+        wait_until(lambda: server.num_connections == 0, DEADLINE_S + 5, "the disconnect")
 
     assert _status(database) is JobStatus.COMPLETED
 
@@ -111,11 +111,11 @@ def _unchunked(answer: bytes) -> bytes:
 
 
 class _Client:
-    """A transport whose client takes what a test says."""
+    """A transport whose client accepts as much as a test says."""
 
     def __init__(self) -> None:
         self.num_waiting = self.num_taken = 0
-        self.is_cut = False
+        self.is_aborted = False
 
     def get_write_buffer_size(self) -> int:
         return self.num_waiting
@@ -127,19 +127,19 @@ class _Client:
         return bytes(120) + struct.pack("=Q", self.num_taken)
 
     def abort(self) -> None:
-        self.is_cut = True
+        self.is_aborted = True
 
 
-def test_only_who_takes_nothing_for_the_whole_time_is_cut() -> None:
+def test_only_a_client_that_accepts_nothing_for_the_whole_deadline_is_disconnected() -> None:
     deadline, deaf, slow, idle, late = WriteDeadline(30), _Client(), _Client(), _Client(), _Client()
     everyone = [deaf, slow, idle, late]
     deaf.num_waiting = slow.num_waiting = 10
     for now in range(0, 91, 10):
-        # A heartbeat that joins what waits is nothing that the client took.
+        # A heartbeat that is added to the pending output is no progress of the client.
         deaf.num_waiting += 1
         slow.num_taken += now % 20 == 0
         late.num_waiting = 10 if now >= 70 else 0
-        deadline.look([one for one in everyone if not one.is_cut], now)
-        assert deaf.is_cut == (now >= 30)
+        deadline.check([one for one in everyone if not one.is_aborted], now)
+        assert deaf.is_aborted == (now >= 30)
 
-    assert not any(client.is_cut for client in (slow, idle, late))
+    assert not any(client.is_aborted for client in (slow, idle, late))
