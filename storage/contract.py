@@ -1,4 +1,4 @@
-"""The values that travel between the rooms: what a job asks, what its log says, what came of it.
+"""Types shared by API and workers: job specs, log entries, results, model manifests.
 
 Structs of msgspec rather than dataclasses: they cross process boundaries on the per-token path
 (see docs/decisions/0001-msgspec-structs.md).
@@ -26,7 +26,7 @@ class JobStatus(StrEnum):
 
 
 class JobKind(StrEnum):
-    """Which protocol a job was asked in, and so where it can be read."""
+    """The protocol of a job's request; the job is read under the same protocol."""
 
     RESPONSE = "response"
     CHAT = "chat"
@@ -34,10 +34,10 @@ class JobKind(StrEnum):
 
 
 class PriorityQueue(StrEnum):
-    """In which of its model's queues a job's ticket waits; the members stand in the order of their urgency.
+    """The priority queue of its model in which a job's ticket waits; members in order of urgency.
 
-    PRIORITY: workers take its tickets and those of the front lane in turns
-    FRONT:    its worker takes it also when it is full of others, and interrupts them
+    PRIORITY: workers take its tickets and those of the front queue in turns
+    FRONT:    a worker takes it even when it is full, and preempts jobs of lower priority
     BACK:     it waits until a worker has room
     """
 
@@ -46,14 +46,14 @@ class PriorityQueue(StrEnum):
     BACK = "back"
 
 
-# Up to it, jobs go by the priority lane.
+# Jobs of this priority or a lower number go to the priority queue.
 URGENT_PRIORITY = -10
-# Of jobs that nobody waits for, where the request does not say; from it on, jobs go by the back lane.
+# The default of background jobs. Jobs of this priority or a higher number go to the back queue.
 BACKGROUND_PRIORITY = 10
 
 
 def priority_queue_of(priority: int) -> PriorityQueue:
-    """Where the tickets of jobs of this priority wait."""
+    """The priority queue for tickets of jobs of this priority."""
     if priority <= URGENT_PRIORITY:
         return PriorityQueue.PRIORITY
     return PriorityQueue.BACK if priority >= BACKGROUND_PRIORITY else PriorityQueue.FRONT
@@ -83,7 +83,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     stop_token_ids:     ids that end a choice, as its end-of-sequence ids do
     ignore_eos:         whether end-of-sequence ids are tokens like others
     min_tokens:         output tokens before which neither an end-of-sequence id nor a stop token id is drawn
-    logprobs:           alternatives told for each output token, 0-20, besides its own; None tells nothing
+    logprobs:           alternatives reported for each output token, 0-20, besides its own; None reports nothing
     prompt_logprobs:    the same for each prompt token but the first
     """
 
@@ -106,7 +106,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is to run, in tokens; it holds nothing of any protocol.
+    """A job's spec: what a worker runs, in tokens; independent of any protocol.
 
     prompts:     [num_prompts][num_tokens] token ids, none empty
     num_choices: choices of each prompt; choice index = prompt index * num_choices + i
@@ -125,17 +125,17 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def priority_queue(self) -> PriorityQueue:
-        """Where the job's tickets wait."""
+        """The priority queue of the job's tickets."""
         return priority_queue_of(self.priority)
 
 
-# The least log probability that is told: OpenAI's word for "very unlikely". JSON, in which logs are written, has none
-# for the logarithm of zero.
+# The least log probability that is reported; OpenAI uses it for "very unlikely". Logs are JSON, which has no number for
+# the logarithm of zero.
 MIN_LOGPROB = -9999.0
 
 
 class Candidate(msgspec.Struct, frozen=True, array_like=True):
-    """A token that could stand at a place, and the logarithm of its probability there.
+    """A candidate token at one position, and its log probability there.
 
     data:    the token's own bytes, which need not be whole characters; empty for a special token without text
     logprob: of the model's distribution, before temperature, filters, penalties and bias; at least MIN_LOGPROB
@@ -147,7 +147,7 @@ class Candidate(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
-    """How likely the token at one place was, and the likeliest there, the likeliest first."""
+    """Log probabilities at one position: the chosen token's and those of the likeliest, in descending order."""
 
     chosen: Candidate
     top: tuple[Candidate, ...] = ()
@@ -200,7 +200,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """A job's one terminal state, as its log tells it.
+    """A job's terminal state, as the END entry of its log holds it.
 
     ended_at: Unix time, whole seconds
     """
@@ -212,7 +212,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EntryKind(IntEnum):
-    """What a log entry says: an attempt began, tokens came, the job ended."""
+    """Kinds of log entries: an attempt began, tokens were emitted, the job ended."""
 
     START = 0
     TOKENS = 1
@@ -234,8 +234,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that came of a job: its TOKENS entries in order, so that a replay from the row equals one
-    from the log byte for byte.
+    """A job's result: its TOKENS entries in order. A replay from the row equals one from the log byte for byte.
 
     entries: entry i has seq i + 1
     """
@@ -262,7 +261,7 @@ class JobHeader(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker tells the API about its model, so that the API needs no model files.
+    """A model manifest, published by a worker, so that the API needs no model files.
 
     tokenizer_json: the `tokenizers` library's serialised tokenizer
     chat_template:  a Jinja template as in transformers, None for a model without chat
@@ -286,7 +285,7 @@ class ModelStatus(StrEnum):
 
 
 class WorkerStatus(StrEnum):
-    """A generation worker's own word about itself; DEAD is also said by its supervisor or the sweeper."""
+    """A generation worker's status, set by itself; its supervisor or the sweeper may also set DEAD."""
 
     LOADING = "loading"
     READY = "ready"

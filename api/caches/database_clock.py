@@ -44,7 +44,7 @@ class DatabaseClock:
     def _ahead_of(self, connection: Connection) -> timedelta:
         """How far the database's clock is ahead of ours."""
         before = self._local()
-        there = recovery.moment(connection).timestamp()
+        there = recovery.database_now(connection).timestamp()
         after = self._local()
         ahead_s = there - (before + after) / 2
         is_within = abs(ahead_s) <= _TOLERANCE_S + (after - before) / 2

@@ -84,14 +84,14 @@ def _has_dead_worker(dead_worker_ids: Collection[str]) -> ColumnElement[bool]:
     return or_(_job.c.worker_id.in_(dead_worker_ids), ~is_alive)
 
 
-def moment(c: Connection) -> datetime:
+def database_now(c: Connection) -> datetime:
     """Now, by the database's clock: what ages of rows are counted from, whose machines' clocks may differ."""
     now = c.execute(select(DatabaseNow())).scalar_one()
     assert isinstance(now, datetime)
     return now
 
 
-def list_queued_lines(c: Connection) -> list[tuple[str, PriorityQueue]]:
+def list_queues(c: Connection) -> list[tuple[str, PriorityQueue]]:
     """(model, lane) of every queue for which jobs are queued."""
     return [
         (row.model, row.priority_queue)

@@ -1,4 +1,4 @@
-"""All queries about jobs that wait: how many, for whom, and at which place."""
+"""Queue status queries: how many jobs are queued, by owner, and the position of one."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -18,7 +18,7 @@ _IS_RUNNING: ColumnElement[bool] = literal_column("status = 'in_progress'")
 
 
 class QueuePosition(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a queued job stands; `position` 1 is the next of its lane."""
+    """The position of a queued job; `number` 1 is the next of its priority queue."""
 
     model: str
     priority_queue: PriorityQueue
@@ -26,7 +26,7 @@ class QueuePosition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """How many jobs of one owner wait in one lane of a model."""
+    """How many jobs of one owner are in one priority queue of a model."""
 
     model: str
     priority_queue: PriorityQueue
@@ -35,7 +35,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def count_waiting(c: Connection) -> list[Waiting]:
-    """Everybody who waits, in no order."""
+    """Queued jobs counted by model, priority queue and owner, in no order."""
     columns = _job.c.model, _job.c.priority_queue, _job.c.owner
     query = select(*columns, func.count().label("num_jobs")).where(_IS_QUEUED).group_by(*columns)
     return [
@@ -45,33 +45,33 @@ def count_waiting(c: Connection) -> list[Waiting]:
 
 
 def count_running(c: Connection) -> dict[str, int]:
-    """How many jobs each worker runs, as the rows say: sooner than its next beat."""
+    """How many jobs each worker runs, by the rows, which are newer than its last heartbeat."""
     query = select(_job.c.worker_id, func.count().label("num_jobs")).where(_IS_RUNNING).group_by(_job.c.worker_id)
     return {row.worker_id: row.num_jobs for row in c.execute(query)}
 
 
 def position_of(c: Connection, model: str, priority_queue: PriorityQueue, sent_at: datetime) -> QueuePosition:
-    """The place of a queued job whose ticket was sent then."""
+    """The position of a queued job whose ticket was sent then."""
     query = select(func.count()).where(_IS_QUEUED, _job.c.model == model, _job.c.priority_queue == priority_queue)
     num_before = c.execute(query.where(_job.c.sent_at < sent_at)).scalar_one()
     return QueuePosition(model=model, priority_queue=priority_queue, number=num_before + 1)
 
 
 def find_position(c: Connection, job_id: str) -> QueuePosition | None:
-    """The place of a job; None for one that is not queued."""
+    """The position of a job; None for one that is not queued."""
     query = select(_job.c.model, _job.c.priority_queue, _job.c.sent_at).where(_IS_QUEUED, _job.c.id == job_id)
     row = c.execute(query).first()
     return None if row is None else position_of(c, row.model, row.priority_queue, row.sent_at)
 
 
 def list_positions(c: Connection, job_ids: Collection[str]) -> dict[str, QueuePosition]:
-    """The places of those of these jobs that are queued, by id."""
+    """Positions of those of these jobs that are queued, by id."""
     if not job_ids:
         return {}
     in_order = func.rank().over(partition_by=(_job.c.model, _job.c.priority_queue), order_by=_job.c.sent_at)
     columns = _job.c.id, _job.c.model, _job.c.priority_queue, in_order.label("number")
-    line = select(*columns).where(_IS_QUEUED).subquery()
-    rows = c.execute(select(line).where(line.c.id.in_(job_ids)))
+    ranked = select(*columns).where(_IS_QUEUED).subquery()
+    rows = c.execute(select(ranked).where(ranked.c.id.in_(job_ids)))
     return {
         row.id: QueuePosition(model=row.model, priority_queue=row.priority_queue, number=row.number) for row in rows
     }

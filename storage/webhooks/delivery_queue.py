@@ -176,7 +176,7 @@ def claim(c: Connection, line: Line, now: datetime, until: datetime, *, limit: i
         else:
             sendings.append(_sending_of(row, endpoint, now))
     for endpoint_id in gone:
-        endpoints.bury_pending(c, endpoint_id, now)
+        endpoints.mark_pending_dead(c, endpoint_id, now)
     return sendings
 
 

@@ -119,7 +119,7 @@ def disable(c: Connection, endpoint_id: str, reason: str, now: datetime) -> bool
     """
     statement = update(_endpoint).where(_endpoint.c.id == endpoint_id, _endpoint.c.disabled_at.is_(None))
     was_enabled = c.execute(statement.values(disabled_at=now, disabled_reason=reason)).rowcount == 1
-    bury_pending(c, endpoint_id, now)
+    mark_pending_dead(c, endpoint_id, now)
     return was_enabled
 
 
@@ -131,7 +131,7 @@ def delete_endpoint(c: Connection, endpoint_id: str, owner: str, now: datetime) 
     get_endpoint(c, endpoint_id, owner)
     c.execute(delete(_endpoint).where(_endpoint.c.id == endpoint_id))
     idempotency.forget(c, [endpoint_id])
-    bury_pending(c, endpoint_id, now)
+    mark_pending_dead(c, endpoint_id, now)
 
 
 def rotate_secret(
@@ -181,7 +181,7 @@ def replace_default_secret(c: Connection, owner: str, fresh: str, now: datetime)
     c.execute(inserting.on_conflict_do_update(index_elements=["owner"], set_=changed))
 
 
-def bury_pending(c: Connection, endpoint_id: str, now: datetime) -> None:
+def mark_pending_dead(c: Connection, endpoint_id: str, now: datetime) -> None:
     """Give up what an endpoint has still to be told, or the first thousands of it; tests are told in any case."""
     burying = _updating_some(_is_pending_of(endpoint_id) & _delivery.c.job_id.is_not(None))
     c.execute(burying.values(status=DeliveryStatus.DEAD, ended_at=now))

@@ -1,4 +1,4 @@
-"""The types of webhook events: what became of a job, in OpenAI's words where it has some; pure."""
+"""Webhook event types, in OpenAI's words where it has some; pure."""
 
 from storage.contract import JobKind, JobStatus
 
@@ -12,7 +12,7 @@ def event_type_of(kind: JobKind, end: JobStatus) -> str:
 
 
 def event_types_of(kind: JobKind) -> tuple[str, ...]:
-    """All that can be told of a job of this kind."""
+    """All event types of a job of this kind."""
     return tuple(event_type_of(kind, end) for end in ENDS)
 
 

@@ -111,7 +111,7 @@ def test_lost_tickets_are_those_older_than_any_that_waits(c: Connection) -> None
     put_job(c, model="other")
     _running(c, "w1")
 
-    assert sorted(recovery.list_queued_lines(c)) == [
+    assert sorted(recovery.list_queues(c)) == [
         ("demo", PriorityQueue.BACK),
         ("demo", PriorityQueue.FRONT),
         ("other", PriorityQueue.FRONT),
@@ -133,13 +133,13 @@ def test_tickets_sent_now_are_as_old_as_the_databases_clock_says(c: Connection) 
     job_id = put_job(c, created_at=_long_ago(0))
     recovery.mark_sent(c, [job_id])
 
-    now = recovery.moment(c)
+    now = recovery.database_now(c)
     assert recovery.list_lost_tickets(c, "demo", PriorityQueue.FRONT, now - timedelta(seconds=60)) == []
     found = recovery.list_lost_tickets(c, "demo", PriorityQueue.FRONT, now + timedelta(seconds=60))
     assert [ticket.job_id for ticket in found] == [job_id]
 
 
-def test_jobs_are_moved_to_the_front_from_the_back_lane_only(c: Connection) -> None:
+def test_jobs_are_moved_to_the_front_queue_from_the_back_queue_only(c: Connection) -> None:
     patient = structs.replace(SPEC, priority=10)
     waiting, running = put_job(c, spec=patient), put_job(c, spec=patient)
     front, urgent = put_job(c), put_job(c, spec=structs.replace(SPEC, priority=-10))
@@ -175,7 +175,7 @@ def test_only_ended_jobs_whose_time_is_over_are_erased(c: Connection) -> None:
 
 def test_the_sweepers_questions_are_answered_by_their_indexes(sqlite_database: Database) -> None:
     questions = {
-        "ix_job_queued": "SELECT id FROM job WHERE status = 'queued' AND model = '' AND lane = '' AND sent_at < 'x'",
+        "ix_job_queued": "SELECT id FROM job WHERE status = 'queued' AND model = '' AND priority_queue = ''",
         "ix_job_running": "SELECT id FROM job WHERE status = 'in_progress' AND worker_id = 'w'",
         "ix_job_stored_chat": "SELECT id FROM job WHERE kind = 'chat' AND store AND owner = 'o' ORDER BY id",
         "ix_job_ended_at": "SELECT id FROM job WHERE ended_at IS NOT NULL AND result IS NULL ORDER BY ended_at LIMIT 9",
@@ -214,25 +214,25 @@ def test_ended_jobs_are_listed_once_in_the_order_of_their_end(c: Connection) -> 
     assert recovery.list_ended(c, rest.until, after(9), retentions_s=[600]).job_ids == []
 
 
-def test_a_job_with_too_many_lost_attempts_is_claimed_only_on_purpose_and_can_be_acquitted(c: Connection) -> None:
-    lost_from = poison_jobs.suspect_from(3)
+def test_a_job_with_too_many_lost_attempts_is_claimed_only_on_purpose_and_can_be_cleared(c: Connection) -> None:
+    lost_from = poison_jobs.isolation_threshold(3)
     job_id = put_job(c)
     for _ in range(lost_from):
-        assert not poison_jobs.is_suspect(c, job_id, lost_from)
+        assert not poison_jobs.needs_isolation(c, job_id, lost_from)
         assert jobs.claim(c, job_id, "gone", NOW, lost_below=lost_from)
         _recover(c)
 
-    assert poison_jobs.is_suspect(c, job_id, lost_from)
+    assert poison_jobs.needs_isolation(c, job_id, lost_from)
     assert jobs.claim(c, job_id, "w1", NOW, lost_below=lost_from) is None
     claim = jobs.claim(c, job_id, "w1", NOW)
     assert claim is not None
-    assert not poison_jobs.is_suspect(c, job_id, lost_from)
-    assert not poison_jobs.acquit(c, job_id, claim.attempt - 1)
-    assert poison_jobs.acquit(c, job_id, claim.attempt)
+    assert not poison_jobs.needs_isolation(c, job_id, lost_from)
+    assert not poison_jobs.clear_lost_attempts(c, job_id, claim.attempt - 1)
+    assert poison_jobs.clear_lost_attempts(c, job_id, claim.attempt)
 
     assert _ids(_recover(c, "w1")) == {job_id}
     assert jobs.get(c, job_id, "alice").lost_attempts == 1
 
 
-def test_a_job_that_was_never_lost_is_no_suspect_however_few_losses_are_allowed() -> None:
-    assert [poison_jobs.suspect_from(allowed) for allowed in (1, 2, 3, 10)] == [1, 1, 2, 9]
+def test_a_job_that_was_never_lost_is_not_isolated_however_few_losses_are_allowed() -> None:
+    assert [poison_jobs.isolation_threshold(allowed) for allowed in (1, 2, 3, 10)] == [1, 1, 2, 9]

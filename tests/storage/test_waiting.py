@@ -1,4 +1,4 @@
-"""Jobs that wait: counted by model, lane and owner, and each at its place."""
+"""Queue status: queued jobs counted by model, priority queue and owner, and the position of each."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -27,7 +27,7 @@ def _position(position: int, priority_queue: PriorityQueue = PriorityQueue.FRONT
     return QueuePosition(model="demo", priority_queue=priority_queue, number=position)
 
 
-def test_those_that_wait_are_counted_by_model_lane_and_owner(c: Connection) -> None:
+def test_queued_jobs_are_counted_by_model_priority_queue_and_owner(c: Connection) -> None:
     for changes in ({}, {}, {"owner": "bob"}, {"spec": PATIENT}, {"model": "other", "spec": URGENT}):
         put_job(c, **changes)
     assert jobs.claim(c, put_job(c), "w1", NOW)
@@ -55,34 +55,34 @@ def _long_ago(seconds: float) -> datetime:
     return after(seconds - 365 * 86400)
 
 
-def test_a_place_is_that_in_the_own_lane_and_changes_as_others_leave(c: Connection) -> None:
-    line = [put_job(c, created_at=_long_ago(number)) for number in range(3)]
+def test_a_position_counts_the_own_priority_queue_and_changes_as_others_leave(c: Connection) -> None:
+    queued = [put_job(c, created_at=_long_ago(number)) for number in range(3)]
     patient, urgent = put_job(c, spec=PATIENT), put_job(c, spec=URGENT)
     put_job(c, model="other")
-    everybody = [*line, patient, urgent, "resp_unknown"]
+    everybody = [*queued, patient, urgent, "resp_unknown"]
 
     assert waiting.list_positions(c, everybody) == {
-        line[0]: _position(1),
-        line[1]: _position(2),
-        line[2]: _position(3),
+        queued[0]: _position(1),
+        queued[1]: _position(2),
+        queued[2]: _position(3),
         patient: _position(1, PriorityQueue.BACK),
         urgent: _position(1, PriorityQueue.PRIORITY),
     }
-    assert jobs.claim(c, line[0], "w1", NOW)
-    recovery.mark_sent(c, [line[1]])
-    assert waiting.list_positions(c, everybody[:3]) == {line[2]: _position(1), line[1]: _position(2)}
+    assert jobs.claim(c, queued[0], "w1", NOW)
+    recovery.mark_sent(c, [queued[1]])
+    assert waiting.list_positions(c, everybody[:3]) == {queued[2]: _position(1), queued[1]: _position(2)}
     assert waiting.position_of(c, "demo", PriorityQueue.FRONT, _long_ago(2)) == _position(1)
     assert waiting.position_of(c, "demo", PriorityQueue.FRONT, _long_ago(9)) == _position(2)
-    assert waiting.find_position(c, line[1]) == _position(2)
-    assert waiting.find_position(c, line[0]) is None
+    assert waiting.find_position(c, queued[1]) == _position(2)
+    assert waiting.find_position(c, queued[0]) is None
     assert waiting.list_positions(c, []) == {}
 
 
 def test_the_index_of_queued_jobs_answers(sqlite_database: Database) -> None:
     questions = (
-        "SELECT model, lane, owner, count(*) FROM job WHERE status = 'queued' GROUP BY model, lane, owner",
-        "SELECT count(*) FROM job WHERE status = 'queued' AND model = 'm' AND lane = 'l' AND sent_at < 'x'",
-        "SELECT id, rank() OVER (PARTITION BY model, lane ORDER BY sent_at) FROM job WHERE status = 'queued'",
+        "SELECT model, priority_queue, owner, count(*) FROM job WHERE status = 'queued' GROUP BY 1, 2, 3",
+        "SELECT count(*) FROM job WHERE status = 'queued' AND model = 'm' AND priority_queue = 'l' AND sent_at < 'x'",
+        "SELECT id, rank() OVER (PARTITION BY model, priority_queue ORDER BY sent_at) FROM job WHERE status = 'queued'",
     )
     with sqlite_database.connect() as c:
         for question in questions:

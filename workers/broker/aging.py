@@ -39,7 +39,7 @@ class Starving:
             self._forget_ended(connection)
             models = [
                 model
-                for model, priority_queue in recovery.list_queued_lines(connection)
+                for model, priority_queue in recovery.list_queues(connection)
                 if priority_queue is PriorityQueue.BACK
             ]
             due = [job_id for model in models for job_id in self._due(connection, model)]
@@ -57,7 +57,7 @@ class Starving:
         limit = num_workers - len(self._moved.get(model, ()))
         if limit <= 0:
             return []
-        before = recovery.moment(connection) - self._starve_after
+        before = recovery.database_now(connection) - self._starve_after
         waiting = recovery.list_lost_tickets(connection, model, PriorityQueue.BACK, before, limit)
         return [ticket.job_id for ticket in waiting]
 

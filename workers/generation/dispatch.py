@@ -53,7 +53,7 @@ class Dispatcher:
         road: Road,
         *,
         shares_prefixes: bool = True,
-        suspect_from: int = poison_jobs.suspect_from(3),
+        suspect_from: int = poison_jobs.isolation_threshold(3),
     ) -> None:
         """shares_prefixes: whether jobs of one owner share what the cache holds of their prompts
         suspect_from: lost attempts from which a job is watched alone
@@ -179,9 +179,8 @@ class Dispatcher:
         ours = (connection, generation.job_id, self._worker_id, datetime.now(UTC))
         claim = jobs.claim(*ours) if is_on_trial else jobs.claim(*ours, lost_below=self._suspect_from)
         if claim is None and not is_on_trial:
-            return (
-                Verdict.SUSPECT if poison_jobs.is_suspect(connection, generation.job_id, self._suspect_from) else None
-            )
+            is_suspect = poison_jobs.needs_isolation(connection, generation.job_id, self._suspect_from)
+            return Verdict.SUSPECT if is_suspect else None
         if claim is not None and claim.attempt == 1 and generation.phase is Phase.CLAIMING:
             generation.begin(claim.attempt, claim.spec, self._salt(generation, claim))
             self._run(generation)
@@ -216,7 +215,7 @@ class Dispatcher:
     def _acquit(self, generation: Generation) -> None:
         """The suspect on trial did no harm: its row says so, then others may begin."""
         job_id, attempt = generation.job_id, generation.attempt
-        done = self._road.writer.submit(lambda connection: poison_jobs.acquit(connection, job_id, attempt))
+        done = self._road.writer.submit(lambda connection: poison_jobs.clear_lost_attempts(connection, job_id, attempt))
         done.add_done_callback(partial(self._on_acquittal, generation))
 
     def _on_acquittal(self, generation: Generation, done: "Future[bool]") -> None:

@@ -87,7 +87,7 @@ class GenerationProcess:
             settings.worker_id,
             self._road(on_hub),
             shares_prefixes=settings.prefix_cache,
-            suspect_from=poison_jobs.suspect_from(storage.max_lost_attempts),
+            suspect_from=poison_jobs.isolation_threshold(storage.max_lost_attempts),
         )
 
     def _road(self, on_hub: Callable[[Call], None]) -> Road:

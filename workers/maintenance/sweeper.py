@@ -156,12 +156,12 @@ class Sweeper:
     def _send_again(self) -> None:
         """Send tickets for queued jobs that have none: those older than the oldest that waits."""
         with self._database.connect() as connection:
-            lines = recovery.list_queued_lines(connection)
+            lines = recovery.list_queues(connection)
         for model, priority_queue in lines:
             # Rows and tickets are each stamped by one clock, their keeper's; only ages compare across the two.
             age_s = celery_queue.oldest_age_s(self._redis, model, priority_queue) + self._settings.ticket_slack_s
             with self._database.connect() as connection:
-                before = recovery.moment(connection) - timedelta(seconds=age_s)
+                before = recovery.database_now(connection) - timedelta(seconds=age_s)
                 lost = recovery.list_lost_tickets(connection, model, priority_queue, before)
             if lost:
                 log.warning("tickets_lost", model=model, priority_queue=priority_queue, num_tickets=len(lost))
