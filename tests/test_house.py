@@ -5,10 +5,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from tests.house import words
+from tests.house.imports import import_graph, in_circles, packages, projected
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("api", "workers", "storage")
@@ -16,6 +20,57 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 FILES = sorted(path for folder in (*ROOMS, "demo", "tests", "bench") for path in (ROOT / folder).rglob("*.py"))
 MODULES = [path for path in FILES if path.relative_to(ROOT).parts[0] in ROOMS]
+MAX_FILES_IN_A_FOLDER = 14
+MAX_METHODS = 20
+# File names that mean the same thing wherever they stand; every other name stands for one file only.
+SHARED_NAMES = {"settings", "tables", "errors", "request", "prepare", "object", "fold", "runner", "assembly"}
+# What still breaks a rule, exactly: who mends an entry takes it out of its list, and nobody puts one in.
+CROWDED_FOLDERS = {"api/protocol/shared"}
+BIG_CLASSES = {
+    "api/streaming/relay.py:Relay",
+    "workers/engine/blocks.py:BlockManager",
+    "workers/engine/scheduler.py:Scheduler",
+    "workers/generation/dispatch.py:Dispatcher",
+}
+CIRCLES = {
+    "api.caches",
+    "api.cli.open_database",
+    "api.cli.settings",
+    "api.cli.state",
+    "api.cli.supervisor",
+    "api.dependencies",
+    "api.jobs",
+    "api.protocol.chat",
+    "api.protocol.completions",
+    "api.protocol.responses",
+    "api.protocol.shared",
+    "api.services",
+    "api.streaming",
+    "api.webhooks",
+    "storage.accounts",
+    "storage.database",
+    "storage.fleet",
+    "storage.jobs",
+    "storage.webhooks",
+    "workers.broker",
+    "workers.generation",
+    "workers.model.checks",
+    "workers.model.gpu",
+    "workers.model.native",
+    "workers.model.sampling",
+    "workers.model.torch",
+}
+# How many private words (tests/house/words.py) each folder may still hold; these only become fewer.
+PRIVATE_WORDS = {
+    "README.md": 17,
+    "api": 253,
+    "bench": 104,
+    "docs": 39,
+    "examples": 7,
+    "storage": 103,
+    "tests": 917,
+    "workers": 1077,
+}
 # Alembic writes these: one long function each.
 WRITTEN_BY_PROGRAMS = ROOT / "storage" / "database" / "migrations" / "versions"
 
@@ -100,6 +155,77 @@ def test_no_function_is_too_long() -> None:
     assert too_long == {}
 
 
+def test_no_folder_holds_too_many_files() -> None:
+    counts = Counter(name_of(path.parent) for path in MODULES if path.name != "__init__.py")
+
+    assert {folder for folder, count in counts.items() if count > MAX_FILES_IN_A_FOLDER} == CROWDED_FOLDERS
+
+
+def test_no_file_name_means_two_things() -> None:
+    paths_by_name: dict[str, list[str]] = {}
+    for path in MODULES:
+        if path.name != "__init__.py":
+            paths_by_name.setdefault(path.stem, []).append(name_of(path))
+
+    assert {name: paths for name, paths in paths_by_name.items() if len(paths) > 1 and name not in SHARED_NAMES} == {}
+
+
+def test_no_class_has_too_many_methods() -> None:
+    big = {
+        f"{name_of(path)}:{node.name}"
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+        and sum(isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) for part in node.body) > MAX_METHODS
+    }
+
+    assert big == BIG_CLASSES
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    assert in_circles(import_graph(ROOT, ROOMS)) == set()
+
+
+def test_no_folder_or_file_beside_others_is_in_an_import_circle() -> None:
+    graph = import_graph(ROOT, ROOMS)
+
+    circles = {f"{package}.{child}" for package in packages(graph) for child in in_circles(projected(graph, package))}
+
+    assert circles == CIRCLES
+
+
+def test_a_circle_of_imports_is_found() -> None:
+    graph = {"a.b.one": {"a.c.two"}, "a.c.two": set(), "a.c.three": {"a.b.one"}, "a.d": {"a.c.two"}}
+
+    assert in_circles(graph) == set()
+    assert in_circles(projected(graph, "a")) == {"b", "c"}
+    assert packages(graph) == ["a", "a.b", "a.c"]
+
+
+def test_no_private_word_comes_back() -> None:
+    found = words.findings()
+
+    counts = Counter(finding.path.partition("/")[0] for finding in found)
+    more = {folder for folder, count in counts.items() if count > PRIVATE_WORDS.get(folder, 0)}
+    assert [finding for finding in found if finding.path.partition("/")[0] in more] == []
+
+
+def test_private_words_are_found_in_names_and_prose_and_not_where_everybody_uses_them() -> None:
+    text = """
+queue_lanes = 1  # the ticket's road
+class LaneTable: ...
+DOOR = 2
+# exponential race, a power of two, indoor planes
+"""
+
+    assert [(finding.line, finding.word) for finding in sorted(words.findings_in("api/x.py", text))] == [
+        (2, "lanes"),
+        (2, "road"),
+        (3, "lane"),
+        (4, "door"),
+    ]
+
+
 def test_a_package_file_holds_one_docstring_and_no_code() -> None:
     for path in MODULES:
         if path.name == "__init__.py":
@@ -125,16 +251,8 @@ def test_every_dependency_is_pinned_to_one_public_version() -> None:
 
 
 def test_every_setting_is_told_in_the_readme_with_its_default_and_its_limits() -> None:
-    rooms = (
-        "storage.settings",
-        "storage.process.logging_setup",
-        "api.settings",
-        "api.cli.settings",
-        "api.server.entry_point",
-        "workers.settings",
-    )
     asked = subprocess.run(
-        [sys.executable, "-c", _ALL_SETTINGS, *rooms], capture_output=True, text=True, check=True, cwd=ROOT
+        [sys.executable, "-c", _ALL_SETTINGS, *SETTINGS_MODULES], capture_output=True, text=True, check=True, cwd=ROOT
     )
     rows = [line.split("\t") for line in asked.stdout.splitlines()]
     default_by_name = {name.upper(): default.upper() for name, default, _ in rows}
