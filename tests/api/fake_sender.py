@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection
 
 from storage.database.connections import Database
-from storage.webhooks import events
+from storage.webhooks import delivery_queue, events
 from storage.webhooks.delivery_queue import Attempt, Sending, Verdict
 from storage.webhooks.tables import DeliveryStatus
 
@@ -62,10 +62,10 @@ class FakeSender:
         attempt = Attempt(
             started_at=now, latency_ms=7, status_code=self.status_code, error=self.error, answer=self.answer
         )
-        lines = [due.line for due in sending.list_due_lines(c, now)]
-        claimed = [one for line in lines for one in sending.claim(c, line, now, now + _LEASE, limit=10)]
+        lines = [due.line for due in delivery_queue.list_due_lines(c, now)]
+        claimed = [one for line in lines for one in delivery_queue.claim(c, line, now, now + _LEASE, limit=10)]
         for one in claimed:
-            sending.settle(c, one, attempt, verdict, now)
+            delivery_queue.settle(c, one, attempt, verdict, now)
         return claimed
 
 

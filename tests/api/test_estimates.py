@@ -11,8 +11,8 @@ LANES = {PriorityQueue.PRIORITY: 2, PriorityQueue.FRONT: 10, PriorityQueue.BACK:
 POWER = WorkerCapacity(jobs_per_s=2.0, num_free=0, is_measured=True)
 
 
-def position(position: int, priority_queue: PriorityQueue = PriorityQueue.FRONT) -> QueuePosition:
-    return QueuePosition(model="demo", priority_queue=priority_queue, number=position)
+def position_at(number: int, priority_queue: PriorityQueue = PriorityQueue.FRONT) -> QueuePosition:
+    return QueuePosition(model="demo", priority_queue=priority_queue, number=number)
 
 
 @pytest.mark.parametrize(
@@ -29,21 +29,21 @@ def position(position: int, priority_queue: PriorityQueue = PriorityQueue.FRONT)
 def test_a_job_waits_for_those_that_are_begun_before_it(
     priority_queue: PriorityQueue, position: int, seconds: float
 ) -> None:
-    assert wait_s(position(position, priority_queue), LANES, POWER) == seconds
+    assert wait_s(position_at(position, priority_queue), LANES, POWER) == seconds
 
 
 def test_free_places_are_filled_at_once_and_nobody_is_no_estimate() -> None:
     nobody_else = dict.fromkeys(PriorityQueue, 0)
 
-    assert wait_s(position(3), nobody_else, WorkerCapacity(jobs_per_s=2.0, num_free=3)) == 0
-    assert wait_s(position(5), nobody_else, WorkerCapacity(jobs_per_s=2.0, num_free=3, is_measured=True)) == 1.0
-    assert wait_s(position(1), nobody_else, WorkerCapacity()) is None
+    assert wait_s(position_at(3), nobody_else, WorkerCapacity(jobs_per_s=2.0, num_free=3)) == 0
+    assert wait_s(position_at(5), nobody_else, WorkerCapacity(jobs_per_s=2.0, num_free=3, is_measured=True)) == 1.0
+    assert wait_s(position_at(1), nobody_else, WorkerCapacity()) is None
 
 
 def test_before_a_pace_is_measured_only_those_who_need_not_wait_are_told_when() -> None:
     nobody_else, unmeasured = dict.fromkeys(PriorityQueue, 0), WorkerCapacity(jobs_per_s=2.0, num_free=3)
 
-    assert [wait_s(position(number), nobody_else, unmeasured) for number in (1, 3, 4)] == [0, 0, None]
+    assert [wait_s(position_at(number), nobody_else, unmeasured) for number in (1, 3, 4)] == [0, 0, None]
 
 
 def test_whoever_is_far_away_asks_less_often_within_bounds() -> None:
@@ -56,6 +56,6 @@ def test_the_time_to_try_again_is_whole_seconds_within_bounds() -> None:
 
 
 def test_a_note_is_one_comment() -> None:
-    assert note_of(position(5), 2.2) == b": queue position 5, starts in about 3 s\n\n"
-    assert note_of(position(500), 600.0) == b": queue position 500, starts in about 10 min\n\n"
-    assert note_of(position(1), None) == b": queue position 1\n\n"
+    assert note_of(position_at(5), 2.2) == b": queue position 5, starts in about 3 s\n\n"
+    assert note_of(position_at(500), 600.0) == b": queue position 500, starts in about 10 min\n\n"
+    assert note_of(position_at(1), None) == b": queue position 1\n\n"
