@@ -1,4 +1,4 @@
-"""The doors of this room for reading: which fold and which object a job's kind has."""
+"""Fold and object by job kind."""
 
 from collections.abc import Iterable
 from typing import Protocol, assert_never
@@ -13,17 +13,17 @@ from storage.contract import End, JobHeader, JobKind, LogEntry, Result
 
 
 class Fold(Protocol):
-    """A protocol's stream, frame by frame. The same log gives the same bytes, live or replayed."""
+    """A fold: makes a protocol's frames from log entries. The same log gives the same bytes, live or replayed."""
 
     def open(self) -> list[bytes]:
-        """The frames known before any entry; call it once, first."""
+        """The frames before any entry; to be called once, first."""
 
     def feed(self, entry: LogEntry) -> list[bytes]:
         """The frames that `entry` adds; entries come once each and in order. `[DONE]` is not among them."""
 
     @property
     def is_ended(self) -> bool:
-        """Whether the terminal frame was given."""
+        """Whether the terminal frame was returned."""
 
 
 def fold_of(header: JobHeader) -> Fold:
@@ -40,7 +40,7 @@ def fold_of(header: JobHeader) -> Fold:
 
 
 def skip_of(kind: JobKind, starting_after: int) -> int:
-    """How many frames a resumed stream leaves out: up to a sequence number that was seen, or a count of chunks."""
+    """Number of frames to skip in a resumed stream: up to a sequence number, or a number of chunks."""
     return starting_after + 1 if kind is JobKind.RESPONSE else starting_after
 
 
@@ -51,9 +51,9 @@ def object_of(
     *,
     metadata: dict[str, str] | None = None,
 ) -> dict[str, object]:
-    """The job as its protocol shows it, complete or so far; `end` may stand among the entries instead.
+    """The protocol object of a job, complete or so far; the end may also be among the entries.
 
-    metadata: a chat's pairs as they are now; None when they were never changed
+    metadata: a chat's current metadata; None when it was never changed
     """
     match header.kind:
         case JobKind.RESPONSE:

@@ -1,4 +1,4 @@
-"""From an accepted request to what is stored and run: prompt token ids, sampling parameters, context."""
+"""Preparing a request: prompt token ids, sampling parameters and context of the job to store and run."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from storage.errors import InvalidRequest
 
 Request = ResponseRequest | ChatRequest | CompletionRequest
 
-# OpenAI's default output limit of completions, from the days before chat.
+# OpenAI's default output limit of Completions.
 _COMPLETION_MAX_TOKENS = 16
 
 
@@ -25,10 +25,10 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """A request ready to be stored as a job.
 
     request:  the body as sent, without nulls and the job's webhook target; JSON values
-    context:  what the folds need besides, JSON values: {"input_items"} of a response, {} of a chat, {"num_prompts"} of
-              a completion, with `echo` also {"prompt_texts"}, with `logprobs` as well {"prompt_names"}: of each prompt
-              the texts, by place, of tokens that no log can spell
-    metadata: the caller's own pairs
+    context:  further input of the folds, JSON values: {"input_items"} of a response, {} of a chat, {"num_prompts"} of
+              a completion, with `echo` also {"prompt_texts"}, with `logprobs` also {"prompt_names"}: for each prompt
+              the (position, text) of tokens whose text the log lacks
+    metadata: the caller's metadata
     store:    as sent, else the protocol's default
     """
 
@@ -44,7 +44,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a job besides its request; see `prepare`."""
+    """Input of `prepare` besides the request and the model."""
 
     seed: int
     store_default: bool | None
@@ -60,17 +60,17 @@ def prepare(
     store_default: bool | None = None,
     is_background: bool = False,
 ) -> Prepared:
-    """What to store and run for `request`.
+    """The job to store and run for `request`.
 
-    previous:      the turn that `previous_response_id` names, if it names one
-    seed:          drawn by the caller; the request's own wins
-    store_default: what an absent `store` means, where the path has its own mind; None is the protocol's. A job with a
-                   webhook target is stored: whoever hears of it comes to fetch it.
-    is_background: whether nobody waits for the job
+    previous:      the turn that `previous_response_id` names, if any
+    seed:          a random seed, used when the request has none
+    store_default: the endpoint's default of `store`; None is the protocol's default. A job with a webhook target is
+                   stored by default, because the receiver fetches it later.
+    is_background: whether no caller waits for the job
     raises:        ContextLengthExceeded, InvalidRequest
     """
-    is_told = request.webhook is not None
-    terms = _Terms(seed=seed, store_default=True if is_told else store_default, is_background=is_background)
+    has_webhook = request.webhook is not None
+    terms = _Terms(seed=seed, store_default=True if has_webhook else store_default, is_background=is_background)
     match request:
         case ResponseRequest():
             return _prepare_response(request, tools, previous, terms)
@@ -83,7 +83,7 @@ def prepare(
 def count_input_tokens(
     request: ResponseRequest, tools: PromptTools, *, previous: PreviousResponse | None = None
 ) -> dict[str, object]:
-    """The answer of `POST /v1/responses/input_tokens`: tokens of the whole prompt, fitting or not."""
+    """The answer of `POST /v1/responses/input_tokens`: the number of prompt tokens, even above the context length."""
     items = stored_items(previous, request.messages)
     num_tokens = tools.count(_response_messages(request, messages_of_items(items)))
     return {"object": "response.input_tokens", "input_tokens": num_tokens}
@@ -113,9 +113,9 @@ def _prepare_response(
 
 
 def _response_messages(request: ResponseRequest, messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The chat to render: instructions first, joined with the system message they precede.
+    """The messages to render: instructions first, joined with a system message that follows them.
 
-    Many templates know one system message only, at the very beginning.
+    Many templates accept only one system message, at the beginning.
     """
     if not request.instructions:
         return messages
@@ -198,7 +198,7 @@ def _prompt_text(prompt: str | list[int], tools: PromptTools) -> str:
 
 def _not_empty(prompt: tuple[int, ...], field: str) -> tuple[int, ...]:
     if not prompt:
-        raise InvalidRequest(f"Invalid '{field}': it holds no tokens, so there is nothing to go on from.", param=field)
+        raise InvalidRequest(f"Invalid '{field}': it contains no tokens.", param=field)
     return prompt
 
 
@@ -220,16 +220,16 @@ def _num_choices(request: Request) -> int:
         case ChatRequest():
             return request.n or 1
         case CompletionRequest():
-            return request.num_made
+            return request.num_generated
 
 
 def _kept(request: Request) -> dict[str, object]:
-    """The body as its job keeps it; the target has a column of its own, and may hold a secret."""
+    """The request body to store. The webhook target has a column of its own, since it may hold a secret."""
     if request.webhook is None:
         return request.sent
     return {name: value for name, value in request.sent.items() if name != "webhook"}
 
 
-def _first_of(*claims: bool | None) -> bool:
-    """The first claim that was made; the last always is."""
-    return next(claim for claim in claims if claim is not None)
+def _first_of(*values: bool | None) -> bool:
+    """The first value that is not None; the last one never is."""
+    return next(value for value in values if value is not None)

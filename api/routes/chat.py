@@ -1,4 +1,4 @@
-"""`/v1/chat/completions`: create, and everything about stored ones."""
+"""`/v1/chat/completions`: create, and read, change and delete stored ones."""
 
 from fastapi import APIRouter, Request
 from sqlalchemy import Connection
@@ -69,7 +69,7 @@ async def update(request: Request, completion_id: str) -> Response:
     no_query(request)
     services, owner = services_of(request), owner_of(request)
     metadata = MetadataUpdate.parse(await body_of(request)).metadata or {}
-    # The owner's, and a chat: raises otherwise.
+    # Raises JobNotFound for the jobs of others and for other kinds.
     await stored_jobs.get_job(services, completion_id, owner, JobKind.CHAT)
     await services.write_promptly(lambda connection: jobs.update_metadata(connection, completion_id, owner, metadata))
     job = await stored_jobs.get_job(services, completion_id, owner, JobKind.CHAT)
@@ -85,7 +85,7 @@ async def delete(request: Request, completion_id: str) -> Response:
 
 @router.get("/v1/chat/completions/{completion_id}/messages")
 async def list_messages(request: Request, completion_id: str) -> Response:
-    """List the messages that a chat completion was asked with."""
+    """List the input messages of a chat completion."""
     query = Query(request, "limit", "order", "after")
     job = await stored_jobs.get_job(services_of(request), completion_id, owner_of(request), JobKind.CHAT)
     return json_reply(page_of(messages_of(job.header), query.get_page(order="asc")))

@@ -57,7 +57,7 @@ async def create_async(request: Request) -> Response:
     create_request = await create_request_of(request)
     wanted = CompletionRequest.parse(create_request.body)
     if wanted.stream:
-        raise InvalidRequest("This path answers at once; stream the job from /v1/completions/{id}.", param="stream")
+        raise InvalidRequest("This path does not stream; stream the job from /v1/completions/{id}.", param="stream")
     order = Order(
         create_request=create_request, request=wanted, is_background=True, is_followed=False, store_default=True
     )
@@ -69,7 +69,7 @@ async def create_async(request: Request) -> Response:
 
 @router.get("/v1/async/completions/{completion_id}")
 async def retrieve_async(request: Request, completion_id: str) -> Response:
-    """Read a background completion: its state until it is done, then the completion."""
+    """Read a background completion: its status while it runs, then the completion."""
     no_query(request)
     services = services_of(request)
     job = await stored_jobs.get_job(services, completion_id, owner_of(request), JobKind.COMPLETION)

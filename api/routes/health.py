@@ -1,4 +1,4 @@
-"""Whether this process lives, and whether a job that it accepts can run."""
+"""Liveness and readiness probes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,13 +22,13 @@ log = structlog.get_logger()
 
 @router.get("/healthz")
 async def healthz(_: Request) -> Response:
-    """The process lives."""
+    """Liveness: the process answers."""
     return json_reply({"status": "ok"})
 
 
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
-    """Database, Redis and at least one generation worker answer; else 503, and which does not."""
+    """Readiness: database, Redis and a generation worker answer; else 503 with the names of those that do not."""
     services = services_of(request)
     checks = {"database": _database, "redis": _redis, "worker": _worker}
     results = await asyncio.gather(*(_passes(name, check, services) for name, check in checks.items()))

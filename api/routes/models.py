@@ -1,4 +1,4 @@
-"""`/v1/models`: what can be asked, and whether it runs."""
+"""`/v1/models`: the served models and their status."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -13,7 +13,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"], route_class=LeanRoute)
 
 @router.get("")
 async def list_models(request: Request) -> Response:
-    """List every model that a worker serves or served."""
+    """List all models that a worker serves or has served."""
     no_query(request)
     return json_reply({"object": "list", "data": list(map(_object_of, services_of(request).catalogue.entries))})
 

@@ -1,4 +1,4 @@
-"""What chat and completions share: the older protocols have no background of their own, only `Prefer`."""
+"""Create and read handlers of chat and completions: a background job is requested by the `Prefer` header."""
 
 from fastapi import Request
 from starlette.responses import Response
@@ -22,7 +22,7 @@ async def create_job(
     *,
     is_always_stream: bool = False,
 ) -> Response:
-    """Submit a chat or completion and answer in the way that was asked for."""
+    """Submit a chat or completion job and answer with its stream, its outcome or a receipt."""
     no_query(request)
     services = services_of(request)
     preference = prefer_header.parse(request.headers.get("prefer"))
@@ -50,7 +50,7 @@ async def create_job(
 
 
 async def read_job(request: Request, job_id: str, kind: JobKind) -> Response:
-    """A chat or completion as it is now, or its stream from the start or behind a count of chunks."""
+    """A chat or completion job as it is now, or its stream, optionally without the first chunks."""
     services = services_of(request)
     query = Query(request, "stream", "starting_after")
     job = await stored_jobs.get_job(services, job_id, owner_of(request), kind)

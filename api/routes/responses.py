@@ -1,4 +1,4 @@
-"""`/v1/responses`: create, read, replay, cancel, erase."""
+"""`/v1/responses`: create, read, replay, cancel, delete."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -59,7 +59,7 @@ async def create(request: Request) -> Response:
 
 @router.post("/input_tokens")
 async def count_tokens(request: Request) -> Response:
-    """Count the tokens that a request's prompt would have."""
+    """Count the prompt tokens of a request."""
     no_query(request)
     services, body = services_of(request), await body_of(request)
     wanted = InputTokensRequest.parse(body)
@@ -74,7 +74,7 @@ async def retrieve(request: Request, response_id: str) -> Response:
     """Read a response as it is now, or replay its stream."""
     services = services_of(request)
     query = Query(request, "stream", "starting_after", "include", "include_obfuscation")
-    # What was asked for at creation is shown in any case: a replay has one form.
+    # Only log probabilities can be included, and they are shown whenever the create request asked for them.
     _refuse_extras(query, but=INCLUDED_LOGPROBS)
     job = await stored_jobs.get_job(services, response_id, owner_of(request), JobKind.RESPONSE)
     if query.get_bool("stream"):
@@ -104,7 +104,7 @@ async def cancel(request: Request, response_id: str) -> Response:
 
 @router.get("/{response_id}/input_items")
 async def list_input_items(request: Request, response_id: str) -> Response:
-    """List what a response was asked with, earlier turns included."""
+    """List the input items of a response, previous turns included."""
     query = Query(request, "limit", "order", "after", "include")
     _refuse_extras(query)
     job = await stored_jobs.get_job(services_of(request), response_id, owner_of(request), JobKind.RESPONSE)

@@ -1,4 +1,4 @@
-"""How telling went: the deliveries of an endpoint or of a job, one of them, and telling again."""
+"""Webhook deliveries: those of an endpoint or of a job, a single one, and redelivery."""
 
 from datetime import UTC, datetime
 
@@ -22,7 +22,7 @@ router = APIRouter(tags=["webhooks"], route_class=LeanRoute)
 
 @router.get("/v1/webhook_endpoints/{endpoint_id}/deliveries")
 async def list_of_endpoint(request: Request, endpoint_id: str) -> Response:
-    """List what a webhook endpoint was told, and is to be told, the newest first."""
+    """List the deliveries of a webhook endpoint, done and pending, the newest first."""
     return await _list(request, endpoint_id=endpoint_id)
 
 
@@ -57,7 +57,7 @@ async def retrieve(request: Request, delivery_id: str) -> Response:
 
 @router.post("/v1/webhook_deliveries/{delivery_id}/redeliver")
 async def redeliver(request: Request, delivery_id: str) -> Response:
-    """Send a webhook event again, whatever came of it before; it has the same id."""
+    """Deliver a webhook event again with the same id, whether or not it was delivered before."""
     no_query(request)
     owner, now = owner_of(request), datetime.now(UTC)
     return json_reply(
@@ -70,7 +70,7 @@ async def redeliver(request: Request, delivery_id: str) -> Response:
 async def _list(
     request: Request, *, endpoint_id: str | None = None, job_id: str | None = None, kind: JobKind | None = None
 ) -> Response:
-    """A page of the deliveries of an endpoint, or of a job of a kind; their owner's 404 where there is none."""
+    """A page of the deliveries of an endpoint or a job; 404 when the owner has no such endpoint or job."""
     query = Query(request, "status", "after", "limit", "order")
     owner, page, status = owner_of(request), query.get_page(order="desc"), _status_of(query)
 

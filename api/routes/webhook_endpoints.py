@@ -1,4 +1,4 @@
-"""`/v1/webhook_endpoints`, OpenAI's API and redelivery: who is told of every job, and the secrets that prove it."""
+"""`/v1/webhook_endpoints`: OpenAI's API of webhook endpoints, their signing secrets, and redelivery."""
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -32,7 +32,7 @@ from storage.webhooks.tables import DeliveryStatus, WebhookEndpoint
 
 router = APIRouter(tags=["webhooks"], route_class=LeanRoute)
 
-# Each is told of every job, so that their number is a factor of the work that a job makes.
+# Each endpoint receives events of every job, so the work for a job grows with their number.
 _MAX_ENDPOINTS = 50
 _OLD_SECRET_LIFE = timedelta(hours=24)
 
@@ -54,7 +54,7 @@ async def list_endpoints(request: Request) -> Response:
 
 @router.post("/v1/webhook_endpoints")
 async def create(request: Request) -> Response:
-    """Create a webhook endpoint; its signing secret is shown in this answer alone."""
+    """Create a webhook endpoint. Only this answer holds its signing secret."""
     no_query(request)
     services, create_request = services_of(request), await create_request_of(request)
     wanted, owner = NewEndpoint.parse(create_request.body), create_request.owner
@@ -63,7 +63,7 @@ async def create(request: Request) -> Response:
 
     def put(connection: Connection) -> WebhookEndpoint:
         if len(endpoints.list_endpoints(connection, owner, limit=_MAX_ENDPOINTS)) == _MAX_ENDPOINTS:
-            raise InvalidRequest(f"There are {_MAX_ENDPOINTS} webhook endpoints already, which is the most.")
+            raise InvalidRequest(f"There are already {_MAX_ENDPOINTS} webhook endpoints, which is the limit.")
         return endpoints.create_endpoint(
             connection,
             endpoint_id=endpoint_id,
@@ -94,7 +94,7 @@ async def retrieve(request: Request, endpoint_id: str) -> Response:
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}")
 async def update(request: Request, endpoint_id: str) -> Response:
-    """Change a webhook endpoint; `enabled: true` takes one up again that was disabled."""
+    """Change a webhook endpoint; `enabled: true` enables it again."""
     no_query(request)
     services, owner = services_of(request), owner_of(request)
     wanted = EndpointUpdate.parse(await body_of(request))
@@ -118,7 +118,7 @@ async def update(request: Request, endpoint_id: str) -> Response:
 
 @router.delete("/v1/webhook_endpoints/{endpoint_id}")
 async def delete(request: Request, endpoint_id: str) -> Response:
-    """Delete a webhook endpoint; it is told nothing more."""
+    """Delete a webhook endpoint; it receives no further events."""
     no_query(request)
     owner, now = owner_of(request), datetime.now(UTC)
     await services_of(request).write_promptly(
@@ -129,10 +129,10 @@ async def delete(request: Request, endpoint_id: str) -> Response:
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}/rotate_secret")
 async def rotate_secret(request: Request, endpoint_id: str) -> Response:
-    """Give a webhook endpoint a new signing secret; the old one signs as well for 24 hours, if that is wished."""
+    """Replace the signing secret of a webhook endpoint; on request the old one also signs for 24 hours."""
     no_query(request)
     owner, body, now = owner_of(request), await body_of(request), datetime.now(UTC)
-    # A body that says nothing may be left out.
+    # The body may be absent.
     wanted = SecretRotation.parse(body or b"{}")
     until = now + _OLD_SECRET_LIFE if wanted.keep_old_secret_active_for_24_hours else None
     secret = new_secret()
@@ -146,7 +146,7 @@ async def rotate_secret(request: Request, endpoint_id: str) -> Response:
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}/test")
 async def test(request: Request, endpoint_id: str) -> Response:
-    """Send a sample event to a webhook endpoint at once, also to one that is disabled, and tell its answer."""
+    """Send a sample event to a webhook endpoint at once, even if it is disabled, and return its status code."""
     no_query(request)
     wanted = EndpointTest.parse(await body_of(request))
     status_code = await sample_event.send(services_of(request), endpoint_id, owner_of(request), wanted.event_type)
@@ -155,7 +155,7 @@ async def test(request: Request, endpoint_id: str) -> Response:
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}/redeliver")
 async def redeliver(request: Request, endpoint_id: str) -> Response:
-    """Tell a webhook endpoint everything again that happened since a moment."""
+    """Deliver again to a webhook endpoint all events since a Unix time."""
     no_query(request)
     wanted = Redelivery.parse(await body_of(request))
     span = Span(

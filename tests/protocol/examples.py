@@ -66,7 +66,7 @@ def tokenizer_json() -> str:
 
 
 def manifest(template: str | None = CHATML, context_length: int = 1000, bos: bool = True) -> ModelManifest:
-    """A model's card."""
+    """A model manifest."""
     return ModelManifest(
         model="demo",
         context_length=context_length,

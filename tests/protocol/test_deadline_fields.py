@@ -9,9 +9,9 @@ from tests.protocol.test_sampling_fields import REQUESTS, refused_field
 
 
 @pytest.mark.parametrize("request_type", REQUESTS)
-@pytest.mark.parametrize("spelling", [60, {"seconds": 60}, {"anchor": "created_at", "seconds": 60}])
-def test_both_spellings_mean_the_same(request_type: type[Request], spelling: object) -> None:
-    request = request_type.parse(body(**{**MINIMAL[request_type], "expires_after": spelling}))
+@pytest.mark.parametrize("value", [60, {"seconds": 60}, {"anchor": "created_at", "seconds": 60}])
+def test_both_forms_mean_the_same(request_type: type[Request], value: object) -> None:
+    request = request_type.parse(body(**{**MINIMAL[request_type], "expires_after": value}))
 
     assert request.expires_after is not None
     assert request.expires_after.seconds == 60

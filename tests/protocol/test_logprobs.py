@@ -105,7 +105,7 @@ def test_a_response_tells_them_with_deltas_and_again_with_the_whole_text() -> No
 HEY_LISTS = {
     "tokens": ["H", "\ufffd", "\ufffd", "!"],
     "token_logprobs": [-0.25, -0.5, -0.125, -9999.0],
-    # Of tokens that read the same the likeliest is told, and the chosen one always is.
+    # Of tokens with the same text the most likely one is reported, and the chosen one always is.
     "top_logprobs": [
         {"H": -0.25, "h": -2.0},
         {"\ufffd": -0.5, "i": -1.5},
@@ -210,9 +210,9 @@ ECHOES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "names", "log", "spelled", "offsets"), ECHOES, ids=["bos", "special", "half", "one"])
+@pytest.mark.parametrize(("text", "names", "log", "texts", "offsets"), ECHOES, ids=["bos", "special", "half", "one"])
 def test_an_echoed_prompt_says_where_each_token_begins(
-    text: str, names: list[object], log: list[str | bytes], spelled: list[str], offsets: list[int]
+    text: str, names: list[object], log: list[str | bytes], texts: list[str], offsets: list[int]
 ) -> None:
     context = {"num_prompts": 1, "prompt_texts": [text], "prompt_names": [names]}
     job = header(JobKind.COMPLETION, {"logprobs": 1, "echo": True, "max_tokens": 1}, context)
@@ -223,12 +223,12 @@ def test_an_echoed_prompt_says_where_each_token_begins(
 
     choice = shown["choices"][0]
     assert (choice["text"], choice["finish_reason"]) == (text + "x", "length")
-    assert choice["logprobs"]["tokens"] == [*spelled, "x"]
+    assert choice["logprobs"]["tokens"] == [*texts, "x"]
     assert choice["logprobs"]["text_offset"] == [*offsets, len(text)]
-    assert choice["logprobs"]["top_logprobs"][1:] == [*({one: -1.0} for one in spelled[1:]), {"x": -3.0}]
+    assert choice["logprobs"]["top_logprobs"][1:] == [*({one: -1.0} for one in texts[1:]), {"x": -3.0}]
 
 
-def test_what_a_log_cannot_spell_is_known_from_the_prompt() -> None:
+def test_texts_that_the_log_lacks_are_taken_from_the_prompt() -> None:
     ids = tools().encode("<s>a<|im_end|>", add_special_tokens=False)
     request = CompletionRequest.parse(body(prompt=[list(ids), list(ids[1:])], echo=True, logprobs=0))
 

@@ -222,8 +222,8 @@ def test_a_missing_model_is_named() -> None:
     assert refusal.value.param == "model"
 
 
-def test_defaults_that_a_careful_client_spells_out_are_accepted() -> None:
-    spelled_out = {
+def test_defaults_that_a_careful_client_sends_are_accepted() -> None:
+    defaults = {
         "tools": [],
         "tool_choice": "auto",
         "parallel_tool_calls": True,
@@ -240,10 +240,10 @@ def test_defaults_that_a_careful_client_spells_out_are_accepted() -> None:
         "seed": -(2**63),
     }
 
-    request = ChatRequest.parse(body(messages=[USER], **spelled_out))
+    request = ChatRequest.parse(body(messages=[USER], **defaults))
 
     assert request.stop == ["x"]
-    assert request.sent == {"model": "demo", "messages": [USER], **spelled_out}
+    assert request.sent == {"model": "demo", "messages": [USER], **defaults}
 
 
 def test_our_own_output_is_accepted_as_input() -> None:

@@ -1,4 +1,4 @@
-"""Chat templates and token ids from a card alone."""
+"""Chat templates and token ids from a manifest alone."""
 
 import pytest
 

@@ -185,17 +185,17 @@ def test_every_told_token_is_streamed_once_and_in_order(job: tuple[JobHeader, li
         if payload.get("type") == "response.output_text.delta":
             streamed[0] += cast(list[object], payload["logprobs"])
         for choice in cast(list[dict[str, Any]], payload.get("choices", [])):
-            streamed[choice["index"]] += told_of(choice)
+            streamed[choice["index"]] += content_of(choice)
 
     if log[-1].end is not None and log[-1].end.status in (JobStatus.COMPLETED, JobStatus.INCOMPLETE):
         shown: Any = object_of(head, result, log[-1].end)
         if head.kind is JobKind.RESPONSE:
             assert streamed[0] == shown["output"][0]["content"][0]["logprobs"]
         else:
-            assert streamed == {choice["index"]: told_of(choice) for choice in shown["choices"]}
+            assert streamed == {choice["index"]: content_of(choice) for choice in shown["choices"]}
 
 
-def told_of(choice: dict[str, Any]) -> list[object]:
+def content_of(choice: dict[str, Any]) -> list[object]:
     logprobs = choice["logprobs"] or {"content": []}
     if "content" in logprobs:
         return list(logprobs["content"])

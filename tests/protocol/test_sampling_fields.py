@@ -1,4 +1,4 @@
-"""The fields of sampling: what every protocol takes, and what the engine is told."""
+"""Sampling fields: what every protocol accepts, and the engine parameters made of them."""
 
 import pytest
 from hypothesis import given
@@ -206,11 +206,11 @@ def test_wrong_wishes_for_log_probabilities_are_named(
 
 def test_the_best_are_chosen_from_more_choices_than_are_shown() -> None:
     chosen = prepared(CompletionRequest, prompt=["a", "b"], n=2, best_of=5)
-    told = prepared(CompletionRequest, n=2, best_of=3, logprobs=4)
+    made = prepared(CompletionRequest, n=2, best_of=3, logprobs=4)
     all_shown = prepared(CompletionRequest, n=3, best_of=3, stream=True)
 
     assert (chosen.spec.num_choices, chosen.spec.total_choices, chosen.spec.sampling.logprobs) == (5, 10, 0)
-    assert (told.spec.num_choices, told.spec.sampling.logprobs) == (3, 4)
+    assert (made.spec.num_choices, made.spec.sampling.logprobs) == (3, 4)
     assert (all_shown.spec.num_choices, all_shown.spec.sampling.logprobs) == (3, None)
 
 

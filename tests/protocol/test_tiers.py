@@ -75,9 +75,9 @@ def test_objects_and_chunks_tell_the_tier_that_was_used(kind: JobKind) -> None:
     said = payloads([*fold.open(), *(frame for entry in LOG for frame in fold.feed(entry))])
     # Of the events of Responses, those that show the response.
     shown = said if kind is not JobKind.RESPONSE else [one["response"] for one in said if "response" in one]
-    told = [object_of(asked, LOG), *shown]
+    objects = [object_of(asked, LOG), *shown]
 
-    assert {one["service_tier"] for one in told} == {"priority"}  # type: ignore[index]  # JSON objects
+    assert {one["service_tier"] for one in objects} == {"priority"}  # type: ignore[index]  # JSON objects
 
 
 def test_a_completion_tells_its_tier_where_one_was_named() -> None:

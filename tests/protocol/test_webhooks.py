@@ -43,13 +43,13 @@ def test_a_job_with_a_target_is_stored_and_its_request_keeps_no_secret(
 ) -> None:
     target = {"url": URL, "secret": new_secret()}
 
-    told = prepare(request_type.parse(body(**minimal, webhook=target)), tools(), seed=1)
-    untold = prepare(request_type.parse(body(**minimal, webhook=None)), tools(), seed=1)
+    with_target = prepare(request_type.parse(body(**minimal, webhook=target)), tools(), seed=1)
+    without_target = prepare(request_type.parse(body(**minimal, webhook=None)), tools(), seed=1)
     unstored = prepare(request_type.parse(body(**minimal, webhook=target, store=False)), tools(), seed=1)
 
-    assert (told.store, unstored.store) == (True, False)
-    assert told.request == untold.request
-    assert told.spec == untold.spec
+    assert (with_target.store, unstored.store) == (True, False)
+    assert with_target.request == without_target.request
+    assert with_target.spec == without_target.spec
 
 
 BAD_TARGETS: list[tuple[object, str]] = [

@@ -9,7 +9,7 @@ from api.protocol.shared.outcome import ChoiceText, Outcome
 from api.protocol.shared.tiers import tier_of
 from storage.contract import JobHeader, JobStatus, TokenEvent, Usage
 
-# One engine, one numerics: seeded answers of different platforms are not comparable, ours are.
+# Seeded answers of our engine are reproducible, so the fingerprint is constant.
 SYSTEM_FINGERPRINT = "fp_tokenpost"
 
 
@@ -25,9 +25,9 @@ def wants_usage(header: JobHeader) -> bool:
 
 
 def chat_object(header: JobHeader, outcome: Outcome, metadata: dict[str, str] | None = None) -> dict[str, object]:
-    """The completion; one without an answer also tells its `status`, and its `error` when it failed.
+    """The chat.completion object. Without an answer it also has `status`, and `error` if the job failed.
 
-    metadata: the pairs as they are now; None when they were never changed
+    metadata: the current metadata; None when it was never changed
     """
     end = outcome.end
     return {
@@ -49,17 +49,17 @@ def _choice_of(header: JobHeader, outcome: Outcome, index: int, choice: ChoiceTe
         "index": index,
         "message": {"role": "assistant", "content": choice.text, "refusal": None, "annotations": []},
         "logprobs": chat_logprobs(header, choice.measured) if wants_logprobs(header) else None,
-        "finish_reason": outcome.finish_word(choice),
+        "finish_reason": outcome.finish_reason(choice),
     }
 
 
 def chat_logprobs(header: JobHeader, events: Iterable[TokenEvent]) -> dict[str, object]:
-    """What a choice, or a chunk, tells of the log probabilities of these events."""
+    """The `logprobs` of a choice or a chunk that holds these events."""
     return {"content": token_objects(events, header), "refusal": None}
 
 
 def completion_usage(usage: Usage) -> dict[str, object]:
-    """Token counts in the words of chat and completions."""
+    """The `usage` object of Chat and Completions."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -70,7 +70,7 @@ def completion_usage(usage: Usage) -> dict[str, object]:
 
 
 def unanswered(header: JobHeader, outcome: Outcome) -> dict[str, object]:
-    """The keys that a completion has besides OpenAI's while, or because, it has no answer."""
+    """`status` and `error`, our extra keys of a completion without an answer."""
     if outcome.has_answer:
         return {}
     status: JobStatus = header.status if outcome.end is None else outcome.end.status

@@ -1,4 +1,4 @@
-"""Chat Completions on the wire: the create body.
+"""The create request of Chat Completions.
 
 Source: OpenAI specification of 2026-08-21.
 """
@@ -29,7 +29,7 @@ _NOT_A_ROLE = "names a role that is not supported here yet (tools are not); use 
 
 
 class ChatMessage(Wire):
-    """One turn of a chat. Tool calls and their results are refused for now."""
+    """A message of a chat. Tool calls and tool results are not supported yet."""
 
     role: Annotated[str, one_of(_ROLES, _NOT_A_ROLE)]
     content: ChatContent | None = None
@@ -52,7 +52,7 @@ class ChatMessage(Wire):
 
     @property
     def text(self) -> str:
-        """What the message says."""
+        """The message's text."""
         return text_of(self.content)
 
 
@@ -102,11 +102,11 @@ class ChatRequest(CreateRequest):
 
     @property
     def output_limit(self) -> int | None:
-        """The limit of output tokens under either of its names."""
+        """The output token limit, under either of its names."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
 
 class MetadataUpdate(WireRequest):
-    """The body of `POST /v1/chat/completions/{id}`: the pairs that replace the stored ones, null for none."""
+    """The body of `POST /v1/chat/completions/{id}`: the new metadata; null removes all pairs."""
 
     metadata: Metadata | None

@@ -1,4 +1,4 @@
-"""Log probabilities as Completions tell them: four parallel lists, those of an echoed prompt first.
+"""Log probabilities of Completions: four parallel lists, which begin with those of an echoed prompt.
 
 Source: OpenAI specification of 2026-08-21, `logprobs` of a completion choice.
 """
@@ -14,15 +14,15 @@ _decoder = getincrementaldecoder("utf-8")
 
 
 class CompletionLogprobs:
-    """Tells one choice's events, fed once each and in order, and where in the choice's text each token begins.
+    """Formats the log probabilities and text offsets of one choice's events, given once each and in order.
 
-    Offsets count characters; the tokens of one character all begin where it does. The first token of an echoed prompt
-    has no log probability, as nothing comes before it.
+    Offsets count characters; all tokens of one character have its offset. The first token of an echoed prompt has no
+    log probability, because nothing precedes it.
     """
 
     def __init__(self, header: JobHeader, prompt: int, echo: str) -> None:
-        """prompt: the choice's prompt, by index
-        echo:   its text where that stands before the choice's own
+        """prompt: index of the choice's prompt
+        echo:   the prompt's text if the choice's text begins with it, else ""
         """
         self._header = header
         names = cast(list[list[tuple[int, str]]], header.context.get("prompt_names", []))
@@ -32,7 +32,7 @@ class CompletionLogprobs:
         self._decoder = _decoder("replace")
         self._offset = 0 if names else len(echo)
 
-    def tell(self, events: Iterable[TokenEvent]) -> dict[str, object]:
+    def push(self, events: Iterable[TokenEvent]) -> dict[str, object]:
         """The four lists of the events' tokens, which may be empty."""
         lists = _Lists()
         for event in events:
@@ -41,20 +41,20 @@ class CompletionLogprobs:
                 self._awaits_head = False
             if event.logprobs is not None:
                 if self._awaits_prompt:
-                    self._tell_prompt(lists, event.logprobs.prompt)
+                    self._add_prompt(lists, event.logprobs.prompt)
                 for token in content_of(event, self._header):
                     lists.add(token, token.chosen.data, self._advance(token.chosen.data))
         return lists.as_json()
 
-    def _tell_prompt(self, lists: "_Lists", tokens: Sequence[TokenLogprobs]) -> None:
-        spelled = [
+    def _add_prompt(self, lists: "_Lists", tokens: Sequence[TokenLogprobs]) -> None:
+        texts = [
             self._names[position].encode() if position in self._names else token.chosen.data
             for position, token in enumerate(tokens, start=1)
         ]
         echo = self._echo.encode()
-        # The first token is what the others leave: nothing, where the tokenizer begins with a special one by itself.
-        self._advance(echo[: max(0, len(echo) - sum(map(len, spelled)))])
-        for token, data in zip(tokens, spelled, strict=True):
+        # The first token is what the others leave of the text: nothing if the tokenizer added a special token.
+        self._advance(echo[: max(0, len(echo) - sum(map(len, texts)))])
+        for token, data in zip(tokens, texts, strict=True):
             lists.add(token, data, self._advance(data))
         self._awaits_prompt = False
         self._decoder.reset()
@@ -95,7 +95,7 @@ class _Lists:
 
 
 def _top_of(token: TokenLogprobs, data: bytes) -> dict[str, float]:
-    """The likeliest and the token itself, as OpenAI has it; of tokens that read the same, the likeliest."""
+    """The most likely tokens and the chosen one. Of tokens with the same text, the most likely one counts."""
     top: dict[str, float] = {}
     for candidate in token.top:
         is_chosen = candidate.token_id == token.chosen.token_id

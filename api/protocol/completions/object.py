@@ -1,4 +1,4 @@
-"""The text_completion object, complete or so far, and the receipt of an asynchronous completion."""
+"""The text_completion object, complete or so far, and the async.completion object."""
 
 from typing import cast
 
@@ -12,38 +12,38 @@ from storage.contract import MIN_LOGPROB, End, JobHeader, TokenEvent
 
 
 def num_completion_choices(header: JobHeader) -> int:
-    """Number of choices of all prompts together, those that will not be shown included."""
-    return cast(int, header.context.get("num_prompts", 1)) * _num_made(header)
+    """Number of generated choices of all prompts together, including those that are not returned."""
+    return cast(int, header.context.get("num_prompts", 1)) * _num_generated(header)
 
 
-def _num_made(header: JobHeader) -> int:
-    """Choices that are made of each prompt."""
-    return cast(int, header.request.get("best_of", _num_shown(header)))
+def _num_generated(header: JobHeader) -> int:
+    """Number of choices to generate for each prompt."""
+    return cast(int, header.request.get("best_of", _num_returned(header)))
 
 
-def _num_shown(header: JobHeader) -> int:
-    """Choices of each prompt that the caller sees."""
+def _num_returned(header: JobHeader) -> int:
+    """Number of choices to return for each prompt."""
     return cast(int, header.request.get("n", 1))
 
 
 def is_chosen_from(header: JobHeader) -> bool:
-    """Whether `best_of` makes more choices than it shows, so that nothing can be shown before the end."""
-    return _num_made(header) > _num_shown(header)
+    """Whether `best_of` generates more choices than are returned; then no choice is known before the end."""
+    return _num_generated(header) > _num_returned(header)
 
 
 def echo_of(header: JobHeader, choice: int) -> str:
-    """The prompt's text that stands before a choice's own when `echo` was asked for, else nothing."""
+    """The prompt's text with which the choice begins if the request has `echo`, else ""."""
     texts = cast(list[str], header.context.get("prompt_texts", []))
-    return texts[choice // _num_made(header)] if texts else ""
+    return texts[choice // _num_generated(header)] if texts else ""
 
 
 def logprobs_of(header: JobHeader, choice: int) -> CompletionLogprobs:
-    """What tells a choice's log probabilities."""
-    return CompletionLogprobs(header, choice // _num_made(header), echo_of(header, choice))
+    """The formatter of a choice's log probabilities."""
+    return CompletionLogprobs(header, choice // _num_generated(header), echo_of(header, choice))
 
 
 def completion_object(header: JobHeader, outcome: Outcome) -> dict[str, object]:
-    """The completion; one without an answer also tells its `status`, and its `error` when it failed."""
+    """The text_completion object. Without an answer it also has `status`, and `error` if the job failed."""
     end = outcome.end
     shown = _shown_of(header, outcome)
     return {
@@ -60,26 +60,26 @@ def completion_object(header: JobHeader, outcome: Outcome) -> dict[str, object]:
 
 
 def asked_tier(header: JobHeader) -> dict[str, object]:
-    """The tier, where the request named one: OpenAI's object has none, vLLM's has it so."""
+    """The service tier if the request named one. OpenAI's object has none; vLLM's object has it."""
     return {"service_tier": tier_of(header.request)} if "service_tier" in header.request else {}
 
 
 def _shown_of(header: JobHeader, outcome: Outcome) -> list[int]:
-    """The choices to show, of each prompt the best first where there are more; none before they can be chosen."""
+    """Indices of the choices to return, of each prompt the best first; none before `best_of` can choose."""
     if not is_chosen_from(header):
         return list(range(len(outcome.choices)))
     if not outcome.has_answer:
         return []
-    num_made, num_shown = _num_made(header), _num_shown(header)
+    num_generated, num_returned = _num_generated(header), _num_returned(header)
     shown = []
-    for start in range(0, len(outcome.choices), num_made):
-        made = range(start, start + num_made)
-        shown += sorted(made, key=lambda index: -_mean_logprob(outcome.choices[index]))[:num_shown]
+    for start in range(0, len(outcome.choices), num_generated):
+        generated = range(start, start + num_generated)
+        shown += sorted(generated, key=lambda index: -_mean_logprob(outcome.choices[index]))[:num_returned]
     return shown
 
 
 def _mean_logprob(choice: ChoiceText) -> float:
-    """How likely the choice is, its end included, whatever its length; the least for one without tokens."""
+    """The mean log probability of the choice's tokens, end included; the minimum for a choice without tokens."""
     found = [token.chosen.logprob for event in choice.measured if event.logprobs for token in event.logprobs.tokens]
     return sum(found) / len(found) if found else MIN_LOGPROB
 
@@ -88,19 +88,19 @@ def _choice_of(header: JobHeader, outcome: Outcome, index: int, number: int) -> 
     choice = outcome.choices[number]
     logprobs = None
     if wants_logprobs(header):
-        logprobs = logprobs_of(header, number).tell(
+        logprobs = logprobs_of(header, number).push(
             choice.measured or [TokenEvent(choice=number, token_ids=(), text="")]
         )
     return {
         "text": echo_of(header, number) + choice.text,
         "index": index,
         "logprobs": logprobs,
-        "finish_reason": outcome.finish_word(choice),
+        "finish_reason": outcome.finish_reason(choice),
     }
 
 
 def async_object(header: JobHeader, end: End | None = None) -> dict[str, object]:
-    """What `/v1/async/completions` answers until there is a completion; with `error` when there never will be one."""
+    """The object of `/v1/async/completions` for a job without an answer; with `error` if it failed."""
     status = header.status if end is None else end.status
     error = None if end is None else outcome_error(end)
     return {

@@ -1,6 +1,6 @@
-"""Completions on the wire: the create body.
+"""The create request of Completions.
 
-Source: OpenAI specification of 2026-08-21; `store` and `metadata` are ours, as every call is a stored job.
+Source: OpenAI specification of 2026-08-21. `store` and `metadata` are our extensions, since every call is a stored job.
 """
 
 from typing import Annotated, LiteralString, Self
@@ -16,7 +16,7 @@ from api.protocol.shared.wire import INT64_MAX, MAX_CHOICES, NumChoices, Refused
 _TEXT, _TEXTS, _IDS, _LISTS = (TAG + name for name in ("text", "texts", "ids", "lists"))
 _PROMPT_SHAPE = "expected a string, an array of strings, an array of token ids or an array of arrays of token ids"
 
-NOT_STREAMED: LiteralString = "the best choices are known at the end only, so that they cannot be streamed"
+NOT_STREAMED: LiteralString = "the best choices are known only at the end, so they cannot be streamed"
 # OpenAI's limits.
 _MAX_LOGPROBS = 5
 _MAX_BEST_OF = 20
@@ -63,7 +63,7 @@ class CompletionRequest(CreateRequest):
 
     @model_validator(mode="after")
     def _has_few_choices(self) -> Self:
-        if len(self.prompts) * self.num_made > MAX_CHOICES:
+        if len(self.prompts) * self.num_generated > MAX_CHOICES:
             field = "n" if self.best_of is None else "best_of"
             raise fault(field, "the number of prompts times the choices of each must be at most 128")
         return self
@@ -79,22 +79,22 @@ class CompletionRequest(CreateRequest):
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:
         if self.max_tokens == 0 and not self.echo:
-            raise fault("max_tokens", "0 needs 'echo', or there is nothing to answer")
+            raise fault("max_tokens", "0 needs 'echo', otherwise the answer is empty")
         return self
 
     @property
-    def num_made(self) -> int:
-        """Choices that are made of each prompt."""
+    def num_generated(self) -> int:
+        """Number of choices to generate for each prompt."""
         return self.best_of or self.n or 1
 
     @property
     def is_chosen_from(self) -> bool:
-        """Whether more choices are made than shown."""
-        return self.num_made > (self.n or 1)
+        """Whether more choices are generated than returned (`best_of`)."""
+        return self.num_generated > (self.n or 1)
 
     @property
     def num_logprobs(self) -> int | None:
-        # Those of the tokens themselves tell which choice is best.
+        # The best choice is found by the log probabilities of its tokens.
         return 0 if self.logprobs is None and self.is_chosen_from else self.logprobs
 
     @property
@@ -103,7 +103,7 @@ class CompletionRequest(CreateRequest):
 
     @property
     def prompts(self) -> list[str] | list[list[int]]:
-        """The prompts as a list, whatever shape they were sent in."""
+        """The prompts as a list, for every shape in which they may be sent."""
         if isinstance(self.prompt, str):
             return [self.prompt]
         if isinstance(self.prompt[0], int):

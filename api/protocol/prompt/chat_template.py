@@ -1,4 +1,4 @@
-"""Chat templates as transformers runs them, in a sandbox: a template is a stranger's code.
+"""Chat templates, rendered as transformers renders them, in a sandbox, since a template is untrusted code.
 
 Source: `transformers.utils.chat_template_utils` 5.x, so that a prompt here is the prompt of `apply_chat_template`.
 """
@@ -17,7 +17,7 @@ from jinja2.utils import Namespace
 
 from storage.errors import InvalidRequest
 
-# What a template can raise when the messages are not what it expects; a sandbox's refusal is a TemplateError.
+# Exceptions of a template whose messages are not as it expects. A refusal by the sandbox is a TemplateError.
 _TEMPLATE_FAULTS = (
     jinja2.TemplateError,
     ArithmeticError,
@@ -30,7 +30,7 @@ _TEMPLATE_FAULTS = (
 
 
 class ChatTemplate:
-    """A compiled template and the special tokens that it may name."""
+    """A compiled chat template with its special tokens."""
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         self.knows_developer = "developer" in source
@@ -38,9 +38,9 @@ class ChatTemplate:
         self._render = _compile(source)
 
     def render(self, messages: Sequence[Mapping[str, object]], *, field: str) -> str:
-        """The prompt text, up to where the assistant's answer begins; raises InvalidRequest naming `field`.
+        """The prompt text, up to the beginning of the assistant's answer. Raises InvalidRequest with `field` as param.
 
-        Thinking is off: models that can think are told not to.
+        Thinking is switched off (`enable_thinking`).
         """
         try:
             return self._render(
@@ -59,7 +59,7 @@ class ChatTemplate:
 
 
 def _compile(source: str) -> Callable[[Mapping[str, object]], str]:
-    """The template's render function; a template that does not compile becomes one that always raises."""
+    """The template's render function. That of a template that does not compile always raises."""
     try:
         return _environment().from_string(source).render
     except _TEMPLATE_FAULTS as error:
@@ -83,7 +83,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 class _GenerationTag(Extension):
-    """`{% generation %}` marks what training looks at; in a prompt it only shows its body."""
+    """`{% generation %}`, which marks text for training. In a prompt its body is rendered as it is."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
 
@@ -104,7 +104,7 @@ class _Dict:
 
     def fromkeys(self, *args: object) -> dict[object, object]:
         """`dict.fromkeys` itself."""
-        return dict.fromkeys(*args)  # type: ignore[call-overload, no-any-return] # what the template writes
+        return dict.fromkeys(*args)  # type: ignore[call-overload, no-any-return] # arguments of the template
 
 
 class _Namespace(Namespace):
@@ -142,5 +142,5 @@ def _raise_exception(message: str) -> NoReturn:
 
 
 def _strftime_now(pattern: str) -> str:
-    # Local time without a zone, as transformers gives it: templates print the day the user lives in.
+    # Local time without a zone, as in transformers: templates print the user's date.
     return datetime.now().strftime(pattern)  # noqa: DTZ005

@@ -1,7 +1,7 @@
-"""From text to token ids and back, from a model's card alone: no model files, no torch.
+"""Tokenizing prompts with the tokenizer of a model manifest: no model files, no torch.
 
-One `PromptTools` per card; building one parses the tokenizer (milliseconds to a second), so keep it by card digest.
-Its methods are safe to call from several threads.
+Building a `PromptTools` parses the tokenizer (milliseconds to a second), so keep one for each manifest digest. Its
+methods are safe to call from several threads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from api.protocol.prompt.chat_template import ChatTemplate
 from storage.contract import ModelManifest
 from storage.errors import InvalidRequest
 
-# A prefix of this many characters for each token of context tells whether a text is hopelessly long.
+# Texts longer than this many characters for each token of context are tokenized in part first.
 _CHARACTERS_PER_TOKEN = 16
 
 
@@ -38,16 +38,16 @@ class PromptTools:
         return () if found is None else (found,)
 
     def encode(self, text: str, *, add_special_tokens: bool) -> tuple[int, ...]:
-        """Token ids of `text`; of a text that cannot fit the context perhaps only its first ids, too many to fit."""
+        """Token ids of `text`. Of a text far beyond the context, possibly only the first ids."""
         start = text[: self.context_length * _CHARACTERS_PER_TOKEN]
         ids = self._tokenizer.encode(start, add_special_tokens=add_special_tokens).ids
-        # Cutting a text changes only tokens near the cut; a merge over more than this is not worth the risk.
+        # Cutting a text changes only tokens near the cut. 64 tokens are a wide margin for that.
         if len(start) < len(text) and len(ids) <= self.context_length + 64:
             ids = self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
         return tuple(ids)
 
     def encode_prompt(self, text: str) -> tuple[int, ...]:
-        """Token ids of a bare prompt as the tokenizer begins one; an empty text is the beginning alone, or nothing."""
+        """Token ids of a text prompt with the tokenizer's own special tokens. An empty text gives BOS, or nothing."""
         return self.encode(text, add_special_tokens=True) or self._bos
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -55,7 +55,7 @@ class PromptTools:
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=False))
 
     def names_of(self, token_ids: Sequence[int]) -> list[tuple[int, str]]:
-        """(place, text) of what the log of a job cannot spell: a prompt's first token and its special ones."""
+        """(position, text) of the prompt tokens whose text a job's log lacks: the first one and special tokens."""
         return [
             (position, self.decode([token_id]))
             for position, token_id in enumerate(token_ids)
@@ -63,20 +63,20 @@ class PromptTools:
         ]
 
     def render_chat(self, messages: Sequence[Mapping[str, str]], *, field: str = "messages") -> str:
-        """Prompt text of a chat, up to where the answer begins.
+        """Prompt text of a chat, up to the beginning of the answer.
 
         messages: dicts of `role` and `content`; `developer` becomes `system` where the template does not know it
-        raises:   InvalidRequest naming `field` when the model has no template or the template refuses the messages
+        raises:   InvalidRequest with `field` as param when the model has no template or the template refuses them
         """
         if self._template is None:
             raise InvalidRequest(f"The model '{self.model}' has no chat template; use /v1/completions.", param=field)
         if not self._template.knows_developer:
-            # Templates pass over or refuse a role they do not know; silence would lose the caller's instructions.
+            # Templates ignore or refuse a role that they do not know, and the instructions would be lost.
             messages = [_as_system(message) for message in messages]
         return self._template.render(messages, field=field)
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]], *, field: str = "messages") -> tuple[int, ...]:
-        """Token ids of a chat's prompt; the template writes the special tokens, so none are added."""
+        """Token ids of a chat's prompt. The template writes the special tokens, so none are added."""
         return self.encode(self.render_chat(messages, field=field), add_special_tokens=False)
 
     def count(self, messages: Sequence[Mapping[str, str]], *, field: str = "input") -> int:

@@ -35,13 +35,13 @@ _TERMINAL = {
 
 
 class ResponseFold:
-    """Turns entries, fed once each and in order, into frames."""
+    """The fold of a response: makes frames from log entries, given once each and in order."""
 
     def __init__(self, header: JobHeader) -> None:
         self._header = header
         self._outcome = Outcome(1)
         self._place = {"item_id": message_id_of(header.job_id), "output_index": 0, "content_index": 0}
-        self._tells = wants_logprobs(header)
+        self._wants_logprobs = wants_logprobs(header)
         self._next_number = 0
         self._is_in_progress = False
         self._has_item = False
@@ -77,7 +77,7 @@ class ResponseFold:
             self._outcome.has_tokens = True
             if not self._has_item:
                 yield from self._open_item()
-            yield from self._measured_deltas(entry) if self._tells else self._deltas(entry)
+            yield from self._measured_deltas(entry) if self._wants_logprobs else self._deltas(entry)
         elif entry.end is not None:
             self._outcome.end = entry.end
             yield from self._close(entry.end)
@@ -104,7 +104,7 @@ class ResponseFold:
 
     def _open_item(self) -> Iterator[bytes]:
         self._has_item = True
-        self._is_plain = not self._tells
+        self._is_plain = not self._wants_logprobs
         item = message_item(self._header.job_id, "in_progress", None)
         yield self._event("response.output_item.added", output_index=0, item=item)
         yield self._event("response.content_part.added", **self._place, part=text_part(""))
@@ -122,8 +122,8 @@ class ResponseFold:
     def _close_item(self, end: End) -> Iterator[bytes]:
         part = answer_part(self._header, self._outcome.choices[0])
         item = message_item(self._header.job_id, item_status(end.status), part)
-        told = {"text": part["text"], "logprobs": part["logprobs"]}
-        yield self._event("response.output_text.done", **self._place, **told)
+        fields = {"text": part["text"], "logprobs": part["logprobs"]}
+        yield self._event("response.output_text.done", **self._place, **fields)
         yield self._event("response.content_part.done", **self._place, part=part)
         yield self._event("response.output_item.done", output_index=0, item=item)
 

@@ -1,4 +1,4 @@
-"""Responses items at rest: what a job's context keeps of its input, and what the next turn is made from."""
+"""Stored items of Responses: the input items in a job's context, and the conversation that the next turn continues."""
 
 from collections.abc import Iterable, Sequence
 from typing import cast
@@ -13,24 +13,24 @@ Item = dict[str, object]
 
 
 class PreviousResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """The earlier turn that a request continues; its instructions do not carry over."""
+    """The turn that a request continues by `previous_response_id`. Its instructions do not carry over."""
 
     input_items: list[Item]
     output_items: list[Item]
 
 
 def previous_of(header: JobHeader, response: dict[str, object]) -> PreviousResponse:
-    """The turn that `header` and its finished `response` object make for a request that names it."""
+    """The previous turn, from a job's header and its finished `response` object."""
     return PreviousResponse(input_items=input_items_of(header), output_items=cast(list[Item], response["output"]))
 
 
 def stored_items(previous: PreviousResponse | None, messages: Sequence[InputMessage]) -> list[Item]:
-    """The input of a job: previous input + previous output + new input; new items get their ids when they are read.
+    """The input items of a job: previous input + previous output + new input. New items get ids when they are read.
 
-    Log probabilities stay with the answer that they are of.
+    Log probabilities of previous output are not copied.
     """
-    earlier = [] if previous is None else [*previous.input_items, *map(_without_logprobs, previous.output_items)]
-    return [*earlier, *map(_item_of, messages)]
+    history = [] if previous is None else [*previous.input_items, *map(_without_logprobs, previous.output_items)]
+    return [*history, *map(_item_of, messages)]
 
 
 def _without_logprobs(item: Item) -> Item:
@@ -53,7 +53,7 @@ def _part_of(role: str, text: str) -> Item:
 
 
 def input_items_of(header: JobHeader) -> list[Item]:
-    """A response job's whole input, oldest first, every item with an id of its own that never changes."""
+    """All input items of a response job, oldest first. Each has a unique id that never changes."""
     suffix = suffix_of(header.job_id)
     taken: set[object] = set()
     items: list[Item] = []
@@ -67,7 +67,7 @@ def input_items_of(header: JobHeader) -> list[Item]:
 
 
 def messages_of_items(items: Iterable[Item]) -> list[dict[str, str]]:
-    """The items as a chat template takes them."""
+    """The items as messages for a chat template."""
     return [{"role": str(item["role"]), "content": _text_of(item)} for item in items]
 
 

@@ -14,12 +14,12 @@ from storage.ids import suffix_of
 
 
 def message_id_of(job_id: str) -> str:
-    """The id of a response's one message; the same for every attempt."""
+    """The id of a response's message, equal for every attempt."""
     return "msg_" + suffix_of(job_id)
 
 
 def response_object(header: JobHeader, outcome: Outcome) -> dict[str, object]:
-    """The response as it stands: running jobs show their text so far."""
+    """The response object, complete or with the text so far."""
     end = outcome.end
     status = header.status if end is None else end.status
     part = answer_part(header, outcome.choices[0])
@@ -28,12 +28,12 @@ def response_object(header: JobHeader, outcome: Outcome) -> dict[str, object]:
 
 
 def has_message(outcome: Outcome) -> bool:
-    """Whether the output holds a message: as soon as tokens came, and with every answer."""
+    """Whether the output has a message: true after the first tokens, and for every ended answer."""
     return outcome.has_tokens or outcome.has_answer
 
 
 def item_status(status: JobStatus) -> str:
-    """The status of the message of a response in `status`."""
+    """The message status of a response whose status is `status`."""
     if not status.is_terminal:
         return "in_progress"
     return "completed" if status is JobStatus.COMPLETED else "incomplete"
@@ -57,7 +57,7 @@ def text_part(text: str, logprobs: Sequence[dict[str, object]] = ()) -> dict[str
 
 
 def answer_part(header: JobHeader, choice: ChoiceText) -> dict[str, object]:
-    """The part that holds the answer so far, with log probabilities where they were asked for."""
+    """The content part of the answer so far, with log probabilities if they were requested."""
     return text_part(choice.text, token_objects(choice.measured, header) if wants_logprobs(header) else ())
 
 
@@ -82,7 +82,7 @@ def response_body(
 
 
 def _echo_of(sent: dict[str, object]) -> dict[str, object]:
-    """What the request said, or what its silence meant."""
+    """Fields of the request that the object repeats, with the defaults of absent ones."""
     return {
         "frequency_penalty": sent.get("frequency_penalty", 0.0),
         "instructions": sent.get("instructions"),
@@ -109,14 +109,14 @@ def _echo_of(sent: dict[str, object]) -> dict[str, object]:
 
 
 def _error_of(end: End | None) -> dict[str, object] | None:
-    """`code` is one of the few words the specification knows; the message tells the rest."""
+    """The `error` object. The specification allows few values of `code`; the message has the details."""
     if end is None or end.status is not JobStatus.FAILED:
         return None
     return {"code": SERVER_ERROR, "message": failure_of(end).message}
 
 
 def usage_object(usage: Usage) -> dict[str, object]:
-    """Token counts in the words of Responses."""
+    """The `usage` object of Responses."""
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},

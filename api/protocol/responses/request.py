@@ -1,7 +1,7 @@
-"""Responses on the wire: the create body and the body of the token count.
+"""The create request of Responses, and the request of its token count.
 
-Source: OpenAI specification of 2026-08-21. It has none of the fields of sampling but `temperature`, `top_p` and
-`top_logprobs`; the others are ours and come through the SDK's `extra_body`.
+Source: OpenAI specification of 2026-08-21. Of the sampling fields it has only `temperature`, `top_p` and
+`top_logprobs`; the others are our extensions, sent through the SDK's `extra_body`.
 """
 
 from typing import Annotated, Literal, Self
@@ -23,7 +23,7 @@ _NOT_A_MESSAGE = "names an item that is not supported here yet: only messages ar
 
 
 class InputMessage(Wire):
-    """A message item of the input; `type` may be left out. All other items are refused for now."""
+    """A message item of the input; `type` may be absent. Other items are not supported yet."""
 
     type: Annotated[str, one_of(frozenset({"message"}), _NOT_A_MESSAGE)] = "message"
     role: Literal["user", "assistant", "system", "developer"]
@@ -34,7 +34,7 @@ class InputMessage(Wire):
 
     @property
     def text(self) -> str:
-        """What the message says."""
+        """The message's text."""
         return text_of(self.content)
 
 
@@ -45,14 +45,14 @@ Input = Annotated[
 
 
 class TextOptions(Wire):
-    """The shape of the output text; only plain text for now."""
+    """The format of the output text; only plain text is supported yet."""
 
     format: Annotated[object, only({"type": "text"})] = None
     verbosity: Annotated[object, only("medium")] = None
 
 
 class ReasoningOptions(Wire):
-    """What thinking is wished; models do not think here yet."""
+    """Reasoning options; reasoning is not supported yet."""
 
     effort: Annotated[object, only("none")] = None
     summary: Refused = None
@@ -62,7 +62,7 @@ class ReasoningOptions(Wire):
 
 
 class ResponseStreamOptions(Wire):
-    """How a stream is written; we send no obfuscation padding."""
+    """Stream options of Responses. We send no obfuscation padding."""
 
     include_obfuscation: Annotated[object, only(False)] = None
 
@@ -121,6 +121,6 @@ class ResponseRequest(CreateRequest):
 
 
 class InputTokensRequest(ResponseRequest):
-    """The body of `POST /v1/responses/input_tokens`: like create; what does not reach the prompt does not matter."""
+    """The body of `POST /v1/responses/input_tokens`: as for create; fields without effect on the prompt are ignored."""
 
     personality: Refused = None

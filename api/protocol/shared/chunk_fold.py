@@ -1,11 +1,11 @@
 """The chunk streams of chat and completions: pure folds over a job's log.
 
-With the first tokens of any choice all choices open in order (chat: the role; completions: the echoed prompt): the
-openai SDK's accumulator fails when choice 1 is heard of before choice 0. Then the texts interleave as the log has them,
-each choice closes with its finish reason, and the chunk of usage comes last when it was asked for.
+The first tokens of any choice open all choices in order (chat: the role; completions: the echoed prompt), because the
+openai SDK's accumulator fails when choice 1 comes before choice 0. Then texts follow in log order, each choice
+ends with its finish reason, and the chunk of usage is last if it was requested.
 
-Where log probabilities are told, an echoed prompt comes with its choice's first event, which holds those of the prompt,
-and an event whose text is held back is a chunk of empty text.
+With log probabilities, an echoed prompt comes with its choice's first event, which holds those of the prompt, and an
+event whose text is held back is a chunk of empty text.
 """
 
 from collections.abc import Iterator
@@ -25,12 +25,12 @@ _HOLE_JSON = b'"\\u0000hole"'
 
 
 class ChunkFold:
-    """Turns entries, fed once each and in order, into frames; one protocol says what a chunk looks like."""
+    """The base of both folds: makes frames from log entries, given once each and in order."""
 
     def __init__(self, header: JobHeader, total_choices: int) -> None:
         self._header = header
         self._wants_usage = wants_usage(header)
-        self._tells = wants_logprobs(header)
+        self._wants_logprobs = wants_logprobs(header)
         self._outcome = Outcome(total_choices)
         self._is_open = False
         # Head and tail of each choice's text chunks; empty until the choices are open, and where chunks hold more.
@@ -69,7 +69,7 @@ class ChunkFold:
     def _texts_slowly(self, entry: LogEntry) -> list[bytes]:
         """The first texts, and all texts where log probabilities come with them."""
         frames = self._open_choices()
-        if not self._tells:
+        if not self._wants_logprobs:
             return frames + self._texts(entry)
         for event in entry.tokens:
             frames.extend(self._measured(event))
@@ -78,9 +78,9 @@ class ChunkFold:
         return frames
 
     def _measured(self, event: TokenEvent) -> Iterator[bytes]:
-        told = self.measured_choice(event)
-        if told is not None:
-            yield frame(self._chunk([told]))
+        content = self.measured_choice(event)
+        if content is not None:
+            yield frame(self._chunk([content]))
 
     def _open_choices(self) -> list[bytes]:
         """The choices' first chunks, when they are not open yet."""
@@ -88,7 +88,7 @@ class ChunkFold:
             return []
         self._is_open = True
         choices = range(len(self._outcome.choices))
-        if not self._tells:
+        if not self._wants_logprobs:
             holes = (frame(self._chunk([self.text_choice(choice, _HOLE)])) for choice in choices)
             self._around = [(head, tail) for head, _, tail in (hole.partition(_HOLE_JSON) for hole in holes)]
         firsts = (self.first_choice(choice) for choice in choices)
@@ -99,7 +99,7 @@ class ChunkFold:
         return self._last_chunk(choice)
 
     def _last_chunk(self, choice: int) -> bytes:
-        word = self._outcome.finish_word(self._outcome.choices[choice])
+        word = self._outcome.finish_reason(self._outcome.choices[choice])
         return frame(self._chunk([self.last_choice(choice, word)]))
 
     def _close(self, end: End) -> Iterator[bytes]:
@@ -110,7 +110,7 @@ class ChunkFold:
         yield from self._open_choices()
         for index, choice in enumerate(self._outcome.choices):
             if choice.finish is None:
-                if self._tells:
+                if self._wants_logprobs:
                     yield from self._measured(TokenEvent(choice=index, token_ids=(), text=""))
                 yield self._last_chunk(index)
         if self._wants_usage:
@@ -182,7 +182,7 @@ class CompletionFold(ChunkFold):
 
     def __init__(self, header: JobHeader) -> None:
         super().__init__(header, num_completion_choices(header))
-        choices = range(num_completion_choices(header)) if self._tells else range(0)
+        choices = range(num_completion_choices(header)) if self._wants_logprobs else range(0)
         self._logprobs = [logprobs_of(header, choice) for choice in choices]
         # Echoes that wait for their choice's first event.
         self._echoes = {choice: echo_of(header, choice) for choice in choices}
@@ -198,7 +198,7 @@ class CompletionFold(ChunkFold):
         }
 
     def first_choice(self, choice: int) -> dict[str, object] | None:
-        echo = "" if self._tells else echo_of(self._header, choice)
+        echo = "" if self._wants_logprobs else echo_of(self._header, choice)
         return self.text_choice(choice, echo) if echo else None
 
     def text_choice(self, choice: int, text: str) -> dict[str, object]:
@@ -206,7 +206,7 @@ class CompletionFold(ChunkFold):
 
     def measured_choice(self, event: TokenEvent) -> dict[str, object] | None:
         text = self._echoes.pop(event.choice, "") + event.text
-        logprobs = self._logprobs[event.choice].tell([event])
+        logprobs = self._logprobs[event.choice].push([event])
         if not text and not logprobs["tokens"]:
             return None
         return {**self.text_choice(event.choice, text), "logprobs": logprobs if logprobs["tokens"] else None}

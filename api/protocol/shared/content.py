@@ -1,4 +1,4 @@
-"""What a message may hold in a request: a string, or a list of text parts."""
+"""Message content in a request: a string, or a list of text parts."""
 
 from collections.abc import Sequence
 from typing import Annotated, LiteralString, Protocol
@@ -13,7 +13,7 @@ _TEXT, _PARTS = f"{TAG}text", f"{TAG}parts"
 
 
 def one_of(names: frozenset[str], sentence: LiteralString) -> AfterValidator:
-    """Marks a `type` or `role` of which only `names` are supported; `sentence` says what others are."""
+    """A validator for a `type` or `role` that accepts only `names`; `sentence` is the error for others."""
 
     def check(value: str) -> str:
         if value not in names:
@@ -24,7 +24,7 @@ def one_of(names: frozenset[str], sentence: LiteralString) -> AfterValidator:
 
 
 def shape(first: str, second: str, sentence: str) -> Discriminator:
-    """Tells a string (`first`) from a list (`second`); anything else is refused with `sentence`."""
+    """A union discriminator: tag `first` for a string, `second` for a list; others are refused with `sentence`."""
 
     def tag_of(value: object) -> str | None:
         if isinstance(value, str):
@@ -47,7 +47,7 @@ class ChatPart(Wire):
 
 
 class ItemPart(Wire):
-    """A text part of a Responses message; what we answered comes back as `output_text`, log probabilities and all."""
+    """A text part of a Responses message. An earlier answer comes back as `output_text` with its log probabilities."""
 
     type: Annotated[str, one_of(frozenset({"input_text", "output_text", "text"}), _NOT_TEXT)]
     text: str
@@ -67,14 +67,14 @@ ItemContent = Annotated[
 
 
 class TextPart(Protocol):
-    """Anything with a text."""
+    """A content part that has text."""
 
     @property
     def text(self) -> str: ...
 
 
 def text_of(content: str | Sequence[TextPart] | None) -> str:
-    """The text of a message; several parts stand on lines of their own, as in vLLM."""
+    """The text of a message. Several parts are joined by newlines, as vLLM does."""
     if content is None or isinstance(content, str):
         return content or ""
     return "\n".join(part.text for part in content)

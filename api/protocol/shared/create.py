@@ -1,11 +1,11 @@
-"""The fields that every create call has, in whatever protocol: which model, who asks, and what is kept."""
+"""Create requests: the fields that all protocols share (model, metadata, user, store, stream)."""
 
 from api.protocol.shared.sampling_fields import SamplingRequest
 from api.protocol.shared.wire import Label, Metadata, Name, SafetyIdentifier
 
 
 class CreateRequest(SamplingRequest):
-    """What the body of a create call says in any protocol; absent and null are the same."""
+    """The shared part of a create request body. Absent and null mean the same."""
 
     model: Name
     metadata: Metadata | None = None

@@ -1,4 +1,4 @@
-"""How long a job may take: `expires_after`, which is ours, in the shape that OpenAI gives it elsewhere."""
+"""Job deadlines: `expires_after`, an extension that has the shape of OpenAI's `expires_after` of files."""
 
 from typing import Annotated, Literal
 
@@ -11,14 +11,14 @@ MAX_DEADLINE_S = 30 * 86400
 
 
 class Expiry(Wire):
-    """Seconds after the job was created."""
+    """A deadline in seconds after the job was created."""
 
     anchor: Literal["created_at"] = "created_at"
     seconds: Annotated[int, Field(ge=1, le=MAX_DEADLINE_S)]
 
 
-def _spelled_out(value: object) -> object:
-    """A bare number as an object; one that is wrong is told by the name under which it was sent."""
+def _as_object(value: object) -> object:
+    """A plain number as an object. A wrong number is refused under the name `expires_after`."""
     if value is None or isinstance(value, dict | Expiry):
         return value
     if isinstance(value, bool) or not isinstance(value, int):
@@ -31,6 +31,6 @@ def _spelled_out(value: object) -> object:
 
 
 class DatedRequest(WireRequest):
-    """What a request of any protocol may say about its deadline: a number of seconds, or an object with its anchor."""
+    """The deadline field of a create request: a number of seconds, or an object with an anchor."""
 
-    expires_after: Annotated[Expiry | None, BeforeValidator(_spelled_out)] = None
+    expires_after: Annotated[Expiry | None, BeforeValidator(_as_object)] = None

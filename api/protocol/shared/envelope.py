@@ -1,4 +1,4 @@
-"""The error envelope that every path and every stream speaks."""
+"""The error body of every endpoint and every stream."""
 
 from storage.contract import End, Failure, JobStatus
 
@@ -14,12 +14,12 @@ def error_body(message: str, type: str, param: str | None = None, code: str | No
 
 
 def failure_of(end: End) -> Failure:
-    """Why a failed job failed, also when nobody wrote a reason down."""
+    """The failure of a failed job; a general one where no reason was stored."""
     return end.failure or _NO_REASON
 
 
 def outcome_error(end: End) -> dict[str, object] | None:
-    """The envelope of a job that failed or was cancelled, None for one with an answer."""
+    """The error body of a job that failed or was cancelled; None for other jobs."""
     if end.status is JobStatus.CANCELLED:
         return error_body("The job was cancelled.", INVALID_REQUEST, None, "cancelled")
     if end.status is JobStatus.FAILED:

@@ -1,4 +1,4 @@
-"""Server-sent events as ready bytes: LF line ends, one protocol event a frame."""
+"""Server-sent event frames, encoded as bytes: LF line ends, one protocol event in a frame."""
 
 import re
 
@@ -8,12 +8,13 @@ DONE = b"data: [DONE]\n\n"
 HEARTBEAT = b": ping\n\n"
 
 _encode = msgspec.json.Encoder().encode
-# Legal in JSON, but Python's and other clients' line splitters end a line at them: U+0085, U+2028, U+2029.
+# These characters are legal in JSON, but str.splitlines and similar functions of clients end a line at them:
+# U+0085, U+2028, U+2029.
 _LINE_BREAKS = re.compile(b"\xc2\x85|\xe2\x80[\xa8\xa9]")
 
 
 def json_line(value: object) -> bytes:
-    """`value` as one line of UTF-8 JSON, also for a reader that splits lines as Unicode does."""
+    """`value` as one line of UTF-8 JSON, also for clients that split lines at Unicode line breaks."""
     data = _encode(value)
     return data if data.isascii() else _LINE_BREAKS.sub(_escape, data)
 
@@ -23,10 +24,10 @@ def _escape(found: re.Match[bytes]) -> bytes:
 
 
 def frame(value: object) -> bytes:
-    """A nameless frame: chunks of chat and completions."""
+    """A frame without an event name, as Chat and Completions send it."""
     return b"data: " + json_line(value) + b"\n\n"
 
 
 def event_frame(value: dict[str, object]) -> bytes:
-    """A frame whose event name is the body's `type`: events of Responses."""
+    """A frame whose event name is the body's `type`, as Responses sends it."""
     return b"event: " + str(value["type"]).encode() + b"\ndata: " + json_line(value) + b"\n\n"

@@ -1,4 +1,4 @@
-"""OpenAI's list objects, deleted objects, and the stored messages of a chat."""
+"""OpenAI's list objects and paging, deleted objects, and the stored messages of a chat."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -27,7 +27,7 @@ def list_object(data: Sequence[dict[str, object]], *, has_more: bool) -> dict[st
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """Which part of a list is wanted; `after` is the id behind which it begins."""
+    """The requested page of a list; it begins after the item with the id `after`."""
 
     limit: int
     after: str | None
@@ -35,7 +35,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def page_of(items: Sequence[dict[str, object]], page: Page) -> dict[str, object]:
-    """A page of `items`, which are oldest first; raises InvalidRequest when `after` names none of them."""
+    """A page of `items`, which are oldest first. Raises InvalidRequest when no item has the id `after`."""
     ordered = list(reversed(items)) if page.is_newest_first else list(items)
     start = 0
     if page.after is not None:
@@ -47,7 +47,7 @@ def page_of(items: Sequence[dict[str, object]], page: Page) -> dict[str, object]
 
 
 def messages_of(header: JobHeader) -> list[dict[str, object]]:
-    """The messages that a chat was asked with, oldest first, as stored chat completions show them."""
+    """The input messages of a stored chat completion, oldest first."""
     messages = cast(list[dict[str, object]], header.request.get("messages", []))
     return [_stored_message(f"{header.job_id}-{index}", message) for index, message in enumerate(messages)]
 

@@ -1,7 +1,7 @@
-"""Log probabilities on the wire: of which tokens they are told, and how chat and Responses write them.
+"""Log probabilities: which tokens they cover, and the objects of Chat and Responses.
 
-An event's log probabilities are told with its text, or with an empty text where that is held back; so each token's are
-told once and in order, live as in a replay. See docs/decisions/0009-which-log-probabilities-are-told.md.
+An event's log probabilities are sent with its text, or with an empty text if that is held back. So those of each token
+are sent once and in order, live and in a replay. See docs/decisions/0009-which-log-probabilities-are-told.md.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from storage.contract import Candidate, FinishReason, JobHeader, JobKind, TokenE
 
 
 def wants_logprobs(header: JobHeader) -> bool:
-    """Whether the request asked to be told log probabilities."""
+    """Whether the request asks for log probabilities."""
     match header.kind:
         case JobKind.RESPONSE:
             return INCLUDED_LOGPROBS in cast(list[str], header.request.get("include", []))
@@ -25,7 +25,7 @@ def wants_logprobs(header: JobHeader) -> bool:
 
 
 def content_of(event: TokenEvent, header: JobHeader) -> tuple[TokenLogprobs, ...]:
-    """The event's tokens that are content: all but an end-of-sequence id or stop token id that ended the choice."""
+    """The content tokens of the event: all but an end-of-sequence id or stop token id that ended the choice."""
     tokens = () if event.logprobs is None else event.logprobs.tokens
     if event.finish is not FinishReason.STOP or not tokens:
         return tokens
@@ -35,7 +35,7 @@ def content_of(event: TokenEvent, header: JobHeader) -> tuple[TokenLogprobs, ...
 
 
 def token_objects(events: Iterable[TokenEvent], header: JobHeader) -> list[dict[str, object]]:
-    """The content tokens of one choice's events, as chat and Responses show them."""
+    """The log probability objects of Chat and Responses for the content tokens of one choice's events."""
     return [
         {**_object_of(token.chosen), "top_logprobs": list(map(_object_of, token.top))}
         for event in events
@@ -48,5 +48,5 @@ def _object_of(candidate: Candidate) -> dict[str, object]:
 
 
 def text_of(data: bytes) -> str:
-    """A token as text; half a character shows as U+FFFD."""
+    """A token's bytes as text; incomplete characters become U+FFFD."""
     return data.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""What a log says in sum: each choice's text and end, whether tokens came, how the job ended."""
+"""Outcome of a job so far, accumulated from its log: text and finish reason of each choice, and the end."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,9 +6,9 @@ from storage.contract import End, EntryKind, FinishReason, JobStatus, LogEntry, 
 
 
 class ChoiceText:
-    """One choice so far.
+    """The text of one choice so far.
 
-    measured: its events that carry log probabilities
+    measured: its events that have log probabilities
     """
 
     __slots__ = ("finish", "measured", "pieces")
@@ -20,12 +20,12 @@ class ChoiceText:
 
     @property
     def text(self) -> str:
-        """All its text."""
+        """The whole text."""
         return "".join(self.pieces)
 
 
 class Outcome:
-    """The sum of a log, or of a result; `end` is None while the job runs."""
+    """The accumulated log or result of a job; `end` is None while the job runs."""
 
     def __init__(self, total_choices: int) -> None:
         self.choices = [ChoiceText() for _ in range(total_choices)]
@@ -33,7 +33,7 @@ class Outcome:
         self.end: End | None = None
 
     def add(self, entry: LogEntry) -> None:
-        """Takes one entry in."""
+        """Add a log entry."""
         if entry.kind is EntryKind.TOKENS:
             self.has_tokens = True
             for event in entry.tokens:
@@ -42,7 +42,7 @@ class Outcome:
             self.end = entry.end
 
     def add_event(self, event: TokenEvent) -> None:
-        """Takes one choice's step in, but for its log probabilities."""
+        """Add a token event without its log probabilities."""
         choice = self.choices[event.choice]
         if event.text:
             choice.pieces.append(event.text)
@@ -50,28 +50,28 @@ class Outcome:
             choice.finish = event.finish
 
     def add_measured(self, event: TokenEvent) -> None:
-        """Takes one choice's step in, with its log probabilities if it has any."""
+        """Add a token event with its log probabilities, if it has any."""
         self.add_event(event)
         if event.logprobs is not None:
             self.choices[event.choice].measured.append(event)
 
     @property
     def has_answer(self) -> bool:
-        """Whether the job ended with an answer, whole or cut short."""
+        """Whether the job ended with an answer, complete or incomplete."""
         return self.end is not None and self.end.status in (JobStatus.COMPLETED, JobStatus.INCOMPLETE)
 
-    def finish_word(self, choice: ChoiceText) -> str | None:
-        """A choice's `finish_reason`; an answered job leaves none open."""
+    def finish_reason(self, choice: ChoiceText) -> str | None:
+        """The `finish_reason` of a choice; never None when the job has an answer."""
         if choice.finish is not None:
             return choice.finish.value
         if not self.has_answer:
             return None
-        is_whole = self.end is not None and self.end.status is JobStatus.COMPLETED
-        return (FinishReason.STOP if is_whole else FinishReason.LENGTH).value
+        is_completed = self.end is not None and self.end.status is JobStatus.COMPLETED
+        return (FinishReason.STOP if is_completed else FinishReason.LENGTH).value
 
 
 def outcome_of(entries: Iterable[LogEntry] | Result, end: End | None, total_choices: int) -> Outcome:
-    """The sum of `entries`; `end` wins over an END among them."""
+    """The outcome of `entries`; `end` takes precedence over an END entry."""
     outcome = Outcome(total_choices)
     for entry in entries_of(entries, None) if isinstance(entries, Result) else entries:
         outcome.add(entry)
@@ -81,7 +81,7 @@ def outcome_of(entries: Iterable[LogEntry] | Result, end: End | None, total_choi
 
 
 def entries_of(result: Result, end: End | None) -> Iterator[LogEntry]:
-    """The log that a stored result stands for; folds give the same frames for it as for the log itself."""
+    """Log entries made from a stored result. Folds give the same frames for them as for the original log."""
     seq = 0
     for seq, tokens in enumerate(result.entries, start=1):
         yield LogEntry(attempt=1, seq=seq, kind=EntryKind.TOKENS, tokens=tokens)

@@ -1,4 +1,4 @@
-"""The fields by which every protocol says how tokens are chosen, and what the engine is told of them.
+"""Sampling parameters: the request fields that every protocol shares, and the engine's parameters made of them.
 
 Source: OpenAI specification of 2026-08-21. `top_k`, `min_p`, `repetition_penalty`, `stop_token_ids`, `ignore_eos` and
 `min_tokens` have the names and meanings of vLLM's extra parameters and come through the SDK's `extra_body`.
@@ -16,7 +16,7 @@ from storage.contract import SamplingParams
 from storage.errors import InvalidRequest
 
 MAX_TOP_LOGPROBS = 20
-# A nucleus of no mass still holds the likeliest token, and so does what is as likely as the likeliest.
+# The engine needs top_p above 0 and min_p below 1. These limits still keep the most likely token.
 _MIN_TOP_P = 1e-6
 _MAX_MIN_P = 1 - 1e-6
 _MAX_BIASES = 1024
@@ -29,12 +29,12 @@ _Bias = Annotated[float, Field(ge=-100, le=100)]
 _MinP = Annotated[float, Field(ge=0, le=1)]
 _MinTokens = Annotated[int, Field(ge=0, le=INT64_MAX)]
 _Penalty = Annotated[float, Field(ge=-2, le=2)]
-# Further from 1 than this, a logit soon is no finite number any more.
+# Values further from 1 can turn a logit into an infinity.
 _RepetitionPenalty = Annotated[float, Field(ge=0.01, le=100)]
 
 
 class SamplingRequest(TieredRequest, DatedRequest):
-    """What a request of any protocol may say about sampling; absent and null are the same."""
+    """Sampling fields of a create request. Absent and null mean the same."""
 
     frequency_penalty: _Penalty | None = None
     ignore_eos: bool | None = None
@@ -52,21 +52,21 @@ class SamplingRequest(TieredRequest, DatedRequest):
 
     @property
     def num_logprobs(self) -> int | None:
-        """Alternatives wanted for each output token; None for no log probabilities at all."""
+        """Number of alternatives to report for each output token; None means no log probabilities."""
         return None
 
     @property
     def num_prompt_logprobs(self) -> int | None:
-        """The same for the prompt."""
+        """Number of alternatives to report for each prompt token."""
         return None
 
 
 def sampling_of(request: SamplingRequest, *, max_tokens: int, seed: int, vocab_size: int) -> SamplingParams:
-    """What the engine is told.
+    """The engine's sampling parameters.
 
-    max_tokens: the limit of output tokens as it applies
-    seed:       drawn by the caller; the request's own wins
-    raises:     InvalidRequest for ids that are not of the vocabulary and a minimum over the limit
+    max_tokens: the output token limit after the context length was applied
+    seed:       a random seed, used when the request has none
+    raises:     InvalidRequest for ids outside the vocabulary and for a minimum above the limit
     """
     biases = _biases_of(request, vocab_size)
     stop_token_ids = tuple(request.stop_token_ids or ())
@@ -96,7 +96,7 @@ def sampling_of(request: SamplingRequest, *, max_tokens: int, seed: int, vocab_s
 
 
 def require_known_ids(ids: Iterable[int], vocab_size: int, *, field: str) -> None:
-    """Raise InvalidRequest naming `field` for an id that the model does not have."""
+    """Raise InvalidRequest with `field` as its param when an id is outside the vocabulary."""
     if max(ids, default=0) >= vocab_size:
         raise InvalidRequest(f"Invalid '{field}': token ids must be below {vocab_size}.", param=field)
 

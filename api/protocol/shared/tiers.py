@@ -1,7 +1,7 @@
-"""How urgent a job is: OpenAI's `service_tier`, our `priority`, and how the two go together.
+"""Service tiers and priorities: OpenAI's `service_tier`, our `priority`, and the rules between them.
 
 Source: OpenAI specification of 2026-08-21; `priority` has the name and meaning of vLLM's extra parameter. A tier is a
-range of priorities, and so a lane: see docs/decisions/0019-tiers-and-starvation.md.
+range of priorities, which selects a priority queue: see docs/decisions/0019-tiers-and-starvation.md.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from storage.contract import BACKGROUND_PRIORITY, URGENT_PRIORITY, PriorityQueue
 
 ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"]
 Tier = Literal["priority", "default", "flex"]
-# The tiers that demand a lane; all other names leave it to `priority`.
+# The tiers that select a priority queue. The other tiers leave it to `priority`.
 _PRIORITY_BY_TIER: Mapping[object, int] = {
     "priority": URGENT_PRIORITY,
     "fast": URGENT_PRIORITY,
@@ -25,7 +25,7 @@ _Priority = Annotated[int, Field(ge=-1000, le=1000)]
 
 
 class TieredRequest(WireRequest):
-    """What a request of any protocol may say about its urgency."""
+    """Priority fields of a create request."""
 
     priority: _Priority | None = None
     service_tier: ServiceTier | None = None
@@ -43,18 +43,16 @@ class TieredRequest(WireRequest):
 
 
 def priority_of(request: TieredRequest, *, is_background: bool) -> int:
-    """Where the job stands in line: as asked, else as its tier has it, else behind everybody who waits if nobody
-    does.
-    """
+    """The job's priority: the request's own, else its tier's, else the default of background or foreground jobs."""
     if request.priority is not None:
         return request.priority
     return _PRIORITY_BY_TIER.get(request.service_tier, BACKGROUND_PRIORITY if is_background else 0)
 
 
 def tier_of(sent: Mapping[str, object]) -> Tier:
-    """The tier that a request was served in, from its body as sent.
+    """The service tier of a request, from its body as sent.
 
-    A background job that names neither tier nor priority is one of the default tier, though it can wait.
+    A background job without tier and priority reports the default tier, although its priority is lower.
     """
     number = sent.get("priority", _PRIORITY_BY_TIER.get(sent.get("service_tier"), 0))
     assert isinstance(number, int)

@@ -1,18 +1,18 @@
-"""How a prompt and its output share the context of a model."""
+"""Token budget: how a prompt and its output share a model's context length."""
 
 from collections.abc import Callable, Sequence
 
 from storage.errors import ContextLengthExceeded
 
-# A chat that had to lose its oldest turns keeps at least this share of the context for the answer.
+# A truncated chat keeps at least 1/8 of the context for the answer.
 _ANSWER_SHARE = 8
 
 
 def output_budget(num_prompt_tokens: int, wanted: int | None, context_length: int, *, field: str) -> int:
-    """The limit of output tokens: as wanted, or all that the prompt leaves.
+    """The output token limit: `wanted`, or everything that the prompt leaves.
 
-    wanted: may be 0, which only reads the prompt
-    raises: ContextLengthExceeded naming `field` when they do not fit together
+    wanted: may be 0, which only computes the prompt
+    raises: ContextLengthExceeded with `field` as its param when prompt and output do not fit
     """
     room = context_length - num_prompt_tokens
     if room >= (1 if wanted is None else wanted):
@@ -24,7 +24,7 @@ def _sentence(num_prompt_tokens: int, wanted: int | None, context_length: int) -
     """OpenAI's wording."""
     limit = f"This model's maximum context length is {context_length} tokens."
     if wanted is None or num_prompt_tokens >= context_length:
-        # "At least": a hopelessly long text is not counted to its end.
+        # "At least": a text far beyond the context is not tokenized to its end.
         return f"{limit} However, your input resulted in at least {num_prompt_tokens} tokens. Please reduce its length."
     total = num_prompt_tokens + wanted
     shares = f"{num_prompt_tokens} in the input, {wanted} in the output"
@@ -37,9 +37,9 @@ def fitting_prompt(
     wanted: int | None,
     context_length: int,
 ) -> tuple[int, ...]:
-    """Token ids of the chat without as few of its oldest turns as need go; of the last turn alone if nothing fits.
+    """Token ids of a truncated chat: as few of the oldest turns as possible are left out, at most all but the last.
 
-    System messages stay, and what remains begins with a user's message. Encodes a logarithmic number of times.
+    System messages stay, and the remaining chat begins with a user's message. Encodes a logarithmic number of times.
     """
     whole = encode(messages)
     if len(whole) + (wanted or 1) <= context_length:
@@ -63,9 +63,9 @@ def _is_system(message: dict[str, str]) -> bool:
 
 
 def _cuts_of(messages: Sequence[dict[str, str]]) -> list[int]:
-    """Where a shortened chat may begin: at each user's message but one that already stands first."""
-    spoken = [index for index, message in enumerate(messages) if not _is_system(message)]
-    return [index for index in spoken[1:] if messages[index]["role"] == "user"]
+    """Indices at which a truncated chat may begin: each user message except the first message."""
+    others = [index for index, message in enumerate(messages) if not _is_system(message)]
+    return [index for index in others[1:] if messages[index]["role"] == "user"]
 
 
 def _without_before(messages: Sequence[dict[str, str]], cut: int) -> list[dict[str, str]]:

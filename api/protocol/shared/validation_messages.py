@@ -1,4 +1,4 @@
-"""What a client is told about a field that was refused: pydantic's finding in OpenAI's words."""
+"""Validation messages: pydantic's errors in OpenAI's wording."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -10,9 +10,9 @@ from storage.errors import InvalidRequest, UnsupportedParameter
 
 UNSUPPORTED = "unsupported_parameter"
 UNKNOWN = "unknown_parameter"
-# Tags of unions begin with this mark: pydantic writes them into an error's path, and no field is called so.
+# Union tags begin with this mark. pydantic puts tags into an error's path, and no field name begins with it.
 TAG = "~"
-# The name under which a check of a whole object says which of its fields is at fault.
+# The context key by which a check of a whole object names the wrong field.
 FIELD = "field"
 _MAX_PARAM = 200
 
@@ -29,8 +29,8 @@ _WANTED = {
 }
 
 
-def complaint_of(refusal: ValidationError) -> InvalidRequest:
-    """The error to raise for the first thing that pydantic found wrong."""
+def invalid_request_of(refusal: ValidationError) -> InvalidRequest:
+    """The error to raise for the first of pydantic's errors."""
     found = refusal.errors(include_url=False)[0]
     param = _path_of(found) or None
     if found["type"] == UNSUPPORTED:
@@ -41,7 +41,7 @@ def complaint_of(refusal: ValidationError) -> InvalidRequest:
 
 
 def _path_of(found: ErrorDetails) -> str:
-    """Where the fault is, dotted: `messages.0.content`; never longer than the field names we know need."""
+    """The path of the error, with dots: `messages.0.content`. Its length is limited."""
     steps = [str(step) for step in found["loc"]]
     steps += [str(step) for name, step in found.get("ctx", {}).items() if name == FIELD]
     path = ".".join(step for step in steps if not step.startswith(TAG) and step != "[key]")
@@ -49,7 +49,7 @@ def _path_of(found: ErrorDetails) -> str:
 
 
 def _sentence_of(found: ErrorDetails, param: str | None) -> str:
-    """OpenAI's wording where there is one; it never repeats the client's value, which may be long or private."""
+    """The message, in OpenAI's wording where one exists. It never repeats the value, which may be long or private."""
     kind = found["type"]
     limits = cast(Mapping[str, object], found.get("ctx", {}))
     if kind == "missing":

@@ -1,7 +1,7 @@
-"""Webhooks on the wire: what the bodies of requests may say.
+"""Webhook request bodies and the `webhook` field of create requests.
 
-Source: openai SDK 3.52.0, `client.webhooks`. Ours are `webhook` in the request of a job, `enabled` of an endpoint, and
-redelivery.
+Source: openai SDK 3.52.0, `client.webhooks`. Our own are the `webhook` field of a create request, `enabled` of an
+endpoint, and redelivery.
 """
 
 from typing import Annotated, Literal
@@ -15,13 +15,13 @@ from storage.network.url_policy import MAX_URL_LENGTH
 from storage.webhooks.event_types import EVENT_TYPES, NOUNS, event_types_of
 from storage.webhooks.signing import is_secret
 
-# The year 9999, the last that a moment can lie in.
+# The end of the year 9999, the last moment that a datetime can hold.
 _MAX_MOMENT_S = 253_402_300_799
 
 
 def _known(event_type: str) -> str:
     if event_type not in EVENT_TYPES:
-        raise PydanticCustomError("event_type", "names a type that is not told here, see /v1/webhook_event_types")
+        raise PydanticCustomError("event_type", "is not an event type of this server, see /v1/webhook_event_types")
     return event_type
 
 
@@ -46,10 +46,11 @@ _EventNames = Annotated[list[Name], Field(max_length=64, fail_fast=True), AfterV
 
 
 class WebhookTarget(Wire):
-    """Who is told of one job, besides its owner's endpoints.
+    """A webhook target of one job, in addition to the owner's endpoints.
 
-    events: types of the job's kind, whole (`response.completed`) or only how it ends (`completed`); all where absent
-    secret: what its events are signed with; the owner's default secret where absent
+    events: event types of the job's kind, in full (`response.completed`) or as the status only (`completed`); all when
+            absent
+    secret: the signing secret; the owner's default secret when absent
     """
 
     url: Url
@@ -58,12 +59,12 @@ class WebhookTarget(Wire):
 
     @property
     def stored(self) -> dict[str, object]:
-        """What its job's row says of it."""
+        """The target as the job's row holds it."""
         return {"url": self.url, "events": self.events, "secret": self.secret}
 
 
-def told_of(kind: JobKind) -> AfterValidator:
-    """Marks the target of a job of this kind: of its events the names are made whole, others are refused."""
+def target_of(kind: JobKind) -> AfterValidator:
+    """A validator of the target of a job of this kind: completes event types and refuses those of other kinds."""
     own = event_types_of(kind)
     whole_by_name = {name.removeprefix(f"{NOUNS[kind]}."): name for name in own} | {name: name for name in own}
 
@@ -71,20 +72,22 @@ def told_of(kind: JobKind) -> AfterValidator:
         if target.events is None:
             return target
         if not whole_by_name.keys() >= set(target.events):
-            raise fault("events", "it names a type that such a job has not, see /v1/webhook_event_types")
+            raise fault(
+                "events", "it names an event type that this kind of job does not have, see /v1/webhook_event_types"
+            )
         whole = _without_repetition([whole_by_name[name] for name in target.events])
         return target.model_copy(update={"events": whole})
 
     return AfterValidator(check)
 
 
-ResponseTarget = Annotated[WebhookTarget, told_of(JobKind.RESPONSE)]
-ChatTarget = Annotated[WebhookTarget, told_of(JobKind.CHAT)]
-CompletionTarget = Annotated[WebhookTarget, told_of(JobKind.COMPLETION)]
+ResponseTarget = Annotated[WebhookTarget, target_of(JobKind.RESPONSE)]
+ChatTarget = Annotated[WebhookTarget, target_of(JobKind.CHAT)]
+CompletionTarget = Annotated[WebhookTarget, target_of(JobKind.COMPLETION)]
 
 
 class NewEndpoint(WireRequest):
-    """The body of `POST /v1/webhook_endpoints`; without types it is told everything."""
+    """The body of `POST /v1/webhook_endpoints`. Without event types the endpoint receives all of them."""
 
     name: Name
     url: Url
@@ -92,7 +95,7 @@ class NewEndpoint(WireRequest):
 
 
 class EndpointUpdate(WireRequest):
-    """The body of `POST /v1/webhook_endpoints/{id}`: what is to change."""
+    """The body of `POST /v1/webhook_endpoints/{id}`: the fields to change."""
 
     name: Name | None = None
     url: Url | None = None
@@ -113,7 +116,7 @@ class EndpointTest(WireRequest):
 
 
 class Redelivery(WireRequest):
-    """The body of `POST /v1/webhook_endpoints/{id}/redeliver`: what happened since a Unix time."""
+    """The body of `POST /v1/webhook_endpoints/{id}/redeliver`: selects events since a Unix time."""
 
     since: Annotated[int, Field(ge=0, le=_MAX_MOMENT_S)]
     status: Literal["pending", "delivered", "dead"] | None = None

@@ -1,7 +1,7 @@
-"""The strict reading of a request body: what every wire type stands on.
+"""Strict parsing of request bodies: the base classes and field types of all wire types.
 
-A body is first read as JSON (no NaN, no lone surrogate, no bottomless nesting), then judged by a pydantic model that
-forbids what it does not declare. Every way to be wrong is an `InvalidRequest` that names the field.
+A body is parsed as JSON (no NaN, no lone surrogate, limited nesting) and then validated by a pydantic model that
+refuses undeclared fields. Every error is an `InvalidRequest` that names the field.
 """
 
 from typing import Annotated, LiteralString, Self, cast
@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic import ValidationError as _Refusal
 from pydantic_core import PydanticCustomError, from_json
 
-from api.protocol.shared.validation_messages import FIELD, UNKNOWN, UNSUPPORTED, complaint_of
+from api.protocol.shared.validation_messages import FIELD, UNKNOWN, UNSUPPORTED, invalid_request_of
 from storage.errors import InvalidRequest
 
 INT64_MAX = 2**63 - 1
@@ -28,17 +28,17 @@ _MAX_PAIRS = 16
 
 
 class Wire(BaseModel):
-    """A JSON object of a request: nothing undeclared, no coercion, no infinity."""
+    """A JSON object in a request: no undeclared fields, no coercion, no infinity."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
-    def _has_no_crowd_of_names(cls, value: object) -> object:
-        # pydantic writes a finding for every unknown name; a hostile body has a million of them.
+    def _has_few_names(cls, value: object) -> object:
+        # pydantic records an error for each unknown name, and a hostile body can have a million of them.
         if isinstance(value, dict) and len(value) > len(cls.model_fields):
-            stranger = next(name for name in value if name not in cls.model_fields)
-            raise PydanticCustomError(UNKNOWN, "is unknown", {FIELD: stranger})
+            unknown = next(name for name in value if name not in cls.model_fields)
+            raise PydanticCustomError(UNKNOWN, "is unknown", {FIELD: unknown})
         return value
 
 
@@ -49,12 +49,12 @@ class WireRequest(Wire):
 
     @classmethod
     def parse(cls, body: bytes) -> Self:
-        """The request that `body` holds; raises InvalidRequest or UnsupportedParameter whatever the bytes are."""
+        """The request in `body`. Raises only InvalidRequest and UnsupportedParameter, for any bytes."""
         sent = _object_of(body)
         try:
             request = cls.model_validate(sent)
         except _Refusal as error:
-            raise complaint_of(error) from None
+            raise invalid_request_of(error) from None
         request._sent = {name: value for name, value in sent.items() if value is not None}
         return request
 
@@ -65,7 +65,7 @@ class WireRequest(Wire):
 
 
 def _object_of(body: bytes) -> dict[str, object]:
-    """The JSON object in `body`, a repeated name resolved to its last value."""
+    """The JSON object in `body`; of a repeated name the last value counts."""
     try:
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -76,12 +76,12 @@ def _object_of(body: bytes) -> dict[str, object]:
 
 
 def fault(field: str, sentence: LiteralString) -> PydanticCustomError:
-    """What a check of a whole object raises when `field` of it is wrong."""
+    """The validation error of a check of a whole object whose `field` is wrong."""
     return PydanticCustomError("fault", sentence, {FIELD: field})
 
 
 def only(*allowed: object) -> AfterValidator:
-    """Marks a field that is known and not supported: absent, null and the `allowed` values pass, others are refused."""
+    """A validator of a known field that is not supported: absent, null and the `allowed` values pass."""
 
     def check(value: object) -> object:
         if value is None or any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed):
@@ -92,7 +92,7 @@ def only(*allowed: object) -> AfterValidator:
 
 
 def _without_nul(text: str) -> str:
-    # PostgreSQL refuses U+0000 in text, so it may not stand where a value becomes part of a query.
+    # PostgreSQL refuses U+0000 in text, so values that become part of a query must not contain it.
     if "\x00" in text:
         raise PydanticCustomError("nul", "must not contain the character U+0000")
     return text
@@ -103,7 +103,7 @@ def _list_of_one(value: object) -> object:
 
 
 def few_pairs(limit: int) -> BeforeValidator:
-    """Marks an object of at most `limit` pairs; judged before the pairs are, of which there may be a million."""
+    """A validator of an object of at most `limit` pairs. It runs before the pairs are validated."""
 
     def check(value: object) -> object:
         if isinstance(value, dict) and len(value) > limit:
@@ -131,7 +131,7 @@ Metadata = Annotated[dict[_MetadataKey, _MetadataValue], few_pairs(_MAX_PAIRS)]
 
 
 class StreamOptions(Wire):
-    """How a stream of chat or completion chunks is written; we send no obfuscation padding."""
+    """Stream options of Chat and Completions. We send no obfuscation padding."""
 
     include_usage: bool | None = None
     include_obfuscation: Annotated[object, only(False)] = None
