@@ -18,7 +18,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(shell 
 PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check drill format demo-model clean
+.PHONY: help up test check drill docs format demo-model clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ check: $(VENV)/.installed-test ## format check, lint, types, import rules, then 
 
 drill: $(VENV)/.installed-test ## kill and cut everything under load, and count what was lost (20 minutes)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m tests.drill $(ARGS)
+
+docs: $(VENV)/.installed-test ## write the tables of docs/ that repeat the code
+	$(BIN)/python -m docs.generate
 
 format: $(VENV)/.installed-test ## rewrite the code in the one format
 	$(BIN)/ruff format .

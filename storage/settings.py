@@ -65,16 +65,22 @@ class PlatformSettings(BaseSettings):
 
 
 class StorageSettings(PlatformSettings):
-    """Settings of the ground.
+    """Settings of database, Redis, retention and webhooks.
 
-    database_url:        sqlite:////absolute/path.db or postgresql://user:password@host/name
-    redis_url:           redis://host:port/0, rediss://... or unix:///absolute/path.sock
+    database_url:        `sqlite:////absolute/path.db` or `postgresql://user:password@host/name`
+    redis_url:           `redis://host:port/0`, `rediss://...` or `unix:///absolute/path.sock`
     pepper:              secret that API keys are hashed with; losing it loses every key
-    lease_s:             a worker whose beat has not moved for so long is dead
-    webhook_allow:       host names, addresses and networks of internal webhook receivers, with spaces or commas between
-    webhook_allow_http:  whether public receivers may be told over http
+    job_retention_stored_s: seconds that a job with `store: true` is kept after its end
+    job_retention_unstored_s: seconds that a job with `store: false` is kept after its end
+    lease_s:             seconds without a heartbeat after which a worker counts as dead
+    log_ttl_running_s:   seconds that a running job's event log outlives its last token
+    log_ttl_ended_s:     seconds that an ended job's event log is kept; afterwards the row is read
+    max_lost_attempts:   lost attempts after which a job fails with `worker_lost`
+    webhook_allow:       host names, addresses and networks of internal webhook receivers, separated by spaces or
+                         commas: any port, http as well
+    webhook_allow_http:  whether events may be sent to public receivers over http
     webhook_loopback:    whether this machine may be a receiver while no API key exists
-    webhook_retention_s: how long what was told is kept, and how telling went
+    webhook_retention_s: seconds that webhook deliveries and their attempts are kept
     """
 
     database_url: str = Field(repr=False)

@@ -75,37 +75,6 @@ PRIVATE_WORDS = {
 WRITTEN_BY_PROGRAMS = ROOT / "storage" / "database" / "migrations" / "versions"
 
 
-SETTINGS_MODULES = (
-    "storage.settings",
-    "storage.process.logging_setup",
-    "api.settings",
-    "api.cli.settings",
-    "api.server.entry_point",
-    "workers.settings",
-)
-
-# Asked of another process: doors such as workers.gpu must not be imported into the tests.
-_ALL_SETTINGS = """
-import importlib, sys
-from pydantic_settings import BaseSettings
-for name in sys.argv[1:]:
-    importlib.import_module(name)
-def walk(kind):
-    yield kind
-    for child in kind.__subclasses__():
-        yield from walk(child)
-def limits(field):
-    bounds = {key: getattr(one, key) for one in field.metadata for key in ("ge", "gt", "le") if hasattr(one, key)}
-    if "le" in bounds:
-        return f"({bounds['ge']} to {bounds['le']})"
-    return f"({bounds['ge']} or more)" if "ge" in bounds else f"(above {bounds['gt']})" if "gt" in bounds else ""
-for kind in walk(BaseSettings):
-    for name, field in kind.model_fields.items():
-        default = field.default if isinstance(field.default, (bool, int, float, str)) else ""
-        print((kind.model_config.get("env_prefix") or "") + name, default, limits(field), sep="\t")
-"""
-
-
 def name_of(path: Path) -> str:
     """A file's name in test ids."""
     return str(path.relative_to(ROOT))
@@ -248,29 +217,6 @@ def test_every_dependency_is_pinned_to_one_public_version() -> None:
     pinned = {re.sub(r"[-_.]+", "-", pin.partition("==")[0]).lower() for pin in pins}
     names = {re.sub(r"[-_.]+", "-", re.split(r"[\[><=;\s]", one)[0]).lower() for one in wanted}
     assert names - pinned == set()
-
-
-def test_every_setting_is_told_in_the_readme_with_its_default_and_its_limits() -> None:
-    asked = subprocess.run(
-        [sys.executable, "-c", _ALL_SETTINGS, *SETTINGS_MODULES], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    rows = [line.split("\t") for line in asked.stdout.splitlines()]
-    default_by_name = {name.upper(): default.upper() for name, default, _ in rows}
-    limits_by_name = {name.upper(): limits for name, _, limits in rows}
-
-    readme = (ROOT / "README.md").read_text()
-    told = dict(re.findall(r"^\| `(TOKENPOST_\w+)` \|[^|]*\| (?:`([^`]*)`)?", readme, re.MULTILINE))
-    assert len(told) > 30
-    assert {name for name in default_by_name if f"`{name}`" not in readme} == set()
-    wrong = {
-        name: (default_by_name[name], shown)
-        for name, shown in told.items()
-        if shown and default_by_name.get(name) and shown.upper() != default_by_name[name].removesuffix(".0")
-    }
-    assert wrong == {}
-    column = dict(re.findall(r"^\| `(TOKENPOST_\w+)` \|[^|]*\| ([^|]*) \|", readme, re.MULTILINE))
-    unlimited = {name: limits for name, limits in limits_by_name.items() if limits not in column.get(name, "")}
-    assert unlimited == {}
 
 
 def test_nothing_tells_of_the_machine_it_was_written_on() -> None:

@@ -16,7 +16,9 @@ class WorkerSettings(PlatformSettings):
 
     model:            Hugging Face id or local folder
     served_name:      the id under which callers ask for it; empty means the model's or folder's own
-    worker_id:        a fresh one for each process; made here when nobody gives one
+    device:           `auto`, `cpu` or `cuda`
+    dtype:            `auto`, `float32` or `bfloat16`; `auto` is float32 on a CPU and bfloat16 on CUDA
+    worker_id:        id of the process; a fresh one for each
     max_running:      sequences that the engine steps together
     lookahead:        tickets taken beyond that, so that a freed place is filled without a wait
     max_len:          tokens of one sequence, prompt and output; the model's context where that is less

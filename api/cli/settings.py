@@ -26,6 +26,7 @@ _PER_WORKER = ("TOKENPOST_MODEL", "TOKENPOST_SERVED_NAME", "TOKENPOST_WORKER_ID"
 class CliSettings(PlatformSettings):
     """What commands take from the environment where no option says otherwise.
 
+    home:                folder of database, logs and secrets
     redis_max_memory_mb: memory at which the embedded Redis refuses to write, MiB
     start_timeout_s:     how long `up` waits for Redis, the database and the API; models may load longer
     drain_grace_s:       how long running jobs may finish when the platform stops

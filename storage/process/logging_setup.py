@@ -13,6 +13,7 @@ from storage.settings import PlatformSettings
 class LogSettings(PlatformSettings):
     """How a process writes its log: one JSON object a line, or lines for people.
 
+    log_format: `json` or `console`
     log_level: events below it are left out; libraries never tell less than warnings
     """
 

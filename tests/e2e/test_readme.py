@@ -1,4 +1,4 @@
-"""What the README and examples/ say works when it is pasted."""
+"""The examples of the README, of the pages in docs/ and of examples/ run when they are pasted."""
 
 import re
 import subprocess
@@ -13,13 +13,15 @@ from tests.e2e.platform import Platform, bare_environment
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+PAGES = ("README.md", "docs/sampling.md", "docs/idempotency.md", "docs/queueing.md")
 _WRITTEN_URL = "http://127.0.0.1:8000/v1"
 _LIMIT_S = 120
 
 
 def blocks_of(language: str) -> list[str]:
-    """The README's fenced blocks in a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    """The fenced blocks of a language in the pages, in order."""
+    text = "\n".join((ROOT / page).read_text() for page in PAGES)
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 PYTHON_BLOCKS = blocks_of("python")
