@@ -19,7 +19,7 @@ class ApiSettings(StorageSettings):
                        accepting a job
     idempotency_key_ttl_s: how long an `Idempotency-Key` is kept
     refresh_s:         refresh interval of keys, models, workers and queue statistics
-    max_queued_per_model, max_queued_per_owner: queued jobs allowed; beyond that calls are refused. 0 is no limit
+    max_queued_per_model, max_queued_per_owner: queued jobs allowed; beyond that requests are refused. 0 is no limit
     """
 
     host: str = "127.0.0.1"

@@ -68,8 +68,8 @@ class WorkerSettings(PlatformSettings):
 class SweeperSettings(PlatformSettings):
     """How the CPU worker sweeps.
 
-    sweep_interval_s: between two looks
-    settling_s:       how long whoever ended a job has to say so in its log before the sweeper does
+    sweep_interval_s: seconds between two sweeps
+    settling_s:       seconds after which the sweeper completes the log of an ended job
     unserved_after_s: how long a queued job waits for a model without a worker before it fails
     ticket_slack_s:   how much older than the oldest waiting ticket a queued row must be to be called lost
     starve_after_s:   how long a job may wait in the back lane before it moves to the front

@@ -2,7 +2,7 @@
 
 A job that kills its worker takes its neighbours with it, and from the rows alone all of them look guilty. So a suspect
 (`storage.jobs.poison_jobs`) begins only when every other job here has run well for a while, and nobody else begins
-until it has: a worker that dies meanwhile was killed by it. See docs/decisions/0018-a-suspect-is-watched-alone.md.
+until it has: a worker that dies meanwhile was killed by it. See docs/decisions/0018-poison-job-isolation.md.
 """
 
 from collections import deque

@@ -1,7 +1,7 @@
 """Log probabilities: which tokens they cover, and the objects of Chat and Responses.
 
 An event's log probabilities are sent with its text, or with an empty text if that is held back. So those of each token
-are sent once and in order, live and in a replay. See docs/decisions/0009-which-log-probabilities-are-told.md.
+are sent once and in order, live and in a replay. See docs/decisions/0009-reported-log-probabilities.md.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """Service tiers and priorities: OpenAI's `service_tier`, our `priority`, and the rules between them.
 
 Source: OpenAI specification of 2026-08-21; `priority` has the name and meaning of vLLM's extra parameter. A tier is a
-range of priorities, which selects a priority queue: see docs/decisions/0019-tiers-and-starvation.md.
+range of priorities, which selects a priority queue: see docs/decisions/0019-service-tiers-and-aging.md.
 """
 
 from collections.abc import Mapping
