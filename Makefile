@@ -18,7 +18,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(shell 
 PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check drill docs format demo-model clean
+.PHONY: help up test check types drill docs format demo-model clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -26,16 +26,20 @@ help: ## list these commands
 up: $(VENV)/.installed ## install if needed, then run the whole platform on this machine
 	@$(BIN)/tokenpost up $(ARGS)
 
+# Most tests wait most of the time, so one process more than two cores have is worth it; ARGS="-n0" runs them in one.
+TEST_PROCESSES ?= 3
 # Processes of several tests share the cores; torch's threads must not spin while they wait for each other.
 test: $(VENV)/.installed-test ## run every test, starting what they need
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest $(ARGS)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
-check: $(VENV)/.installed-test ## format check, lint, types, import rules, then every test
+check: $(VENV)/.installed-test ## format check, lint, types, import rules and every test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(MAKE) test
+	$(MAKE) -j2 --output-sync types test
+
+types: $(VENV)/.installed-test ## check the types
+	$(BIN)/mypy
 
 drill: $(VENV)/.installed-test ## kill and cut everything under load, and count what was lost (20 minutes)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m tests.drill $(ARGS)

@@ -12,6 +12,39 @@ from storage.database.connections import Database, migrate
 from storage.database.group_commit import Writer
 from tests.services import PostgresServer, running_postgres, running_redis
 
+# What must not run twice at once: real platforms, whose tests also measure times; a model on all cores.
+GROUPS = {"e2e": "platform", "demo": "platform"}
+# Begun first: what takes longest must not begin last.
+LONGEST_FIRST = ("e2e", "demo", "model", "api", "workers")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every file, or a folder of `GROUPS`, to one process of a parallel run; the longest folders first."""
+    for item in items:
+        folder = folder_of(item)
+        item.add_marker(pytest.mark.xdist_group(GROUPS.get(folder) or str(item.path)))
+    items.sort(key=lambda item: _rank(folder_of(item)))
+
+
+def folder_of(item: pytest.Item) -> str:
+    """The folder of `tests` that a test lies in; empty for the files beside this one."""
+    return item.path.relative_to(Path(__file__).parent).parts[0] if item.path.parent != Path(__file__).parent else ""
+
+
+def _rank(folder: str) -> int:
+    return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A folder of this run that all its processes share."""
+    base = tmp_path_factory.getbasetemp()
+    # pytest-xdist gives each of its processes a folder in the run's own.
+    shared = (base.parent if hasattr(request.config, "workerinput") else base) / "shared"
+    shared.mkdir(exist_ok=True)
+    return shared
+
 
 @pytest.fixture(scope="session")
 def redis_server_url() -> Iterator[str]:

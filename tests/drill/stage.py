@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import signal
-import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from tests.drill.parts import Part, cli, environment, signal_ours
 from tests.drill.proxy import Proxy
 from tests.drill.receiver import Receiver
 from tests.drill.work import MODEL
+from tests.ports import free_port
 from tests.services import PostgresServer, RedisServer, redis_binary, running_postgres
 from tests.waiting import wait_until
 
@@ -248,13 +248,6 @@ class Apart(Stage):
 
     def api_pid(self) -> int:
         return self.parts["api"].pid
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

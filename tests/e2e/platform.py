@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import httpx2
 
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 _START_LIMIT_S = 120.0
@@ -72,9 +72,7 @@ def running_platform(home: Path, *arguments: str, **settings: object) -> Iterato
     settings: TOKENPOST_* by their lower-case names
     """
     environment = bare_environment() | {f"TOKENPOST_{name.upper()}": str(value) for name, value in settings.items()}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     line = [sys.executable, "-m", "api.cli.main", "up", "--home", str(home), "--port", str(port), *arguments]
     home.mkdir(parents=True, exist_ok=True)
     with (home / "screen.txt").open("wb") as screen:

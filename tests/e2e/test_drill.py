@@ -21,6 +21,7 @@ SHORT = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("database", SHORT)
 def test_nothing_is_lost_doubled_or_changed(database: str) -> None:
     faults = [BY_NAME[name] for name in SHORT[database]]

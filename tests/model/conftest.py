@@ -31,9 +31,9 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+def library(shared_folder: Path) -> Library:
     """The kernels, compiled for this test run."""
-    path = Build(tmp_path_factory.mktemp("native")).wait()
+    path = Build(shared_folder / "native").wait()
     assert path is not None
     return Library(path)
 

@@ -102,7 +102,7 @@ BAD_BODIES: list[tuple[type[WireRequest], dict[str, object], str]] = [
     (NewEndpoint, {"name": "x", "url": URL, "enabled": True}, "enabled"),
     (EndpointUpdate, {"name": ""}, "name"),
     (EndpointUpdate, {"enabled": 1}, "enabled"),
-    (EndpointUpdate, {"signing_secret": new_secret()}, "signing_secret"),
+    (EndpointUpdate, {"signing_secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, "signing_secret"),
     (SecretRotation, {"keep_old_secret_active_for_24_hours": "yes"}, "keep_old_secret_active_for_24_hours"),
     (EndpointTest, {}, "event_type"),
     (EndpointTest, {"event_type": "eval.run.failed"}, "event_type"),
