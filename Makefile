@@ -18,7 +18,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(shell 
 PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check types drill docs format demo-model clean
+.PHONY: help up test check types size drill docs format demo-model clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,9 @@ check: $(VENV)/.installed-test ## format check, lint, types, import rules and ev
 
 types: $(VENV)/.installed-test ## check the types
 	$(BIN)/mypy
+
+size: $(VENV)/.installed-test ## fill databases with a million jobs and measure beside them (30 minutes)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest tests/size --size $(ARGS)
 
 drill: $(VENV)/.installed-test ## kill and cut everything under load, and count what was lost (20 minutes)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m tests.drill $(ARGS)
