@@ -28,7 +28,7 @@ from storage.process import logging_setup
 from storage.process.logging_setup import LogSettings
 from storage.settings import StorageSettings
 from storage.webhooks import delivery_queue, endpoints
-from storage.webhooks.delivery_queue import Line
+from storage.webhooks.delivery_queue import Destination
 from storage.webhooks.signing import new_secret
 from storage.webhooks.tables import DeliveryStatus, WebhookDelivery
 from workers.webhooks.sender_thread import SenderThread
@@ -140,10 +140,10 @@ def put_backlog(database: Database, endpoint_id: str, number: int) -> None:
             connection.execute(insert(table_of(WebhookDelivery)), rows[start : start + 5000])
 
 
-def look(database: Database) -> int:
-    """The number of lines of which something is due."""
+def poll(database: Database) -> int:
+    """The number of destinations with due deliveries."""
     with database.connect() as connection:
-        return len(delivery_queue.list_due_lines(connection, datetime.now(UTC)))
+        return len(delivery_queue.list_due_destinations(connection, datetime.now(UTC)))
 
 
 def claim(database: Database) -> int:
@@ -151,7 +151,9 @@ def claim(database: Database) -> int:
     now = datetime.now(UTC)
     with database.begin() as connection:
         until = datetime(2099, 1, 1, tzinfo=UTC)
-        return len(delivery_queue.claim(connection, Line(owner="busy", host="busy.example"), now, until, limit=4))
+        return len(
+            delivery_queue.claim(connection, Destination(owner="busy", host="busy.example"), now, until, limit=4)
+        )
 
 
 def best_of(number: int, measure: Callable[[], float | int]) -> float:
@@ -218,12 +220,12 @@ def measure(url: str, backlog: int) -> Table:
     )
     table.add_row("events to one host", f"{to_one:.0f}/s")
     table.add_row("events to 16 hosts", f"{to_many:.0f}/s")
-    put_endpoint(database, "heard", "https://heard.example/")
-    for owner, words in (("unheard", "nobody listens"), ("heard", "somebody listens")):
+    put_endpoint(database, "response", "https://response.example/")
+    for owner, words in (("unheard", "nobody listens"), ("response", "somebody listens")):
         cost = min(finish(database, put_running(database, owner, 500)) for _ in range(5))
         table.add_row(f"end of a job, {words}", f"{cost * 1e6:.0f} us")
     put_backlog(database, put_endpoint(database, "busy", "https://busy.example/"), backlog)
-    table.add_row(f"what is due, beside {backlog} of one line", f"{best_of(5, lambda: look(database)) * 1e3:.1f} ms")
+    table.add_row(f"due, beside {backlog} of one destination", f"{best_of(5, lambda: poll(database)) * 1e3:.1f} ms")
     table.add_row("claim 4 of them, committed", f"{best_of(5, lambda: claim(database)) * 1e3:.1f} ms")
     database.dispose()
     return table

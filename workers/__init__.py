@@ -1,1 +1,1 @@
-"""The hands: generation and background work, fed by Celery."""
+"""Worker processes: generation on GPUs or CPUs, and background maintenance."""

@@ -1,4 +1,4 @@
-"""The CPU worker's door: `celery -A workers.cpu worker -P threads`, settings from TOKENPOST_*. It loads no model."""
+"""The CPU worker's entry point: `celery -A workers.cpu worker -P threads`. It loads no model."""
 
 from celery import Celery, bootsteps
 from celery.worker import WorkController
@@ -21,7 +21,7 @@ JOIN_S = 5.0
 
 
 class Housekeeping:
-    """The sweeper, the sender of webhooks, and what they stand on, started and stopped together."""
+    """The sweeper, the webhook sender and their connections, started and stopped together."""
 
     def __init__(self, settings: SweeperSettings, storage: StorageSettings) -> None:
         self._database = Database(storage.database_url)
@@ -34,14 +34,14 @@ class Housekeeping:
         self._sender = SenderThread(storage, self._database, self._writer)
 
     def start(self) -> None:
-        """Begin to sweep and to send."""
+        """Start sweeping and sending."""
         self._writer.start()
         self._tickets.start()
         self._sweeper.start()
         self._sender.start()
 
     def stop(self) -> None:
-        """End after the current look."""
+        """Stop after the current pass."""
         self._sender.stop(JOIN_S)
         self._sweeper.stop(JOIN_S)
         self._leave_duty()
@@ -54,11 +54,11 @@ class HousekeepingStep(bootsteps.StartStopStep):
     """Ties the housekeeping to the life of a Celery worker."""
 
     def start(self, parent: WorkController) -> None:
-        """Begin to sweep and to send."""
+        """Start sweeping and sending."""
         parent.app.conf[HOUSEKEEPING].start()
 
     def stop(self, parent: WorkController) -> None:
-        """End after the current look."""
+        """Stop after the current pass."""
         parent.app.conf[HOUSEKEEPING].stop()
 
 

@@ -1,4 +1,4 @@
-"""The generation worker's door: `celery -A workers.gpu worker`, settings from TOKENPOST_*."""
+"""The generation worker's entry point: `celery -A workers.gpu worker`, settings from TOKENPOST_*."""
 
 from dataclasses import replace
 from functools import partial

@@ -1,4 +1,4 @@
-"""Settings of the worker processes, read once from TOKENPOST_* at their doors."""
+"""Settings of the worker processes, read once from TOKENPOST_* at their entry points."""
 
 from pathlib import Path
 from typing import Literal
@@ -12,26 +12,26 @@ STARVE_AFTER_S = 60.0
 
 
 class WorkerSettings(PlatformSettings):
-    """What one generation worker runs, and how.
+    """Settings of one generation worker.
 
     model:            Hugging Face id or local folder
-    served_name:      the id under which callers ask for it; empty means the model's or folder's own
+    served_name:      model id in the API; empty means the source's own id or folder name
     device:           `auto`, `cpu` or `cuda`
     dtype:            `auto`, `float32` or `bfloat16`; `auto` is float32 on a CPU and bfloat16 on CUDA
-    worker_id:        id of the process; a fresh one for each
-    max_running:      sequences that the engine steps together
-    lookahead:        tickets taken beyond that, so that a freed place is filled without a wait
+    worker_id:        unique for each process; generated when not set
+    max_running:      largest number of running sequences
+    lookahead:        tickets prefetched beyond that, so that a freed slot is filled at once
     max_len:          tokens of one sequence, prompt and output; the model's context where that is less
     max_batch_tokens: tokens computed in one step
-    kv_budget_mb:     memory of the KV cache in MiB; none lets the engine choose
-    prefix_cache:     whether a job may use what earlier jobs of the same owner left in the cache
-    num_threads:      threads that compute; none takes one for each core
-    native:           whether kernels are compiled for this processor where a compiler is; else torch computes
-    kernel_folder:    where compiled kernels are kept
+    kv_budget_mb:     memory of the KV cache in MiB; unset lets the engine choose
+    prefix_cache:     whether a job may reuse cached blocks of earlier jobs of the same owner
+    num_threads:      compute threads; unset means one for each core
+    native:           whether native kernels are compiled where a compiler exists; otherwise torch computes
+    kernel_folder:    folder of compiled kernels
     compiled:         whether a GPU worker lets torch compile the model at start
-    starve_after_s:   how long a sequence may wait in the engine, while more urgent ones run, before it goes first
-    watchdog_s:       how long an engine with work may compute nothing before its process is ended
-    drain_grace_s:    how long running jobs may finish after SIGTERM before they are given back
+    starve_after_s:   aging: how long a sequence may wait in the engine before it goes ahead of more urgent ones
+    watchdog_s:       how long an engine with work may make no progress before its process is ended
+    drain_grace_s:    how long running jobs may finish after SIGTERM before they are requeued
     """
 
     model: str
@@ -55,7 +55,7 @@ class WorkerSettings(PlatformSettings):
 
     @property
     def name(self) -> str:
-        """The id under which callers ask for the model; a folder without a given name goes by its own."""
+        """The model id in the API; a folder without a given name uses its own name."""
         folder = Path(self.model)
         return self.served_name or (folder.name if folder.is_dir() else self.model)
 
@@ -66,13 +66,13 @@ class WorkerSettings(PlatformSettings):
 
 
 class SweeperSettings(PlatformSettings):
-    """How the CPU worker sweeps.
+    """Settings of the CPU worker's sweeper.
 
     sweep_interval_s: seconds between two sweeps
     settling_s:       seconds after which the sweeper completes the log of an ended job
     unserved_after_s: how long a queued job waits for a model without a worker before it fails
-    ticket_slack_s:   how much older than the oldest waiting ticket a queued row must be to be called lost
-    starve_after_s:   how long a job may wait in the back lane before it moves to the front
+    ticket_slack_s:   how much older than the oldest waiting ticket a queued row must be to count as lost
+    starve_after_s:   aging: how long a job may wait in the back queue before it moves to the front queue
     """
 
     worker_id: str = Field(default_factory=lambda: ids.new_id("cpu_"), min_length=1)

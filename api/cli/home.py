@@ -15,8 +15,8 @@ from storage.errors import PlatformError
 
 # sockaddr_un.sun_path holds 108 bytes on Linux and 104 on macOS, the closing zero included.
 _MAX_SOCKET_PATH_BYTES = 103
-# Children of a supervisor that was killed a moment ago still hold the lock; the kernel ends them at once.
-_LOCK_PATIENCE_S = 2.0
+# Children of a supervisor that was just killed still hold the lock for a moment, until the kernel has ended them.
+_LOCK_TIMEOUT_S = 2.0
 
 
 class HomeInUse(PlatformError):
@@ -33,7 +33,7 @@ class HomeUnusable(PlatformError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
-    """Names of everything under one home folder, which is an absolute path."""
+    """Paths of everything in one home folder, which is an absolute path."""
 
     path: Path
 
@@ -44,7 +44,7 @@ class Home:
 
     @property
     def run(self) -> Path:
-        """What only lives as long as the supervisor: lock, state, socket."""
+        """Files that exist only while the supervisor runs: lock, state, socket."""
         return self.path / "run"
 
     @property
@@ -54,12 +54,12 @@ class Home:
 
     @property
     def state_file(self) -> Path:
-        """What the supervisor runs, as `tokenpost ps` reads it."""
+        """The supervisor's process list, which `tokenpost ps` reads."""
         return self.run / "state.json"
 
     @property
     def pepper_file(self) -> Path:
-        """The secret that API keys are hashed with; without it every key is lost."""
+        """The secret that API keys are hashed with; without it no key is valid."""
         return self.path / "pepper"
 
     @property
@@ -86,19 +86,19 @@ class Home:
         return self.logs / f"{name.replace('/', '--').replace(':', '-')}.log"
 
     def create(self) -> None:
-        """Make every folder, readable by this user alone; HomeUnusable says what stands in the way."""
+        """Make every folder, readable by this user alone; HomeUnusable says why it failed."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in (self.logs, self.run, self.redis_data, self.redis_socket.parent):
                 folder.mkdir(mode=0o700, exist_ok=True)
-            # A folder that was there before may be open, or another user's; the latter refuses.
+            # An existing folder may have a wider mode, or belong to another user; then chmod fails.
             for folder in (self.run, self.redis_data, self.redis_socket.parent):
                 folder.chmod(0o700)
         except OSError as error:
             raise HomeUnusable(f"cannot use {self.path} as home: {error.strerror}: {error.filename}") from error
 
     def ensure_pepper(self) -> Path:
-        """The pepper's file, made with 256 random bits when there is none."""
+        """The pepper's file, created with 256 random bits when there is none."""
         self.create()
         try:
             descriptor = os.open(self.pepper_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -110,13 +110,13 @@ class Home:
 
     @contextmanager
     def lock(self) -> Iterator[int]:
-        """Hold this home alone; gives the lock's descriptor. HomeInUse when another supervisor has it.
+        """Hold the exclusive lock of this home; yields its descriptor. HomeInUse when another supervisor holds it.
 
-        A child that inherits the descriptor holds the lock on: so a second Redis never opens the same file.
+        A child that inherits the descriptor keeps the lock, so that a second Redis never opens the same file.
         """
         descriptor = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            if not _try_lock(descriptor, _LOCK_PATIENCE_S):
+            if not _try_lock(descriptor, _LOCK_TIMEOUT_S):
                 holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
                 raise HomeInUse(
                     f"Tokenpost already runs on {self.path} (process {holder}); stop it or use another --home"
@@ -140,8 +140,8 @@ def is_locked(home: Home) -> bool:
         os.close(descriptor)
 
 
-def _try_lock(descriptor: int, patience_s: float) -> bool:
-    deadline = time.monotonic() + patience_s
+def _try_lock(descriptor: int, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

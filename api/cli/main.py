@@ -1,4 +1,4 @@
-"""The `tokenpost` command: sub-commands, and the one door where a mistake becomes one line."""
+"""The `tokenpost` command: its sub-commands, and the exception boundary that prints an error as one line."""
 
 from importlib.metadata import version
 from typing import Annotated
@@ -8,29 +8,29 @@ from redis.exceptions import RedisError
 from typer.core import TyperGroup
 
 from api.cli.commands import jobs_command, keys_command, models_command, operate, run, webhooks_command
-from api.cli.console import complain, say
+from api.cli.console import print_error, print_line
 from storage.errors import PlatformError
 
 
-class _Door(TyperGroup):
-    """Ends a command whose user can mend something with one line and exit code 1."""
+class _ErrorBoundary(TyperGroup):
+    """Exception boundary: an error that the user can correct is printed as one line, with exit code 1."""
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer hides its click
         try:
             return super().invoke(ctx)
         except typer.BadParameter as error:
-            # pydantic's word for whatever a check of typer's raised.
+            # pydantic puts this prefix before the message of a validator.
             error.message = error.message.removeprefix("Value error, ")
             raise
         except PlatformError as error:
-            complain(error.message)
+            print_error(error.message)
         except RedisError as error:
-            complain(f"Redis does not answer: {error}")
+            print_error(f"Redis does not answer: {error}")
         raise typer.Exit(1)
 
 
 app = typer.Typer(
-    cls=_Door,
+    cls=_ErrorBoundary,
     no_args_is_help=True,
     add_completion=False,
     # Plain help: it keeps square brackets, and reads as well in a pipe.
@@ -45,9 +45,9 @@ app = typer.Typer(
 def tokenpost(
     is_version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    """Answer what no sub-command is needed for."""
+    """Handle options that need no sub-command."""
     if is_version:
-        say(f"tokenpost {version('tokenpost')}")
+        print_line(f"tokenpost {version('tokenpost')}")
         raise typer.Exit
 
 

@@ -1,4 +1,4 @@
-"""What `--model` may say: `[name=]ID_OR_PATH`, judged before anything starts."""
+"""The `--model` argument, `[name=]ID_OR_PATH`: parsed and validated before anything starts."""
 
 import importlib.util
 import json
@@ -17,14 +17,14 @@ _HUB_ID = re.compile(r"(?:[\w.-]{1,96}/)?[\w.-]{1,96}", re.ASCII)
 
 
 class ModelArgumentInvalid(PlatformError):
-    """A model that cannot be meant: a folder that is not there, a name twice."""
+    """An invalid `--model`: a missing folder, or a name that occurs twice."""
 
     code = "model_argument_invalid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelArgument:
-    """A model to serve: the id that callers use, and where it is from (a Hugging Face id or an absolute path)."""
+    """A model to serve: its id in the API, and its source (a Hugging Face id or an absolute path)."""
 
     name: str
     source: str
@@ -47,7 +47,7 @@ def parse_models(arguments: Sequence[str]) -> list[ModelArgument]:
 
 def bundled_model() -> ModelArgument:
     """The small model that ships with the platform."""
-    # Found without importing the package: this room knows the workers' folder, not their code.
+    # Found without importing the package: `api` must not import `workers`.
     spec = importlib.util.find_spec("workers")
     roots = spec.submodule_search_locations if spec is not None else None
     for root in roots or ():
@@ -84,7 +84,7 @@ def _folder_name(folder: Path) -> str:
 
 
 def _checked(folder: Path) -> Path:
-    """The folder, if a model lies in it."""
+    """The folder, if it holds a whole model."""
     if not folder.exists():
         raise ModelArgumentInvalid(f"there is no model folder {folder}")
     if not folder.is_dir():

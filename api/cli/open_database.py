@@ -1,4 +1,4 @@
-"""Opening the database that a command speaks of, and saying plainly when it is not there yet."""
+"""Opens the database and Redis of the platform that a command addresses."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class NothingHere(PlatformError):
-    """No platform was ever started in this place."""
+    """No platform was ever started in this home."""
 
     code = "nothing_here"
 
@@ -30,13 +30,13 @@ class SchemaOutdated(PlatformError):
 
 
 def location_of(home: Path | None, database_url: str | None = None, redis_url: str | None = None) -> Location:
-    """The platform that a command's options mean."""
+    """The location of the platform that a command's options select."""
     return find_location(CliSettings.read(), home=home, database_url=database_url, redis_url=redis_url)
 
 
 @contextmanager
 def opened(location: Location) -> Iterator[Database]:
-    """The place's database, of this program's version; NothingHere or SchemaOutdated otherwise."""
+    """The location's database, with a current schema; NothingHere or SchemaOutdated otherwise."""
     path = location.database_url.removeprefix("sqlite:///")
     if path != location.database_url and not Path(path).exists():
         raise NothingHere(
@@ -53,7 +53,7 @@ def opened(location: Location) -> Iterator[Database]:
 
 @contextmanager
 def opened_or_made(location: Location) -> Iterator[Database]:
-    """The place's database, brought to this program's version."""
+    """The location's database, created or migrated to the current schema."""
     location.home.create()
     migrate(location.database_url)
     with opened(location) as database:
@@ -62,7 +62,7 @@ def opened_or_made(location: Location) -> Iterator[Database]:
 
 @contextmanager
 def opened_redis(location: Location) -> Iterator[Redis]:
-    """The place's Redis."""
+    """The location's Redis client."""
     client = redis_client.connect(location.redis_url)
     try:
         yield client

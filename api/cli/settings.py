@@ -1,4 +1,4 @@
-"""Settings of the command line, and where the platform that a command speaks of lies."""
+"""Settings of the command line, and the location of the platform that a command addresses."""
 
 import os
 from dataclasses import dataclass
@@ -13,8 +13,9 @@ from storage.errors import SettingInvalid
 from storage.settings import PlatformSettings, normalise_database_url
 
 DEFAULT_HOME = Path("~/.tokenpost")
-# Torch's threads meet after every operation. Spinning for ever while they wait takes the core from the one that is
-# waited for as soon as anything else runs; not spinning at all halves the speed of an idle machine (bench/README.md).
+# OpenMP's threads wait for each other after every operation. With endless spinning a waiting thread takes the core from
+# the one it waits for as soon as anything else runs; without spinning an idle machine computes at half the speed
+# (bench/README.md).
 _SPINS = {"GOMP_SPINCOUNT": "10000"}
 _SPIN_NAMES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 # Where torch computes, oneDNN keeps what it compiled for each shape of a matrix product, and torch keeps it once more:
@@ -24,13 +25,13 @@ _PER_WORKER = ("TOKENPOST_MODEL", "TOKENPOST_SERVED_NAME", "TOKENPOST_WORKER_ID"
 
 
 class CliSettings(PlatformSettings):
-    """What commands take from the environment where no option says otherwise.
+    """Settings from the environment; command options override them.
 
     home:                folder of database, logs and secrets
     redis_max_memory_mb: memory at which the embedded Redis refuses to write, MiB
     start_timeout_s:     how long `up` waits for Redis, the database and the API; models may load longer
     drain_grace_s:       how long running jobs may finish when the platform stops
-    lease_s:             a worker whose beat is older is taken for dead
+    lease_s:             a worker whose beat is older counts as dead
     """
 
     home: Path = DEFAULT_HOME
@@ -45,7 +46,7 @@ class CliSettings(PlatformSettings):
 
 
 class HubSettings(BaseSettings):
-    """Hugging Face's own variables, as far as the doctor asks for them."""
+    """Hugging Face's own variables that `doctor` reads."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -55,15 +56,15 @@ class HubSettings(BaseSettings):
 
     @property
     def cache(self) -> Path:
-        """Where downloaded models lie."""
+        """The folder of downloaded models."""
         return (self.hf_hub_cache or self.hf_home / "hub").expanduser()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
-    """Where one platform keeps its rows and its live wire.
+    """The home, database and Redis of one platform.
 
-    is_embedded: the Redis at `redis_url` is the one that `tokenpost up` runs in this home
+    is_embedded: whether `redis_url` is the Redis that `tokenpost up` runs in this home
     """
 
     home: Home
@@ -75,7 +76,7 @@ class Location:
 def find_location(
     settings: CliSettings, *, home: Path | None, database_url: str | None, redis_url: str | None
 ) -> Location:
-    """The platform that a command means: by its options, else the environment, else what runs in the home."""
+    """The platform that a command addresses: by its options, else the environment, else what runs in the home."""
     home_ = Home(path=(home or settings.home).expanduser().absolute())
     running = read_state(home_) if is_locked(home_) else None
     database = database_url or settings.database_url or (running.database_url if running else home_.database_url)
@@ -90,13 +91,13 @@ def find_location(
 
 
 def read_pepper(settings: CliSettings, home: Home) -> bytes:
-    """The secret that API keys are hashed with: the setting, else the home's own, made when there is none."""
+    """The secret that API keys are hashed with: the setting, else the home's own, created when there is none."""
     if settings.pepper is not None:
         return settings.pepper.get_secret_value().encode()
     return home.ensure_pepper().read_text(encoding="ascii").strip().encode()
 
 
 def inherited_environment() -> dict[str, str]:
-    """This process' environment for a child, without what is said to each generation worker apart."""
+    """This process' environment for a child, without the variables that are set for each worker."""
     own = _CACHES | {name: value for name, value in os.environ.items() if name not in _PER_WORKER}
     return own if any(name in own for name in _SPIN_NAMES) else own | _SPINS

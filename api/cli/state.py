@@ -1,4 +1,4 @@
-"""What a supervisor runs, written down for other commands: `home/run/state.json`."""
+"""The supervisor's state file for other commands: `home/run/state.json`."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from api.cli.supervisor.child import Child
 
 
 class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
-    """One process as its supervisor sees it.
+    """State of one supervised process.
 
     since:    Unix time of the last change of state
     restarts: how often it was started again
@@ -43,7 +43,7 @@ class PlatformState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def process_state(child: Child) -> ProcessState:
-    """The child as the state file tells it."""
+    """The child's entry in the state file."""
     return ProcessState(
         role=child.spec.role,
         name=child.spec.name,
@@ -58,7 +58,7 @@ def process_state(child: Child) -> ProcessState:
 
 
 def write_state(home: Home, state: PlatformState) -> None:
-    """Replace the state file in one step, so that no reader sees half of it."""
+    """Replace the state file atomically."""
     new = home.state_file.with_suffix(".new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -67,7 +67,7 @@ def write_state(home: Home, state: PlatformState) -> None:
 
 
 def read_state(home: Home) -> PlatformState | None:
-    """What the home's last supervisor wrote; None when there is nothing to read."""
+    """The state that the home's last supervisor wrote; None when there is none."""
     return _decode(home.state_file)
 
 

@@ -11,7 +11,7 @@ from storage.network.resolver import Resolver
 from storage.network.url_policy import Policy, Resolve, judge, resolve_and_judge
 
 _MAX_THREADS = 4
-_PATIENCE_S = 2.0
+_TIMEOUT_S = 2.0
 
 log = structlog.get_logger()
 
@@ -32,7 +32,7 @@ class Receivers:
         policy = self._policy()
         try:
             target = judge(url, policy)
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(_TIMEOUT_S):
                 await resolve_and_judge(target, policy, self._resolve)
         except WebhookUrlRefused as error:
             if isinstance(error.__cause__, socket.gaierror) and error.__cause__.errno == socket.EAI_AGAIN:

@@ -8,7 +8,7 @@ from storage.webhooks.tables import DeliveryStatus, WebhookAttempt, WebhookDeliv
 
 
 def endpoint_object(endpoint: WebhookEndpoint, *, shows_secret: bool = False) -> dict[str, object]:
-    """An endpoint; its secret only where it was made this moment, a hint of it in any case."""
+    """An endpoint; with its secret only when it was just created, else a hint."""
     shown = {
         "id": endpoint.id,
         "object": "webhook_endpoint",
@@ -25,7 +25,7 @@ def endpoint_object(endpoint: WebhookEndpoint, *, shows_secret: bool = False) ->
 
 
 def hint_of(secret: str) -> str:
-    """By what its owner knows a secret again: its last four characters that mean something."""
+    """The last four significant characters of a secret, by which its owner recognises it."""
     return f"whsec_...{secret.rstrip('=')[-4:]}"
 
 
@@ -35,12 +35,12 @@ def deleted_endpoint(endpoint_id: str) -> dict[str, object]:
 
 
 def event_type_list() -> dict[str, object]:
-    """All types that can be told."""
+    """All event types."""
     return {"object": "list", "data": list(EVENT_TYPES)}
 
 
 def tested_object(endpoint_id: str, event_type: str, status_code: int) -> dict[str, object]:
-    """That a test was answered; `success` is no judgement of the answer."""
+    """The answer to a test; `success` means that the receiver answered, with whatever status."""
     return {
         "object": "webhook_endpoint.test",
         "webhook_endpoint_id": endpoint_id,
@@ -51,7 +51,7 @@ def tested_object(endpoint_id: str, event_type: str, status_code: int) -> dict[s
 
 
 def redelivered_object(endpoint_id: str, num_deliveries: int) -> dict[str, object]:
-    """How many deliveries of an endpoint are due again."""
+    """The result of a redelivery."""
     return {
         "object": "webhook_endpoint.redelivery",
         "webhook_endpoint_id": endpoint_id,
@@ -67,7 +67,7 @@ def secret_object(secret: str) -> dict[str, object]:
 def delivery_objects(
     deliveries: Sequence[WebhookDelivery], attempts: Sequence[WebhookAttempt]
 ) -> list[dict[str, object]]:
-    """The deliveries, each with its own of the attempts; what signs them is not shown."""
+    """The deliveries with their attempts, without signing secrets."""
     tried: dict[str, list[dict[str, object]]] = {delivery.id: [] for delivery in deliveries}
     for attempt in attempts:
         tried[attempt.delivery_id].append(_attempt_object(attempt))

@@ -1,1 +1,1 @@
-"""What every process may reach over the network: URL policy and name resolution."""
+"""Outgoing network access: the URL policy and name resolution."""

@@ -1,4 +1,4 @@
-"""The addresses of host names, asked of the system in threads for which no process waits at its end."""
+"""DNS resolver: asks the system for the addresses of host names, in daemon threads."""
 
 import asyncio
 import socket
@@ -6,45 +6,45 @@ import threading
 
 
 class Resolver:
-    """Asks for addresses, so many at a time.
+    """Resolves host names, with a limit on concurrent lookups.
 
-    A name server that hangs keeps a thread in the system for half a minute, whoever has given up by then. A pool's
-    threads are joined when the process ends, and would put that off; these are not.
+    A lookup at a hanging name server blocks its thread for half a minute, also after the caller's timeout. A thread
+    pool joins its threads at exit and would delay it; daemon threads do not.
     """
 
     def __init__(self, max_threads: int) -> None:
-        self._room = asyncio.Semaphore(max_threads)
+        self._semaphore = asyncio.Semaphore(max_threads)
 
     async def resolve(self, host: str, port: int) -> list[str]:
         """The addresses that this machine knows of a host, in the order in which to try them; OSError for none."""
-        await self._room.acquire()
-        question = _Question(asyncio.get_running_loop(), self._room)
-        threading.Thread(target=question.ask, args=(host, port), name="resolver", daemon=True).start()
-        return await question.answer
+        await self._semaphore.acquire()
+        lookup = _Lookup(asyncio.get_running_loop(), self._semaphore)
+        threading.Thread(target=lookup.run, args=(host, port), name="resolver", daemon=True).start()
+        return await lookup.answer
 
 
-class _Question:
-    """One that is under way; its place is free again when the system has answered."""
+class _Lookup:
+    """One lookup; it releases the semaphore when the system has answered."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, room: asyncio.Semaphore) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, semaphore: asyncio.Semaphore) -> None:
         self._loop = loop
-        self._room = room
+        self._semaphore = semaphore
         self.answer: asyncio.Future[list[str]] = loop.create_future()
 
-    def ask(self, host: str, port: int) -> None:
-        """Ask and wait; runs in a thread of its own."""
+    def run(self, host: str, port: int) -> None:
+        """Ask the system and hand over its answer; runs in a thread of its own."""
         found: list[str] | Exception
         try:
             entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             found = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
-        except Exception as error:  # noqa: BLE001 - the thread's door: whoever asked is told
+        except Exception as error:  # noqa: BLE001 - exception boundary of the thread: the caller gets it
             found = error
-        # A loop that is closed has nobody who waits.
+        # After the loop was closed no caller waits.
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._tell, found)
+            self._loop.call_soon_threadsafe(self._finish, found)
 
-    def _tell(self, found: list[str] | Exception) -> None:
-        self._room.release()
+    def _finish(self, found: list[str] | Exception) -> None:
+        self._semaphore.release()
         if self.answer.done():
             return
         if isinstance(found, Exception):

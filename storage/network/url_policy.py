@@ -1,8 +1,9 @@
-"""Which URLs may be told something: judged when they are named, and again, by address, when something is sent.
+"""URL policy of webhooks (SSRF protection): which URLs may receive events.
 
-What a caller names is where this machine connects to, so that a URL must not lead to where the caller cannot go
-alone: the platform's own network. A name is resolved once, every address of it is judged, and whoever connects uses
-an address that was judged: a name that means another address a moment later (DNS rebinding) gains nothing.
+This machine connects to the URL that a caller names, so the URL must not lead into the platform's own network. A URL
+is checked when it is named, and again when something is sent. Then its host is resolved once, every address is checked,
+and the connection uses a checked address. A name whose address changes afterwards (DNS rebinding) therefore gains
+nothing.
 
 Source of the networks: IANA's registries of special-purpose addresses (RFC 6890), as of 2026.
 """
@@ -56,15 +57,15 @@ _NOT_PUBLIC = tuple(
     )
 )
 _UNICAST_V6 = IPv6Network("2000::/3")
-# An IPv6-only network reaches IPv4 receivers by these: what counts is the IPv4 address within.
+# IPv6-only networks reach IPv4 receivers by these addresses; the embedded IPv4 address is checked.
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator allows beyond public https receivers.
+    """Receivers that an operator allows beyond public https ones.
 
     allowed:         host names, addresses and networks of internal receivers: any port, http as well
-    allows_http:     whether public receivers may be told over http
+    allows_http:     whether public receivers may be reached over http
     allows_loopback: whether this machine is an internal receiver
     """
 
@@ -92,7 +93,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a URL leads, as far as it tells itself.
+    """The parsed destination of a URL.
 
     host:        in lower case, without a last dot; an IPv6 address without brackets
     needs_trust: whether scheme or port is one that only internal receivers may have
@@ -110,12 +111,12 @@ def is_allow_entry(text: str) -> bool:
 
 
 def host_of(url: str) -> str:
-    """The host of a URL that was judged, with its port where it names one."""
+    """The host of a checked URL, with its port if it has one."""
     return urlsplit(url).netloc.lower()
 
 
 def judge(url: str, policy: Policy) -> Target:
-    """Where the URL leads; WebhookUrlRefused for what can be refused without asking for the host's addresses."""
+    """The parsed URL; WebhookUrlRefused for what can be refused without resolving the host."""
     parts = _split(url)
     host = (parts.hostname or "").removesuffix(".")
     try:
@@ -135,7 +136,7 @@ def judge(url: str, policy: Policy) -> Target:
 
 
 def judge_address(target: Target, address: Address, policy: Policy) -> None:
-    """Return if what the target asks for may be sent to this address of its host; else WebhookUrlRefused."""
+    """Return if this address of the target's host is allowed; else WebhookUrlRefused."""
     inner = _within(address)
     if policy.trusts_host(target.host) or policy.trusts_address(address) or policy.trusts_address(inner):
         return
@@ -185,7 +186,7 @@ def _is_public(address: Address) -> bool:
 
 
 def _within(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address stands for, where it does."""
+    """The IPv4 address embedded in an IPv6 address, else the address itself."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
@@ -213,7 +214,7 @@ def _refused(reason: str) -> WebhookUrlRefused:
 
 
 def _not_public(target: Target) -> str:
-    # Not which address: what a name means inside this network is no business of who asks from outside.
+    # The address itself is not shown: names of this network must not be resolvable from outside.
     return f"{target.host} leads to no public address"
 
 

@@ -1,1 +1,1 @@
-"""Webhooks: endpoints, events, deliveries, signatures and URL policy."""
+"""Webhook endpoints, events and deliveries: tables and queries."""

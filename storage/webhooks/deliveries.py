@@ -1,4 +1,4 @@
-"""What people ask of deliveries: how telling went, and telling again."""
+"""Webhook deliveries as their owners see them: listing, attempts, redelivery and test deliveries."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -19,9 +19,9 @@ _attempt = table_of(WebhookAttempt)
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """Deliveries of an endpoint by the moments of their events.
+    """A time range of an endpoint's deliveries, by the creation time of their events.
 
-    until:  this moment
+    until:  the time of the request
     status: only those of this status
     """
 
@@ -33,10 +33,10 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Redelivered(msgspec.Struct, frozen=True, kw_only=True):
-    """How far telling again has come.
+    """Progress of a redelivery.
 
-    num_deliveries: those that are due again
-    after:          id of the last that was looked at; None where no more are left
+    num_deliveries: deliveries that are due again
+    after:          id of the last delivery that was examined; None when none are left
     """
 
     num_deliveries: int = 0
@@ -54,9 +54,9 @@ def list_deliveries(
     limit: int = 20,
     is_newest_first: bool = True,
 ) -> list[WebhookDelivery]:
-    """The owner's deliveries, by age; those of one endpoint or job where one is named.
+    """A page of the owner's deliveries, by age; those of one endpoint or job if one is named.
 
-    after: an id; only those behind it in the order are listed
+    after: pagination cursor: the id of the last delivery of the page before
     """
     if not all(is_public_id(text) for text in (endpoint_id, job_id, after) if text is not None):
         return []
@@ -74,7 +74,7 @@ def list_deliveries(
 
 
 def list_attempts(c: Connection, delivery_ids: Collection[str]) -> list[WebhookAttempt]:
-    """What was tried for these deliveries, each delivery's attempts in their order."""
+    """The delivery attempts of these deliveries, ordered by delivery and number."""
     query = select(_attempt).where(_attempt.c.delivery_id.in_(delivery_ids))
     rows = c.execute(query.order_by(_attempt.c.delivery_id, _attempt.c.number))
     return [WebhookAttempt(**row._mapping) for row in rows]
@@ -90,25 +90,25 @@ def get_delivery(c: Connection, delivery_id: str, owner: str) -> WebhookDelivery
 
 
 def redeliver(c: Connection, delivery_id: str, owner: str, now: datetime) -> WebhookDelivery:
-    """The delivery, due now and on its schedule from the start, whatever came of it before.
+    """Redeliver: the delivery is due now and its retry schedule starts again, whatever its status was.
 
-    WebhookDeliveryNotFound as `get_delivery`; WebhookEndpointDisabled where its endpoint is told nothing,
-    WebhookEndpointNotFound where that is gone.
+    WebhookDeliveryNotFound as `get_delivery`; WebhookEndpointDisabled when its endpoint is disabled,
+    WebhookEndpointNotFound when the endpoint was deleted.
     """
     delivery = get_delivery(c, delivery_id, owner)
     statement = _again(now).where(_delivery.c.id == delivery_id)
     if delivery.endpoint_id is not None:
         endpoint = get_endpoint(c, delivery.endpoint_id, owner)
         _refuse_disabled(endpoint)
-        statement = statement.values(_place_of(endpoint))
+        statement = statement.values(_address_of(endpoint))
     c.execute(statement)
     return get_delivery(c, delivery_id, owner)
 
 
 def redeliver_span(c: Connection, span: Span, so_far: Redelivered, *, limit: int = 2000) -> Redelivered:
-    """Make deliveries due again, tests left out, whatever came of them before; to be called until none are left.
+    """Redeliver one page of a time range, without test deliveries; call it until `after` is None.
 
-    One call looks at `limit` deliveries at most, so that it does not keep others from writing for long. Errors as of
+    One call examines at most `limit` deliveries, so that the write lock is held for a short time. Errors as of
     `redeliver`.
     """
     endpoint = get_endpoint(c, span.endpoint_id, span.owner)
@@ -116,19 +116,19 @@ def redeliver_span(c: Connection, span: Span, so_far: Redelivered, *, limit: int
     is_meant = _delivery.c.endpoint_id == span.endpoint_id
     if span.status is not None:
         is_meant = and_(is_meant, _delivery.c.status == span.status)
-    # On by the ids, not by what is left to do: what was begun again may have ended since, and is not begun once more.
+    # Page by id, not by status: a redelivered row may have ended since, and must not be redelivered twice.
     query = select(_delivery.c.id).where(is_meant, _delivery.c.id > so_far.after).order_by(_delivery.c.id).limit(limit)
     ids = c.execute(query).scalars().all()
     if not ids:
         return structs.replace(so_far, after=None)
     statement = _again(span.until).where(is_meant, _delivery.c.id.between(ids[0], ids[-1]))
     statement = statement.where(_delivery.c.job_id.is_not(None), _delivery.c.created_at.between(span.since, span.until))
-    num_deliveries = so_far.num_deliveries + c.execute(statement.values(_place_of(endpoint))).rowcount
+    num_deliveries = so_far.num_deliveries + c.execute(statement.values(_address_of(endpoint))).rowcount
     return Redelivered(num_deliveries=num_deliveries, after=ids[-1] if len(ids) == limit else None)
 
 
-def put_test(c: Connection, endpoint: WebhookEndpoint, event_type: str, now: datetime) -> WebhookDelivery:
-    """A delivery of no job, due now: tried once, also where the endpoint is disabled."""
+def create_test_delivery(c: Connection, endpoint: WebhookEndpoint, event_type: str, now: datetime) -> WebhookDelivery:
+    """A test delivery: it belongs to no job, is due now, is attempted once, and is sent to a disabled endpoint too."""
     row = WebhookDelivery(
         id=new_id("dlv_"),
         event_id=new_id("evt_"),
@@ -145,8 +145,8 @@ def put_test(c: Connection, endpoint: WebhookEndpoint, event_type: str, now: dat
     return row
 
 
-def _place_of(endpoint: WebhookEndpoint) -> dict[str, object]:
-    """Where the endpoint is now; it may have moved since it was told."""
+def _address_of(endpoint: WebhookEndpoint) -> dict[str, object]:
+    """The endpoint's current URL; it may have changed since the delivery was created."""
     return {"url": endpoint.url, "host": host_of(endpoint.url)}
 
 

@@ -1,7 +1,8 @@
-"""What the sender asks of deliveries: which are due, which are its own for a while, and what came of them.
+"""The queue of due webhook deliveries: claiming with a lease, and settling the outcome of an attempt.
 
-A row with `next_attempt_at` is the queue already. Whoever sends a delivery moves that moment ahead first, in a
-conditional UPDATE: no one else sends it meanwhile, and if the sender dies it is due again by itself.
+The rows with `next_attempt_at` are the queue. A sender claims a delivery with a conditional UPDATE that moves
+`next_attempt_at` ahead by the lease. No other sender takes it during the lease, and when the sender dies the delivery
+becomes due again.
 """
 
 from collections.abc import Sequence
@@ -45,25 +46,25 @@ FAILED_TOO_LONG = "Every attempt failed for 5 days."
 GONE = "The receiver answered 410 Gone."
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """Deliveries of one owner for one host: they share a bound of how many are under way."""
+class Destination(msgspec.Struct, frozen=True, kw_only=True):
+    """The deliveries of one owner to one host; they share a concurrency limit."""
 
     owner: str
     host: str
 
 
-class DueLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of which something is due, since when."""
+class DueDestination(msgspec.Struct, frozen=True, kw_only=True):
+    """A destination with due deliveries, and the time since when the oldest is due."""
 
-    line: Line
+    destination: Destination
     due_at: datetime
 
 
 class Sending(msgspec.Struct, frozen=True, kw_only=True):
-    """A delivery that its claimer sends now.
+    """A claimed delivery that is being sent.
 
-    number:       of this attempt, 1 for the first; guards what its failure writes
-    num_failures: attempts that failed before it, since the delivery was last begun
+    number:       of this attempt, 1 for the first; fencing token for what its failure writes
+    num_failures: failed attempts before it, since the delivery was created or redelivered
     job_id:       None for a test
     secrets:      each signs
     created_at:   of the event
@@ -71,7 +72,7 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
 
     delivery_id: str
     event_id: str
-    line: Line
+    destination: Destination
     endpoint_id: str | None
     job_id: str | None
     type: str
@@ -83,7 +84,7 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """How one try went; fields as in `storage.webhooks.tables.WebhookAttempt`."""
+    """The outcome of one delivery attempt; fields as in `storage.webhooks.tables.WebhookAttempt`."""
 
     started_at: datetime
     latency_ms: int
@@ -93,11 +94,11 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt makes of its delivery.
+    """The delivery status that follows from an attempt.
 
-    status:          PENDING is to be tried again
-    next_attempt_at: when, where it is
-    is_gone:         whether the receiver wants to be told nothing any more
+    status:          PENDING: another attempt follows
+    next_attempt_at: time of that attempt
+    is_gone:         whether the receiver answered 410 Gone
     """
 
     status: DeliveryStatus
@@ -105,22 +106,22 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     is_gone: bool = False
 
 
-def list_due_lines(c: Connection, now: datetime) -> list[DueLine]:
-    """The lines of which something is due, the longest overdue first."""
+def list_due_destinations(c: Connection, now: datetime) -> list[DueDestination]:
+    """The destinations with due deliveries, the longest overdue first."""
     rows = c.execute(_FIRST_DUE, {"now": now, "room": _FEW + 1}).all()
     if len(rows) > _FEW:
-        rows = c.execute(_DUE_LINES, {"now": now}).all()
-    due_at: dict[Line, datetime] = {}
+        rows = c.execute(_DUE_DESTINATIONS, {"now": now}).all()
+    due_at: dict[Destination, datetime] = {}
     for row in rows:
-        due_at.setdefault(Line(owner=row.owner, host=row.host), row.due_at)
-    return [DueLine(line=line, due_at=moment) for line, moment in due_at.items()]
+        due_at.setdefault(Destination(owner=row.owner, host=row.host), row.due_at)
+    return [DueDestination(destination=destination, due_at=moment) for destination, moment in due_at.items()]
 
 
-# Due deliveries up to which their lines are gathered from them.
+# Up to so many due deliveries their destinations are collected from the rows.
 _FEW = 200
-# Where more are due: from each owner and host to the next by the index, so that what one of them has waiting, be it a
-# hundred thousand deliveries, is passed over.
-_DUE_LINES = (
+# With more, a loose index scan steps from each owner and host to the next, so that a destination with a hundred
+# thousand waiting deliveries costs one step.
+_DUE_DESTINATIONS = (
     text("""
     WITH RECURSIVE owners (owner) AS (
         SELECT min(owner) FROM webhook_delivery WHERE status = 'pending'
@@ -152,15 +153,15 @@ _DUE_LINES = (
 )
 
 
-def claim(c: Connection, line: Line, now: datetime, until: datetime, *, limit: int) -> list[Sending]:
-    """Deliveries of a line that are due, now the caller's to send, at most `limit`.
+def claim(c: Connection, destination: Destination, now: datetime, until: datetime, *, limit: int) -> list[Sending]:
+    """Claim at most `limit` due deliveries of a destination for the caller to send.
 
-    until: when they are due again, should the caller be heard of no more
+    until: end of the lease; they are due again then
 
-    Of one job and receiver the oldest goes first, and the next waits until that one has ended. A delivery whose
-    endpoint is disabled or deleted is dead instead, and what else is left of it.
+    Deliveries of one job to one receiver are sent in order: the next waits until the one before has ended. A delivery
+    whose endpoint is disabled or deleted is marked dead instead, with the other pending ones of that endpoint.
     """
-    ids = c.execute(_DUE, {"by": line.owner, "at": line.host, "now": now, "room": limit}).scalars().all()
+    ids = c.execute(_DUE, {"by": destination.owner, "at": destination.host, "now": now, "room": limit}).scalars().all()
     if not ids:
         return []
     rows = sorted(c.execute(_TAKE, {"ids": ids, "now": now, "until": until}).all(), key=lambda row: row.id)
@@ -181,10 +182,10 @@ def claim(c: Connection, line: Line, now: datetime, until: datetime, *, limit: i
 
 
 def settle(c: Connection, sending: Sending, attempt: Attempt, verdict: Verdict, now: datetime) -> bool:
-    """Whether this attempt disabled its endpoint; notes how it went and what that makes of the delivery.
+    """Record an attempt and update its delivery; returns whether this attempt disabled the endpoint.
 
-    A success always counts. A failure changes the delivery only if nobody else has claimed it since, and it was not
-    redelivered. Tests say nothing about an endpoint's health, unless they succeed.
+    A success always counts. A failure changes the delivery only if no other sender has claimed it since, and it was not
+    redelivered. A failed test delivery does not count as a failure of the endpoint.
     """
     is_disabled = sending.endpoint_id is not None and _note_health(c, sending, verdict, now)
     number = {"delivery_id": sending.delivery_id, "number": sending.number}
@@ -199,7 +200,7 @@ def settle(c: Connection, sending: Sending, attempt: Attempt, verdict: Verdict, 
 
 
 def give_back(c: Connection, sendings: Sequence[Sending], now: datetime) -> None:
-    """Make deliveries due again whose attempt was not made; their numbers stay used."""
+    """Release claimed deliveries whose attempt was not made; their attempt numbers stay used."""
     for sending in sendings:
         c.execute(_GIVE_BACK, _own(sending) | {"now": now})
 
@@ -222,7 +223,7 @@ def _note_health(c: Connection, sending: Sending, verdict: Verdict, now: datetim
         return False
     if verdict.is_gone:
         return endpoints.disable(c, sending.endpoint_id, GONE, now)
-    c.execute(_FALL_ILL, {"of": sending.endpoint_id, "now": now})
+    c.execute(_START_FAILING, {"of": sending.endpoint_id, "now": now})
     if c.execute(_FAILED_SINCE, {"of": sending.endpoint_id, "until": now - DISABLE_AFTER}).first() is None:
         return False
     return endpoints.disable(c, sending.endpoint_id, FAILED_TOO_LONG, now)
@@ -239,11 +240,11 @@ def _endpoints_of(c: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> dict[
 
 
 def _sending_of(row: Row[*tuple[Any, ...]], endpoint: WebhookEndpoint | None, now: datetime) -> Sending:
-    """What goes to an endpoint goes where it is now: it may have moved while its events were handed out."""
+    """The claimed row with the endpoint's current URL and secrets, which may have changed since the fan-out."""
     return Sending(
         delivery_id=row.id,
         event_id=row.event_id,
-        line=Line(owner=row.owner, host=row.host),
+        destination=Destination(owner=row.owner, host=row.host),
         endpoint_id=row.endpoint_id,
         job_id=row.job_id,
         type=row.type,
@@ -277,7 +278,7 @@ _DUE = (
     .where(_delivery.c.next_attempt_at <= _NOW, ~_IS_SECOND)
     .order_by(_delivery.c.next_attempt_at)
     .limit(bindparam("room", type_=Integer))
-    # Other senders take others of the line; SQLite has one writer anyway.
+    # Other senders take other deliveries of the destination; SQLite has one writer anyway.
     .with_for_update(skip_locked=True, of=_delivery)
 )
 _TAKE = (
@@ -288,7 +289,7 @@ _TAKE = (
 )
 _NOTE = insert(_attempt)
 _IS_DELIVERY = _delivery.c.id == bindparam("of")
-# Nobody has claimed it since, nor asked for it to be told anew.
+# No other sender has claimed it since, and it was not redelivered.
 _IS_OWN = and_(
     _IS_DELIVERY,
     _IS_PENDING,
@@ -305,7 +306,7 @@ _GIVE_BACK = (
 )
 _IS_ENDPOINT = _endpoint.c.id == bindparam("of")
 _RECOVER = update(_endpoint).where(_IS_ENDPOINT, _endpoint.c.failing_since.is_not(None)).values(failing_since=None)
-_FALL_ILL = update(_endpoint).where(_IS_ENDPOINT, _endpoint.c.failing_since.is_(None)).values(failing_since=_NOW)
+_START_FAILING = update(_endpoint).where(_IS_ENDPOINT, _endpoint.c.failing_since.is_(None)).values(failing_since=_NOW)
 _FAILED_SINCE = select(_endpoint.c.id).where(
     _IS_ENDPOINT, _endpoint.c.failing_since <= bindparam("until"), _endpoint.c.disabled_at.is_(None)
 )

@@ -1,4 +1,4 @@
-"""All queries about webhook endpoints and secrets: who is told, and what it is signed with."""
+"""All queries about webhook endpoints and signing secrets."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -34,7 +34,7 @@ def create_endpoint(
 ) -> WebhookEndpoint:
     """A new endpoint.
 
-    url: judged before, see `storage.network.url_policy`
+    url: checked before, see `storage.network.url_policy`
     """
     row = WebhookEndpoint(
         id=endpoint_id,
@@ -64,7 +64,7 @@ def list_endpoints(
 ) -> list[WebhookEndpoint]:
     """The owner's endpoints, by age.
 
-    after: an id; only those behind it in the order are listed
+    after: pagination cursor: the id of the last endpoint of the page before
     """
     query = select(_endpoint).where(_endpoint.c.owner == owner)
     if after is not None:
@@ -88,9 +88,8 @@ def update_endpoint(
 ) -> WebhookEndpoint:
     """The endpoint as it is now; None leaves a field as it was; WebhookEndpointNotFound as `get_endpoint`.
 
-    What it has still to be told goes to the new URL. Disabled, it is told nothing any more; enabled, it is told what
-    happens from then on, and what it missed by `webhook_deliveries.redeliver_span`. An update that changes nothing
-    leaves `updated_at` as it was.
+    Pending deliveries go to the new URL. A disabled endpoint gets no deliveries. An enabled one gets the events from
+    then on; missed ones are sent by `deliveries.redeliver_span`. An update that changes nothing keeps `updated_at`.
     """
     before = get_endpoint(c, endpoint_id, owner)
     values: dict[str, object] = {}
@@ -113,7 +112,7 @@ def update_endpoint(
 
 
 def disable(c: Connection, endpoint_id: str, reason: str, now: datetime) -> bool:
-    """Whether the endpoint was enabled until now; what it had still to be told is dead.
+    """Disable the endpoint and mark its pending deliveries dead; returns whether it was enabled.
 
     reason: in words, for its owner
     """
@@ -126,7 +125,7 @@ def disable(c: Connection, endpoint_id: str, reason: str, now: datetime) -> bool
 def delete_endpoint(c: Connection, endpoint_id: str, owner: str, now: datetime) -> None:
     """Remove the endpoint and its idempotency key; WebhookEndpointNotFound as `get_endpoint`.
 
-    What it had still to be told is dead. What it was told stays in the deliveries of each job until its time is over.
+    Its pending deliveries are marked dead. Ended deliveries stay until the retention time is over.
     """
     get_endpoint(c, endpoint_id, owner)
     c.execute(delete(_endpoint).where(_endpoint.c.id == endpoint_id))
@@ -156,7 +155,7 @@ def rotate_secret(
 
 
 def secrets_of(endpoint: WebhookEndpoint, now: datetime) -> tuple[str, ...]:
-    """What is signed with at this moment: the secret, and the one before while it is still good."""
+    """The signing secrets at this time: the current one, and the one before while it is valid."""
     until = endpoint.old_secret_until
     if endpoint.old_secret is not None and until is not None and now < until:
         return endpoint.secret, endpoint.old_secret
@@ -175,16 +174,16 @@ def default_secret(c: Connection, owner: str, fresh: str, now: datetime) -> str:
 
 
 def replace_default_secret(c: Connection, owner: str, fresh: str, now: datetime) -> None:
-    """Make `fresh` the owner's default secret; what was handed out before is still signed with the old one."""
+    """Make `fresh` the owner's default secret; deliveries that exist already keep the old one."""
     inserting = upsert(c, _secret).values(owner=owner, secret=fresh, created_at=now)
     changed = {"secret": fresh, "created_at": now}
     c.execute(inserting.on_conflict_do_update(index_elements=["owner"], set_=changed))
 
 
 def mark_pending_dead(c: Connection, endpoint_id: str, now: datetime) -> None:
-    """Give up what an endpoint has still to be told, or the first thousands of it; tests are told in any case."""
-    burying = _updating_some(_is_pending_of(endpoint_id) & _delivery.c.job_id.is_not(None))
-    c.execute(burying.values(status=DeliveryStatus.DEAD, ended_at=now))
+    """Mark an endpoint's pending deliveries dead, `_MANY` at most, without test deliveries."""
+    marking = _updating_some(_is_pending_of(endpoint_id) & _delivery.c.job_id.is_not(None))
+    c.execute(marking.values(status=DeliveryStatus.DEAD, ended_at=now))
 
 
 def _is_pending_of(endpoint_id: str) -> ColumnElement[bool]:
@@ -192,10 +191,10 @@ def _is_pending_of(endpoint_id: str) -> ColumnElement[bool]:
 
 
 def _updating_some(is_meant: ColumnElement[bool]) -> Update:
-    """An UPDATE of as many deliveries as keep others from writing for a moment only.
+    """An UPDATE of at most `_MANY` deliveries, so that the write lock is held for a short time.
 
-    The rest is looked after when it is due: what is sent goes to where its endpoint is by then, and of one that is
-    deleted or disabled the next thousands are given up.
+    The rest is handled when it is due: a claim uses the endpoint's current URL, and marks the next `_MANY` deliveries
+    of a deleted or disabled endpoint dead.
     """
     some = select(_delivery.c.id).where(is_meant).limit(_MANY)
     return update(_delivery).where(_delivery.c.id.in_(some), is_meant)

@@ -1,4 +1,4 @@
-"""The tables of webhooks: who is told, what there is to tell, and how telling went."""
+"""The tables of webhooks: endpoints, secrets, events, deliveries and delivery attempts."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -11,7 +11,7 @@ from storage.database.columns import EnumText, UtcDateTime
 
 
 class DeliveryStatus(StrEnum):
-    """Whether a webhook event reached its receiver: not yet, yes, or given up."""
+    """Status of a delivery: pending, delivered, or dead after the last failed attempt."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -19,11 +19,11 @@ class DeliveryStatus(StrEnum):
 
 
 class WebhookEndpoint(SQLModel, table=True):
-    """A URL that an owner wants told of what becomes of jobs.
+    """A URL that receives the webhook events of an owner's jobs.
 
-    event_types:      those that it is told; empty is all
+    event_types:      event types it receives; empty means all
     secret:           what its events are signed with, as `whsec_...`
-    old_secret:       the one before, which signs as well until `old_secret_until`
+    old_secret:       the one before; it signs too until `old_secret_until`
     failing_since:    when the first of its attempts failed since the last that did not
     disabled_reason:  in words, for its owner
     """
@@ -46,7 +46,7 @@ class WebhookEndpoint(SQLModel, table=True):
 
 
 class WebhookSecret(SQLModel, table=True):
-    """An owner's default secret: signs the events of jobs that name a target and no secret for it."""
+    """An owner's default secret; it signs the events of jobs whose target has no secret of its own."""
 
     __tablename__ = "webhook_secret"
 
@@ -56,7 +56,7 @@ class WebhookSecret(SQLModel, table=True):
 
 
 class WebhookEvent(SQLModel, table=True):
-    """One transition of one job that somebody may want to hear of; written with it, in one transaction.
+    """A webhook event: the end of one job, inserted in the transaction that ends it.
 
     target:        the job's own target, as in `storage.jobs.tables.Job.webhook`; None once it is fanned out
     is_fanned_out: whether its deliveries exist
@@ -92,10 +92,10 @@ class WebhookDelivery(SQLModel, table=True):
 
     endpoint_id:         None for a job's own target, whose `url` and `secret` are then the delivery's
     job_id:              None for a test
-    host:                of the URL, with its port where it names one; with the owner, whose turn it is
-    num_attempts:        those that were begun
-    num_attempts_before: of these, those before it was last redelivered: the schedule counts from there
-    next_attempt_at:     when it is due; moved ahead by whoever sends it, so that nobody else does meanwhile
+    host:                of the URL, with its port if it has one; owner and host are the destination
+    num_attempts:        attempts started
+    num_attempts_before: of these, attempts before the last redelivery; the retry schedule counts from there
+    next_attempt_at:     when it is due; a claim moves it ahead by the lease
     created_at:          of its event
     """
 
@@ -121,17 +121,17 @@ class WebhookDelivery(SQLModel, table=True):
         Index("ix_webhook_delivery_endpoint", "endpoint_id", "id"),
         # So that the few that are dead are not looked for among all that were delivered.
         Index("ix_webhook_delivery_endpoint_status", "endpoint_id", "status", "id"),
-        # What is due first, and what is due of each line. With the status in them SQLite need not look at the rows.
+        # Due deliveries overall, and of each destination. With the status in the index SQLite reads no rows.
         _pending_index("ix_webhook_delivery_due", "next_attempt_at", "owner", "host", "status"),
         _pending_index("ix_webhook_delivery_line", "owner", "host", "next_attempt_at", "status"),
     )
 
 
 class WebhookAttempt(SQLModel, table=True):
-    """One try of one delivery.
+    """One attempt of one delivery.
 
     status_code: None when no answer came
-    error:       why none came, or why the answer is no delivery
+    error:       why there was no answer, or why the answer is a failure
     answer:      the first 2 kB of the answer's text
     """
 

@@ -1,4 +1,4 @@
-"""The CPU worker's part in webhooks, played by a thread: hands events out, sends nothing, notes what was answered."""
+"""The CPU worker's part in webhooks, played by a thread: it fans events out, sends nothing, and records attempts."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _POLL_S = 0.02
 
 
 class FakeSender:
-    """Gives every delivery up, or counts it as delivered, after one attempt.
+    """Marks every delivery dead or delivered after one attempt.
 
     status_code, error, answer: of every attempt
     """
@@ -27,43 +27,47 @@ class FakeSender:
         self.error: str | None = None
         self.answer: str | None = "thanks"
         self._sent: list[Sending] = []
-        self._looking = threading.Lock()
+        self._lock = threading.Lock()
         self._database = Database(database_url)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start polling."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop polling."""
         self._stopping.set()
         self._thread.join()
         self._database.dispose()
 
     @property
     def sent(self) -> list[Sending]:
-        """What it would have sent: exactly what the rows say at this moment, in order."""
-        with self._looking:
+        """The claimed deliveries, in order."""
+        with self._lock:
             return list(self._sent)
 
     def _run(self) -> None:
         while not self._stopping.wait(_POLL_S):
-            with self._looking:
+            with self._lock:
                 with self._database.begin() as connection:
-                    sent = self._look(connection, datetime.now(UTC))
+                    sent = self._poll(connection, datetime.now(UTC))
                 self._sent += sent
 
-    def _look(self, c: Connection, now: datetime) -> list[Sending]:
+    def _poll(self, c: Connection, now: datetime) -> list[Sending]:
         events.fan_out(c, now)
         is_delivered = self.status_code is not None and self.status_code < 300
         verdict = Verdict(status=DeliveryStatus.DELIVERED if is_delivered else DeliveryStatus.DEAD)
         attempt = Attempt(
             started_at=now, latency_ms=7, status_code=self.status_code, error=self.error, answer=self.answer
         )
-        lines = [due.line for due in delivery_queue.list_due_lines(c, now)]
-        claimed = [one for line in lines for one in delivery_queue.claim(c, line, now, now + _LEASE, limit=10)]
+        destinations = [due.destination for due in delivery_queue.list_due_destinations(c, now)]
+        claimed = [
+            one
+            for destination in destinations
+            for one in delivery_queue.claim(c, destination, now, now + _LEASE, limit=10)
+        ]
         for one in claimed:
             delivery_queue.settle(c, one, attempt, verdict, now)
         return claimed

@@ -155,7 +155,7 @@ def test_a_test_that_nobody_answers_is_an_error_that_is_not_tried_again(
 
 
 def test_a_test_waits_for_a_sender_only_so_long(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.webhooks.sample_event.PATIENCE_S", 0.2)
+    monkeypatch.setattr("api.webhooks.first_attempt.TIMEOUT_S", 0.2)
     made = _create(client)
 
     with pytest.raises(openai.APIStatusError, match="was not sent within") as refused:

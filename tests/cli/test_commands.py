@@ -210,7 +210,7 @@ def test_a_key_is_revoked_once(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("--owner", "a", "--expires", "soon"), "tokenpost: 'soon' is no span of time such as 12h, 30d or 2w\n"),
+        (("--owner", "a", "--expires", "soon"), "tokenpost: 'soon' is not a duration such as 12h, 30d or 2w\n"),
         (("--owner", " "), "tokenpost: an owner needs a name\n"),
     ],
 )
@@ -287,8 +287,8 @@ def test_ps_joins_what_the_supervisor_and_the_workers_say(run: Run, home: Home, 
         views = run("ps", "--json").json
         table = run("ps").out
 
-    told = [(view["role"], view["state"], view["running"]) for view in views]
-    assert told == [
+    reported = [(view["role"], view["state"], view["running"]) for view in views]
+    assert reported == [
         ("supervisor", "running", None),
         ("api", "waiting", None),
         ("generation worker", "ready", 3),

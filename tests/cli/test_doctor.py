@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from api.cli.commands.doctor import Finding, examine_ground, examine_models
+from api.cli.commands.doctor import Finding, examine_infrastructure, examine_models
 from api.cli.home import Home
 from api.cli.settings import Location
 from tests.cli.conftest import WHOLE_WEIGHTS, Run
@@ -42,7 +42,7 @@ def test_a_home_that_never_ran_is_no_trouble(tmp_path: Path) -> None:
     home = Home(path=tmp_path / "new")
     location = Location(home=home, database_url=home.database_url, redis_url=home.redis_url, is_embedded=True)
 
-    findings = examine_ground(location)
+    findings = examine_infrastructure(location)
 
     assert [finding.name for finding in findings if finding.is_ok] == ["disk", "redis", "database"]
     assert not home.path.exists()
@@ -53,7 +53,7 @@ def test_tables_of_another_version_are_told(tmp_path: Path) -> None:
     (tmp_path / "tokenpost.db").touch()
     location = Location(home=home, database_url=home.database_url, redis_url=home.redis_url, is_embedded=True)
 
-    database = examine_ground(location)[2]
+    database = examine_infrastructure(location)[2]
 
     assert database.advice == "tokenpost db upgrade"
 

@@ -13,7 +13,7 @@ import pytest
 
 from api.cli.home import Home
 from api.cli.state import PlatformState, ProcessState, write_state
-from api.cli.supervisor.platform import last_words
+from api.cli.supervisor.platform import last_log_line
 from storage.contract import WorkerStatus
 from storage.database.connections import Database
 from storage.fleet import workers
@@ -131,4 +131,4 @@ def test_the_last_words_of_a_log_are_the_reason(tmp_path: Path, line: str, words
     log = tmp_path / "a.log"
     log.write_text(f"Traceback\n{line}\n\n")
 
-    assert last_words(log) == words
+    assert last_log_line(log) == words

@@ -21,7 +21,7 @@ from tests.e2e.platform import Platform, bare_environment
 from tests.waiting import wait_until
 
 # The sender looks twice a second; a busy machine takes its time.
-_PATIENCE_S = 30.0
+_TIMEOUT_S = 30.0
 
 
 class Receiver:
@@ -62,7 +62,7 @@ def test_the_sdk_accepts_what_an_endpoint_is_told(client: OpenAI, receiver: Rece
     try:
         tested = client.webhooks.test(endpoint.id, event_type="response.completed")
         job = client.responses.create(model="demo", input="Hello!", background=True)
-        wait_until(lambda: len(receiver.posts) == 2, _PATIENCE_S, "two events")
+        wait_until(lambda: len(receiver.posts) == 2, _TIMEOUT_S, "two events")
     finally:
         client.webhooks.delete(endpoint.id)
 
@@ -115,7 +115,7 @@ def test_a_chat_tells_its_own_target_and_the_log_says_so(
         messages=[{"role": "user", "content": "Hello!"}],
         extra_body={"webhook": {"url": receiver.url, "events": ["completed", "incomplete"]}},
     )
-    wait_until(lambda: receiver.posts, _PATIENCE_S, "an event")
+    wait_until(lambda: receiver.posts, _TIMEOUT_S, "an event")
 
     [(body, headers)] = receiver.posts
     secret = httpx2.get(f"{platform.base_url}/webhook_secret", trust_env=False).json()["signing_secret"]
@@ -144,7 +144,7 @@ def test_what_happens_is_printed_where_somebody_listens(platform: Platform, clie
             job_id = client.responses.create(model="demo", input="Hello!").id
             told = process.stdout.readline().split()
             process.send_signal(signal.SIGINT)
-            code = process.wait(_PATIENCE_S)
+            code = process.wait(_TIMEOUT_S)
         finally:
             process.kill()
 

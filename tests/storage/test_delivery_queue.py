@@ -10,11 +10,11 @@ from sqlalchemy import Connection, text
 
 from storage.database.connections import Database
 from storage.webhooks import deliveries, delivery_queue, endpoints
-from storage.webhooks.delivery_queue import DISABLE_AFTER, Attempt, DueLine, Line, Sending, Verdict
+from storage.webhooks.delivery_queue import DISABLE_AFTER, Attempt, Destination, DueDestination, Sending, Verdict
 from storage.webhooks.tables import DeliveryStatus, WebhookDelivery, WebhookEndpoint
 from tests.storage.examples import NOW, after, put_delivery, put_endpoint
 
-LINE = Line(owner="alice", host="example.com")
+DESTINATION = Destination(owner="alice", host="example.com")
 DELIVERED = Verdict(status=DeliveryStatus.DELIVERED)
 DEAD = Verdict(status=DeliveryStatus.DEAD)
 ANSWER = Attempt(started_at=NOW, latency_ms=3, status_code=200)
@@ -26,8 +26,10 @@ def c(database: Database) -> Iterator[Connection]:
         yield connection
 
 
-def _claim(c: Connection, line: Line = LINE, now: datetime = NOW, limit: int = 100) -> list[Sending]:
-    return delivery_queue.claim(c, line, now, now + timedelta(seconds=30), limit=limit)
+def _claim(
+    c: Connection, destination: Destination = DESTINATION, now: datetime = NOW, limit: int = 100
+) -> list[Sending]:
+    return delivery_queue.claim(c, destination, now, now + timedelta(seconds=30), limit=limit)
 
 
 def _find(c: Connection, delivery: WebhookDelivery) -> WebhookDelivery:
@@ -42,7 +44,7 @@ def _endpoint(c: Connection, endpoint: WebhookEndpoint) -> WebhookEndpoint:
     return endpoints.get_endpoint(c, endpoint.id, endpoint.owner)
 
 
-def test_lines_are_by_owner_and_host_the_longest_overdue_first(c: Connection) -> None:
+def test_destinations_are_by_owner_and_host_the_longest_overdue_first(c: Connection) -> None:
     mine, other = put_endpoint(c), put_endpoint(c, url="https://other.example:444/")
     bobs = put_endpoint(c, owner="bob")
     put_delivery(c, mine, next_attempt_at=after(3))
@@ -51,29 +53,31 @@ def test_lines_are_by_owner_and_host_the_longest_overdue_first(c: Connection) ->
     put_delivery(c, bobs)
     put_delivery(c, put_endpoint(c, owner="carol"), next_attempt_at=after(9))
 
-    assert delivery_queue.list_due_lines(c, after(5)) == [
-        DueLine(line=Line(owner="bob", host="example.com"), due_at=NOW),
-        DueLine(line=LINE, due_at=after(1)),
-        DueLine(line=Line(owner="alice", host="other.example:444"), due_at=after(2)),
+    assert delivery_queue.list_due_destinations(c, after(5)) == [
+        DueDestination(destination=Destination(owner="bob", host="example.com"), due_at=NOW),
+        DueDestination(destination=DESTINATION, due_at=after(1)),
+        DueDestination(destination=Destination(owner="alice", host="other.example:444"), due_at=after(2)),
     ]
 
 
 @pytest.mark.parametrize("number", [2, 20])
-def test_many_lines_are_found_whatever_they_hold(c: Connection, number: int) -> None:
-    # With two of each the few that are due are gathered, with twenty it goes from line to line.
-    lines = {Line(owner=f"o{index % 3}", host=f"h{index}.example"): after(30 - index) for index in range(30)}
-    for line, due_at in lines.items():
-        endpoint = put_endpoint(c, owner=line.owner, url=f"https://{line.host}/")
+def test_many_destinations_are_found_whatever_they_hold(c: Connection, number: int) -> None:
+    # With two of each the few that are due are gathered, with twenty it goes from destination to destination.
+    destinations = {
+        Destination(owner=f"o{index % 3}", host=f"h{index}.example"): after(30 - index) for index in range(30)
+    }
+    for destination, due_at in destinations.items():
+        endpoint = put_endpoint(c, owner=destination.owner, url=f"https://{destination.host}/")
         for index in range(number):
             put_delivery(c, endpoint, next_attempt_at=due_at + timedelta(minutes=index % 2))
         put_delivery(c, endpoint, status=DeliveryStatus.DEAD)
     put_delivery(c, put_endpoint(c, owner="o1", url="https://dead.example/"), status=DeliveryStatus.DEAD)
 
-    found = delivery_queue.list_due_lines(c, after(600))
-    assert {one.line: one.due_at for one in found} == lines
-    assert [one.due_at for one in found] == sorted(lines.values())
-    assert len(delivery_queue.list_due_lines(c, after(10))) == 10
-    assert delivery_queue.list_due_lines(c, NOW) == []
+    found = delivery_queue.list_due_destinations(c, after(600))
+    assert {one.destination: one.due_at for one in found} == destinations
+    assert [one.due_at for one in found] == sorted(destinations.values())
+    assert len(delivery_queue.list_due_destinations(c, after(10))) == 10
+    assert delivery_queue.list_due_destinations(c, NOW) == []
 
 
 def test_what_is_left_of_a_deleted_endpoint_is_given_up_together(c: Connection) -> None:
@@ -91,7 +95,7 @@ def test_what_is_left_of_a_deleted_endpoint_is_given_up_together(c: Connection) 
 
 def test_a_test_of_a_disabled_endpoint_is_sent_though_all_else_is_given_up(c: Connection) -> None:
     endpoint = put_endpoint(c)
-    test = deliveries.put_test(c, endpoint, "response.completed", after(5))
+    test = deliveries.create_test_delivery(c, endpoint, "response.completed", after(5))
     endpoints.disable(c, endpoint.id, "x", NOW)
     put_delivery(c, endpoint)
 
@@ -118,7 +122,7 @@ def test_what_was_handed_out_while_its_endpoint_moved_goes_where_that_is_now(c: 
     endpoint = put_endpoint(c)
     put_delivery(c, endpoint, url="https://old.example/", host="old.example")
 
-    [sending] = _claim(c, Line(owner="alice", host="old.example"))
+    [sending] = _claim(c, Destination(owner="alice", host="old.example"))
 
     assert sending.url == endpoint.url
 
@@ -128,8 +132,8 @@ def test_a_claim_takes_the_longest_overdue_and_no_more_than_it_may(c: Connection
     rows = [put_delivery(c, endpoint, next_attempt_at=after(-seconds)) for seconds in (1, 3, 2)]
 
     assert {sending.delivery_id for sending in _claim(c, limit=2)} == {rows[1].id, rows[2].id}
-    assert _claim(c, Line(owner="bob", host="example.com")) == []
-    assert _claim(c, Line(owner="alice", host="other")) == []
+    assert _claim(c, Destination(owner="bob", host="example.com")) == []
+    assert _claim(c, Destination(owner="alice", host="other")) == []
 
 
 def test_of_one_job_and_receiver_the_older_event_goes_first(c: Connection) -> None:
@@ -275,7 +279,7 @@ def test_a_test_is_sent_to_a_disabled_endpoint_and_says_nothing_of_its_health(c:
     delivery_queue.settle(c, failing, ANSWER, _later(5), NOW)
     endpoints.update_endpoint(c, endpoint.id, "alice", is_enabled=False, now=NOW)
 
-    test = deliveries.put_test(c, endpoint, "response.completed", after(1))
+    test = deliveries.create_test_delivery(c, endpoint, "response.completed", after(1))
     [sending] = _claim(c, now=after(1))
     assert (sending.delivery_id, sending.job_id) == (test.id, None)
     gone = Verdict(status=DeliveryStatus.DEAD, is_gone=True)

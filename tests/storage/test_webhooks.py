@@ -48,8 +48,8 @@ def _deliveries(c: Connection, **filters: Any) -> list[WebhookDelivery]:
 
 
 def _send(c: Connection, delivery: WebhookDelivery, attempt: Attempt = OK, verdict: Verdict = DELIVERED) -> None:
-    line = delivery_queue.Line(owner=delivery.owner, host=delivery.host)
-    [sending] = delivery_queue.claim(c, line, after(10), after(60), limit=1)
+    destination = delivery_queue.Destination(owner=delivery.owner, host=delivery.host)
+    [sending] = delivery_queue.claim(c, destination, after(10), after(60), limit=1)
     assert sending.delivery_id == delivery.id
     delivery_queue.settle(c, sending, attempt, verdict, after(11))
 
@@ -276,8 +276,8 @@ def test_a_delivery_is_started_again_with_its_schedule(c: Connection) -> None:
 
     again = deliveries.redeliver(c, delivery.id, "alice", after(30))
     assert (again.status, again.next_attempt_at, again.ended_at) == (DeliveryStatus.PENDING, after(30), None)
-    line = delivery_queue.Line(owner="alice", host=again.host)
-    [sending] = delivery_queue.claim(c, line, after(30), after(60), limit=9)
+    destination = delivery_queue.Destination(owner="alice", host=again.host)
+    [sending] = delivery_queue.claim(c, destination, after(30), after(60), limit=9)
     assert (sending.number, sending.num_failures, sending.event_id) == (2, 0, delivery.event_id)
     for delivery_id, owner in ((delivery.id, "bob"), ("dlv_absent", "alice"), ("\0", "alice")):
         with pytest.raises(WebhookDeliveryNotFound):
@@ -287,7 +287,7 @@ def test_a_delivery_is_started_again_with_its_schedule(c: Connection) -> None:
 def test_an_endpoint_is_told_again_what_it_was_told_since_a_moment(c: Connection) -> None:
     endpoint = put_endpoint(c)
     rows = [put_delivery(c, endpoint, created_at=after(seconds)) for seconds in (1, 2, 3)]
-    test = deliveries.put_test(c, endpoint, "response.completed", after(4))
+    test = deliveries.create_test_delivery(c, endpoint, "response.completed", after(4))
     for row in (*rows, test):
         _send(c, row)
 
@@ -306,8 +306,8 @@ def test_telling_again_goes_in_portions_and_begins_nothing_twice(c: Connection) 
     first = _redeliver(c, endpoint, limit=2)
     assert first == Redelivered(num_deliveries=2, after=rows[1].id)
     assert [row.id for row in _deliveries(c, status=DeliveryStatus.PENDING)] == [rows[0].id, rows[1].id]
-    line = delivery_queue.Line(owner="alice", host=rows[0].host)
-    for sending in delivery_queue.claim(c, line, after(30), after(60), limit=9):
+    destination = delivery_queue.Destination(owner="alice", host=rows[0].host)
+    for sending in delivery_queue.claim(c, destination, after(30), after(60), limit=9):
         delivery_queue.settle(c, sending, structs.replace(OK, started_at=after(31)), DELIVERED, after(31))
 
     second = _redeliver(c, endpoint, so_far=first, limit=2)

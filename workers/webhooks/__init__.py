@@ -1,1 +1,1 @@
-"""Telling: events are handed out to those who want them, signed, and posted where it is safe to post."""
+"""Webhook delivery: fan-out, fair scheduling, signing, SSRF-safe posting and retries."""

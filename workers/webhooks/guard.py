@@ -1,4 +1,4 @@
-"""The only way out: a connection to an address that was judged, whatever the name means a moment later."""
+"""SSRF guard: a network backend that connects to checked addresses only."""
 
 from collections.abc import Iterable
 
@@ -6,14 +6,14 @@ import httpcore2
 
 from storage.network.url_policy import Policy, Resolve, Target, resolve_and_judge
 
-# One address that swallows packets must leave time for the next.
+# An address that drops packets must leave time for the next one.
 CONNECT_TIMEOUT_S = 5.0
 
 
 class JudgedBackend(httpcore2.AsyncNetworkBackend):
-    """Connects to a target's host: asks for its addresses once, judges each, and uses those very addresses.
+    """Connects to a target's host: resolves it once, checks each address, and connects to those addresses only.
 
-    TLS still asks for the certificate of the name: that is the business of who speaks on the connection.
+    TLS still verifies the certificate against the host name.
     """
 
     def __init__(self, target: Target, policy: Policy, resolve: Resolve) -> None:
@@ -31,7 +31,7 @@ class JudgedBackend(httpcore2.AsyncNetworkBackend):
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         """A stream to the first address that answers; WebhookUrlRefused, or httpcore's errors."""
-        assert (host, port) == (self._target.host, self._target.port), "only what was judged is connected to"
+        assert (host, port) == (self._target.host, self._target.port), "connections go to the checked target only"
         addresses = await resolve_and_judge(self._target, self._policy, self._resolve)
         *others, last = addresses
         for address in others:
@@ -47,5 +47,5 @@ class JudgedBackend(httpcore2.AsyncNetworkBackend):
         timeout: float | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Never: no receiver is a file."""
+        """Refused: no receiver is a Unix socket."""
         raise NotImplementedError

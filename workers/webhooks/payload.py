@@ -1,4 +1,4 @@
-"""What is sent: a pointer to the job, and the headers by which its receiver knows who sent it; pure."""
+"""Webhook payload: the event as JSON, and the request headers with its signature; pure."""
 
 from importlib.metadata import version
 
@@ -8,14 +8,14 @@ from storage.webhooks.delivery_queue import Sending
 from storage.webhooks.signing import sign
 
 USER_AGENT = f"tokenpost/{version('tokenpost')}"
-# What a test points to, where a job's id would be.
+# Ids in the payload of a test delivery, in place of a job's id.
 _TEST_IDS = {"response": "resp_test", "chat.completion": "chatcmpl-test", "completion": "cmpl-test"}
 
 Headers = list[tuple[str, str]]
 
 
 def body_of(sending: Sending) -> bytes:
-    """The event in OpenAI's form: what became of which job, and nothing of its content."""
+    """The event in OpenAI's form: its type and the job's id, without any content of the job."""
     return msgspec.json.encode(
         {
             "id": sending.event_id,
@@ -28,7 +28,7 @@ def body_of(sending: Sending) -> bytes:
 
 
 def headers_of(sending: Sending, body: bytes, host: str, timestamp: int) -> Headers:
-    """All headers of a request; nobody else adds any.
+    """All headers of a request; the HTTP client adds none.
 
     host:      as in the URL
     timestamp: Unix time of this attempt, whole seconds

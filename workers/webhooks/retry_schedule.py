@@ -1,18 +1,18 @@
-"""When an attempt that failed is made again; pure."""
+"""Retry schedule of webhook deliveries, with jitter and Retry-After; pure."""
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 # Before each attempt, the first included. Source: Standard Webhooks' schedule, and two days more.
 SCHEDULE_S = (0, 5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600)
-# A delay is longer by up to this share, so that what failed together does not come back together.
+# Each delay is longer by up to this share, so that retries are spread out.
 JITTER = 0.1
-# A receiver may put us off by so much at a time.
+# The longest delay that a Retry-After header can ask for.
 MAX_PAUSE_S = 3600.0
 
 
 def delay_s(num_failures: int, chance: float) -> float | None:
-    """Seconds from the last of `num_failures` attempts to the next; None when that was the last one of all.
+    """Seconds of backoff after `num_failures` failed attempts; None when no attempt is left.
 
     chance: [0, 1), drawn by the caller
     """
@@ -28,7 +28,7 @@ def retry_after_s(value: str, now: datetime) -> float | None:
     """
     value = value.strip()
     if value.isascii() and value.isdecimal():
-        # Longer numbers are not even worth reading.
+        # The cut bounds the work for a number with many digits; the value is above the maximum anyway.
         return min(float(value[:12]), MAX_PAUSE_S)
     try:
         moment = parsedate_to_datetime(value)

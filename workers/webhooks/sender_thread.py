@@ -1,4 +1,4 @@
-"""The sender's thread: an event loop of its own beside the sweeper's."""
+"""The webhook sender's thread, which runs an event loop of its own."""
 
 import asyncio
 import threading
@@ -34,7 +34,7 @@ class SenderThread:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Begin nothing more; what is under way has a moment to end, and is sent again by whoever comes next."""
+        """Start no more attempts; those in flight have a short grace, and the rest is released for another sender."""
         if self._loop is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(timeout_s)
@@ -43,7 +43,7 @@ class SenderThread:
         assert self._loop is not None
         try:
             self._loop.run_until_complete(self._send())
-        except Exception:  # the thread's door
+        except Exception:  # exception boundary of the thread
             log.exception("webhooks_ended")
         finally:
             self._loop.close()

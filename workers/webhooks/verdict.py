@@ -1,4 +1,4 @@
-"""What an answer, or none, makes of a delivery; pure."""
+"""The delivery status that follows from a receiver's answer, or from none; pure."""
 
 from datetime import datetime, timedelta
 
@@ -9,17 +9,17 @@ from storage.webhooks.tables import DeliveryStatus
 from workers.webhooks.retry_schedule import delay_s
 
 GONE = 410
-# Answers of receivers, or of what stands before them, that have too much to do.
+# Status codes of overloaded receivers or of their proxies.
 _BUSY = frozenset({429, 502, 504})
-# How long such a receiver is left alone if it does not say itself.
-BREATHER_S = 10.0
+# The pause for such a receiver when it sends no Retry-After.
+DEFAULT_PAUSE_S = 10.0
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back.
+    """The outcome of one POST.
 
-    status_code:   None when nothing did; `error` then says why
-    retry_after_s: how long the receiver asked to be left alone, bounded
+    status_code:   None when no response came; `error` then says why
+    retry_after_s: the receiver's Retry-After, bounded
     text:          the first 2 kB of the answer's body
     """
 
@@ -30,21 +30,21 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_success(self) -> bool:
-        """Whether the receiver took the event."""
+        """Whether the receiver accepted the event."""
         return self.status_code is not None and 200 <= self.status_code < 300
 
     @property
     def pause_s(self) -> float:
-        """Seconds for which the receiver should be told nothing at all."""
+        """Seconds for which nothing is sent to the receiver's destination."""
         if self.is_success:
             return 0.0
         if self.retry_after_s is not None:
             return self.retry_after_s
-        return BREATHER_S if self.status_code in _BUSY else 0.0
+        return DEFAULT_PAUSE_S if self.status_code in _BUSY else 0.0
 
     @property
     def complaint(self) -> str | None:
-        """Why the answer is no delivery, in words; None where it is one."""
+        """Why the answer is a failure, for people; None when it is a success."""
         if self.is_success:
             return None
         if self.error is not None or self.status_code is None:
@@ -55,9 +55,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def verdict_of(sending: Sending, answer: Answer, now: datetime, chance: float) -> Verdict:
-    """Delivered, to be tried again at a moment, or dead.
+    """Delivered, pending with the time of the next attempt, or dead.
 
-    chance: as of `schedule.delay_s`
+    chance: as of `retry_schedule.delay_s`
     """
     if answer.is_success:
         return Verdict(status=DeliveryStatus.DELIVERED)

@@ -1,4 +1,4 @@
-"""`tokenpost doctor`: what works, what does not, and what to do about it."""
+"""`tokenpost doctor`: checks of disk, Redis, database, models and device, with advice."""
 
 import importlib.util
 import shutil
@@ -16,8 +16,8 @@ from api.cli.supervisor import redis_server
 from storage.database.connections import Database, is_current
 from storage.errors import PlatformError
 
-_LITTLE_DISK_BYTES = 2_000_000_000
-# Asked of another process: this one must never load torch.
+_MIN_FREE_DISK_BYTES = 2_000_000_000
+# Run in another process: this one must not load torch.
 _DEVICE_QUESTION = """
 import json, torch
 cuda = torch.cuda.is_available()
@@ -27,7 +27,7 @@ print(json.dumps({"torch": torch.__version__, "device": "cuda" if cuda else "cpu
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was checked; `advice` says what to do where it is not in order."""
+    """The result of one check; `advice` says what to do when it failed."""
 
     name: str
     is_ok: bool
@@ -35,8 +35,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     advice: str | None = None
 
 
-def examine_ground(location: Location) -> list[Finding]:
-    """The findings about disk, Redis and database."""
+def examine_infrastructure(location: Location) -> list[Finding]:
+    """Checks of disk, Redis and database."""
     return [_check_disk(location.home), _check_redis(location), _check_database(location)]
 
 
@@ -49,7 +49,7 @@ def _check_disk(home: Home) -> Finding:
     folder = next(path for path in (home.path, *home.path.parents) if path.exists())
     free = shutil.disk_usage(folder).free
     fact = f"{free / 1e9:.1f} GB free for {home.path}"
-    if free < _LITTLE_DISK_BYTES:
+    if free < _MIN_FREE_DISK_BYTES:
         return Finding(name="disk", is_ok=False, fact=fact, advice="free some space, or choose another --home")
     return Finding(name="disk", is_ok=True, fact=fact)
 
@@ -101,7 +101,7 @@ def _local_fact(folder: Path) -> str:
 
 
 def _hub_fact(model_id: str) -> str:
-    """Where a Hugging Face model is or will be; ModelArgumentInvalid when it is absent and may not be fetched."""
+    """Whether a Hugging Face model is downloaded; ModelArgumentInvalid when it is not and downloads are off."""
     settings = HubSettings()
     folder = settings.cache / f"models--{model_id.replace('/', '--')}" / "snapshots"
     if any(folder.glob("*/config.json")):
@@ -112,7 +112,7 @@ def _hub_fact(model_id: str) -> str:
 
 
 def examine_device() -> Finding:
-    """What a generation worker here would run on; takes seconds, since another process loads PyTorch."""
+    """The device of generation workers on this machine; takes seconds, since another process loads PyTorch."""
     if importlib.util.find_spec("torch") is None:
         advice = "pip install 'tokenpost[torch]' where generation workers run; an API machine needs none"
         return Finding(name="device", is_ok=False, fact="PyTorch is not installed", advice=advice)
@@ -121,8 +121,8 @@ def examine_device() -> Finding:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
         return Finding(name="device", is_ok=False, fact=f"PyTorch does not load: {error}", advice="install it anew")
-    told = msgspec.json.decode(answer, type=_Device)
-    return Finding(name="device", is_ok=True, fact=f"{told.device} ({told.name}), PyTorch {told.torch}")
+    reported = msgspec.json.decode(answer, type=_Device)
+    return Finding(name="device", is_ok=True, fact=f"{reported.device} ({reported.name}), PyTorch {reported.torch}")
 
 
 class _Device(msgspec.Struct, frozen=True):

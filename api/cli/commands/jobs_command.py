@@ -1,4 +1,4 @@
-"""`tokenpost jobs`: look at jobs of every owner, read their text, stop them."""
+"""`tokenpost jobs`: list, show, cancel and follow jobs of every owner."""
 
 from datetime import datetime
 from typing import Annotated
@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from api.cli.commands.tail import follow
-from api.cli.console import age, complain, say, say_fields, say_json, say_table, utc_now
+from api.cli.console import age, print_error, print_fields, print_json, print_line, print_table, utc_now
 from api.cli.open_database import location_of, opened, opened_redis, writing
 from api.cli.options import DatabaseOption, HomeOption, JsonOption, RedisOption
 from storage.contract import JobStatus
@@ -21,7 +21,7 @@ _IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as operators see it: nothing of what its owner wrote."""
+    """A job for operators, without its texts."""
 
     id: str
     status: JobStatus
@@ -56,13 +56,13 @@ def list_jobs(
     with opened(location_of(home, database_url)) as database, database.connect() as connection:
         found = jobs.list_all(connection, status=status, model=model, owner=owner, limit=limit)
     if as_json:
-        say_json([_view(job) for job in found])
+        print_json([_view(job) for job in found])
         return
     now = utc_now()
     rows = [
         (job.id, job.status, job.model, job.owner, age(job.created_at, now), job.completion_tokens) for job in found
     ]
-    say_table(("ID", "STATUS", "MODEL", "OWNER", "AGE", "TOKENS"), rows, empty="There are no such jobs.")
+    print_table(("ID", "STATUS", "MODEL", "OWNER", "AGE", "TOKENS"), rows, empty="There are no such jobs.")
 
 
 @app.command("show")
@@ -76,9 +76,9 @@ def show(
     with opened(location_of(home, database_url)) as database, database.connect() as connection:
         view = _view(_found(jobs.find(connection, job_id), job_id))
     if as_json:
-        say_json(view)
+        print_json(view)
     else:
-        say_fields(msgspec.structs.asdict(view))
+        print_fields(msgspec.structs.asdict(view))
 
 
 @app.command("cancel")
@@ -89,7 +89,7 @@ def cancel(
     redis_url: RedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Cancel a job that waits or runs."""
+    """Cancel a queued or running job."""
     location = location_of(home, database_url, redis_url)
     with opened(location) as database, opened_redis(location) as redis:
         cancelled = cancellation.cancel(writing(database), redis, job_id, utc_now())
@@ -98,9 +98,9 @@ def cancel(
                 job = _found(jobs.find(connection, job_id), job_id)
             raise JobConflict(f"job {job_id} has already ended: {job.status}")
     if as_json:
-        say_json({"id": job_id, "status": JobStatus.CANCELLED, "was": cancelled.was})
+        print_json({"id": job_id, "status": JobStatus.CANCELLED, "was": cancelled.was})
     else:
-        say(f"Cancelled; it was {cancelled.was}.")
+        print_line(f"Cancelled; it was {cancelled.was}.")
 
 
 @app.command("tail")
@@ -120,7 +120,7 @@ def tail(
         end = follow(database, redis, job_id, as_json=as_json)
     if not as_json:
         usage = f", {end.usage.prompt_tokens} + {end.usage.completion_tokens} tokens" if end.usage else ""
-        complain(f"{end.failure.message if end.failure else end.status}{usage}")
+        print_error(f"{end.failure.message if end.failure else end.status}{usage}")
     if end.status in (JobStatus.FAILED, JobStatus.CANCELLED):
         raise typer.Exit(1)
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli.console import age, fail, parse_duration, say, say_fields, say_json, say_table, utc_now
+from api.cli.console import age, fail, parse_duration, print_fields, print_json, print_line, print_table, utc_now
 from api.cli.open_database import location_of, opened, opened_or_made
 from api.cli.options import DatabaseOption, HomeOption, JsonOption
 from api.cli.settings import CliSettings, read_pepper
@@ -35,12 +35,12 @@ def create(
     with opened_or_made(location) as database, database.begin() as connection:
         new = keys.create(connection, owner.strip(), pepper=pepper, now=now, expires_at=expires_at)
     if as_json:
-        say_json({"id": new.key_id, "owner": owner.strip(), "key": new.plaintext, "expires_at": expires_at})
+        print_json({"id": new.key_id, "owner": owner.strip(), "key": new.plaintext, "expires_at": expires_at})
         return
-    say(new.plaintext)
+    print_line(new.plaintext)
     until = f"until {expires_at:%Y-%m-%d %H:%M} UTC" if expires_at else "without end"
-    say_fields({"id": new.key_id, "owner": owner.strip(), "valid": until})
-    say("Keep the key now; it is not shown again. From now on every request needs one.")
+    print_fields({"id": new.key_id, "owner": owner.strip(), "valid": until})
+    print_line("Keep the key now; it is not shown again. From now on every request needs one.")
 
 
 @app.command("list")
@@ -49,10 +49,10 @@ def list_keys(home: HomeOption = None, database_url: DatabaseOption = None, as_j
     with opened(location_of(home, database_url)) as database, database.connect() as connection:
         found = keys.list_keys(connection)
     if as_json:
-        say_json([{name: getattr(key, name) for name in _SHOWN} for key in found])
+        print_json([{name: getattr(key, name) for name in _SHOWN} for key in found])
         return
     rows = [(key.id, key.owner, key.hint, _state(key), age(key.created_at, utc_now())) for key in found]
-    say_table(("ID", "OWNER", "KEY", "STATE", "AGE"), rows, empty="There are no keys.")
+    print_table(("ID", "OWNER", "KEY", "STATE", "AGE"), rows, empty="There are no keys.")
 
 
 @app.command("revoke")
@@ -69,9 +69,9 @@ def revoke(
             fail(f"there is no valid key {key_id}")
         is_last = not any(keys.is_valid(key, now) for key in keys.list_keys(connection))
     if as_json:
-        say_json({"id": key_id, "revoked": True})
+        print_json({"id": key_id, "revoked": True})
     else:
-        say("Revoked." + (" No valid key is left: nobody gets in until one is made." if is_last else ""))
+        print_line("Revoked." + (" No valid key is left: nobody gets in until one is made." if is_last else ""))
 
 
 def _state(key: Key) -> str:

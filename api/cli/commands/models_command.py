@@ -1,8 +1,8 @@
-"""`tokenpost models`: which models are known, and whether they can run a job now."""
+"""`tokenpost models`: the known models and their status."""
 
 import typer
 
-from api.cli.console import age, say_json, say_table, utc_now
+from api.cli.console import age, print_json, print_table, utc_now
 from api.cli.open_database import location_of, opened
 from api.cli.options import DatabaseOption, HomeOption, JsonOption
 from api.cli.settings import CliSettings
@@ -24,7 +24,7 @@ def list_models(home: HomeOption = None, database_url: DatabaseOption = None, as
         rows = manifests.list_models(connection, CliSettings.read().lease_s)
         manifest_by_model = {row.model: manifests.get_manifest(connection, row.model) for row in rows}
     if as_json:
-        say_json(
+        print_json(
             [
                 _view(row, manifest_by_model[row.model].context_length, manifest_by_model[row.model].capabilities)
                 for row in rows
@@ -34,7 +34,7 @@ def list_models(home: HomeOption = None, database_url: DatabaseOption = None, as
     lines = [
         (row.model, row.status, manifest_by_model[row.model].context_length, age(row.created_at, now)) for row in rows
     ]
-    say_table(("MODEL", "STATUS", "CONTEXT", "KNOWN FOR"), lines, empty="No worker has served a model yet.")
+    print_table(("MODEL", "STATUS", "CONTEXT", "KNOWN FOR"), lines, empty="No worker has served a model yet.")
 
 
 def _view(row: manifests.ModelRow, context_length: int, capabilities: dict[str, bool]) -> dict[str, object]:

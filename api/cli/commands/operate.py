@@ -1,4 +1,4 @@
-"""The commands that look after a platform: `ps`, `doctor` and `db`."""
+"""Operator commands: `ps`, `doctor` and `db`."""
 
 import socket
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from api.cli.commands.doctor import Finding, examine_device, examine_ground, examine_models
+from api.cli.commands.doctor import Finding, examine_device, examine_infrastructure, examine_models
 from api.cli.commands.ps import EngineView, ProcessView, find_running, list_processes
-from api.cli.console import age, make_console, say, say_json, say_table, utc_now
+from api.cli.console import age, make_console, print_json, print_line, print_table, utc_now
 from api.cli.open_database import NothingHere, location_of, opened, opened_or_made
 from api.cli.options import MODEL_HELP, DatabaseOption, HomeOption, JsonOption, RedisOption
 from api.cli.settings import CliSettings, Location
@@ -30,9 +30,9 @@ def upgrade(home: HomeOption = None, database_url: DatabaseOption = None, as_jso
     with opened_or_made(location_of(home, database_url)):
         pass
     if as_json:
-        say_json({"is_current": True})
+        print_json({"is_current": True})
     else:
-        say("The database is up to date.")
+        print_line("The database is up to date.")
 
 
 def ps(
@@ -43,35 +43,35 @@ def ps(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the processes and what they do."""
+    """List the platform's processes and their state."""
     location = location_of(home, database_url)
     rows, alive = _list_workers(location, CliSettings.read().lease_s)
     views = list_processes(find_running(location), rows, alive)
     if is_here:
         views = [view for view in views if view.host in (None, socket.gethostname())]
     if as_json:
-        say_json(views)
+        print_json(views)
     else:
-        _say_processes(views, empty=f"Nothing runs on {location.home.path}.")
+        _print_processes(views, empty=f"Nothing runs on {location.home.path}.")
     if is_here and not views:
         raise typer.Exit(1)
 
 
-def _say_processes(views: Sequence[ProcessView], *, empty: str) -> None:
+def _print_processes(views: Sequence[ProcessView], *, empty: str) -> None:
     now = utc_now()
     lines = [
         (view.role, view.model, view.pid, view.state, age(view.since, now), view.running, view.restarts, view.host)
         for view in views
     ]
     columns = ("ROLE", "MODEL", "PID", "STATE", "SINCE", "JOBS", "RESTARTS", "HOST")
-    say_table(columns, lines, empty=empty)
+    print_table(columns, lines, empty=empty)
     engines = [(view, engine) for view in views if (engine := view.engine_view) is not None]
     if engines:
-        say("")
-        _say_engines(engines)
+        print_line("")
+        _print_engines(engines)
 
 
-def _say_engines(engines: Sequence[tuple[ProcessView, EngineView]]) -> None:
+def _print_engines(engines: Sequence[tuple[ProcessView, EngineView]]) -> None:
     lines = [
         (
             view.model,
@@ -86,7 +86,7 @@ def _say_engines(engines: Sequence[tuple[ProcessView, EngineView]]) -> None:
         for view, engine in engines
     ]
     columns = ("ENGINE", "PID", "RUNNING", "WAITING", "BLOCKS", "CACHE HITS", "PREEMPTED", "TOKENS OUT")
-    say_table(columns, lines, empty="")
+    print_table(columns, lines, empty="")
 
 
 def doctor(
@@ -96,27 +96,28 @@ def doctor(
     home: HomeOption = None,
     redis_url: RedisOption = None,
     database_url: DatabaseOption = None,
-    is_ground_only: Annotated[
-        bool, typer.Option("--ground", help="Check disk, Redis and database alone: for machines without models.")
+    is_infrastructure_only: Annotated[
+        bool,
+        typer.Option("--infrastructure", "--ground", help="Check only disk, Redis and database."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check what the platform needs, and say what to do."""
     location = location_of(home, database_url, redis_url)
-    findings = examine_ground(location)
-    if not is_ground_only:
+    findings = examine_infrastructure(location)
+    if not is_infrastructure_only:
         findings += [*examine_models(model or []), examine_device()]
     if as_json:
-        say_json({"is_ok": all(finding.is_ok for finding in findings), "findings": findings})
+        print_json({"is_ok": all(finding.is_ok for finding in findings), "findings": findings})
     else:
         for finding in findings:
-            _say_finding(finding)
+            _print_finding(finding)
     if not all(finding.is_ok for finding in findings):
         raise typer.Exit(1)
 
 
 def _list_workers(location: Location, lease_s: float) -> tuple[list[Worker], set[str]]:
-    """All workers, and the ids of those that are alive."""
+    """All workers, and the ids of live ones."""
     try:
         with opened(location) as database, database.connect() as connection:
             alive = {worker.id for worker in workers.list_alive(connection, lease_s)}
@@ -125,8 +126,8 @@ def _list_workers(location: Location, lease_s: float) -> tuple[list[Worker], set
         return [], set()
 
 
-def _say_finding(finding: Finding) -> None:
+def _print_finding(finding: Finding) -> None:
     mark = ("ok      ", "green") if finding.is_ok else ("trouble ", "bold red")
     make_console().print(Text.assemble(mark, f"{finding.name:<9} {finding.fact}"))
     if finding.advice is not None:
-        say(f"{'':<18}-> {finding.advice}")
+        print_line(f"{'':<18}-> {finding.advice}")

@@ -1,4 +1,4 @@
-"""`tokenpost ps`: which processes the platform consists of, and what they do."""
+"""`tokenpost ps`: the platform's processes and their state."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,10 +15,10 @@ from storage.fleet.tables import Worker
 class ProcessView(msgspec.Struct, frozen=True, kw_only=True):
     """One process of the platform.
 
-    state:   the supervisor's word, or a generation worker's own (loading, ready, draining)
+    state:   from the supervisor, or a generation worker's status (loading, ready, draining)
     running: jobs that a generation worker runs; None for other roles
     host:    None for this machine
-    engine:  what a generation worker's engine tells of itself by name (see `EngineView`); None for other roles
+    engine:  a generation worker's engine statistics by name (see `EngineView`); None for other roles
     """
 
     role: str
@@ -35,12 +35,12 @@ class ProcessView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def engine_view(self) -> "EngineView | None":
-        """The engine for people; None where there is none."""
+        """The engine statistics; None for other roles."""
         return None if self.engine is None else msgspec.convert(self.engine, EngineView)
 
 
 class EngineView(msgspec.Struct, frozen=True, kw_only=True):
-    """What people want to know of an engine; gauges of now, and counters since its worker started."""
+    """Engine statistics: gauges, and counters since its worker started."""
 
     num_running: int = 0
     num_waiting: int = 0
@@ -63,7 +63,7 @@ def find_running(location: Location) -> PlatformState | None:
 
 
 def list_processes(state: PlatformState | None, workers: Sequence[Worker], alive: set[str]) -> list[ProcessView]:
-    """The supervisor's processes first, then the live generation workers that somebody else started.
+    """The supervisor's processes first, then the live generation workers of other machines or supervisors.
 
     alive: ids of the workers that beat within their lease
     """
@@ -96,7 +96,7 @@ def _supervised(process: ProcessState, row: Worker | None) -> ProcessView:
 
 
 def _state(process: ProcessState, row: Worker | None) -> str:
-    """A generation worker's own word while its process runs; until its first one it is loading."""
+    """A generation worker's own status while its process runs; LOADING until its first one."""
     if process.model is None or process.state != "running":
         return process.state
     return WorkerStatus.LOADING if row is None else row.status

@@ -1,4 +1,4 @@
-"""The commands that run something: `up` everything, `serve` the API alone, `worker` one worker alone."""
+"""The commands that run processes: `up` all of them, `serve` the API, `worker` one worker."""
 
 import os
 from typing import Annotated, NoReturn
@@ -21,7 +21,7 @@ from api.cli.options import (
     RedisOption,
 )
 from api.cli.settings import CliSettings, Location, inherited_environment
-from api.cli.supervisor.listener import key_sentence
+from api.cli.supervisor.listener import key_notice
 from api.cli.supervisor.processes import (
     Serving,
     api_command,
@@ -29,11 +29,11 @@ from api.cli.supervisor.processes import (
     cpu_worker_command,
     generation_environment,
     generation_worker_command,
-    place_environment,
+    location_environment,
 )
 from api.cli.supervisor.up import bring_up
 
-# A command has as many arguments as it has options; no type would be missing less.
+# A command function has one argument for each option.
 
 
 def up(
@@ -86,7 +86,7 @@ def serve(
     location = location_of(home, database_url, redis_url)
     settings = CliSettings.read()
     with opened(location) as database:
-        key_sentence(settings, database, host=host, is_key_required=is_key_required)
+        key_notice(settings, database, host=host, is_key_required=is_key_required)
     environment = api_environment(location, settings, host=host, port=port, is_key_required=is_key_required)
     _become(location, api_command(), environment)
 
@@ -108,15 +108,15 @@ def worker(
     """Run one worker alone, for several machines."""
     location = location_of(home, database_url, redis_url)
     if is_cpu:
-        _become(location, cpu_worker_command("cpu-worker"), place_environment(location))
+        _become(location, cpu_worker_command("cpu-worker"), location_environment(location))
     served = parse_models([model] if model else [])[0]
-    environment = place_environment(location) | generation_environment(served, device=device, dtype=dtype)
+    environment = location_environment(location) | generation_environment(served, device=device, dtype=dtype)
     _become(location, generation_worker_command(f"worker-{served.name}"), environment)
 
 
 def _become(location: Location, command: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
-    """Turn this process into the command, in the home: programs look for modules where they stand, and the user's
-    folder may hold others of the same names.
+    """Execute the command in the home folder: Python imports from the working directory, and the user's folder may
+    hold modules of the same names.
     """
     location.home.create()
     os.chdir(location.home.path)

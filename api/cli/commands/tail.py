@@ -1,4 +1,4 @@
-"""Following one job's log in a terminal, from its first entry to its end."""
+"""`tokenpost jobs tail`: follows one job's event log in a terminal, from its first entry to its END."""
 
 import sys
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from storage.errors import JobNotFound
 from storage.jobs import jobs
 from storage.jobs.tables import Job
 
-# How long one look at the log waits; then the row is asked whether the job ended meanwhile. Under the socket's timeout.
+# How long one read of the log blocks, below the socket's timeout; then the row is read to see whether the job ended.
 _WAIT_MS = 1000
 _RawEntry = tuple[bytes, dict[bytes, bytes]]
 
 
 def follow(database: Database, redis: Redis, job_id: str, *, as_json: bool) -> End:
-    """How the job ended, after its text (or its entries, one JSON object a line) was written to stdout."""
+    """Write the job's text (or its entries as JSON lines) to stdout; returns its END."""
     text = _Text()
     for entry in _entries(database, redis, job_id):
         sys.stdout.write(msgspec.json.encode(entry).decode() + "\n" if as_json else text.of(entry))
@@ -31,14 +31,14 @@ def follow(database: Database, redis: Redis, job_id: str, *, as_json: bool) -> E
 
 
 def _entries(database: Database, redis: Redis, job_id: str) -> Iterator[LogEntry]:
-    """The job's entries in order, live; from its row where the log is gone. The last one is its END."""
+    """The job's log entries in order, live; from its row when the log was erased. The last one is its END."""
     key, last = log_key(job_id), "0-0"
     seq = 0
     while True:
         job = _get(database, job_id)
         for entry in _read(redis, key, last):
             last = f"{entry.attempt}-{entry.seq}"
-            # A job given back to the queue begins another attempt; its tokens are numbered on.
+            # A requeued job starts another attempt; its token numbers continue.
             seq = max(seq, entry.seq)
             yield entry
             if entry.end is not None:
@@ -70,13 +70,13 @@ def _get(database: Database, job_id: str) -> Job:
 
 
 class _Text:
-    """The choices' text as it comes; a heading says where another choice goes on."""
+    """Formats the text of the choices; a heading marks each change of choice."""
 
     def __init__(self) -> None:
         self._choice = 0
 
     def of(self, entry: LogEntry) -> str:
-        """What one more entry adds to the screen."""
+        """The text that one more entry adds."""
         return "".join(map(self._of_event, entry.tokens)) + ("\n" if entry.end is not None else "")
 
     def _of_event(self, event: TokenEvent) -> str:

@@ -1,28 +1,23 @@
-"""Waiting in a command for what becomes of one webhook event."""
+"""The outcome of one webhook delivery, for commands."""
 
-import time
+import asyncio
 
+from api.webhooks.first_attempt import TIMEOUT_S, first_attempt
 from storage.database.connections import Database
 from storage.webhooks import deliveries
 from storage.webhooks.tables import WebhookAttempt
 
-# A receiver has 15 s to answer.
-_PATIENCE_S = 20.0
-_LOOK_EVERY_S = 0.1
 
+def wait_for_outcome(database: Database, delivery_id: str, *, timeout_s: float = TIMEOUT_S) -> WebhookAttempt | None:
+    """The first attempt of a delivery; None when no sender has made one within the timeout."""
 
-def first_attempt(database: Database, delivery_id: str, *, patience_s: float = _PATIENCE_S) -> WebhookAttempt | None:
-    """How the first attempt of a delivery went; None when nobody has made one in time."""
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
+    def list_attempts() -> list[WebhookAttempt]:
         with database.connect() as connection:
-            attempts = deliveries.list_attempts(connection, [delivery_id])
-        if attempts:
-            return attempts[0]
-        time.sleep(_LOOK_EVERY_S)
-    return None
+            return deliveries.list_attempts(connection, [delivery_id])
+
+    return asyncio.run(first_attempt(lambda: asyncio.to_thread(list_attempts), timeout_s))
 
 
 def answer_of(attempt: WebhookAttempt) -> str:
-    """What an attempt came to: the status of the answer, or why there is none."""
+    """The answer of the receiver to an attempt: its status code, or why there is none."""
     return str(attempt.status_code) if attempt.status_code is not None else (attempt.error or "no answer")

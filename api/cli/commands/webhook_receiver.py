@@ -1,4 +1,4 @@
-"""A webhook receiver on this machine, for developers: verifies what comes and hands it on."""
+"""A local webhook receiver for developers: verifies signatures and hands events on."""
 
 import socket
 import sys
@@ -13,16 +13,16 @@ import msgspec
 from storage.errors import WebhookSignatureInvalid
 from storage.webhooks.signing import verify
 
-# Of the body: 999,999 bytes; an event has 200.
+# Limits the body to 999,999 bytes; an event has 200.
 _MAX_LENGTH_DIGITS = 6
 _TIMEOUT_S = 15.0
 
 
 class Received(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that was posted to the receiver.
+    """A request to the receiver.
 
-    event:   the body, where its signature is good
-    refusal: why it is not
+    event:   the body, if its signature is valid
+    refusal: why it was refused
     """
 
     event: dict[str, object] | None = None
@@ -33,7 +33,7 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
 def receiving(
     listener: socket.socket, secrets: Sequence[str], on_received: Callable[[Received], None]
 ) -> Iterator[None]:
-    """Answer on a listening socket until the block ends: 204 to what one of the secrets signed, 401 to all else.
+    """Answer on a listening socket until the block ends: 204 if one of the secrets signed the request, else 401.
 
     on_received: called by one thread at a time
     """
@@ -60,14 +60,14 @@ class _Server(ThreadingHTTPServer):
         self.socket = listener
         self._secrets = secrets
         self._on_received = on_received
-        self._turn = threading.Lock()
+        self._lock_received = threading.Lock()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say in a line what http.server would print a traceback for: the other side went, or said nothing more."""
+        """Report a broken connection as one line, where http.server would print a traceback."""
         self.take(Received(refusal=f"the connection broke: {sys.exception()!r}"))
 
     def take(self, received: Received) -> None:
-        with self._turn:
+        with self._lock_received:
             self._on_received(received)
 
     def judge(self, webhook_id: str, timestamp: str, signatures: str, body: bytes) -> Received:
@@ -104,4 +104,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that http.server gives it
-        """Say nothing: what is worth a line is told by whoever receives."""
+        """Log nothing: `on_received` reports requests."""

@@ -1,4 +1,4 @@
-"""`tokenpost webhooks`: endpoints of an owner, what they were told, telling it again, and a receiver to try it with."""
+"""`tokenpost webhooks`: endpoints, deliveries, redelivery, secrets, and a local receiver for trials."""
 
 import asyncio
 from datetime import timedelta
@@ -9,8 +9,8 @@ import typer
 
 from api.authentication import LOCAL_OWNER
 from api.cli.commands.webhook_listen import listen
-from api.cli.commands.webhook_outcome import answer_of, first_attempt
-from api.cli.console import age, fail, parse_duration, say, say_fields, say_json, say_table, utc_now
+from api.cli.commands.webhook_outcome import answer_of, wait_for_outcome
+from api.cli.console import age, fail, parse_duration, print_fields, print_json, print_line, print_table, utc_now
 from api.cli.open_database import location_of, opened, writing
 from api.cli.options import DatabaseOption, HomeOption, JsonOption
 from api.cli.settings import Location
@@ -27,7 +27,7 @@ from storage.webhooks.event_types import EVENT_TYPES
 from storage.webhooks.signing import new_secret
 from storage.webhooks.tables import DeliveryStatus, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 
-app = typer.Typer(no_args_is_help=True, help="Make and try webhook endpoints, read their log, tell again.")
+app = typer.Typer(no_args_is_help=True, help="Make and test webhook endpoints, list deliveries, redeliver.")
 
 OwnerOption = Annotated[str, typer.Option(metavar="NAME", help="Whose they are: the owner of the API key.")]
 _EventOption = Annotated[
@@ -48,10 +48,10 @@ def list_endpoints(
     with opened(location_of(home, database_url)) as database, database.connect() as connection:
         found = endpoints.list_endpoints(connection, owner, limit=1000, is_newest_first=True)
     if as_json:
-        say_json([endpoint_object(endpoint) for endpoint in found])
+        print_json([endpoint_object(endpoint) for endpoint in found])
         return
     rows = [(one.id, one.name, _state(one), len(one.event_types) or "all", one.url) for one in found]
-    say_table(("ID", "NAME", "STATE", "TYPES", "URL"), rows, empty=f"{owner} has no webhook endpoints.")
+    print_table(("ID", "NAME", "STATE", "TYPES", "URL"), rows, empty=f"{owner} has no webhook endpoints.")
 
 
 @app.command("create")
@@ -82,10 +82,10 @@ def create(
                 now=utc_now(),
             )
     if as_json:
-        say_json(endpoint_object(made, shows_secret=True))
+        print_json(endpoint_object(made, shows_secret=True))
         return
-    say_fields({"id": made.id, "owner": owner, "url": url, "signing secret": made.secret})
-    say("Keep the secret now; it is not shown again.")
+    print_fields({"id": made.id, "owner": owner, "url": url, "signing secret": made.secret})
+    print_line("Keep the secret now; it is not shown again.")
 
 
 @app.command("delete")
@@ -96,13 +96,13 @@ def delete(
     database_url: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete an endpoint; it is told nothing more."""
+    """Delete an endpoint; its pending deliveries are dropped."""
     with opened(location_of(home, database_url)) as database, database.begin() as connection:
         endpoints.delete_endpoint(connection, endpoint_id, owner, utc_now())
     if as_json:
-        say_json({"id": endpoint_id, "deleted": True})
+        print_json({"id": endpoint_id, "deleted": True})
     else:
-        say("Deleted.")
+        print_line("Deleted.")
 
 
 @app.command("test")
@@ -114,19 +114,19 @@ def send_test(
     database_url: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send a sample event to an endpoint and tell its answer; needs a running CPU worker."""
+    """Send a sample event to an endpoint and show the answer; needs a running CPU worker."""
     [event_type] = _known_types([event])
     with opened(location_of(home, database_url)) as database:
         with database.begin() as connection:
             endpoint = endpoints.get_endpoint(connection, endpoint_id, owner)
-            delivery_id = deliveries.put_test(connection, endpoint, event_type, utc_now()).id
-        attempt = first_attempt(database, delivery_id)
+            delivery_id = deliveries.create_test_delivery(connection, endpoint, event_type, utc_now()).id
+        attempt = wait_for_outcome(database, delivery_id)
         with database.connect() as connection:
             delivery = deliveries.get_delivery(connection, delivery_id, owner)
     if as_json:
-        say_json(delivery_objects([delivery], [] if attempt is None else [attempt])[0])
+        print_json(delivery_objects([delivery], [] if attempt is None else [attempt])[0])
     elif attempt is not None:
-        say(f"{answer_of(attempt)} in {attempt.latency_ms} ms.")
+        print_line(f"{answer_of(attempt)} in {attempt.latency_ms} ms.")
     if attempt is None:
         fail("no CPU worker has sent the event; does the platform run?")
     if delivery.status is not DeliveryStatus.DELIVERED:
@@ -146,19 +146,19 @@ def list_deliveries(
     database_url: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List what was told and is to be told, the newest first."""
+    """List deliveries, the newest first."""
     with opened(location_of(home, database_url)) as database, database.connect() as connection:
         found = deliveries.list_deliveries(
             connection, owner, endpoint_id=endpoint, job_id=job, status=status, limit=limit
         )
         attempts = deliveries.list_attempts(connection, [delivery.id for delivery in found])
     if as_json:
-        say_json(delivery_objects(found, attempts))
+        print_json(delivery_objects(found, attempts))
         return
     newest = {attempt.delivery_id: attempt for attempt in attempts}
     rows = [_row(delivery, newest.get(delivery.id)) for delivery in found]
     columns = ("ID", "TYPE", "JOB", "STATUS", "ATTEMPTS", "ANSWER", "AGE")
-    say_table(columns, rows, empty="There are no such deliveries.")
+    print_table(columns, rows, empty="There are no such deliveries.")
 
 
 @app.command("redeliver")
@@ -177,16 +177,16 @@ def redeliver(
     database_url: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send one event again, or all that an endpoint was to be told since a while ago."""
+    """Send one delivery again, or all of an endpoint in a time range."""
     span = None if since is None else parse_duration(since)
     if (span is None) == some_id.startswith("we_"):
         fail("an endpoint needs --since, a delivery does not", code=2)
     with opened(location_of(home, database_url)) as database:
         num_deliveries = _redeliver(database, some_id, owner, span, status)
     if as_json:
-        say_json(redelivered_object(some_id, num_deliveries) if span else {"id": some_id, "status": "pending"})
+        print_json(redelivered_object(some_id, num_deliveries) if span else {"id": some_id, "status": "pending"})
     else:
-        say(f"Due again: {num_deliveries}.")
+        print_line(f"Due again: {num_deliveries}.")
 
 
 def _redeliver(
@@ -211,16 +211,16 @@ def secret(
     database_url: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the secret that signs the events of jobs whose own target names none."""
+    """Show the secret that signs events for jobs whose own target has no secret."""
     fresh, now = new_secret(), utc_now()
     with opened(location_of(home, database_url)) as database, database.begin() as connection:
         if rotate:
             endpoints.replace_default_secret(connection, owner, fresh, now)
         found = endpoints.default_secret(connection, owner, fresh, now)
     if as_json:
-        say_json(secret_object(found))
+        print_json(secret_object(found))
     else:
-        say(found)
+        print_line(found)
 
 
 @app.command("listen")
@@ -244,7 +244,7 @@ def listen_(
 
 
 def _known_types(names: list[str] | None) -> list[str]:
-    """The names, each once; SettingInvalid for one that is no type."""
+    """The event types without duplicates; SettingInvalid for an unknown one."""
     for name in names or []:
         if name not in EVENT_TYPES:
             raise SettingInvalid(f"'{name}' is no type of event; there are {', '.join(EVENT_TYPES)}")
@@ -252,7 +252,7 @@ def _known_types(names: list[str] | None) -> list[str]:
 
 
 def _judge(url: str, location: Location, *, has_keys: bool) -> None:
-    """Raise WebhookUrlRefused for what the platform would not send to, by the settings of this environment."""
+    """Raise WebhookUrlRefused for a URL that the policy of this environment's settings refuses."""
     settings = StorageSettings.read(
         database_url=location.database_url, redis_url=location.redis_url, webhook_loopback=True
     )

@@ -1,4 +1,4 @@
-"""One supervised process: what it runs, how it is started, stopped, and started again."""
+"""One supervised process: start, restart with backoff, and stop."""
 
 import asyncio
 import os
@@ -14,16 +14,16 @@ from pathlib import Path
 from storage import ids
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
-# A process that ran so long counts as well again: its next pause is short.
-_LONG_ENOUGH_S = 30.0
-_LARGE_LOG_BYTES = 10_000_000
-# Where the model runs on the processor, everybody else's few milliseconds a step are taken from its threads; those that
-# are a little less urgent take less of them at once (decision 0022).
+# After so long a run the restart backoff is reset.
+_STABLE_AFTER_S = 30.0
+_MAX_LOG_BYTES = 10_000_000
+# On a machine without a GPU the other processes take CPU time from the model's threads in each step. A slightly lower
+# priority lets them take less at once (decision 0022).
 _NICENESS = 3
 
 
 class Role(StrEnum):
-    """What a process of the platform is for."""
+    """The role of a platform process."""
 
     REDIS = "redis"
     API = "api"
@@ -32,7 +32,7 @@ class Role(StrEnum):
 
 
 class ChildState(StrEnum):
-    """Where a supervised process is."""
+    """State of a supervised process."""
 
     RUNNING = "running"
     WAITING = "waiting"
@@ -42,13 +42,13 @@ class ChildState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildSpec:
-    """A process that is to run.
+    """A process to run.
 
-    name:         unique among the supervised; its log file is named after it
+    name:         unique among the children; its log file is named after it
     model:        the model id that a generation worker serves
     environment:  the whole environment; a worker's fresh TOKENPOST_WORKER_ID is added at each start
-    folder:       where it runs: never the user's, whose modules could stand before ours
-    descriptors:  open files that it inherits under the same numbers
+    folder:       its working directory: not the user's, whose modules could shadow ours
+    descriptors:  file descriptors that it inherits
     stop_grace_s: time from SIGTERM to SIGKILL
     """
 
@@ -65,7 +65,7 @@ class ChildSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A process ended that nobody had asked to stop.
+    """A process ended without being stopped by the supervisor.
 
     code:    exit status; the negated signal number when a signal ended it
     retry_s: time until it is started again
@@ -78,12 +78,12 @@ class Ended:
 
     @property
     def reason(self) -> str:
-        """The end in words: `exit code 1`, `SIGKILL`."""
+        """The reason for people: `exit code 1`, `SIGKILL`."""
         return signal.Signals(-self.code).name if self.code < 0 else f"exit code {self.code}"
 
 
 def backoffs() -> Iterator[float]:
-    """Seconds to wait before each further start: doubling from a half to thirty."""
+    """Restart backoff in seconds: doubling from a half to thirty."""
     wait_s = 0.5
     while True:
         yield wait_s
@@ -91,25 +91,25 @@ def backoffs() -> Iterator[float]:
 
 
 class Tie:
-    """Binds children to the life of this process: by the kernel on Linux, by a pipe elsewhere."""
+    """Ends children when this process dies: by the parent-death signal on Linux, by a pipe elsewhere."""
 
     def __init__(self, *, by_pipe: bool = sys.platform != "linux") -> None:
         self._pipe = os.pipe() if by_pipe else None
 
     def command(self, command: tuple[str, ...]) -> list[str]:
-        """The command line that runs `command` and kills it when this process is gone."""
+        """The command line that runs `command` and kills it when this process dies."""
         how = ("pipe", str(self._pipe[0])) if self._pipe else ("parent", str(os.getpid()))
         return [sys.executable, "-I", "-S", str(_LAUNCHER), *how, *command]
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What a child must inherit besides its own descriptors."""
+        """Descriptors that a child must inherit besides its own."""
         return self._pipe[:1] if self._pipe else ()
 
 
 @dataclass(slots=True, kw_only=True)
 class Child:
-    """Keeps one process running until it is told to stop. Lives on one event loop in the main thread.
+    """Keeps one process running until `stop` is called. Lives on one event loop in the main thread.
 
     since:    Unix time of the last change of state
     restarts: starts after the first
@@ -128,7 +128,7 @@ class Child:
     _kill: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def keep(self) -> None:
-        """Start the process, again and again with growing pauses; returns once `stop` was called and it is gone."""
+        """Start and restart the process, with backoff; returns once `stop` was called and the process has ended."""
         pauses = backoffs()
         while not self._stop.is_set():
             process = await self._start()
@@ -137,7 +137,7 @@ class Child:
                 await self._end(process)
             if self._stop.is_set():
                 break
-            if time.monotonic() - started > _LONG_ENOUGH_S:
+            if time.monotonic() - started > _STABLE_AFTER_S:
                 pauses = backoffs()
             retry_s = next(pauses)
             self._change(ChildState.WAITING)
@@ -149,23 +149,23 @@ class Child:
         self._change(ChildState.STOPPED)
 
     def stop(self) -> None:
-        """Ask it to end: SIGTERM, and SIGKILL after its grace."""
+        """Stop the process: SIGTERM, and SIGKILL after its grace."""
         self._stop.set()
 
     def kill(self) -> None:
-        """Cut the grace short."""
+        """Stop without the rest of the grace."""
         self._stop.set()
         self._kill.set()
 
     async def _start(self) -> asyncio.subprocess.Process:
         environment = dict(self.spec.environment)
         if self.spec.role in (Role.CPU_WORKER, Role.GENERATION_WORKER):
-            # A fresh id each time: jobs of the process that died must not look like this one's.
+            # A new id for each start: jobs of the process that died must not look like this one's.
             self.worker_id = environment["TOKENPOST_WORKER_ID"] = ids.new_id("wrk_")
         _rotate(self.spec.log)
         with self.spec.log.open("ab") as log:
-            # A group of its own: Ctrl-C in the terminal must reach the supervisor alone, which knows the order. Not a
-            # session: Linux weighs sessions alike, and niceness speaks within one alone (decision 0022).
+            # A process group of its own: Ctrl-C in the terminal must reach only the supervisor, which stops in order.
+            # Not a session: Linux schedules sessions alike, and niceness counts only within one (decision 0022).
             process = await asyncio.create_subprocess_exec(
                 *self.tie.command(self.spec.command),
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
@@ -173,7 +173,7 @@ class Child:
                 process_group=0, pass_fds=(*self.spec.descriptors, *self.tie.descriptors),
             )  # fmt: skip
         if self.spec.role is not Role.GENERATION_WORKER:
-            _yield_to_others(process.pid)
+            _lower_priority(process.pid)
         self.pid = process.pid
         self.restarts += 1
         self._change(ChildState.RUNNING)
@@ -194,13 +194,13 @@ class Child:
 
 
 def _rotate(log: Path) -> None:
-    """Set a log aside that has grown large; the one before it goes."""
-    if log.exists() and log.stat().st_size > _LARGE_LOG_BYTES:
+    """Rename a large log to `.old.log`, replacing the one before."""
+    if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
         log.replace(log.with_suffix(".old.log"))
 
 
-def _yield_to_others(pid: int) -> None:
-    """Make a process less urgent than this one, and so than the generation workers, before it has threads."""
+def _lower_priority(pid: int) -> None:
+    """Raise the niceness of a process above that of generation workers, before it starts threads."""
     with suppress(ProcessLookupError):
         os.setpriority(os.PRIO_PROCESS, pid, min(os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS, 19))
 
@@ -214,7 +214,7 @@ def _signal(pid: int, number: signal.Signals, *, whole_group: bool = False) -> N
 
 
 async def _first(*waits: Coroutine[object, object, object]) -> int:
-    """Which of the awaitables ended first, the leftmost of several; the others are cancelled."""
+    """Index of the awaitable that ended first, the lowest of several; the others are cancelled."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:

@@ -1,7 +1,7 @@
-"""Becomes another command that cannot outlive the process which started it.
+"""Executes another command that cannot outlive the process which started it.
 
-Run as a script of its own (`python -I -S launcher.py HOW TIE COMMAND...`), so it imports the standard library alone.
-A supervisor that is killed with SIGKILL cannot stop its children; the kernel, or a watcher on a pipe, does it then.
+Run as a script of its own (`python -I -S launcher.py HOW TIE COMMAND...`), so it imports only the standard library.
+A supervisor that is killed with SIGKILL cannot stop its children; the kernel, or a watcher on a pipe, does it.
 """
 
 import ctypes
@@ -15,10 +15,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str]) -> None:
-    """Tie this process to its starter, then become the command.
+    """Bind this process to the life of its starter, then execute the command.
 
-    arguments: `parent PID COMMAND...` ties by the kernel (Linux), PID being the starter's;
-               `pipe FD COMMAND...` ties by an inherited pipe whose other end only the starter holds
+    arguments: `parent PID COMMAND...` binds by the parent-death signal (Linux), PID being the starter's;
+               `pipe FD COMMAND...` binds by an inherited pipe whose other end only the starter holds
     """
     how, tie, *command = arguments
     if how == "parent":
@@ -32,7 +32,7 @@ def _die_with_parent(parent: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    # The parent may have died before the call above; then nobody would ever send the signal.
+    # The parent may have died before the call above; then the kernel would never send the signal.
     if os.getppid() != parent:
         os._exit(1)
 
@@ -41,7 +41,7 @@ def _die_with_pipe(lifeline: int) -> None:
     command_pid = os.getpid()
     ended, alive = os.pipe()
     os.set_inheritable(alive, True)
-    # Forked twice: the command must not find a child that it did not start.
+    # Forked twice, so that the watcher is no child of the command.
     if os.fork() == 0:
         if os.fork() == 0:
             os.close(alive)

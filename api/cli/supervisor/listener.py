@@ -1,4 +1,4 @@
-"""Where the API listens: a bound socket, or one line about why there is none; and who may come without a key."""
+"""The API's listening socket, and whether callers need an API key."""
 
 import errno
 import socket
@@ -9,12 +9,12 @@ from storage.accounts import keys
 from storage.database.connections import Database
 from storage.errors import PlatformError
 
-# What a client who does not read leaves unsent in the kernel; the rest waits where it is counted.
+# The largest unsent data in the kernel for a slow reader; the rest waits in the API, where it is counted.
 _MAX_UNSENT_BYTES = 128 * 1024
 
 
 class AddressUnusable(PlatformError):
-    """The address cannot be listened on, or must not be without a key."""
+    """Listening on the address is impossible, or not allowed without an API key."""
 
     code = "address_unusable"
 
@@ -29,13 +29,13 @@ def listen(host: str, port: int) -> socket.socket:
             raise AddressUnusable(f"port {port} on {host} is in use; choose another with --port") from error
         raise AddressUnusable(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        # The connections that it accepts inherit this.
+        # Accepted connections inherit the option.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MAX_UNSENT_BYTES)
     return listener
 
 
-def key_sentence(settings: CliSettings, database: Database, *, host: str, is_key_required: bool) -> tuple[str, bool]:
-    """A sentence about the key, and whether one is needed; AddressUnusable when one is needed and there is none."""
+def key_notice(settings: CliSettings, database: Database, *, host: str, is_key_required: bool) -> tuple[str, bool]:
+    """A line about API keys for the screen, and whether one is needed; AddressUnusable when a needed one is missing."""
     if settings.api_key is not None:
         return "the one in TOKENPOST_API_KEY", True
     with database.connect() as connection:

@@ -1,4 +1,4 @@
-"""One running platform: starts its processes in order, watches them, and stops them in order."""
+"""`tokenpost up`: starts the platform's processes in order, reports what happens to them, and stops them in order."""
 
 import asyncio
 import os
@@ -25,16 +25,16 @@ from storage.errors import PlatformError, StorageUnavailable
 from storage.fleet import lock_holders, workers
 from storage.fleet.tables import Worker
 
-_LOOK_EVERY_S = 0.2
-# A process that a signal ends while the platform starts may have had bad luck; not so often.
+_POLL_INTERVAL_S = 0.2
+# A start fails after so many processes were ended by signals.
 _MAX_EARLY_DEATHS = 3
-_LAST_WORDS_BYTES = 4096
-# How structlog writes the field `reason`, for people or as JSON.
-_REASON = re.compile(r"""reason=(?P<quote>['"])(?P<words>.*)(?P=quote)$|"reason": ?"(?P<json>[^"]*)\"""")
+_LOG_TAIL_BYTES = 4096
+# The field `reason` as structlog writes it, for people or as JSON.
+_REASON = re.compile(r"""reason=(?P<quote>['"])(?P<text>.*)(?P=quote)$|"reason": ?"(?P<json>[^"]*)\"""")
 
 
 class StartFailed(PlatformError):
-    """A part of the platform did not come up."""
+    """A process of the platform could not start."""
 
     code = "start_failed"
 
@@ -54,17 +54,17 @@ class Platform:
         self._is_started = False
         self._early_deaths = 0
         self._started_at = time.time()
-        self._errands: set[asyncio.Task[None]] = set()
+        self._background_tasks: set[asyncio.Task[None]] = set()
         self._watch_by_name: dict[str, asyncio.Task[None]] = {}
 
     async def run(self, program: RedisProgram | None, on_ready: Callable[[], None]) -> None:
-        """Bring everything up, call `on_ready`, and return when it was stopped by a signal and is gone.
+        """Start all processes, call `on_ready`, and return after a signal once all have ended.
 
-        program: the Redis to run; None when another one is used
+        program: the embedded Redis; None with an external one
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # Under nohup a hang-up is ignored, and shall be.
+            # nohup ignores SIGHUP; keep that.
             if signal.getsignal(number) is not signal.SIG_IGN or number is not signal.SIGHUP:
                 loop.add_signal_handler(number, self._on_signal)
         try:
@@ -77,7 +77,7 @@ class Platform:
             await self._stop()
 
     async def _raced(self, *goals: asyncio.Future[None] | asyncio.Task[object]) -> bool:
-        """Whether a goal was reached, raising its error, before somebody asked to stop."""
+        """Whether a goal was reached before a stop was requested; raises the goal's error."""
         stop = asyncio.create_task(self._stop_asked.wait())
         broken = asyncio.create_task(self._supervisor.broken())
         done, pending = await asyncio.wait({*goals, stop, broken}, return_when=asyncio.FIRST_COMPLETED)
@@ -103,7 +103,7 @@ class Platform:
         await self._wait_for_api()
 
     async def _wait_for_models(self, children: list[Child]) -> None:
-        """Return when each model has a worker that is ready, telling of each."""
+        """Return when each model has a ready worker; prints a line for each."""
         began = time.monotonic()
         missing = [model.name for model in self._serving.models]
         while missing:
@@ -116,44 +116,44 @@ class Platform:
                     self._screen.done(child.spec.model, f"ready on {row.device}, {row.dtype} ({elapsed_s:.1f} s)")
             if missing:
                 self._screen.working(f"Loading {', '.join(missing)}", elapsed_s=elapsed_s)
-                await asyncio.sleep(_LOOK_EVERY_S)
+                await asyncio.sleep(_POLL_INTERVAL_S)
 
     async def _wait_for_api(self) -> None:
-        """Return when the API answers; StartFailed after the time for it."""
+        """Return when the API answers; StartFailed after the timeout."""
         self._screen.working("Starting the API")
         deadline = time.monotonic() + self._serving.settings.start_timeout_s
         while time.monotonic() < deadline:
             if await does_api_answer(self._serving):
                 return
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(_POLL_INTERVAL_S)
         log = self._serving.location.home.log_file("api")
         raise StartFailed(f"the API does not answer; its log is {log}")
 
     async def _stop(self) -> None:
-        # Whoever connects from now on is refused rather than left waiting.
+        # From now on connections are refused instead of waiting in the backlog.
         self._listener.close()
         for watch in self._watch_by_name.values():
             watch.cancel()
-        await self._supervisor.stop(before=self._tell_stop)
-        if self._errands:
-            await asyncio.wait(self._errands)
+        await self._supervisor.stop(before=self._report_stop)
+        if self._background_tasks:
+            await asyncio.wait(self._background_tasks)
         self._screen.quiet()
         self._database.dispose()
         self._serving.location.home.state_file.unlink(missing_ok=True)
 
-    def _tell_stop(self, role: Role) -> None:
+    def _report_stop(self, role: Role) -> None:
         if not self._is_started:
-            # A start that failed is about to say why.
+            # The message of a failed start follows.
             if self._stop_asked.is_set():
                 self._screen.working("Stopping")
             return
-        patience = f", up to {self._serving.settings.drain_grace_s:.0f} s (Ctrl-C again stops at once)"
-        words = {
-            Role.API: f"Stopping: open streams may end{patience}",
-            Role.GENERATION_WORKER: f"Stopping: running jobs may end{patience}",
+        grace = f", up to {self._serving.settings.drain_grace_s:.0f} s (Ctrl-C again stops at once)"
+        text_by_role = {
+            Role.API: f"Stopping: open streams may end{grace}",
+            Role.GENERATION_WORKER: f"Stopping: running jobs may end{grace}",
             Role.REDIS: "Stopping Redis",
         }
-        self._screen.working(words[role])
+        self._screen.working(text_by_role[role])
 
     def _on_signal(self) -> None:
         if self._stop_asked.is_set():
@@ -169,35 +169,35 @@ class Platform:
             self._watch(ended.spec.name)
             return
         self._early_deaths += 1
-        # A process that ends by itself has said why; it would say it again.
+        # A process that exits by itself has logged the reason; it would fail again.
         if (ended.code >= 0 or self._early_deaths >= _MAX_EARLY_DEATHS) and not self._start_failure.done():
-            self._start_failure.set_exception(StartFailed(_obituary(ended)))
+            self._start_failure.set_exception(StartFailed(_exit_message(ended)))
 
     def _watch(self, name: str) -> None:
         watch = self._watch_by_name.get(name)
         if watch is None or watch.done():
-            self._watch_by_name[name] = asyncio.create_task(self._tell_return(name))
+            self._watch_by_name[name] = asyncio.create_task(self._report_recovery(name))
 
-    async def _tell_return(self, name: str) -> None:
-        """Say when the process is back, be it after several starts."""
+    async def _report_recovery(self, name: str) -> None:
+        """Print a line when the process works again, also after several restarts."""
         [child] = [child for child in self._supervisor.children if child.spec.name == name]
         began = time.monotonic()
         while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(_POLL_INTERVAL_S)
             if await is_back(child, self._serving, self._database):
                 self._screen.note(f"{name} is back after {time.monotonic() - began:.1f} s", utc_now())
                 return
 
     def _mark_dead_soon(self, worker_id: str) -> None:
         task = asyncio.create_task(asyncio.to_thread(self._mark_dead, worker_id))
-        self._errands.add(task)
-        task.add_done_callback(self._errands.discard)
+        self._background_tasks.add(task)
+        task.add_done_callback(self._background_tasks.discard)
 
     def _mark_dead(self, worker_id: str) -> None:
         try:
-            bury(self._database, [worker_id])
+            mark_workers_dead(self._database, [worker_id])
         except StorageUnavailable as error:
-            # The sweeper finds the dead worker by its lease, only later.
+            # The sweeper finds the dead worker when its lease has expired.
             self._screen.note(f"could not mark a worker dead: {error.message}", utc_now())
 
     def _list_workers(self) -> list[Worker]:
@@ -218,12 +218,12 @@ class Platform:
         try:
             write_state(self._serving.location.home, state)
         except OSError as error:
-            # A full disk blinds `tokenpost ps`; it must not end what runs.
+            # With a full disk `tokenpost ps` shows old states; the platform must go on.
             self._screen.note(f"could not write {error.filename}: {error.strerror}", utc_now())
 
 
-def bury(database: Database, worker_ids: Collection[str]) -> None:
-    """Let nobody wait for the leases of processes that are known to be gone; StorageUnavailable."""
+def mark_workers_dead(database: Database, worker_ids: Collection[str]) -> None:
+    """Mark workers dead whose processes have ended, so that their leases need not expire; StorageUnavailable."""
     with database.begin() as connection:
         for worker_id in worker_ids:
             workers.mark_dead(connection, worker_id)
@@ -231,24 +231,24 @@ def bury(database: Database, worker_ids: Collection[str]) -> None:
 
 
 def _database_title(url: str) -> str:
-    """The database for people: no password in it."""
+    """The database for people, without its password."""
     if url.startswith("sqlite:///"):
         return f"SQLite, {url.removeprefix('sqlite:///')}"
     return f"PostgreSQL, {url.rpartition('@')[2]}"
 
 
-def _obituary(ended: Ended) -> str:
-    words = last_words(ended.spec.log)
-    # A process that ended by itself says why; of one that a signal ended the signal says more.
-    reason = ": ".join(part for part in (ended.reason if ended.code < 0 or not words else "", words) if part)
+def _exit_message(ended: Ended) -> str:
+    line = last_log_line(ended.spec.log)
+    # A process that exited by itself has logged why; after a signal, the signal says more.
+    reason = ": ".join(part for part in (ended.reason if ended.code < 0 or not line else "", line) if part)
     return f"{ended.spec.name} could not start: {reason}\nIts log is {ended.spec.log}"
 
 
-def last_words(log: Path) -> str:
-    """The last line with text in a log, or the reason that it gives; empty when there is none."""
-    tail = log.read_bytes()[-_LAST_WORDS_BYTES:].decode(errors="replace") if log.exists() else ""
+def last_log_line(log: Path) -> str:
+    """The last non-empty line of a log, or its `reason` field; empty when there is none."""
+    tail = log.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace") if log.exists() else ""
     lines = [line.strip() for line in tail.splitlines() if line.strip()]
     if not lines:
         return ""
-    told = _REASON.search(lines[-1])
-    return told["words"] or told["json"] if told else lines[-1].removeprefix("tokenpost: ")
+    match = _REASON.search(lines[-1])
+    return match["text"] or match["json"] if match else lines[-1].removeprefix("tokenpost: ")

@@ -1,4 +1,4 @@
-"""The platform's processes: their command lines and what environment each is given."""
+"""The platform's processes: command lines and environments."""
 
 import socket
 import sys
@@ -11,14 +11,14 @@ from api.cli.supervisor.child import ChildSpec, Role
 from api.cli.supervisor.redis_server import RedisProgram, server_command
 from api.settings import is_loopback_name
 
-# The API closes what is left of its streams after its drain; then it needs a moment to say so.
+# After its drain the API closes the streams that are left, and needs a moment to log it.
 _STOP_SLACK_S = 10.0
 _ENGINE_POOL = "workers.broker.celery_pool:EnginePool"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What one `tokenpost up` serves, and where."""
+    """Options of one `tokenpost up`: models, address and location."""
 
     location: Location
     settings: CliSettings
@@ -32,8 +32,8 @@ class Serving:
 
     @property
     def url(self) -> str:
-        """The address that clients of this machine use as `base_url`."""
-        # 0.0.0.0 and :: are places to listen, not addresses to call.
+        """The `base_url` for clients on this machine."""
+        # Clients cannot connect to 0.0.0.0 and ::.
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(
             self.host, f"[{self.host}]" if ":" in self.host else self.host
         )
@@ -56,7 +56,7 @@ def generation_worker_command(name: str) -> tuple[str, ...]:
 
 
 def generation_environment(model: ModelArgument, *, device: str, dtype: str) -> dict[str, str]:
-    """The variables by which a generation worker knows what to serve."""
+    """Environment variables of a generation worker."""
     return {
         "CELERY_CUSTOM_WORKER_POOL": _ENGINE_POOL,
         "TOKENPOST_MODEL": model.source,
@@ -66,8 +66,8 @@ def generation_environment(model: ModelArgument, *, device: str, dtype: str) -> 
     }
 
 
-def place_environment(location: Location) -> dict[str, str]:
-    """The variables by which every process finds the ground."""
+def location_environment(location: Location) -> dict[str, str]:
+    """Environment variables with home, database and Redis, for every process."""
     return {
         "TOKENPOST_HOME": str(location.home.path),
         "TOKENPOST_DATABASE_URL": location.database_url,
@@ -78,10 +78,10 @@ def place_environment(location: Location) -> dict[str, str]:
 def api_environment(
     location: Location, settings: CliSettings, *, host: str, port: int, is_key_required: bool
 ) -> dict[str, str]:
-    """The variables by which the API finds the ground, its address and its pepper."""
+    """Environment variables of the API: location, address and pepper."""
     pepper = {} if settings.pepper is not None else {"TOKENPOST_PEPPER_FILE": str(location.home.ensure_pepper())}
     return (
-        place_environment(location)
+        location_environment(location)
         | pepper
         | {
             "TOKENPOST_HOST": host,
@@ -153,14 +153,14 @@ def _worker_spec(serving: Serving, name: str, command: tuple[str, ...], model: M
 
 def _celery(app: str, name: str) -> tuple[str, ...]:
     node = f"{name}@{socket.gethostname()}"
-    # Celery's own chatter between workers is off: design/queue.md has the faults that it brings.
+    # Celery's gossip, mingle and heartbeat are off: they add messages between workers and nothing uses them.
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
     return (sys.executable, "-m", "celery", "-q", "-A", app, "worker", "-n", node, *quiet)
 
 
 def _environment(serving: Serving, variables: Mapping[str, str]) -> dict[str, str]:
-    ground = place_environment(serving.location)
-    # Who may call without a key is on this machine, and may be told so here; the first key ends that by itself.
+    location = location_environment(serving.location)
+    # While callers on this machine need no key, webhooks to loopback are allowed; the first key ends that.
     is_open = is_loopback_name(serving.host) and not serving.is_key_required
-    wishes = {"TOKENPOST_WEBHOOK_LOOPBACK": str(is_open).lower()} | inherited_environment()
-    return wishes | ground | dict(variables) | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+    defaults = {"TOKENPOST_WEBHOOK_LOOPBACK": str(is_open).lower()} | inherited_environment()
+    return defaults | location | dict(variables) | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}

@@ -1,4 +1,4 @@
-"""Whether a process that was started again does its work again."""
+"""Readiness of a restarted process."""
 
 import asyncio
 from typing import assert_never
@@ -13,11 +13,11 @@ from storage.database.connections import Database
 from storage.errors import StorageUnavailable
 from storage.fleet import lock_holders, workers
 
-_PATIENCE_S = 2.0
+_TIMEOUT_S = 2.0
 
 
 async def is_back(child: Child, serving: Serving, database: Database) -> bool:
-    """Whether the process runs and does what it is for."""
+    """Whether the process runs and is ready for its work."""
     if child.state is not ChildState.RUNNING:
         return False
     try:
@@ -35,8 +35,8 @@ async def is_back(child: Child, serving: Serving, database: Database) -> bool:
 
 
 async def does_api_answer(serving: Serving) -> bool:
-    """Whether the API is there; its socket is the supervisor's, and takes connections before it is."""
-    async with httpx2.AsyncClient(trust_env=False, timeout=_PATIENCE_S) as client:
+    """Whether the API answers; its socket belongs to the supervisor and accepts connections before that."""
+    async with httpx2.AsyncClient(trust_env=False, timeout=_TIMEOUT_S) as client:
         try:
             return (await client.get(serving.url.removesuffix("/v1") + "/healthz")).is_success
         except httpx2.HTTPError:
@@ -46,7 +46,7 @@ async def does_api_answer(serving: Serving) -> bool:
 def _does_worker_work(child: Child, database: Database) -> bool:
     with database.connect() as connection:
         if child.spec.role is Role.CPU_WORKER:
-            # It may be another machine's that sweeps: then this one waits, as it should.
+            # The sweeper lock may be held by another machine's CPU worker; then this one is on standby.
             return lock_holders.find(connection, lock_holders.SWEEPER) is not None
         row = workers.find(connection, child.worker_id or "")
         return row is not None and row.status is WorkerStatus.READY

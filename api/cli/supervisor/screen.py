@@ -1,4 +1,4 @@
-"""What `tokenpost up` shows: progress while it starts, the first screen, and short notes from then on."""
+"""Terminal output of `tokenpost up`: progress while it starts, the ready screen, and notes about events."""
 
 import json
 from contextlib import suppress
@@ -14,7 +14,7 @@ _LABEL_WIDTH = 10
 
 
 class Screen:
-    """The terminal during one `tokenpost up`: a moving line on a terminal, plain lines elsewhere."""
+    """Output of one `tokenpost up`: a spinner on a terminal, plain lines elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -22,7 +22,7 @@ class Screen:
         self._last = ""
 
     def working(self, text: str, *, elapsed_s: float = 0.0) -> None:
-        """Say what is going on; the same text again only moves the clock."""
+        """Show the current activity; the same text again only updates the elapsed time."""
         if not self._console.is_terminal:
             if text != self._last:
                 self._print(Text(f"  {text} ..."))
@@ -35,30 +35,30 @@ class Screen:
         self._last = text
 
     def done(self, label: str, text: str) -> None:
-        """One line that stays: a part of the platform is there."""
+        """Print a permanent line: a part of the platform is ready."""
         self._print(Text.assemble(("  " + label.ljust(_LABEL_WIDTH), "bold"), " ", text))
 
     def quiet(self) -> None:
-        """Take the moving line away."""
+        """Remove the spinner."""
         if self._status is not None:
             with suppress(OSError):
                 self._status.stop()
             self._status = None
 
     def title(self, version: str) -> None:
-        """The first line."""
+        """Print the title line."""
         self._print(Text.assemble(("Tokenpost", "bold"), f" {version}\n"))
 
     def note(self, text: str, now: datetime) -> None:
-        """A line about something that happened, with the time of day."""
+        """Print a line about an event, with the time of day."""
         self._print(Text.assemble((now.astimezone().strftime("%H:%M:%S "), "dim"), text))
 
     def line(self, text: str) -> None:
-        """One plain line."""
+        """Print one plain line."""
         self._print(Text(text))
 
     def ready(self, serving: Serving, key: str, *, is_key_needed: bool) -> None:
-        """Address, a sentence about the key, and two examples that work when pasted."""
+        """Print the ready screen: address, a line about API keys, and two examples that work when pasted."""
         self.quiet()
         self.line("")
         self.done("Address", serving.url)
@@ -77,11 +77,11 @@ class Screen:
 
     def _example(self, heading: str, code: str) -> None:
         self._print(Text("\n" + heading, style="dim"))
-        # At the left margin: a Python prompt refuses an indented line.
+        # Not indented: a Python prompt refuses an indented line.
         self._print(Text("\n" + code))
 
     def _print(self, text: Text) -> None:
-        # A terminal that was closed must not keep the platform from stopping in order.
+        # A closed terminal must not prevent an orderly stop.
         with suppress(OSError):
             self._console.print(text, soft_wrap=True)
 

@@ -1,17 +1,17 @@
-"""Keeps the platform's processes running, writes down what runs, and stops them in order."""
+"""Supervisor of the platform's processes: starts them, and stops them in order."""
 
 import asyncio
 from collections.abc import Callable
 
 from api.cli.supervisor.child import Child, ChildSpec, Ended, Role, Tie
 
-# The API first, while the workers can still finish its streams; Redis last, while they can still say so.
+# The API first, while the workers can still finish its streams; Redis last, since all others use it.
 _STOP_ORDER = ((Role.API,), (Role.GENERATION_WORKER, Role.CPU_WORKER), (Role.REDIS,))
 
 
 class Supervisor:
-    """The children of one `tokenpost up`. Everything runs on one event loop in the main thread: the kernel ties a
-    child to the thread that forked it.
+    """The children of one `tokenpost up`. Everything runs on one event loop in the main thread: the parent-death signal
+    follows the thread that forked the child.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class Supervisor:
         self.children: list[Child] = []
 
     def start(self, spec: ChildSpec) -> Child:
-        """Begin to keep one more process running."""
+        """Start one more child and keep it running."""
         child = Child(spec=spec, tie=self._tie, on_ended=self._on_ended, on_change=self._on_change)
         self.children.append(child)
         task = self._tasks[spec.name] = asyncio.create_task(child.keep(), name=spec.name)
@@ -33,7 +33,7 @@ class Supervisor:
         return child
 
     async def stop(self, before: Callable[[Role], None] = lambda role: None) -> None:
-        """End every process in order; returns when none is left. `before` hears of each turn, by its first role."""
+        """Stop all children in order; returns when none is left. `before` gets the first role of each group."""
         for roles in _STOP_ORDER:
             children = [child for child in self.children if child.spec.role in roles]
             if not children:
@@ -44,13 +44,13 @@ class Supervisor:
             await asyncio.wait([self._tasks[child.spec.name] for child in children])
 
     def kill(self) -> None:
-        """Cut every grace short; `stop`, which must be under way, returns soon."""
+        """Kill all children; a running `stop` then returns soon."""
         for child in self.children:
             child.kill()
 
     async def broken(self) -> None:
-        """Return never: raise what broke the keeping of a process, such as a full disk under its log."""
-        # Shielded: whoever stops waiting must not cancel it for the others.
+        """Never return: raise the error that broke the supervision of a child, such as a full disk."""
+        # Shielded: a cancelled caller must not cancel it for the others.
         await asyncio.shield(self._broken)
 
     def _check(self, task: asyncio.Task[None]) -> None:

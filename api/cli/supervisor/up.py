@@ -11,8 +11,8 @@ from api.cli.home import Home
 from api.cli.open_database import opened_or_made
 from api.cli.state import read_state
 from api.cli.supervisor import redis_server
-from api.cli.supervisor.listener import key_sentence, listen
-from api.cli.supervisor.platform import Platform, bury
+from api.cli.supervisor.listener import key_notice, listen
+from api.cli.supervisor.platform import Platform, mark_workers_dead
 from api.cli.supervisor.processes import Serving
 from api.cli.supervisor.screen import Screen
 from storage.errors import PlatformError
@@ -25,8 +25,8 @@ class TorchMissing(PlatformError):
 
 
 def bring_up(serving: Serving) -> None:
-    """Run the platform until a signal stops it; PlatformError says what stands in the way."""
-    # Rows, logs and sockets hold what people wrote: they are for this user alone.
+    """Run the platform until a signal stops it; PlatformError says why it cannot run."""
+    # Rows, logs and sockets hold users' texts: only this user may read them.
     os.umask(0o077)
     if importlib.util.find_spec("torch") is None:
         raise TorchMissing("the generation worker needs PyTorch: pip install 'tokenpost[torch]'")
@@ -37,8 +37,8 @@ def bring_up(serving: Serving) -> None:
         # Port 0 asks for any free one.
         serving = dataclasses.replace(serving, port=listener.getsockname()[1])
         with opened_or_made(serving.location) as database:
-            bury(database, _left_behind(home))
-            key, is_key_needed = key_sentence(
+            mark_workers_dead(database, _stale_worker_ids(home))
+            key, is_key_needed = key_notice(
                 serving.settings, database, host=serving.host, is_key_required=serving.is_key_required
             )
         screen = Screen(make_console())
@@ -55,10 +55,10 @@ def bring_up(serving: Serving) -> None:
         screen.line("Stopped.")
 
 
-def _left_behind(home: Home) -> list[str]:
+def _stale_worker_ids(home: Home) -> list[str]:
     """Ids of the workers that died with this home's last supervisor, if that was killed.
 
-    The lock shows that it is gone, and one that stops in order leaves no state.
+    The caller holds the lock, so that supervisor has ended; one that stops in order removes its state file.
     """
     state = read_state(home)
     return [process.worker_id for process in state.processes if process.worker_id] if state is not None else []

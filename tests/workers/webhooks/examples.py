@@ -4,14 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec import structs
 
-from storage.webhooks.delivery_queue import Line, Sending
+from storage.webhooks.delivery_queue import Destination, Sending
 from storage.webhooks.signing import new_secret
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SENDING = Sending(
     delivery_id="dlv_1",
     event_id="evt_1",
-    line=Line(owner="alice", host="example.com"),
+    destination=Destination(owner="alice", host="example.com"),
     endpoint_id="we_1",
     job_id="resp_1",
     type="response.completed",

@@ -1,4 +1,4 @@
-"""One POST, to real receivers on this machine: what is sent, what is heard, and where nothing ever goes."""
+"""One POST, to real receivers on this machine: what is sent, what comes back, and which addresses are refused."""
 
 import ssl
 from collections.abc import AsyncIterator
@@ -54,18 +54,18 @@ async def _post(
     return await Poster(context, resolve=resolve, timeout_s=timeout_s).post(sending(url=url, **changes), policy, NOW)
 
 
-async def _heard(answering: Answering, timeout_s: float = 5.0) -> Answer:
+async def _post_to(answering: Answering, timeout_s: float = 5.0) -> Answer:
     async with receiving(answering) as opened:
-        heard = await _post(opened.url, timeout_s=timeout_s)
+        response = await _post(opened.url, timeout_s=timeout_s)
         assert len(opened.calls) == 1
-    return heard
+    return response
 
 
 async def test_the_openai_sdk_takes_what_is_sent(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     one = sending(url=receiver.url + "?a=b%20c")
-    heard = await Poster(ssl.create_default_context()).post(one, LOOPBACK, NOW)
+    response = await Poster(ssl.create_default_context()).post(one, LOOPBACK, NOW)
 
-    assert (heard.status_code, heard.error, heard.text) == (200, None, "thanks")
+    assert (response.status_code, response.error, response.text) == (200, None, "thanks")
     [call] = receiver.calls
     assert call.line == "POST /hook?a=b%20c HTTP/1.1"
     assert call.headers["host"] == f"127.0.0.1:{receiver.port}"
@@ -79,79 +79,79 @@ async def test_the_openai_sdk_takes_what_is_sent(receiver: Receiver, monkeypatch
 
 
 @pytest.mark.parametrize("status", [204, 299, 400, 410, 500])
-async def test_any_status_is_heard(status: int) -> None:
-    assert (await _heard(answer(status, b""))).status_code == status
+async def test_any_status_is_post_to(status: int) -> None:
+    assert (await _post_to(answer(status, b""))).status_code == status
 
 
 async def test_a_redirect_is_not_followed() -> None:
     async with receiving() as other:
-        heard = await _heard(answer(302, location=other.url))
-        assert heard.status_code == 302
+        response = await _post_to(answer(302, location=other.url))
+        assert response.status_code == 302
         assert other.calls == []
 
 
-async def test_a_wish_to_be_left_alone_is_heard() -> None:
-    assert (await _heard(answer(429, retry_after="7"))).retry_after_s == 7.0
-    assert (await _heard(answer(503, retry_after="soon"))).retry_after_s is None
+async def test_a_wish_to_be_left_alone_is_post_to() -> None:
+    assert (await _post_to(answer(429, retry_after="7"))).retry_after_s == 7.0
+    assert (await _post_to(answer(503, retry_after="soon"))).retry_after_s is None
 
 
 async def test_an_answer_without_end_is_cut_and_its_first_2_kb_kept() -> None:
-    heard = await _heard(flood)
-    assert heard.is_success
-    assert heard.text == "y" * 2048
+    response = await _post_to(flood)
+    assert response.is_success
+    assert response.text == "y" * 2048
     assert MAX_ANSWER_BYTES == 65536
 
 
 async def test_no_answer_in_time_is_a_failure_however_much_drips() -> None:
     slow = "No answer came within 0.3 s."
-    assert (await _heard(send_then_hang(b""), SHORT_S)).error == slow
-    assert (await _heard(drip(b"HTTP/1.1 200 OK\r\nx-y: "), SHORT_S)).error == slow
-    assert (await _heard(drip(b"HTTP/1.1 103 Early Hints\r\n\r\n"), SHORT_S)).error is not None
+    assert (await _post_to(send_then_hang(b""), SHORT_S)).error == slow
+    assert (await _post_to(drip(b"HTTP/1.1 200 OK\r\nx-y: "), SHORT_S)).error == slow
+    assert (await _post_to(drip(b"HTTP/1.1 103 Early Hints\r\n\r\n"), SHORT_S)).error is not None
 
 
 async def test_an_answer_that_began_in_time_counts_and_the_rest_is_cut() -> None:
-    heard = await _heard(drip(b"HTTP/1.1 200 OK\r\n\r\nbegun "), SHORT_S)
-    assert heard.is_success
-    assert (heard.text or "").startswith("begun x")
-    heard = await _heard(send_then_hang(b"HTTP/1.1 500 X\r\ncontent-length: 10\r\n\r\nab"), SHORT_S)
-    assert (heard.status_code, heard.error, heard.text) == (500, None, "ab")
+    response = await _post_to(drip(b"HTTP/1.1 200 OK\r\n\r\nbegun "), SHORT_S)
+    assert response.is_success
+    assert (response.text or "").startswith("begun x")
+    response = await _post_to(send_then_hang(b"HTTP/1.1 500 X\r\ncontent-length: 10\r\n\r\nab"), SHORT_S)
+    assert (response.status_code, response.error, response.text) == (500, None, "ab")
 
 
 @pytest.mark.parametrize(
     "answering", [hang_up, send_then_hang(b"no HTTP at all\r\n\r\n"), drip(b"HTTP/1.1 200 OK\r\nx: " + b"z" * 300_000)]
 )
 async def test_what_is_no_answer_is_a_failure(answering: Answering) -> None:
-    heard = await _heard(answering)
-    assert heard.status_code is None
-    assert (heard.error or "").startswith("The connection failed: ")
-    assert len(heard.error or "") <= 500
+    response = await _post_to(answering)
+    assert response.status_code is None
+    assert (response.error or "").startswith("The connection failed: ")
+    assert len(response.error or "") <= 500
 
 
 async def test_nobody_there_is_a_failure() -> None:
     async with receiving() as opened:
         url = opened.url
-    heard = await _post(url)
-    assert heard.error == "The connection failed: nobody answers there."
+    response = await _post(url)
+    assert response.error == "The connection failed: no server accepts connections there."
 
 
 async def test_text_that_a_database_cannot_keep_is_mended() -> None:
-    assert (await _heard(answer(200, b"a\0b\xff"))).text == "a\ufffdb\ufffd"
+    assert (await _post_to(answer(200, b"a\0b\xff"))).text == "a\ufffdb\ufffd"
 
 
 @pytest.mark.parametrize("policy", [Policy(), Policy(allows_http=True), Policy(allowed=("10.0.0.0/8",))])
 async def test_without_leave_this_machine_is_told_nothing(receiver: Receiver, policy: Policy) -> None:
     for host in ("127.0.0.1", "localhost", "[::1]", "2130706433", "[::ffff:127.0.0.1]"):
-        heard = await _post(f"http://{host}:{receiver.port}/hook", policy)
-        assert heard.status_code is None
-        assert (heard.error or "").startswith("No webhook can be sent to this URL: ")
+        response = await _post(f"http://{host}:{receiver.port}/hook", policy)
+        assert response.status_code is None
+        assert (response.error or "").startswith("No webhook can be sent to this URL: ")
     assert receiver.calls == []
 
 
 async def test_a_name_is_asked_for_once_and_its_judged_address_is_used(receiver: Receiver) -> None:
     names = FakeNames(["127.0.0.1"], ["127.0.0.2"])
-    heard = await _post(f"http://hooks.example:{receiver.port}/", ONE_ADDRESS, resolve=names.resolve)
+    response = await _post(f"http://hooks.example:{receiver.port}/", ONE_ADDRESS, resolve=names.resolve)
 
-    assert heard.is_success
+    assert response.is_success
     assert names.asked == ["hooks.example"]
     assert receiver.calls[0].address == "127.0.0.1"
     assert receiver.calls[0].headers["host"] == f"hooks.example:{receiver.port}"
@@ -162,26 +162,26 @@ async def test_a_name_that_means_another_machine_by_now_is_refused(receiver: Rec
     url = f"http://hooks.example:{receiver.port}/"
     assert (await _post(url, ONE_ADDRESS, resolve=names.resolve)).is_success
     for _ in range(2):
-        heard = await _post(url, ONE_ADDRESS, resolve=names.resolve)
-        assert "no public address" in (heard.error or "")
+        response = await _post(url, ONE_ADDRESS, resolve=names.resolve)
+        assert "no public address" in (response.error or "")
     assert len(receiver.calls) == 1
 
 
 async def test_the_next_address_is_tried_where_one_does_not_answer(receiver: Receiver) -> None:
     names = FakeNames(["127.0.0.3", "127.0.0.1"])
-    heard = await _post(f"http://hooks.example:{receiver.port}/", LOOPBACK, resolve=names.resolve)
-    assert heard.is_success
+    response = await _post(f"http://hooks.example:{receiver.port}/", LOOPBACK, resolve=names.resolve)
+    assert response.is_success
 
 
 async def test_a_certificate_must_be_of_the_name_and_not_of_the_address() -> None:
     async with receiving(is_tls=True) as secure:
         names = FakeNames(*[["127.0.0.1"]] * 2)
-        heard = await _post(f"https://hooks.example:{secure.port}/", ONE_ADDRESS, resolve=names.resolve)
-        assert heard.is_success
-        heard = await _post(f"https://other.example:{secure.port}/", ONE_ADDRESS, resolve=names.resolve)
-        assert "ertificate" in (heard.error or "")
-        heard = await _post(f"https://127.0.0.1:{secure.port}/", ONE_ADDRESS)
-        assert "ertificate" in (heard.error or "")
+        response = await _post(f"https://hooks.example:{secure.port}/", ONE_ADDRESS, resolve=names.resolve)
+        assert response.is_success
+        response = await _post(f"https://other.example:{secure.port}/", ONE_ADDRESS, resolve=names.resolve)
+        assert "ertificate" in (response.error or "")
+        response = await _post(f"https://127.0.0.1:{secure.port}/", ONE_ADDRESS)
+        assert "ertificate" in (response.error or "")
         assert len(secure.calls) == 1
 
 

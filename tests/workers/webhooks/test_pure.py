@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.webhooks.delivery_queue import DueLine, Line, Verdict
+from storage.webhooks.delivery_queue import Destination, DueDestination, Verdict
 from storage.webhooks.event_types import EVENT_TYPES
 from storage.webhooks.tables import DeliveryStatus
 from tests.workers.webhooks.examples import NOW, after, sending
-from workers.webhooks.fair_order import MAX_OF_LINE, MAX_OF_OWNER, MAX_UNDER_WAY, next_turns
+from workers.webhooks.fair_order import MAX_IN_FLIGHT, MAX_PER_DESTINATION, MAX_PER_OWNER, allocate_slots
 from workers.webhooks.payload import body_of, headers_of
 from workers.webhooks.retry_schedule import MAX_PAUSE_S, SCHEDULE_S, delay_s, retry_after_s
-from workers.webhooks.verdict import BREATHER_S, Answer, verdict_of
+from workers.webhooks.verdict import DEFAULT_PAUSE_S, Answer, verdict_of
 
 DELIVERED = Verdict(status=DeliveryStatus.DELIVERED)
 DEAD = Verdict(status=DeliveryStatus.DEAD)
@@ -68,7 +68,7 @@ def _at(seconds: float) -> Verdict:
         (Answer(status_code=404), {"num_failures": 8}, _at(86400)),
         (Answer(status_code=404), {"num_failures": 9}, DEAD),
         (Answer(error="No answer."), {}, _at(5)),
-        (Answer(status_code=429), {}, _at(BREATHER_S)),
+        (Answer(status_code=429), {}, _at(DEFAULT_PAUSE_S)),
         (Answer(status_code=502), {"num_failures": 1}, _at(300)),
         (Answer(status_code=503, retry_after_s=60), {}, _at(60)),
         (Answer(status_code=429, retry_after_s=60), {"num_failures": 1}, _at(300)),
@@ -86,7 +86,7 @@ def test_answers_say_in_words_what_was_wrong() -> None:
     assert Answer(status_code=500).complaint == "The receiver answered 500."
     assert Answer(error="No address.").complaint == "No address."
     pauses = [Answer(status_code=code).pause_s for code in (200, 429, 500, 502, 503, 504)]
-    assert pauses == [0, BREATHER_S, 0, BREATHER_S, 0, BREATHER_S]
+    assert pauses == [0, DEFAULT_PAUSE_S, 0, DEFAULT_PAUSE_S, 0, DEFAULT_PAUSE_S]
 
 
 def test_a_body_points_to_the_job_and_holds_nothing_of_it() -> None:
@@ -111,72 +111,81 @@ def test_headers_name_the_event_and_sign_it() -> None:
     assert named["user-agent"].startswith("tokenpost/")
 
 
-def _due(owner: str, host: str, due_at: datetime = NOW) -> DueLine:
-    return DueLine(line=Line(owner=owner, host=host), due_at=due_at)
+def _due(owner: str, host: str, due_at: datetime = NOW) -> DueDestination:
+    return DueDestination(destination=Destination(owner=owner, host=host), due_at=due_at)
 
 
-def test_a_line_gets_a_few_places_the_longest_overdue_first() -> None:
+def test_a_destination_gets_a_few_places_the_longest_overdue_first() -> None:
     first, second = _due("a", "x", after(1)), _due("a", "y")
-    assert next_turns([first, second], {}) == {first.line: MAX_OF_LINE, second.line: MAX_OF_LINE}
-    assert next_turns([first], {first.line: MAX_OF_LINE - 1}) == {first.line: 1}
-    assert next_turns([first], {first.line: MAX_OF_LINE}) == {}
-    almost = {Line(owner=f"o{number}", host="h"): 1 for number in range(MAX_UNDER_WAY - 1)}
-    assert next_turns([first, second], almost) == {second.line: 1}
+    assert allocate_slots([first, second], {}) == {
+        first.destination: MAX_PER_DESTINATION,
+        second.destination: MAX_PER_DESTINATION,
+    }
+    assert allocate_slots([first], {first.destination: MAX_PER_DESTINATION - 1}) == {first.destination: 1}
+    assert allocate_slots([first], {first.destination: MAX_PER_DESTINATION}) == {}
+    almost = {Destination(owner=f"o{number}", host="h"): 1 for number in range(MAX_IN_FLIGHT - 1)}
+    assert allocate_slots([first, second], almost) == {second.destination: 1}
 
 
 def test_an_owner_of_a_thousand_receivers_leaves_places_to_others() -> None:
     greedy = [_due("greedy", f"h{number}") for number in range(1000)]
     modest = [_due(f"o{number}", "h", after(5)) for number in range(20)]
 
-    turns = next_turns([*greedy, *modest], {})
+    slots = allocate_slots([*greedy, *modest], {})
 
     of_owner: Counter[str] = Counter()
-    for line, count in turns.items():
-        of_owner[line.owner] += count
-    assert of_owner["greedy"] == MAX_OF_OWNER
-    assert all(of_owner[one.line.owner] == MAX_OF_LINE for one in modest)
+    for destination, count in slots.items():
+        of_owner[destination.owner] += count
+    assert of_owner["greedy"] == MAX_PER_OWNER
+    assert all(of_owner[one.destination.owner] == MAX_PER_DESTINATION for one in modest)
 
 
-_LINES = st.builds(_due, st.sampled_from("abcdefgh"), st.sampled_from([f"h{n}" for n in range(20)]))
+_DESTINATIONS = st.builds(_due, st.sampled_from("abcdefgh"), st.sampled_from([f"h{n}" for n in range(20)]))
 
 
 @given(
-    due=st.lists(_LINES, unique_by=lambda one: one.line),
-    under_way=st.dictionaries(_LINES.map(lambda one: one.line), st.integers(1, MAX_OF_LINE), max_size=30),
+    due=st.lists(_DESTINATIONS, unique_by=lambda one: one.destination),
+    in_flight=st.dictionaries(
+        _DESTINATIONS.map(lambda one: one.destination), st.integers(1, MAX_PER_DESTINATION), max_size=30
+    ),
 )
-def test_no_bound_is_passed_and_no_place_stays_free_for_nothing(due: list[DueLine], under_way: dict[Line, int]) -> None:
-    turns = next_turns(due, under_way)
+def test_no_bound_is_passed_and_no_place_stays_free_for_nothing(
+    due: list[DueDestination], in_flight: dict[Destination, int]
+) -> None:
+    slots = allocate_slots(due, in_flight)
 
-    total = Counter(under_way) + Counter(turns)
+    total = Counter(in_flight) + Counter(slots)
     of_owner: Counter[str] = Counter()
-    for line, count in total.items():
-        of_owner[line.owner] += count
-    began = sum(turns.values())
-    assert set(turns) <= {one.line for one in due}
+    for destination, count in total.items():
+        of_owner[destination.owner] += count
+    began = sum(slots.values())
+    assert set(slots) <= {one.destination for one in due}
     for one in due:
-        has_room = total[one.line] < MAX_OF_LINE and of_owner[one.line.owner] < MAX_OF_OWNER
-        assert not has_room or total.total() >= MAX_UNDER_WAY
-    assert not began or (total.total() <= MAX_UNDER_WAY and max(total[line] for line in turns) <= MAX_OF_LINE)
+        has_room = total[one.destination] < MAX_PER_DESTINATION and of_owner[one.destination.owner] < MAX_PER_OWNER
+        assert not has_room or total.total() >= MAX_IN_FLIGHT
+    assert not began or (
+        total.total() <= MAX_IN_FLIGHT and max(total[destination] for destination in slots) <= MAX_PER_DESTINATION
+    )
 
 
-def _slow_turns(due: list[DueLine], under_way: dict[Line, int]) -> dict[Line, int]:
+def _slow_allocation(due: list[DueDestination], in_flight: dict[Destination, int]) -> dict[Destination, int]:
     """The rule itself: place by place, whoever comes first of all that may have one."""
-    total, of_owner, turns = Counter(under_way), Counter[str](), Counter[Line]()
-    for line, count in under_way.items():
-        of_owner[line.owner] += count
-    while total.total() < MAX_UNDER_WAY:
+    total, of_owner, slots = Counter(in_flight), Counter[str](), Counter[Destination]()
+    for destination, count in in_flight.items():
+        of_owner[destination.owner] += count
+    while total.total() < MAX_IN_FLIGHT:
         able = [
-            (of_owner[one.line.owner], total[one.line], one.due_at, number)
+            (of_owner[one.destination.owner], total[one.destination], one.due_at, number)
             for number, one in enumerate(due)
-            if of_owner[one.line.owner] < MAX_OF_OWNER and total[one.line] < MAX_OF_LINE
+            if of_owner[one.destination.owner] < MAX_PER_OWNER and total[one.destination] < MAX_PER_DESTINATION
         ]
         if not able:
             break
-        line = due[min(able)[-1]].line
-        for counter in (total, turns):
-            counter[line] += 1
-        of_owner[line.owner] += 1
-    return dict(turns)
+        destination = due[min(able)[-1]].destination
+        for counter in (total, slots):
+            counter[destination] += 1
+        of_owner[destination.owner] += 1
+    return dict(slots)
 
 
 @given(
@@ -184,13 +193,17 @@ def _slow_turns(due: list[DueLine], under_way: dict[Line, int]) -> dict[Line, in
         st.builds(
             _due, st.sampled_from("abcde"), st.sampled_from([f"h{n}" for n in range(12)]), st.integers(0, 3).map(after)
         ),
-        unique_by=lambda one: one.line,
+        unique_by=lambda one: one.destination,
         max_size=30,
     ),
-    under_way=st.dictionaries(_LINES.map(lambda one: one.line), st.integers(1, MAX_OF_LINE), max_size=10),
+    in_flight=st.dictionaries(
+        _DESTINATIONS.map(lambda one: one.destination), st.integers(1, MAX_PER_DESTINATION), max_size=10
+    ),
 )
-def test_places_go_one_by_one_to_who_has_the_fewest(due: list[DueLine], under_way: dict[Line, int]) -> None:
-    assert next_turns(due, under_way) == _slow_turns(due, under_way)
+def test_places_go_one_by_one_to_who_has_the_fewest(
+    due: list[DueDestination], in_flight: dict[Destination, int]
+) -> None:
+    assert allocate_slots(due, in_flight) == _slow_allocation(due, in_flight)
 
 
 def test_of_ten_thousand_receivers_only_those_with_a_place_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +216,7 @@ def test_of_ten_thousand_receivers_only_those_with_a_place_are_looked_at(monkeyp
 
     monkeypatch.setattr("workers.webhooks.fair_order.heapq.heappush", push)
 
-    turns = next_turns([_due("greedy", f"h{number}") for number in range(10_000)], {})
+    slots = allocate_slots([_due("greedy", f"h{number}") for number in range(10_000)], {})
 
-    assert sum(turns.values()) == MAX_OF_OWNER
-    assert num_pushes <= 2 * MAX_OF_OWNER
+    assert sum(slots.values()) == MAX_PER_OWNER
+    assert num_pushes <= 2 * MAX_PER_OWNER

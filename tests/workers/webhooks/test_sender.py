@@ -22,7 +22,7 @@ from storage.webhooks.tables import DeliveryStatus, WebhookDelivery
 from tests.storage.examples import NOW, after, put_delivery, put_endpoint, put_job
 from tests.waiting import wait_until, wait_until_async
 from tests.workers.webhooks.receiver import Receiver, answer, receiving
-from workers.webhooks.fair_order import MAX_OF_LINE
+from workers.webhooks.fair_order import MAX_PER_DESTINATION
 from workers.webhooks.post import Post, Poster
 from workers.webhooks.retry_schedule import SCHEDULE_S
 from workers.webhooks.sender import LEASE, Sender
@@ -57,12 +57,12 @@ class FakePost:
     async def __call__(self, sending: Sending, policy: Policy, now: datetime) -> Answer:
         self.sent.append(sending)
         self.policies.append(policy)
-        if sending.line.host in self.stuck:
-            await self.stuck[sending.line.host].wait()
+        if sending.destination.host in self.stuck:
+            await self.stuck[sending.destination.host].wait()
         return self.answer_of(sending)
 
     def hosts(self) -> list[str]:
-        return [sending.line.host for sending in self.sent]
+        return [sending.destination.host for sending in self.sent]
 
 
 class House:
@@ -109,7 +109,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 async def _look(sender: Sender) -> None:
-    await sender.look()
+    await sender.poll()
     await sender.finish()
 
 
@@ -175,17 +175,17 @@ async def test_a_slow_receiver_delays_no_other(house: House) -> None:
     house.post.stuck["slow.example"] = asyncio.Event()
     sender = house.sender()
 
-    await sender.look()
+    await sender.poll()
     await wait_until_async(lambda: house.statuses("alice") == {"pending", "delivered"} and len(house.post.sent) == 9)
 
     assert house.post.hosts().count("other.example") == 3
-    assert house.post.hosts().count("slow.example") == MAX_OF_LINE + 2
-    await sender.look()
+    assert house.post.hosts().count("slow.example") == MAX_PER_DESTINATION + 2
+    await sender.poll()
     assert len(house.post.sent) == 9
     house.post.stuck["slow.example"].set()
     await sender.finish()
     await _look(sender)
-    assert len(house.post.sent) == 9 + MAX_OF_LINE
+    assert len(house.post.sent) == 9 + MAX_PER_DESTINATION
 
 
 async def test_two_senders_send_each_thing_once(house: House) -> None:
@@ -205,7 +205,7 @@ async def test_what_a_killed_sender_held_is_sent_after_its_lease(house: House) -
     house.deliver("example.com")
     house.post.stuck["example.com"] = asyncio.Event()
     killed = house.sender()
-    await killed.look()
+    await killed.poll()
 
     second = FakePost()
     other = house.sender(second)
@@ -239,7 +239,7 @@ async def test_events_of_one_job_come_in_their_order(house: House) -> None:
 
 
 async def test_a_receiver_that_is_busy_is_left_alone_and_others_are_not(house: House) -> None:
-    house.deliver("busy.example", number=MAX_OF_LINE + 3)
+    house.deliver("busy.example", number=MAX_PER_DESTINATION + 3)
     house.post.answer_of = lambda sending: Answer(status_code=429, retry_after_s=60)
     sender = house.sender()
     await _look(sender)
@@ -248,22 +248,22 @@ async def test_a_receiver_that_is_busy_is_left_alone_and_others_are_not(house: H
 
     house.clock.forward(59)
     await _look(sender)
-    assert house.post.hosts() == ["busy.example"] * MAX_OF_LINE + ["other.example"]
+    assert house.post.hosts() == ["busy.example"] * MAX_PER_DESTINATION + ["other.example"]
     house.clock.forward(1)
     await _look(sender)
     await _look(sender)
     assert house.statuses() == {DeliveryStatus.DELIVERED}
-    assert len(house.post.sent) == 2 * MAX_OF_LINE + 4
+    assert len(house.post.sent) == 2 * MAX_PER_DESTINATION + 4
 
 
 async def test_a_receiver_that_is_gone_is_told_nothing_more(house: House) -> None:
-    house.deliver("gone.example", number=MAX_OF_LINE + 3)
+    house.deliver("gone.example", number=MAX_PER_DESTINATION + 3)
     house.post.answer_of = lambda sending: Answer(status_code=410)
     sender = house.sender()
     await _look(sender)
     await _look(sender)
 
-    assert len(house.post.sent) == MAX_OF_LINE
+    assert len(house.post.sent) == MAX_PER_DESTINATION
     assert house.statuses() == {DeliveryStatus.DEAD}
     with house.database.connect() as c:
         [endpoint] = endpoints.list_endpoints(c, "alice")
@@ -293,18 +293,18 @@ async def test_what_is_under_way_when_a_sender_stops_is_given_back(house: House)
 
     second = FakePost()
     await _look(house.sender(second))
-    assert [(sending.line.host, sending.num_failures) for sending in second.sent] == [("slow.example", 0)]
+    assert [(sending.destination.host, sending.num_failures) for sending in second.sent] == [("slow.example", 0)]
 
 
-async def test_a_running_sender_empties_a_long_line_without_waiting_for_its_next_look(house: House) -> None:
-    house.deliver("fast.example", number=15 * MAX_OF_LINE)
+async def test_a_running_sender_empties_a_long_destination_without_waiting_for_its_next_look(house: House) -> None:
+    house.deliver("fast.example", number=15 * MAX_PER_DESTINATION)
     stopping = asyncio.Event()
     running = asyncio.create_task(house.sender().run(stopping, grace_s=1))
     # At a look every half second it would take seven seconds.
     await wait_until_async(lambda: house.statuses() == {DeliveryStatus.DELIVERED}, 5.0)
     stopping.set()
     await asyncio.wait_for(running, 5)
-    assert len(house.post.sent) == 15 * MAX_OF_LINE
+    assert len(house.post.sent) == 15 * MAX_PER_DESTINATION
 
 
 async def test_a_fault_of_our_own_is_tried_again_too(house: House) -> None:
@@ -334,7 +334,7 @@ async def test_a_database_that_goes_away_costs_an_attempt_and_no_delivery(house:
     house.deliver("example.com")
     sender = Sender(house.settings, house.database, Leaving(), house.post, clock=house.clock)  # type: ignore[arg-type]
     with pytest.raises(StorageUnavailable):  # of the look: it also wants to erase
-        await sender.look()
+        await sender.poll()
     await sender.finish()
 
     house.clock.forward(LEASE.total_seconds())
@@ -352,7 +352,7 @@ async def test_what_is_old_is_erased(house: House) -> None:
 
 
 def test_the_thread_sends_soon_after_the_end_of_a_job(house: House) -> None:
-    heard: list[object] = []
+    response: list[object] = []
 
     async def serve() -> None:
         async with receiving(answer()) as receiver:
@@ -360,12 +360,12 @@ def test_the_thread_sends_soon_after_the_end_of_a_job(house: House) -> None:
                 put_endpoint(c, url=receiver.url)
                 jobs.cancel(c, put_job(c), datetime.now(UTC))
             await wait_until_async(lambda: receiver.calls)
-            heard.extend(receiver.calls)
+            response.extend(receiver.calls)
 
     thread = SenderThread(house.settings, house.database, house.writer)
     thread.start()
     asyncio.run(serve())
     wait_until(lambda: house.statuses() == {DeliveryStatus.DELIVERED})
     thread.stop(5)
-    assert len(heard) == 1
+    assert len(response) == 1
     SenderThread(house.settings, house.database, house.writer).stop(1)
