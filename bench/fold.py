@@ -12,8 +12,7 @@ from rich.table import Table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from api.protocol.chat.request import ChatRequest
-from api.protocol.folds import fold_of
-from api.protocol.prepare import prepare
+from api.protocol.kinds import fold_of, prepare
 from api.protocol.prompt.tokenizing import PromptTools
 from api.protocol.responses.request import INCLUDED_LOGPROBS
 from storage.contract import (

@@ -21,7 +21,7 @@ from rich.table import Table
 from api.caches.database_reads import Reader
 from api.cli.home import Home
 from api.cli.supervisor import redis_server
-from api.protocol.folds import fold_of
+from api.protocol.kinds import fold_of
 from api.streaming.catch_up import CatchUp
 from api.streaming.log_reader import LogReader
 from api.streaming.relay import Relay

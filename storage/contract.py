@@ -5,6 +5,7 @@ Structs of msgspec rather than dataclasses: they cross process boundaries on the
 """
 
 from enum import IntEnum, StrEnum
+from typing import Self
 
 import msgspec
 
@@ -26,11 +27,30 @@ class JobStatus(StrEnum):
 
 
 class JobKind(StrEnum):
-    """The protocol of a job's request; the job is read under the same protocol."""
+    """The kind of a job: the protocol in which it was created and is read. `api/protocol/kinds.py` has the rest.
 
-    RESPONSE = "response"
-    CHAT = "chat"
-    COMPLETION = "completion"
+    A row of a newer version may hold a kind that this version does not know; such a value is a kind like the others.
+
+    prefix: of its public ids
+    noun:   of its webhook events
+    """
+
+    prefix: str
+    noun: str
+
+    def __new__(cls, value: str, prefix: str = "", noun: str = "") -> Self:
+        kind = str.__new__(cls, value)
+        kind._name_, kind._value_ = value.upper(), value
+        kind.prefix, kind.noun = prefix or f"{value}_", noun or value
+        return kind
+
+    RESPONSE = "response", "resp_", "response"
+    CHAT = "chat", "chatcmpl-", "chat.completion"
+    COMPLETION = "completion", "cmpl-", "completion"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        return cls._new_member_(cls, value) if isinstance(value, str) else None
 
 
 class PriorityQueue(StrEnum):

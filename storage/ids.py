@@ -6,13 +6,12 @@ import time
 
 from storage.contract import JobKind
 
-_PREFIX = {JobKind.RESPONSE: "resp_", JobKind.CHAT: "chatcmpl-", JobKind.COMPLETION: "cmpl-"}
 _PUBLIC_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
 
 def new_job_id(kind: JobKind) -> str:
     """A fresh id: prefix, 12 hex digits of milliseconds, 20 hex digits (80 bits) of randomness."""
-    return _PREFIX[kind] + _suffix()
+    return kind.prefix + _suffix()
 
 
 def new_id(prefix: str) -> str:

@@ -4,9 +4,9 @@ import msgspec
 from msgspec import structs
 from sqlalchemy import Connection
 
-from api.protocol.folds import object_of
+from api.protocol.answer.outcome import entries_of
+from api.protocol.kinds import object_of
 from api.protocol.responses.items import PreviousResponse, previous_of
-from api.protocol.shared.outcome import entries_of
 from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry, Result
 from storage.errors import JobNotFound, PreviousResponseNotFound
 from storage.jobs import jobs, waiting
@@ -41,14 +41,13 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
 
     def object(self, entries: list[LogEntry] | Result) -> dict[str, object]:
         """The job as its protocol shows it, with what came of it so far."""
-        is_chat = self.header.kind is JobKind.CHAT
-        return object_of(self.header, entries, self.end, metadata=self.metadata if is_chat else None)
+        return object_of(self.header, entries, self.end, metadata=self.metadata)
 
 
 def view(connection: Connection, job_id: str, owner: str, kind: JobKind) -> JobView:
     """The owner's job of this kind; JobNotFound for any other id."""
     job = jobs.get(connection, job_id, owner)
-    if job.kind is not kind:
+    if job.kind != kind:
         raise JobNotFound(f"No {kind.value} with id '{job_id}'.")
     return view_with_position(connection, job)
 

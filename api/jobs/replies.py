@@ -14,10 +14,8 @@ from api.errors import JOB_ID, JobCancelled, JobExpired, JobFailed
 from api.jobs.job_views import JobView
 from api.jobs.stored_jobs import abandon, erase, follow, object_of_job
 from api.jobs.submitted import Submitted
-from api.protocol.completions.object import async_object
-from api.protocol.folds import fold_of, object_of, skip_of
+from api.protocol.kinds import KINDS, deleted_object, fold_of, object_of, receipt_of, skip_of
 from api.protocol.shared.envelope import failure_of
-from api.protocol.shared.lists import deleted_object
 from api.services import Services
 from api.streaming.disconnect import watched
 from api.streaming.sse import EventStream, Notes
@@ -27,12 +25,6 @@ from storage.errors import ShuttingDown, StorageUnavailable
 from storage.jobs import waiting
 from storage.jobs.deadlines import EXPIRED
 from storage.jobs.waiting import QueuePosition
-
-_PATHS = {
-    JobKind.RESPONSE: "/v1/responses/",
-    JobKind.CHAT: "/v1/chat/completions/",
-    JobKind.COMPLETION: "/v1/completions/",
-}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -84,7 +76,7 @@ def replay_reply(services: Services, job: JobView, *, starting_after: int | None
         fold_of(header),
         subscription,
         release=partial(_release, services),
-        skip=0 if starting_after is None else skip_of(header.kind, starting_after),
+        skip=skip_of(header.kind, starting_after),
         notes=_notes_of(services, subscription, job.position),
     )
 
@@ -126,8 +118,8 @@ def receipt_reply(services: Services, submitted: Submitted, *, location: str = "
     """
     header, end = submitted.header, submitted.end
     queue_status = queue_status_of(services.statistics, submitted.position, end)
-    body = submitted.object() if header.kind is JobKind.RESPONSE else async_object(header, end)
-    headers = {"location": (location or _PATHS[header.kind]) + header.job_id, **queue_status.headers}
+    body = receipt_of(header, submitted.so_far, end)
+    headers = {"location": (location or KINDS[header.kind].path) + header.job_id, **queue_status.headers}
     return json_reply({**body, **queue_status.fields}, status=202, headers={**headers, **_headers_of(header, applied)})
 
 
@@ -202,7 +194,7 @@ class OutcomeReply(Response):
         if end.status is JobStatus.FAILED:
             failure = failure_of(end)
             raise (JobExpired if failure == EXPIRED else JobFailed)(self._header.job_id, failure)
-        # A cancelled response is an object that says so; chat and completions have no word for it.
-        if end.status is JobStatus.CANCELLED and self._header.kind is not JobKind.RESPONSE:
+        # The object of a cancelled response has a status for it; those of chat and completions have none.
+        if end.status is JobStatus.CANCELLED and not KINDS[self._header.kind].shows_cancelled:
             raise JobCancelled(self._header.job_id)
         return json_reply(object_of(self._header, entries), headers=_headers_of(self._header, self._applied))

@@ -110,7 +110,7 @@ async def erase(services: Services, job_id: str, owner: str, kind: JobKind) -> N
 
     def remove(connection: Connection) -> Cancelled:
         found = jobs.get(connection, job_id, owner)
-        if found.kind is not kind:
+        if found.kind != kind:
             raise JobNotFound(f"No {kind.value} with id '{job_id}'.")
         return jobs.erase(connection, job_id, owner)
 

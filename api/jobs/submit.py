@@ -12,9 +12,10 @@ from api.jobs.create_request import CreateRequest, digest_of
 from api.jobs.idempotent_replay import find_replay, follow_replay, key_expiry, keyed_of
 from api.jobs.job_views import previous_turn
 from api.jobs.submitted import Submitted
-from api.protocol.prepare import Prepared, Request, prepare
+from api.protocol.jobs.prepared import Prepared
+from api.protocol.kinds import prepare
 from api.protocol.responses.items import PreviousResponse
-from api.protocol.responses.request import ResponseRequest
+from api.protocol.shared.job_request import JobRequest
 from api.protocol.shared.tiers import priority_of
 from api.services import Services
 from storage.accounts.idempotency import KeyedRequest
@@ -43,7 +44,7 @@ class Order:
     """
 
     create_request: CreateRequest
-    request: Request
+    request: JobRequest
     is_background: bool = False
     is_followed: bool = True
     store_default: bool | None = None
@@ -132,11 +133,11 @@ async def _prepare(services: Services, order: Order, entry: ModelEntry) -> Prepa
     return await services.catalogue.in_thread(work)
 
 
-async def find_previous(services: Services, owner: str, request: Request) -> PreviousResponse | None:
+async def find_previous(services: Services, owner: str, request: JobRequest) -> PreviousResponse | None:
     """The turn that the request continues, if it names one; raises PreviousResponseNotFound."""
-    if not isinstance(request, ResponseRequest) or request.previous_response_id is None:
+    previous_id = request.previous_id
+    if previous_id is None:
         return None
-    previous_id = request.previous_response_id
     return await services.reads.ask(lambda connection: previous_turn(connection, previous_id, owner))
 
 

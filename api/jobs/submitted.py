@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from api.protocol.folds import object_of
+from api.protocol.kinds import object_of
 from api.streaming.subscription import Subscription
 from storage.contract import End, JobHeader, LogEntry, Result
 from storage.jobs.waiting import QueuePosition

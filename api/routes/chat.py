@@ -11,9 +11,10 @@ from api.jobs.create_request import create_request_of
 from api.jobs.job_views import view_of
 from api.jobs.replies import erased_reply, json_reply
 from api.lean_route import LeanRoute
+from api.protocol.chat.object import messages_of
 from api.protocol.chat.request import ChatRequest, MetadataUpdate
-from api.protocol.shared.lists import list_object, messages_of, page_of
-from api.routes.prefer_async import create_job, read_job
+from api.protocol.shared.lists import list_object, page_of
+from api.routes.job_routes import create_job, read_job
 from storage.contract import JobKind, Result
 from storage.jobs import jobs, stored_chats
 

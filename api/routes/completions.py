@@ -11,9 +11,9 @@ from api.jobs.create_request import create_request_of
 from api.jobs.replies import erased_reply, job_reply, json_reply, receipt_reply
 from api.jobs.submit import Order, submit
 from api.lean_route import LeanRoute
-from api.protocol.completions.object import async_object
+from api.protocol.answer.completion_parts import async_object
 from api.protocol.completions.request import CompletionRequest
-from api.routes.prefer_async import create_job, read_job
+from api.routes.job_routes import create_job, read_job
 from storage.contract import JobKind, JobStatus
 from storage.errors import InvalidRequest
 

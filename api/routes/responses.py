@@ -3,28 +3,20 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.dependencies import Query, body_of, no_query, note_replay, owner_of, services_of
+from api.dependencies import Query, body_of, no_query, owner_of, services_of
 from api.errors import JOB_ID
-from api.jobs import prefer_header, stored_jobs
+from api.jobs import stored_jobs
 from api.jobs.create_request import create_request_of
-from api.jobs.replies import (
-    OutcomeReply,
-    created_reply,
-    erased_reply,
-    job_reply,
-    json_reply,
-    receipt_reply,
-    replay_reply,
-    stream_reply,
-)
-from api.jobs.submit import Order, find_previous, submit
+from api.jobs.replies import erased_reply, json_reply
+from api.jobs.submit import find_previous
 from api.lean_route import LeanRoute
-from api.protocol.prepare import count_input_tokens
 from api.protocol.responses.items import input_items_of
+from api.protocol.responses.prepare import count_input_tokens
 from api.protocol.responses.request import INCLUDED_LOGPROBS, InputTokensRequest, ResponseRequest
 from api.protocol.shared.lists import page_of
+from api.routes.job_routes import create_job, read_job
 from storage.contract import JobKind
-from storage.errors import InvalidRequest, UnsupportedParameter
+from storage.errors import UnsupportedParameter
 
 router = APIRouter(prefix="/v1/responses", tags=["responses"], route_class=LeanRoute)
 
@@ -33,28 +25,8 @@ router = APIRouter(prefix="/v1/responses", tags=["responses"], route_class=LeanR
 async def create(request: Request) -> Response:
     """Create a response: blocking, as a stream, in the background, or as a stream of a background job."""
     no_query(request)
-    services, create_request = services_of(request), await create_request_of(request)
-    wanted = ResponseRequest.parse(create_request.body)
-    preference = prefer_header.parse(request.headers.get("prefer"))
-    is_stream, is_background = wanted.stream or False, wanted.background or preference.wait_s is not None
-    if is_stream and preference.wait_s is not None:
-        raise InvalidRequest("A stream cannot be combined with the 'Prefer' header.", param="stream")
-    order = Order(
-        create_request=create_request,
-        request=wanted,
-        is_background=is_background,
-        is_followed=is_stream or not is_background or bool(preference.wait_s),
-        store_default=None,
-    )
-    submitted = await submit(services, order)
-    note_replay(request, submitted.is_replay)
-    if is_stream:
-        return stream_reply(services, submitted)
-    if preference.wait_s == 0:
-        return receipt_reply(services, submitted, applied=preference.applied)
-    if submitted.subscription is None:
-        return created_reply(services, submitted)
-    return OutcomeReply(services, submitted, wait_s=preference.wait_s, applied=preference.applied)
+    create_request = await create_request_of(request)
+    return await create_job(request, create_request, ResponseRequest.parse(create_request.body))
 
 
 @router.post("/input_tokens")
@@ -72,17 +44,10 @@ async def count_tokens(request: Request) -> Response:
 @router.get("/{response_id}")
 async def retrieve(request: Request, response_id: str) -> Response:
     """Read a response as it is now, or replay its stream."""
-    services = services_of(request)
     query = Query(request, "stream", "starting_after", "include", "include_obfuscation")
     # Only log probabilities can be included, and they are shown whenever the create request asked for them.
     _refuse_extras(query, but=INCLUDED_LOGPROBS)
-    job = await stored_jobs.get_job(services, response_id, owner_of(request), JobKind.RESPONSE)
-    if query.get_bool("stream"):
-        after = query.get_int("starting_after", default=-1, low=-1, high=2**53)
-        return replay_reply(services, job, starting_after=after)
-    if query.get_text("starting_after") is not None:
-        raise InvalidRequest("'starting_after' needs stream=true.", param="starting_after")
-    return await job_reply(services, job)
+    return await read_job(request, response_id, JobKind.RESPONSE, query)
 
 
 @router.delete("/{response_id}")

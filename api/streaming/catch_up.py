@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import Connection
 
 from api.caches.database_reads import Reader
-from api.protocol.shared.outcome import entries_of
+from api.protocol.answer.outcome import entries_of
 from api.streaming.log_reader import PAGE_SIZE, LogReader
 from api.streaming.subscription import Subscription
 from storage.broker.event_log import EntryId

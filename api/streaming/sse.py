@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from api.errors import JOB_ID, envelope_of
-from api.protocol.folds import Fold
+from api.protocol.answer.fold import Fold
 from api.protocol.shared.frames import DONE, HEARTBEAT, frame
 from api.streaming.eager_start import run_eagerly
 from api.streaming.subscription import Subscription

@@ -2,13 +2,12 @@
 
 from storage.contract import JobKind, JobStatus
 
-NOUNS = {JobKind.RESPONSE: "response", JobKind.CHAT: "chat.completion", JobKind.COMPLETION: "completion"}
 ENDS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.INCOMPLETE, JobStatus.CANCELLED)
 
 
 def event_type_of(kind: JobKind, end: JobStatus) -> str:
     """The type of the event of a job of this kind that ended so."""
-    return f"{NOUNS[kind]}.{end}"
+    return f"{kind.noun}.{end}"
 
 
 def event_types_of(kind: JobKind) -> tuple[str, ...]:
@@ -16,4 +15,4 @@ def event_types_of(kind: JobKind) -> tuple[str, ...]:
     return tuple(event_type_of(kind, end) for end in ENDS)
 
 
-EVENT_TYPES = tuple(name for kind in NOUNS for name in event_types_of(kind))
+EVENT_TYPES = tuple(name for kind in JobKind for name in event_types_of(kind))

@@ -22,14 +22,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from storage.contract import JobStatus
+from storage.contract import JobKind, JobStatus
 from storage.database.columns import UtcDateTime
 from storage.database.table_definitions import table_of
 from storage.ids import new_id
 from storage.jobs.tables import Job
 from storage.network.url_policy import host_of
 from storage.webhooks.endpoints import default_secret
-from storage.webhooks.event_types import ENDS, NOUNS, event_type_of
+from storage.webhooks.event_types import ENDS, event_type_of
 from storage.webhooks.signing import new_secret
 from storage.webhooks.tables import DeliveryStatus, WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookEvent
 
@@ -52,11 +52,11 @@ IS_SUBSCRIBED: ColumnElement[bool] = literal_column(
 
 
 def _emitting(status: JobStatus) -> Insert:
-    types = {kind: event_type_of(kind, status) for kind in NOUNS}
+    types = {kind: event_type_of(kind, status) for kind in JobKind}
     row = select(
         bindparam("event_id", type_=String),
         _job.c.owner,
-        case(types, value=_job.c.kind),
+        case(types, value=_job.c.kind, else_=_job.c.kind.concat(f".{status}")),
         _job.c.id,
         bindparam("moment", type_=UtcDateTime),
         _job.c.webhook,

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from starlette.types import Message
 
-from api.protocol.folds import fold_of
-from api.protocol.shared.chunk_fold import ChatFold
+from api.protocol.chat.fold import ChatFold
+from api.protocol.kinds import fold_of
 from api.protocol.shared.frames import HEARTBEAT
 from api.streaming.sse import EventStream
 from api.streaming.subscription import Subscription

@@ -4,9 +4,9 @@ import pytest
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionStoreMessage
 
-from api.protocol.completions.object import async_object
-from api.protocol.folds import fold_of, object_of, skip_of
-from api.protocol.shared.lists import messages_of
+from api.protocol.answer.completion_parts import async_object
+from api.protocol.chat.object import messages_of
+from api.protocol.kinds import fold_of, object_of, skip_of
 from storage.contract import Failure, FinishReason, JobHeader, JobKind, JobStatus, LogEntry
 from tests.protocol.examples import CREATED_AT, JOB_IDS, end, event, header, payloads, start, tokens
 

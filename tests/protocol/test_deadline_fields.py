@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.protocol.prepare import Request
+from api.protocol.shared.job_request import JobRequest as Request
 from tests.protocol.examples import body
 from tests.protocol.test_parsing import MINIMAL
 from tests.protocol.test_sampling_fields import REQUESTS, refused_field

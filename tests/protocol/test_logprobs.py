@@ -9,8 +9,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from api.protocol.completions.request import CompletionRequest
-from api.protocol.folds import fold_of, object_of
-from api.protocol.prepare import prepare
+from api.protocol.kinds import fold_of, object_of, prepare
 from api.protocol.responses.items import previous_of
 from api.protocol.responses.request import INCLUDED_LOGPROBS, ResponseRequest
 from storage.contract import MIN_LOGPROB, FinishReason, JobHeader, JobKind, JobStatus, LogEntry

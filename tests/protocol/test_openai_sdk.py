@@ -13,10 +13,10 @@ from pydantic import TypeAdapter
 
 from api.protocol.chat.request import ChatRequest
 from api.protocol.completions.request import CompletionRequest
-from api.protocol.folds import fold_of, object_of, skip_of
-from api.protocol.prepare import Request, prepare
+from api.protocol.kinds import fold_of, object_of, prepare, skip_of
 from api.protocol.responses.request import InputTokensRequest, ResponseRequest
 from api.protocol.shared.frames import DONE, HEARTBEAT
+from api.protocol.shared.job_request import JobRequest as Request
 from storage.contract import Failure, FinishReason, JobHeader, JobKind, JobStatus, LogEntry
 from tests.protocol.examples import end, event, header, payloads, start, tokens, tools
 

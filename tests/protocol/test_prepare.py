@@ -7,10 +7,10 @@ import pytest
 
 from api.protocol.chat.request import ChatRequest
 from api.protocol.completions.request import CompletionRequest
-from api.protocol.folds import object_of
-from api.protocol.prepare import count_input_tokens, prepare
+from api.protocol.kinds import object_of, prepare
 from api.protocol.prompt.tokenizing import PromptTools
 from api.protocol.responses.items import PreviousResponse, input_items_of, previous_of
+from api.protocol.responses.prepare import count_input_tokens
 from api.protocol.responses.request import InputTokensRequest, ResponseRequest
 from storage.contract import JobKind, JobSpec
 from storage.errors import ContextLengthExceeded, InvalidRequest

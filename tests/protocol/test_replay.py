@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.protocol.folds import fold_of, object_of
+from api.protocol.answer.outcome import entries_of
+from api.protocol.kinds import fold_of, object_of
 from api.protocol.responses.request import INCLUDED_LOGPROBS
-from api.protocol.shared.logprobs import wants_logprobs
-from api.protocol.shared.outcome import entries_of
 from storage.contract import (
     MIN_LOGPROB,
     EntryKind,
@@ -64,7 +63,7 @@ def total_choices(job: JobHeader) -> int:
 @st.composite
 def events(draw: st.DrawFn, job: JobHeader, choice: int, finish: FinishReason | None) -> TokenEvent:
     """An event; with log probabilities where the job wants them, and now and then without all the same."""
-    if not wants_logprobs(job) or draw(st.integers(0, 4)) == 0:
+    if not {"logprobs", "include"} & job.request.keys() or draw(st.integers(0, 4)) == 0:
         return event(draw(_TEXT), choice=choice, finish=finish)
     likely = draw(st.lists(_LIKELY, max_size=2))
     return measured(

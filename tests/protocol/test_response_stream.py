@@ -2,7 +2,7 @@
 
 from openai.types.responses import Response
 
-from api.protocol.folds import fold_of, object_of, skip_of
+from api.protocol.kinds import fold_of, object_of, skip_of
 from storage.contract import Failure, FinishReason, JobHeader, JobKind, JobStatus, LogEntry
 from tests.protocol.examples import (
     CREATED_AT,

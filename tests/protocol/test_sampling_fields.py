@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 
 from api.protocol.chat.request import ChatRequest
 from api.protocol.completions.request import CompletionRequest
-from api.protocol.prepare import Prepared, Request, prepare
+from api.protocol.jobs.prepared import Prepared
+from api.protocol.kinds import prepare
 from api.protocol.responses.request import INCLUDED_LOGPROBS, ResponseRequest
+from api.protocol.shared.job_request import JobRequest as Request
 from storage.contract import SamplingParams
 from storage.errors import ContextLengthExceeded, InvalidRequest, UnsupportedParameter
 from tests.protocol.examples import body, tools

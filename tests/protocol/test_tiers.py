@@ -2,8 +2,8 @@
 
 import pytest
 
-from api.protocol.folds import fold_of, object_of
-from api.protocol.prepare import Request
+from api.protocol.kinds import fold_of, object_of
+from api.protocol.shared.job_request import JobRequest as Request
 from api.protocol.shared.tiers import tier_of
 from storage.contract import FinishReason, JobKind, PriorityQueue
 from tests.protocol.examples import end, event, header, payloads, start, tokens

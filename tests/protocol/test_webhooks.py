@@ -6,7 +6,7 @@ import pytest
 
 from api.protocol.chat.request import ChatRequest
 from api.protocol.completions.request import CompletionRequest
-from api.protocol.prepare import prepare
+from api.protocol.kinds import prepare
 from api.protocol.responses.request import ResponseRequest
 from api.protocol.shared.webhook_fields import EndpointTest, EndpointUpdate, NewEndpoint, Redelivery, SecretRotation
 from api.protocol.shared.wire import WireRequest

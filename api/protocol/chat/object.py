@@ -1,16 +1,14 @@
-"""The chat.completion object, complete or so far."""
+"""The chat.completion object, complete or so far, and the messages of a stored chat."""
 
 from collections.abc import Iterable
 from typing import cast
 
-from api.protocol.shared.envelope import outcome_error
-from api.protocol.shared.logprobs import token_objects, wants_logprobs
-from api.protocol.shared.outcome import ChoiceText, Outcome
+from api.protocol.answer.completion_parts import SYSTEM_FINGERPRINT, unanswered, usage_of
+from api.protocol.answer.items import Item, ItemKind, call_id_of
+from api.protocol.answer.logprobs import token_objects
+from api.protocol.answer.outcome import ChoiceAnswer, Outcome
 from api.protocol.shared.tiers import tier_of
-from storage.contract import JobHeader, JobStatus, TokenEvent, Usage
-
-# Seeded answers of our engine are reproducible, so the fingerprint is constant.
-SYSTEM_FINGERPRINT = "fp_tokenpost"
+from storage.contract import FinishReason, JobHeader, TokenEvent
 
 
 def num_chat_choices(header: JobHeader) -> int:
@@ -18,10 +16,9 @@ def num_chat_choices(header: JobHeader) -> int:
     return cast(int, header.request.get("n", 1))
 
 
-def wants_usage(header: JobHeader) -> bool:
-    """Whether the request's `stream_options` ask for a chunk of usage."""
-    options = cast(dict[str, object], header.request.get("stream_options", {}))
-    return bool(options.get("include_usage"))
+def wants_logprobs(header: JobHeader) -> bool:
+    """Whether the request asks for log probabilities."""
+    return bool(header.request.get("logprobs"))
 
 
 def chat_object(header: JobHeader, outcome: Outcome, metadata: dict[str, str] | None = None) -> dict[str, object]:
@@ -29,14 +26,13 @@ def chat_object(header: JobHeader, outcome: Outcome, metadata: dict[str, str] | 
 
     metadata: the current metadata; None when it was never changed
     """
-    end = outcome.end
     return {
         "id": header.job_id,
         "object": "chat.completion",
         "created": header.created_at,
         "model": header.model,
         "choices": [_choice_of(header, outcome, index, choice) for index, choice in enumerate(outcome.choices)],
-        "usage": None if end is None or end.usage is None else completion_usage(end.usage),
+        "usage": usage_of(outcome),
         "metadata": header.request.get("metadata", {}) if metadata is None else metadata,
         "service_tier": tier_of(header.request),
         "system_fingerprint": SYSTEM_FINGERPRINT,
@@ -44,13 +40,45 @@ def chat_object(header: JobHeader, outcome: Outcome, metadata: dict[str, str] | 
     }
 
 
-def _choice_of(header: JobHeader, outcome: Outcome, index: int, choice: ChoiceText) -> dict[str, object]:
+def _choice_of(header: JobHeader, outcome: Outcome, index: int, choice: ChoiceAnswer) -> dict[str, object]:
+    measured = [event for item in choice.items for event in item.measured]
     return {
         "index": index,
-        "message": {"role": "assistant", "content": choice.text, "refusal": None, "annotations": []},
-        "logprobs": chat_logprobs(header, choice.measured) if wants_logprobs(header) else None,
-        "finish_reason": outcome.finish_reason(choice),
+        "message": _message_of(header, index, choice),
+        "logprobs": chat_logprobs(header, measured) if wants_logprobs(header) else None,
+        "finish_reason": chat_finish_reason(outcome, choice),
     }
+
+
+def _message_of(header: JobHeader, index: int, choice: ChoiceAnswer) -> dict[str, object]:
+    text, reasoning = choice.text, choice.text_of(ItemKind.REASONING)
+    calls = [call_object(header, index, item) for item in choice.items if item.kind is ItemKind.CALL]
+    message: dict[str, object] = {
+        "role": "assistant",
+        "content": text if text or not calls else None,
+        "refusal": None,
+        "annotations": [],
+    }
+    if reasoning:
+        message["reasoning_content"] = reasoning
+    if calls:
+        message["tool_calls"] = calls
+    return message
+
+
+def call_object(header: JobHeader, choice: int, item: Item) -> dict[str, object]:
+    """An entry of `tool_calls` with the arguments so far."""
+    call_id = call_id_of(header.job_id, choice, item.number)
+    if item.is_custom:
+        return {"id": call_id, "type": "custom", "custom": {"name": item.name, "input": item.text}}
+    return {"id": call_id, "type": "function", "function": {"name": item.name, "arguments": item.text}}
+
+
+def chat_finish_reason(outcome: Outcome, choice: ChoiceAnswer) -> str | None:
+    """The `finish_reason` of a choice: `tool_calls` where a choice that was not cut off has calls."""
+    reason = outcome.finish_reason(choice)
+    has_calls = choice.parsed is not None and any(item.kind is ItemKind.CALL for item in choice.items)
+    return "tool_calls" if has_calls and reason == FinishReason.STOP else reason
 
 
 def chat_logprobs(header: JobHeader, events: Iterable[TokenEvent]) -> dict[str, object]:
@@ -58,21 +86,20 @@ def chat_logprobs(header: JobHeader, events: Iterable[TokenEvent]) -> dict[str, 
     return {"content": token_objects(events, header), "refusal": None}
 
 
-def completion_usage(usage: Usage) -> dict[str, object]:
-    """The `usage` object of Chat and Completions."""
+def messages_of(header: JobHeader) -> list[dict[str, object]]:
+    """The input messages of a stored chat completion, oldest first."""
+    messages = cast(list[dict[str, object]], header.request.get("messages", []))
+    return [_stored_message(f"{header.job_id}-{index}", message) for index, message in enumerate(messages)]
+
+
+def _stored_message(message_id: str, message: dict[str, object]) -> dict[str, object]:
+    content = message.get("content")
+    has_parts = isinstance(content, list)
     return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": 0},
+        "id": message_id,
+        "role": message["role"],
+        "content": None if has_parts else content,
+        "name": message.get("name"),
+        "content_parts": content if has_parts else None,
+        "refusal": None,
     }
-
-
-def unanswered(header: JobHeader, outcome: Outcome) -> dict[str, object]:
-    """`status` and `error`, our extra keys of a completion without an answer."""
-    if outcome.has_answer:
-        return {}
-    status: JobStatus = header.status if outcome.end is None else outcome.end.status
-    error = None if outcome.end is None else outcome_error(outcome.end)
-    return {"status": status.value} if error is None else {"status": status.value, **error}

@@ -3,14 +3,14 @@
 Source: OpenAI specification of 2026-08-21.
 """
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from api.protocol.shared.content import ChatContent, one_of, text_of
-from api.protocol.shared.create import CreateRequest
+from api.protocol.shared.job_request import JobRequest
 from api.protocol.shared.sampling_fields import TopLogprobs
-from api.protocol.shared.webhook_fields import ChatTarget
+from api.protocol.shared.webhook_fields import WebhookTarget, target_of
 from api.protocol.shared.wire import (
     MaxTokens,
     Metadata,
@@ -23,6 +23,7 @@ from api.protocol.shared.wire import (
     fault,
     only,
 )
+from storage.contract import JobKind
 
 _ROLES = frozenset({"system", "developer", "user", "assistant"})
 _NOT_A_ROLE = "names a role that is not supported here yet (tools are not); use system, developer, user or assistant"
@@ -56,8 +57,10 @@ class ChatMessage(Wire):
         return text_of(self.content)
 
 
-class ChatRequest(CreateRequest):
+class ChatRequest(JobRequest):
     """The body of `POST /v1/chat/completions`."""
+
+    kind: ClassVar = JobKind.CHAT
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)]
     logprobs: bool | None = None
@@ -66,7 +69,7 @@ class ChatRequest(CreateRequest):
     n: NumChoices | None = None
     stream_options: StreamOptions | None = None
     top_logprobs: TopLogprobs | None = None
-    webhook: ChatTarget | None = None
+    webhook: Annotated[WebhookTarget, target_of(JobKind.CHAT)] | None = None
 
     audio: Refused = None
     function_call: Annotated[object, only("none", "auto")] = None

@@ -7,7 +7,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterable, Sequence
 from typing import cast
 
-from api.protocol.shared.logprobs import content_of, text_of
+from api.protocol.answer.logprobs import content_of, text_of
 from storage.contract import JobHeader, TokenEvent, TokenLogprobs
 
 _decoder = getincrementaldecoder("utf-8")

@@ -1,14 +1,12 @@
-"""The text_completion object, complete or so far, and the async.completion object."""
+"""The text_completion object, complete or so far."""
 
 from typing import cast
 
-from api.protocol.chat.object import SYSTEM_FINGERPRINT, completion_usage, unanswered
+from api.protocol.answer.completion_parts import SYSTEM_FINGERPRINT, unanswered, usage_of
+from api.protocol.answer.outcome import ChoiceAnswer, Outcome
 from api.protocol.completions.completion_logprobs import CompletionLogprobs
-from api.protocol.shared.envelope import outcome_error
-from api.protocol.shared.logprobs import wants_logprobs
-from api.protocol.shared.outcome import ChoiceText, Outcome
 from api.protocol.shared.tiers import tier_of
-from storage.contract import MIN_LOGPROB, End, JobHeader, TokenEvent
+from storage.contract import MIN_LOGPROB, JobHeader, TokenEvent
 
 
 def num_completion_choices(header: JobHeader) -> int:
@@ -24,6 +22,11 @@ def _num_generated(header: JobHeader) -> int:
 def _num_returned(header: JobHeader) -> int:
     """Number of choices to return for each prompt."""
     return cast(int, header.request.get("n", 1))
+
+
+def wants_logprobs(header: JobHeader) -> bool:
+    """Whether the request asks for log probabilities."""
+    return "logprobs" in header.request
 
 
 def is_chosen_from(header: JobHeader) -> bool:
@@ -44,7 +47,6 @@ def logprobs_of(header: JobHeader, choice: int) -> CompletionLogprobs:
 
 def completion_object(header: JobHeader, outcome: Outcome) -> dict[str, object]:
     """The text_completion object. Without an answer it also has `status`, and `error` if the job failed."""
-    end = outcome.end
     shown = _shown_of(header, outcome)
     return {
         "id": header.job_id,
@@ -52,7 +54,7 @@ def completion_object(header: JobHeader, outcome: Outcome) -> dict[str, object]:
         "created": header.created_at,
         "model": header.model,
         "choices": [_choice_of(header, outcome, index, choice) for index, choice in enumerate(shown)],
-        "usage": None if end is None or end.usage is None else completion_usage(end.usage),
+        "usage": usage_of(outcome),
         **asked_tier(header),
         "system_fingerprint": SYSTEM_FINGERPRINT,
         **unanswered(header, outcome),
@@ -78,7 +80,7 @@ def _shown_of(header: JobHeader, outcome: Outcome) -> list[int]:
     return shown
 
 
-def _mean_logprob(choice: ChoiceText) -> float:
+def _mean_logprob(choice: ChoiceAnswer) -> float:
     """The mean log probability of the choice's tokens, end included; the minimum for a choice without tokens."""
     found = [token.chosen.logprob for event in choice.measured if event.logprobs for token in event.logprobs.tokens]
     return sum(found) / len(found) if found else MIN_LOGPROB
@@ -96,18 +98,4 @@ def _choice_of(header: JobHeader, outcome: Outcome, index: int, number: int) -> 
         "index": index,
         "logprobs": logprobs,
         "finish_reason": outcome.finish_reason(choice),
-    }
-
-
-def async_object(header: JobHeader, end: End | None = None) -> dict[str, object]:
-    """The object of `/v1/async/completions` for a job without an answer; with `error` if it failed."""
-    status = header.status if end is None else end.status
-    error = None if end is None else outcome_error(end)
-    return {
-        "id": header.job_id,
-        "object": "async.completion",
-        "status": status.value,
-        "created_at": header.created_at,
-        "model": header.model,
-        **(error or {}),
     }

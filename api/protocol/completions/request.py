@@ -3,15 +3,17 @@
 Source: OpenAI specification of 2026-08-21. `store` and `metadata` are our extensions, since every call is a stored job.
 """
 
-from typing import Annotated, LiteralString, Self
+from typing import Annotated, ClassVar, LiteralString, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from api.protocol.shared.create import CreateRequest
+from api.protocol.shared.job_request import JobRequest
 from api.protocol.shared.sampling_fields import TokenId
 from api.protocol.shared.validation_messages import TAG
-from api.protocol.shared.webhook_fields import CompletionTarget
+from api.protocol.shared.webhook_fields import WebhookTarget, target_of
 from api.protocol.shared.wire import INT64_MAX, MAX_CHOICES, NumChoices, Refused, StreamOptions, fault
+from storage.contract import JobKind
+from storage.errors import InvalidRequest
 
 _TEXT, _TEXTS, _IDS, _LISTS = (TAG + name for name in ("text", "texts", "ids", "lists"))
 _PROMPT_SHAPE = "expected a string, an array of strings, an array of token ids or an array of arrays of token ids"
@@ -47,8 +49,10 @@ Prompt = Annotated[
 ]
 
 
-class CompletionRequest(CreateRequest):
+class CompletionRequest(JobRequest):
     """The body of `POST /v1/completions`."""
+
+    kind: ClassVar = JobKind.COMPLETION
 
     prompt: Prompt
     best_of: Annotated[int, Field(ge=1, le=_MAX_BEST_OF)] | None = None
@@ -57,7 +61,7 @@ class CompletionRequest(CreateRequest):
     max_tokens: Annotated[int, Field(ge=0, le=INT64_MAX)] | None = None
     n: NumChoices | None = None
     stream_options: StreamOptions | None = None
-    webhook: CompletionTarget | None = None
+    webhook: Annotated[WebhookTarget, target_of(JobKind.COMPLETION)] | None = None
 
     suffix: Refused = None
 
@@ -81,6 +85,10 @@ class CompletionRequest(CreateRequest):
         if self.max_tokens == 0 and not self.echo:
             raise fault("max_tokens", "0 needs 'echo', otherwise the answer is empty")
         return self
+
+    def check_streamable(self) -> None:
+        if self.is_chosen_from:
+            raise InvalidRequest(f"Invalid 'best_of': {NOT_STREAMED}.", param="best_of")
 
     @property
     def num_generated(self) -> int:

@@ -4,61 +4,106 @@ Source: OpenAI specification of 2026-08-21; Open Responses 2026-04-24, whose str
 """
 
 from collections.abc import Sequence
+from typing import assert_never, cast
 
+from api.protocol.answer.items import Item, ItemKind, call_id_of
+from api.protocol.answer.logprobs import token_objects
+from api.protocol.answer.outcome import Outcome
+from api.protocol.responses.request import INCLUDED_LOGPROBS
 from api.protocol.shared.envelope import SERVER_ERROR, failure_of
-from api.protocol.shared.logprobs import token_objects, wants_logprobs
-from api.protocol.shared.outcome import ChoiceText, Outcome
 from api.protocol.shared.tiers import tier_of
 from storage.contract import End, JobHeader, JobStatus, Usage
 from storage.ids import suffix_of
 
+_ID_PREFIXES = {ItemKind.TEXT: "msg_", ItemKind.REASONING: "rs_", ItemKind.CALL: "fc_"}
+_CUSTOM_CALL_PREFIX = "ctc_"
 
-def message_id_of(job_id: str) -> str:
-    """The id of a response's message, equal for every attempt."""
-    return "msg_" + suffix_of(job_id)
+
+def wants_logprobs(header: JobHeader) -> bool:
+    """Whether the request asks for log probabilities."""
+    return INCLUDED_LOGPROBS in cast(list[str], header.request.get("include", []))
 
 
 def response_object(header: JobHeader, outcome: Outcome) -> dict[str, object]:
-    """The response object, complete or with the text so far."""
+    """The response object, complete or with the output so far."""
     end = outcome.end
     status = header.status if end is None else end.status
-    part = answer_part(header, outcome.choices[0])
-    output = [message_item(header.job_id, item_status(status), part)] if has_message(outcome) else []
+    output = [item_object(header, item, item_status(item, status)) for item in output_items(outcome)]
     return response_body(header, status, output, end)
 
 
-def has_message(outcome: Outcome) -> bool:
-    """Whether the output has a message: true after the first tokens, and for every ended answer."""
-    return outcome.has_tokens or outcome.has_answer
+def output_items(outcome: Outcome) -> list[Item]:
+    """The output items so far. Plain text is one message from the first tokens on; no ended answer is empty."""
+    choice = outcome.choices[0]
+    if choice.parsed is None:
+        return choice.items if outcome.has_tokens or outcome.has_answer else []
+    if not choice.items and outcome.has_answer:
+        return [Item(ItemKind.TEXT)]
+    return choice.items
 
 
-def item_status(status: JobStatus) -> str:
-    """The message status of a response whose status is `status`."""
+def item_status(item: Item, status: JobStatus) -> str:
+    """The status of an output item of a response whose status is `status`."""
+    if item.is_complete:
+        return "completed"
     if not status.is_terminal:
         return "in_progress"
-    return "completed" if status is JobStatus.COMPLETED else "incomplete"
+    # A call is complete only when the model has closed it.
+    return "completed" if status is JobStatus.COMPLETED and item.kind is not ItemKind.CALL else "incomplete"
 
 
-def message_item(job_id: str, status: str, part: dict[str, object] | None) -> dict[str, object]:
-    """An output message; without content while `part` is None."""
-    content = [] if part is None else [part]
-    return {
-        "id": message_id_of(job_id),
-        "type": "message",
-        "status": status,
-        "role": "assistant",
-        "content": content,
-    }
+def item_id_of(job_id: str, item: Item) -> str:
+    """The id of an output item, equal for every attempt."""
+    prefix = _CUSTOM_CALL_PREFIX if item.is_custom else _ID_PREFIXES[item.kind]
+    return prefix + suffix_of(job_id) + (f"n{item.number}" if item.number else "")
+
+
+def item_object(header: JobHeader, item: Item, status: str) -> dict[str, object]:
+    """An output item with its text or arguments so far."""
+    if item.kind is ItemKind.CALL:
+        return _call_object(header, item, status)
+    return _with_content(header, item, status, [content_part(header, item)])
+
+
+def opened_object(header: JobHeader, item: Item) -> dict[str, object]:
+    """An output item as it is opened in a stream: without content."""
+    if item.kind is ItemKind.CALL:
+        empty = Item(item.kind, number=item.number, name=item.name, is_custom=item.is_custom)
+        return _call_object(header, empty, "in_progress")
+    return _with_content(header, item, "in_progress", [])
+
+
+def _with_content(header: JobHeader, item: Item, status: str, content: list[dict[str, object]]) -> dict[str, object]:
+    item_id = item_id_of(header.job_id, item)
+    if item.kind is ItemKind.REASONING:
+        return {"id": item_id, "type": "reasoning", "summary": [], "content": content, "status": status}
+    return {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content}
+
+
+def _call_object(header: JobHeader, item: Item, status: str) -> dict[str, object]:
+    named: dict[str, object] = {"call_id": call_id_of(header.job_id, 0, item.number), "name": item.name}
+    item_id = item_id_of(header.job_id, item)
+    if item.is_custom:
+        return {"id": item_id, "type": "custom_tool_call", **named, "input": item.text, "status": status}
+    return {"id": item_id, "type": "function_call", **named, "arguments": item.text, "status": status}
+
+
+def content_part(header: JobHeader, item: Item) -> dict[str, object]:
+    """The content part of a message or of reasoning, with log probabilities if they were requested."""
+    match item.kind:
+        case ItemKind.TEXT:
+            return text_part(item.text, token_objects(item.measured, header) if wants_logprobs(header) else ())
+        case ItemKind.REASONING:
+            return {"type": "reasoning_text", "text": item.text}
+        case ItemKind.CALL:
+            raise AssertionError("a call has no content parts")
+        case _:
+            assert_never(item.kind)
 
 
 def text_part(text: str, logprobs: Sequence[dict[str, object]] = ()) -> dict[str, object]:
     """An `output_text` part."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
-
-
-def answer_part(header: JobHeader, choice: ChoiceText) -> dict[str, object]:
-    """The content part of the answer so far, with log probabilities if they were requested."""
-    return text_part(choice.text, token_objects(choice.measured, header) if wants_logprobs(header) else ())
 
 
 def response_body(

@@ -4,16 +4,17 @@ Source: OpenAI specification of 2026-08-21. Of the sampling fields it has only `
 `top_logprobs`; the others are our extensions, sent through the SDK's `extra_body`.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
 from api.protocol.shared.content import ItemContent, one_of, shape, text_of
-from api.protocol.shared.create import CreateRequest
+from api.protocol.shared.job_request import JobRequest
 from api.protocol.shared.sampling_fields import TopLogprobs
 from api.protocol.shared.validation_messages import TAG
-from api.protocol.shared.webhook_fields import ResponseTarget
+from api.protocol.shared.webhook_fields import WebhookTarget, target_of
 from api.protocol.shared.wire import MaxTokens, Name, Refused, Wire, fault, only
+from storage.contract import JobKind
 
 _TEXT, _ITEMS = f"{TAG}text", f"{TAG}items"
 _INPUT_SHAPE = "expected a string or an array of items"
@@ -67,8 +68,10 @@ class ResponseStreamOptions(Wire):
     include_obfuscation: Annotated[object, only(False)] = None
 
 
-class ResponseRequest(CreateRequest):
+class ResponseRequest(JobRequest):
     """The body of `POST /v1/responses`."""
+
+    kind: ClassVar = JobKind.RESPONSE
 
     input: Input | None = None
     background: bool | None = None
@@ -81,7 +84,7 @@ class ResponseRequest(CreateRequest):
     text: TextOptions | None = None
     top_logprobs: TopLogprobs | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    webhook: ResponseTarget | None = None
+    webhook: Annotated[WebhookTarget, target_of(JobKind.RESPONSE)] | None = None
 
     access_programs: Refused = None
     context_management: Annotated[object, only([])] = None
@@ -111,6 +114,14 @@ class ResponseRequest(CreateRequest):
     @property
     def num_logprobs(self) -> int | None:
         return (self.top_logprobs or 0) if INCLUDED_LOGPROBS in (self.include or ()) else None
+
+    @property
+    def previous_id(self) -> str | None:
+        return self.previous_response_id
+
+    @property
+    def is_background(self) -> bool:
+        return self.background or False
 
     @property
     def messages(self) -> list[InputMessage]:

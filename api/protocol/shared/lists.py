@@ -1,18 +1,10 @@
-"""OpenAI's list objects and paging, deleted objects, and the stored messages of a chat."""
+"""OpenAI's list objects and paging."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import msgspec
 
-from storage.contract import JobHeader, JobKind
 from storage.errors import InvalidRequest
-
-_DELETED = {
-    JobKind.RESPONSE: "response",
-    JobKind.CHAT: "chat.completion.deleted",
-    JobKind.COMPLETION: "text_completion.deleted",
-}
 
 
 def list_object(data: Sequence[dict[str, object]], *, has_more: bool) -> dict[str, object]:
@@ -44,27 +36,3 @@ def page_of(items: Sequence[dict[str, object]], page: Page) -> dict[str, object]
             raise InvalidRequest(f"No item of this list has the id '{page.after[:100]}'.", param="after")
         start = ids.index(page.after) + 1
     return list_object(ordered[start : start + page.limit], has_more=start + page.limit < len(ordered))
-
-
-def messages_of(header: JobHeader) -> list[dict[str, object]]:
-    """The input messages of a stored chat completion, oldest first."""
-    messages = cast(list[dict[str, object]], header.request.get("messages", []))
-    return [_stored_message(f"{header.job_id}-{index}", message) for index, message in enumerate(messages)]
-
-
-def _stored_message(message_id: str, message: dict[str, object]) -> dict[str, object]:
-    content = message.get("content")
-    has_parts = isinstance(content, list)
-    return {
-        "id": message_id,
-        "role": message["role"],
-        "content": None if has_parts else content,
-        "name": message.get("name"),
-        "content_parts": content if has_parts else None,
-        "refusal": None,
-    }
-
-
-def deleted_object(kind: JobKind, job_id: str) -> dict[str, object]:
-    """The answer to a DELETE."""
-    return {"id": job_id, "object": _DELETED[kind], "deleted": True}

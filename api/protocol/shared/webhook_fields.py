@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from api.protocol.shared.wire import Name, Wire, WireRequest, fault
 from storage.contract import JobKind
 from storage.network.url_policy import MAX_URL_LENGTH
-from storage.webhooks.event_types import EVENT_TYPES, NOUNS, event_types_of
+from storage.webhooks.event_types import EVENT_TYPES, event_types_of
 from storage.webhooks.signing import is_secret
 
 # The end of the year 9999, the last moment that a datetime can hold.
@@ -66,7 +66,7 @@ class WebhookTarget(Wire):
 def target_of(kind: JobKind) -> AfterValidator:
     """A validator of the target of a job of this kind: completes event types and refuses those of other kinds."""
     own = event_types_of(kind)
-    whole_by_name = {name.removeprefix(f"{NOUNS[kind]}."): name for name in own} | {name: name for name in own}
+    whole_by_name = {name.removeprefix(f"{kind.noun}."): name for name in own} | {name: name for name in own}
 
     def check(target: WebhookTarget) -> WebhookTarget:
         if target.events is None:
@@ -79,11 +79,6 @@ def target_of(kind: JobKind) -> AfterValidator:
         return target.model_copy(update={"events": whole})
 
     return AfterValidator(check)
-
-
-ResponseTarget = Annotated[WebhookTarget, target_of(JobKind.RESPONSE)]
-ChatTarget = Annotated[WebhookTarget, target_of(JobKind.CHAT)]
-CompletionTarget = Annotated[WebhookTarget, target_of(JobKind.COMPLETION)]
 
 
 class NewEndpoint(WireRequest):

@@ -5,23 +5,9 @@ are sent once and in order, live and in a replay. See docs/decisions/0009-report
 """
 
 from collections.abc import Iterable
-from typing import assert_never, cast
+from typing import cast
 
-from api.protocol.responses.request import INCLUDED_LOGPROBS
-from storage.contract import Candidate, FinishReason, JobHeader, JobKind, TokenEvent, TokenLogprobs
-
-
-def wants_logprobs(header: JobHeader) -> bool:
-    """Whether the request asks for log probabilities."""
-    match header.kind:
-        case JobKind.RESPONSE:
-            return INCLUDED_LOGPROBS in cast(list[str], header.request.get("include", []))
-        case JobKind.CHAT:
-            return bool(header.request.get("logprobs"))
-        case JobKind.COMPLETION:
-            return "logprobs" in header.request
-        case _:
-            assert_never(header.kind)
+from storage.contract import Candidate, FinishReason, JobHeader, TokenEvent, TokenLogprobs
 
 
 def content_of(event: TokenEvent, header: JobHeader) -> tuple[TokenLogprobs, ...]:

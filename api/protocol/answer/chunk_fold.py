@@ -8,15 +8,14 @@ With log probabilities, an echoed prompt comes with its choice's first event, wh
 event whose text is held back is a chunk of empty text.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from api.protocol.chat.object import SYSTEM_FINGERPRINT, chat_logprobs, completion_usage, num_chat_choices, wants_usage
-from api.protocol.completions.object import asked_tier, echo_of, logprobs_of, num_completion_choices
+from api.protocol.answer.completion_parts import usage_of, wants_usage
+from api.protocol.answer.items import ItemChange
+from api.protocol.answer.outcome import ChoiceAnswer, Outcome
+from api.protocol.answer.segments import SegmentParser
 from api.protocol.shared.envelope import outcome_error
 from api.protocol.shared.frames import frame, json_line
-from api.protocol.shared.logprobs import wants_logprobs
-from api.protocol.shared.outcome import Outcome
-from api.protocol.shared.tiers import tier_of
 from storage.contract import End, EntryKind, FinishReason, JobHeader, LogEntry, TokenEvent
 
 # Stands in a prepared chunk where a choice's text goes; JSON cannot hold it unescaped otherwise.
@@ -27,13 +26,16 @@ _HOLE_JSON = b'"\\u0000hole"'
 class ChunkFold:
     """The base of both folds: makes frames from log entries, given once each and in order."""
 
-    def __init__(self, header: JobHeader, total_choices: int) -> None:
+    def __init__(
+        self, header: JobHeader, total_choices: int, *, wants_logprobs: bool, parser: SegmentParser | None = None
+    ) -> None:
         self._header = header
         self._wants_usage = wants_usage(header)
-        self._wants_logprobs = wants_logprobs(header)
-        self._outcome = Outcome(total_choices)
+        self._wants_logprobs = wants_logprobs
+        self._outcome = Outcome(total_choices, parser)
         self._is_open = False
-        # Head and tail of each choice's text chunks; empty until the choices are open, and where chunks hold more.
+        # Head and tail of each choice's text chunks. Empty until the choices are open, and for jobs with log
+        # probabilities or a parser, whose chunks are not only text.
         self._around: list[tuple[bytes, bytes]] = []
 
     @property
@@ -51,7 +53,6 @@ class ChunkFold:
             return self._texts(entry)
         if entry.end is None or self.is_ended:
             return []
-        self._outcome.end = entry.end
         return list(self._close(entry.end))
 
     def _texts(self, entry: LogEntry) -> list[bytes]:
@@ -67,15 +68,24 @@ class ChunkFold:
         return frames
 
     def _texts_slowly(self, entry: LogEntry) -> list[bytes]:
-        """The first texts, and all texts where log probabilities come with them."""
+        """The first texts, and all texts of jobs with log probabilities or a parser."""
         frames = self._open_choices()
-        if not self._wants_logprobs:
+        if self._around:
             return frames + self._texts(entry)
         for event in entry.tokens:
-            frames.extend(self._measured(event))
+            if self._outcome.parser is None:
+                frames.extend(self._measured(event))
+            else:
+                frames.extend(self._changed(event.choice, self._outcome.push(event)))
             if event.finish is not None:
                 frames.append(self._finish(event.choice, event.finish))
         return frames
+
+    def _changed(self, choice: int, changes: Iterable[ItemChange]) -> Iterator[bytes]:
+        for change in changes:
+            content = self.changed_choice(choice, change)
+            if content is not None:
+                yield frame(self._chunk([content]))
 
     def _measured(self, event: TokenEvent) -> Iterator[bytes]:
         content = self.measured_choice(event)
@@ -88,7 +98,7 @@ class ChunkFold:
             return []
         self._is_open = True
         choices = range(len(self._outcome.choices))
-        if not self._wants_logprobs:
+        if not self._wants_logprobs and self._outcome.parser is None:
             holes = (frame(self._chunk([self.text_choice(choice, _HOLE)])) for choice in choices)
             self._around = [(head, tail) for head, _, tail in (hole.partition(_HOLE_JSON) for hole in holes)]
         firsts = (self.first_choice(choice) for choice in choices)
@@ -99,10 +109,10 @@ class ChunkFold:
         return self._last_chunk(choice)
 
     def _last_chunk(self, choice: int) -> bytes:
-        word = self._outcome.finish_reason(self._outcome.choices[choice])
-        return frame(self._chunk([self.last_choice(choice, word)]))
+        return frame(self._chunk([self.last_choice(choice, self.finish_reason(self._outcome.choices[choice]))]))
 
     def _close(self, end: End) -> Iterator[bytes]:
+        held_back = self._outcome.finish(end)
         error = outcome_error(end)
         if error is not None:
             yield frame(error)
@@ -110,11 +120,12 @@ class ChunkFold:
         yield from self._open_choices()
         for index, choice in enumerate(self._outcome.choices):
             if choice.finish is None:
-                if self._wants_logprobs:
+                yield from self._changed(index, held_back.get(index, ()))
+                if self._wants_logprobs and self._outcome.parser is None:
                     yield from self._measured(TokenEvent(choice=index, token_ids=(), text=""))
                 yield self._last_chunk(index)
         if self._wants_usage:
-            yield frame(self._chunk([], None if end.usage is None else completion_usage(end.usage)))
+            yield frame(self._chunk([], usage_of(self._outcome)))
 
     def _chunk(self, choices: list[dict[str, object]], usage: dict[str, object] | None = None) -> dict[str, object]:
         chunk = {**self.envelope(), "choices": choices}
@@ -140,76 +151,10 @@ class ChunkFold:
         """The content of a choice's last chunk."""
         raise NotImplementedError
 
+    def changed_choice(self, choice: int, change: ItemChange) -> dict[str, object] | None:
+        """The content of a chunk for a change of a choice's items, None for no chunk."""
+        raise NotImplementedError
 
-class ChatFold(ChunkFold):
-    """Chunks of Chat Completions."""
-
-    def __init__(self, header: JobHeader) -> None:
-        super().__init__(header, num_chat_choices(header))
-
-    def envelope(self) -> dict[str, object]:
-        return {
-            "id": self._header.job_id,
-            "object": "chat.completion.chunk",
-            "created": self._header.created_at,
-            "model": self._header.model,
-            "service_tier": tier_of(self._header.request),
-            "system_fingerprint": SYSTEM_FINGERPRINT,
-        }
-
-    def first_choice(self, choice: int) -> dict[str, object] | None:
-        return _delta(choice, {"role": "assistant", "content": ""}, None)
-
-    def text_choice(self, choice: int, text: str) -> dict[str, object]:
-        return _delta(choice, {"content": text}, None)
-
-    def measured_choice(self, event: TokenEvent) -> dict[str, object] | None:
-        logprobs = chat_logprobs(self._header, [event])
-        if not event.text and not logprobs["content"]:
-            return None
-        return {**self.text_choice(event.choice, event.text), "logprobs": logprobs if logprobs["content"] else None}
-
-    def last_choice(self, choice: int, finish: str | None) -> dict[str, object]:
-        return _delta(choice, {}, finish)
-
-
-def _delta(choice: int, delta: dict[str, object], finish: str | None) -> dict[str, object]:
-    return {"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish}
-
-
-class CompletionFold(ChunkFold):
-    """Chunks of Completions."""
-
-    def __init__(self, header: JobHeader) -> None:
-        super().__init__(header, num_completion_choices(header))
-        choices = range(num_completion_choices(header)) if self._wants_logprobs else range(0)
-        self._logprobs = [logprobs_of(header, choice) for choice in choices]
-        # Echoes that wait for their choice's first event.
-        self._echoes = {choice: echo_of(header, choice) for choice in choices}
-
-    def envelope(self) -> dict[str, object]:
-        return {
-            "id": self._header.job_id,
-            "object": "text_completion",
-            "created": self._header.created_at,
-            "model": self._header.model,
-            **asked_tier(self._header),
-            "system_fingerprint": SYSTEM_FINGERPRINT,
-        }
-
-    def first_choice(self, choice: int) -> dict[str, object] | None:
-        echo = "" if self._wants_logprobs else echo_of(self._header, choice)
-        return self.text_choice(choice, echo) if echo else None
-
-    def text_choice(self, choice: int, text: str) -> dict[str, object]:
-        return {"text": text, "index": choice, "logprobs": None, "finish_reason": None}
-
-    def measured_choice(self, event: TokenEvent) -> dict[str, object] | None:
-        text = self._echoes.pop(event.choice, "") + event.text
-        logprobs = self._logprobs[event.choice].push([event])
-        if not text and not logprobs["tokens"]:
-            return None
-        return {**self.text_choice(event.choice, text), "logprobs": logprobs if logprobs["tokens"] else None}
-
-    def last_choice(self, choice: int, finish: str | None) -> dict[str, object]:
-        return {"text": "", "index": choice, "logprobs": None, "finish_reason": finish}
+    def finish_reason(self, choice: ChoiceAnswer) -> str | None:
+        """The finish reason of a choice's last chunk."""
+        return self._outcome.finish_reason(choice)

@@ -1,4 +1,4 @@
-"""Create and read handlers of chat and completions: a background job is requested by the `Prefer` header."""
+"""Create and read handlers that all job kinds share: which of five answers a create call gets, and stored jobs."""
 
 from fastapi import Request
 from starlette.responses import Response
@@ -6,23 +6,18 @@ from starlette.responses import Response
 from api.dependencies import Query, no_query, note_replay, owner_of, services_of
 from api.jobs import prefer_header, stored_jobs
 from api.jobs.create_request import CreateRequest
-from api.jobs.replies import OutcomeReply, job_reply, receipt_reply, replay_reply, stream_reply
+from api.jobs.replies import OutcomeReply, created_reply, job_reply, receipt_reply, replay_reply, stream_reply
 from api.jobs.submit import Order, submit
-from api.protocol.chat.request import ChatRequest
-from api.protocol.completions.object import is_chosen_from
-from api.protocol.completions.request import NOT_STREAMED, CompletionRequest
+from api.protocol.kinds import KINDS
+from api.protocol.shared.job_request import JobRequest
 from storage.contract import JobKind
 from storage.errors import InvalidRequest
 
 
 async def create_job(
-    request: Request,
-    create_request: CreateRequest,
-    wanted: ChatRequest | CompletionRequest,
-    *,
-    is_always_stream: bool = False,
+    request: Request, create_request: CreateRequest, wanted: JobRequest, *, is_always_stream: bool = False
 ) -> Response:
-    """Submit a chat or completion job and answer with its stream, its outcome or a receipt."""
+    """Submit a job. The answer is its stream, its outcome, the job as it begins, or a receipt: at once or later."""
     no_query(request)
     services = services_of(request)
     preference = prefer_header.parse(request.headers.get("prefer"))
@@ -31,13 +26,14 @@ async def create_job(
     is_stream, has_preference = is_always_stream or bool(wanted.stream), preference.wait_s is not None
     if is_stream and has_preference:
         raise InvalidRequest("A stream cannot be combined with the 'Prefer' header.", param="stream")
-    if is_stream and isinstance(wanted, CompletionRequest) and wanted.is_chosen_from:
-        raise InvalidRequest(f"Invalid 'best_of': {NOT_STREAMED}.", param="best_of")
+    if is_stream:
+        wanted.check_streamable()
+    is_background = wanted.is_background or has_preference
     order = Order(
         create_request=create_request,
         request=wanted,
-        is_background=has_preference,
-        is_followed=preference.wait_s != 0,
+        is_background=is_background,
+        is_followed=is_stream or not is_background or bool(preference.wait_s),
         store_default=True if has_preference else None,
     )
     submitted = await submit(services, order)
@@ -46,18 +42,26 @@ async def create_job(
         return stream_reply(services, submitted)
     if preference.wait_s == 0:
         return receipt_reply(services, submitted, applied=preference.applied)
+    if submitted.subscription is None:
+        return created_reply(services, submitted)
     return OutcomeReply(services, submitted, wait_s=preference.wait_s, applied=preference.applied)
 
 
-async def read_job(request: Request, job_id: str, kind: JobKind) -> Response:
-    """A chat or completion job as it is now, or its stream, optionally without the first chunks."""
-    services = services_of(request)
-    query = Query(request, "stream", "starting_after")
+async def read_job(request: Request, job_id: str, kind: JobKind, query: Query | None = None) -> Response:
+    """A stored job as it is now, or its stream from the start or from `starting_after`.
+
+    query: the query parameters, where the kind knows more than `stream` and `starting_after`
+    """
+    services, spec = services_of(request), KINDS[kind]
+    if query is None:
+        query = Query(request, "stream", "starting_after")
     job = await stored_jobs.get_job(services, job_id, owner_of(request), kind)
     if query.get_bool("stream"):
-        if kind is JobKind.COMPLETION and is_chosen_from(job.header):
-            raise InvalidRequest(f"Invalid 'stream': with 'best_of' {NOT_STREAMED}.", param="stream")
-        after = query.get_int("starting_after", default=0, low=0, high=2**53)
+        refusal = spec.stream_refusal(job.header)
+        if refusal is not None:
+            raise InvalidRequest(f"Invalid 'stream': {refusal}.", param="stream")
+        first = -1 if spec.counts_from_zero else 0
+        after = query.get_int("starting_after", default=first, low=first, high=2**53)
         return replay_reply(services, job, starting_after=after)
     if query.get_text("starting_after") is not None:
         raise InvalidRequest("'starting_after' needs stream=true.", param="starting_after")

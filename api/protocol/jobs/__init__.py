@@ -1,0 +1,1 @@
+"""Job kinds: what each wire provides, and the prepared job."""

@@ -1,0 +1,62 @@
+"""Preparing a response job: the conversation's prompt, and its items in the context."""
+
+from collections.abc import Sequence
+
+from api.protocol.jobs.prepared import Prepared, Terms, not_empty, prepared, spec_of
+from api.protocol.prompt.token_budget import fitting_prompt, output_budget
+from api.protocol.prompt.tokenizing import PromptTools
+from api.protocol.responses.items import PreviousResponse, messages_of_items, stored_items
+from api.protocol.responses.request import ResponseRequest
+from storage.contract import JobKind
+
+
+def prepare_response(request: ResponseRequest, tools: PromptTools, terms: Terms) -> Prepared:
+    """The job of `POST /v1/responses`; its context is {"input_items"}.
+
+    raises: ContextLengthExceeded, InvalidRequest
+    """
+    assert terms.previous is None or isinstance(terms.previous, PreviousResponse)
+    items = stored_items(terms.previous, request.messages)
+    prompt = not_empty(_prompt_of(request, tools, _messages(request, messages_of_items(items))), "input")
+    limit = output_budget(len(prompt), request.max_output_tokens, tools.context_length, field="input")
+    return prepared(
+        request,
+        JobKind.RESPONSE,
+        terms,
+        spec_of(request, tools, terms, (prompt,), max_tokens=limit),
+        context={"input_items": items},
+        store_default=True,
+        background=request.background or False,
+    )
+
+
+def count_input_tokens(
+    request: ResponseRequest, tools: PromptTools, *, previous: PreviousResponse | None = None
+) -> dict[str, object]:
+    """The answer of `POST /v1/responses/input_tokens`: the number of prompt tokens, even above the context length."""
+    items = stored_items(previous, request.messages)
+    num_tokens = tools.count(_messages(request, messages_of_items(items)))
+    return {"object": "response.input_tokens", "input_tokens": num_tokens}
+
+
+def _messages(request: ResponseRequest, messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The messages to render: instructions first, joined with a system message that follows them.
+
+    Many templates accept only one system message, at the beginning.
+    """
+    if not request.instructions:
+        return messages
+    instructions = request.instructions
+    if messages and messages[0]["role"] == "system":
+        instructions = f"{instructions}\n\n{messages[0]['content']}"
+        messages = messages[1:]
+    return [{"role": "system", "content": instructions}, *messages]
+
+
+def _prompt_of(request: ResponseRequest, tools: PromptTools, messages: list[dict[str, str]]) -> tuple[int, ...]:
+    def encode(some: Sequence[dict[str, str]]) -> tuple[int, ...]:
+        return tools.encode_chat(some, field="input")
+
+    if request.truncation == "auto":
+        return fitting_prompt(messages, encode, request.max_output_tokens, tools.context_length)
+    return encode(messages)
