@@ -50,7 +50,8 @@ class JobKind(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        return cls._new_member_(cls, value) if isinstance(value, str) else None
+        # Not cls(value), which Enum has replaced by a look-up of known members.
+        return cls.__dict__["__new_member__"](cls, value) if isinstance(value, str) else None
 
 
 class PriorityQueue(StrEnum):

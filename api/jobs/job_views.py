@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from api.protocol.answer.outcome import entries_of
 from api.protocol.kinds import object_of
-from api.protocol.responses.items import PreviousResponse, previous_of
+from api.protocol.responses.stored_items import PreviousResponse, previous_of
 from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry, Result
 from storage.errors import JobNotFound, PreviousResponseNotFound
 from storage.jobs import jobs, waiting

@@ -14,7 +14,7 @@ from api.jobs.job_views import previous_turn
 from api.jobs.submitted import Submitted
 from api.protocol.jobs.prepared import Prepared
 from api.protocol.kinds import prepare
-from api.protocol.responses.items import PreviousResponse
+from api.protocol.responses.stored_items import PreviousResponse
 from api.protocol.shared.job_request import JobRequest
 from api.protocol.shared.tiers import priority_of
 from api.services import Services

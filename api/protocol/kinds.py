@@ -9,7 +9,7 @@ from api.protocol.answer.fold import Fold
 from api.protocol.answer.outcome import Outcome, outcome_of
 from api.protocol.chat.kind import CHAT
 from api.protocol.completions.kind import COMPLETION
-from api.protocol.jobs.kind import KindSpec
+from api.protocol.jobs.kind_spec import KindSpec
 from api.protocol.jobs.prepared import Prepared, Terms
 from api.protocol.prompt.tokenizing import PromptTools
 from api.protocol.responses.kind import RESPONSE

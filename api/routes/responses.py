@@ -10,9 +10,9 @@ from api.jobs.create_request import create_request_of
 from api.jobs.replies import erased_reply, json_reply
 from api.jobs.submit import find_previous
 from api.lean_route import LeanRoute
-from api.protocol.responses.items import input_items_of
 from api.protocol.responses.prepare import count_input_tokens
 from api.protocol.responses.request import INCLUDED_LOGPROBS, InputTokensRequest, ResponseRequest
+from api.protocol.responses.stored_items import input_items_of
 from api.protocol.shared.lists import page_of
 from api.routes.job_routes import create_job, read_job
 from storage.contract import JobKind

@@ -10,7 +10,7 @@ import pytest
 from api.protocol import kinds
 from api.protocol.answer.outcome import Outcome
 from api.protocol.completions.fold import CompletionFold
-from api.protocol.jobs.kind import KindSpec
+from api.protocol.jobs.kind_spec import KindSpec
 from api.protocol.jobs.prepared import Prepared, Terms, prepared, spec_of
 from api.protocol.kinds import KINDS, deleted_object, fold_of, object_of, prepare, receipt_of, skip_of
 from api.protocol.prompt.tokenizing import PromptTools

@@ -9,9 +9,9 @@ from api.protocol.chat.request import ChatRequest
 from api.protocol.completions.request import CompletionRequest
 from api.protocol.kinds import object_of, prepare
 from api.protocol.prompt.tokenizing import PromptTools
-from api.protocol.responses.items import PreviousResponse, input_items_of, previous_of
 from api.protocol.responses.prepare import count_input_tokens
 from api.protocol.responses.request import InputTokensRequest, ResponseRequest
+from api.protocol.responses.stored_items import PreviousResponse, input_items_of, previous_of
 from storage.contract import JobKind, JobSpec
 from storage.errors import ContextLengthExceeded, InvalidRequest
 from tests.protocol.examples import CHATML, GEMMA, body, end, event, header, tokens, tools

@@ -6,7 +6,7 @@ from api.protocol.chat.fold import ChatFold
 from api.protocol.chat.object import chat_object, num_chat_choices
 from api.protocol.chat.prepare import prepare_chat
 from api.protocol.chat.request import ChatRequest
-from api.protocol.jobs.kind import KindSpec
+from api.protocol.jobs.kind_spec import KindSpec
 from storage.contract import JobKind
 
 CHAT = KindSpec(

@@ -6,7 +6,7 @@ from api.protocol.completions.fold import CompletionFold
 from api.protocol.completions.object import completion_object, is_chosen_from, num_completion_choices
 from api.protocol.completions.prepare import prepare_completion
 from api.protocol.completions.request import NOT_STREAMED, CompletionRequest
-from api.protocol.jobs.kind import KindSpec
+from api.protocol.jobs.kind_spec import KindSpec
 from storage.contract import JobHeader, JobKind
 
 

@@ -2,7 +2,7 @@
 
 from api.protocol.answer.outcome import Outcome
 from api.protocol.answer.segments import parser_of
-from api.protocol.jobs.kind import KindSpec
+from api.protocol.jobs.kind_spec import KindSpec
 from api.protocol.responses.fold import ResponseFold
 from api.protocol.responses.object import response_object
 from api.protocol.responses.prepare import prepare_response

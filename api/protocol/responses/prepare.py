@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from api.protocol.jobs.prepared import Prepared, Terms, not_empty, prepared, spec_of
 from api.protocol.prompt.token_budget import fitting_prompt, output_budget
 from api.protocol.prompt.tokenizing import PromptTools
-from api.protocol.responses.items import PreviousResponse, messages_of_items, stored_items
 from api.protocol.responses.request import ResponseRequest
+from api.protocol.responses.stored_items import PreviousResponse, messages_of_items, stored_items
 from storage.contract import JobKind
 
 
