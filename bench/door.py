@@ -21,7 +21,7 @@ from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceOutput, SequenceRequest
 from workers.generation.engine_thread import EngineThread, Loaded
 from workers.model import load as model
-from workers.model.memory_options import LoadLimits
+from workers.model.resources.memory_options import LoadLimits
 
 MAX_RUNNING = 64
 

@@ -26,7 +26,7 @@ from bench import engine_alone, engine_peers
 from bench.engine_alone import Job
 from bench.models import make_model
 from workers.model.load import LoadedModel, load
-from workers.model.memory_options import LoadLimits
+from workers.model.resources.memory_options import LoadLimits
 
 NUM_PROMPT_TOKENS = 64
 NUM_OUTPUT_TOKENS = 128

@@ -25,9 +25,9 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from storage.contract import SamplingParams
 from workers.engine.runner import Chunk
 from workers.model.gpu.runner import GpuRunner
-from workers.model.memory_options import LoadLimits
-from workers.model.sampling.sampler import Sampler
-from workers.model.torch.preparation import Prepared, prepare
+from workers.model.preparation import Prepared, prepare
+from workers.model.resources.memory_options import LoadLimits
+from workers.model.sampling.drawn import Vocabulary
 
 # What design/engine.md asks of an H200: shares of the roofline, graphs against eager, and idle between steps.
 DECODE_TARGETS = {1: 0.60, 64: 0.60, 256: 0.50}
@@ -79,8 +79,7 @@ Make = Callable[[Size, torch.device, LoadLimits], tuple[Qwen3ForCausalLM, Prepar
 def make(size: Size, device: torch.device, limits: LoadLimits) -> tuple[Qwen3ForCausalLM, Prepared]:
     """The model with random weights, and its runner."""
     model = random_model(size, device)
-    sampler = Sampler(vocab_size=size.vocab_size, eos_token_ids=(), device=device)
-    return model, prepare(model, limits, sampler, None)
+    return model, prepare(model, limits, Vocabulary(size=size.vocab_size, eos_token_ids=()), None)
 
 
 def random_model(size: Size, device: torch.device) -> Qwen3ForCausalLM:

@@ -21,7 +21,9 @@ from storage.contract import SamplingParams
 from workers.engine.runner import Chunk
 from workers.model.native.build import Build
 from workers.model.native.library import Library
-from workers.model.sampling.sampler import Sampler
+from workers.model.native.sampling import native_sampler
+from workers.model.sampling.drawn import Vocabulary
+from workers.model.sampling.sampler import torch_sampler
 
 CPU = torch.device("cpu")
 NUM_RUNS = 15
@@ -73,7 +75,8 @@ def add_row(table: Table, name: str, logits: torch.Tensor, library: Library | No
     num_rows, vocab_size = logits.shape
     cells = []
     for one in (library, None):
-        sampler = Sampler(vocab_size=vocab_size, eos_token_ids=[0], device=CPU, library=one)
+        vocabulary = Vocabulary(size=vocab_size, eos_token_ids=[0])
+        sampler = torch_sampler(vocabulary, CPU) if one is None else native_sampler(vocabulary, one)
         chunks = chunks_of(num_rows, vocab_size, KINDS[name])
         sampler.sample(logits, chunks)
         cells.append(best_ms(partial(sampler.sample, logits, chunks)))

@@ -19,7 +19,7 @@ from storage.contract import SamplingParams
 from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceRequest
 from workers.model import load as model
-from workers.model.memory_options import LoadLimits
+from workers.model.resources.memory_options import LoadLimits
 
 CONCURRENCY = (1, 8, 32)
 NUM_PROMPT, NUM_OUTPUT = 64, 128

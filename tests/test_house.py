@@ -50,11 +50,6 @@ CIRCLES = {
     "storage.webhooks",
     "workers.broker",
     "workers.generation",
-    "workers.model.checks",
-    "workers.model.gpu",
-    "workers.model.native",
-    "workers.model.sampling",
-    "workers.model.torch",
 }
 # How many private words (tests/house/words.py) each folder may still hold; these only become fewer.
 PRIVATE_WORDS = {

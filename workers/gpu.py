@@ -12,7 +12,7 @@ from workers.engine.engine import Engine
 from workers.generation.engine_thread import Loaded
 from workers.generation.worker_app import create_worker_app
 from workers.model import load as model
-from workers.model.memory_options import LoadLimits
+from workers.model.resources.memory_options import LoadLimits
 from workers.settings import WorkerSettings
 
 _MIB = 1 << 20

@@ -12,9 +12,9 @@ from storage.contract import SamplingParams
 from tests.model.tiny import make_tiny
 from workers.engine.sequence import SequenceRequest
 from workers.model.load import LoadedModel, load
-from workers.model.memory_options import LoadLimits
 from workers.model.native.build import Build
 from workers.model.native.library import Library
+from workers.model.resources.memory_options import LoadLimits
 
 LIMITS = LoadLimits(max_running=6, max_len=128, max_batch_tokens=64, num_threads=1)
 # The same with all left to torch, as on a machine without a compiler.

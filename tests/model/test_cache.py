@@ -1,6 +1,7 @@
 import torch
 
-from workers.model.torch.cache import BlockCache, LayerShape, bytes_per_token
+from workers.model.architecture.attention_layer import LayerShape
+from workers.model.torch.cache import BlockCache, bytes_per_token
 
 SHAPES = [LayerShape(num_kv_heads=2, head_dim=4), LayerShape(num_kv_heads=1, head_dim=8)]
 

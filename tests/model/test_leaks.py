@@ -17,7 +17,7 @@ from workers.engine.engine import Engine
 from workers.engine.runner import Chunk, OutOfDeviceMemory, StepOutput
 from workers.engine.sequence import SequenceRequest
 from workers.model.load import LoadedModel, load
-from workers.model.memory_options import LoadLimits
+from workers.model.resources.memory_options import LoadLimits
 
 NUM_REQUESTS = 1000
 # By then every shape of step has come by.

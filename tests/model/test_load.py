@@ -8,7 +8,7 @@ from storage.errors import ModelFilesMissing, ModelUnsupported, SettingInvalid
 from tests.model.conftest import LIMITS
 from tests.model.tiny import CONTEXT_LENGTH, END_OF_TURN, make_tiny
 from workers.model.load import LoadedModel, load
-from workers.model.memory_options import LoadLimits
+from workers.model.resources.memory_options import LoadLimits
 
 
 def test_the_card_tells_the_api_all_it_needs(tiny: LoadedModel, tiny_folder: Path) -> None:

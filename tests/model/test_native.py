@@ -13,13 +13,14 @@ from storage.contract import SamplingParams
 from tests.model.conftest import prompt
 from tests.model.tiny import CONTEXT_LENGTH, make_tiny
 from workers.engine.runner import Chunk
+from workers.model.architecture.probe import attention_layers
 from workers.model.native.build import Build
 from workers.model.native.decoder import BLOCK_SIZE, Decoder
 from workers.model.native.library import Library, Limits
 from workers.model.native.runner import NativeRunner
+from workers.model.native.sampling import native_sampler
 from workers.model.native.weights import weights_of
-from workers.model.sampling.sampler import Sampler
-from workers.model.torch.probe import attention_layers
+from workers.model.sampling.drawn import Vocabulary
 
 NUM_BLOCKS = 16
 VOCAB_SIZE = 400
@@ -54,9 +55,8 @@ def runner_of(
     library: Library, model: PreTrainedModel, *, num_threads: int = 2, max_len: int = CONTEXT_LENGTH
 ) -> NativeRunner:
     """The model on the library. It still computes in transformers before, but no longer after this call."""
-    sampler = Sampler(vocab_size=VOCAB_SIZE, eos_token_ids=[3], device=torch.device("cpu"), library=library)
     decoder = decoder_of(library, model, num_threads=num_threads, max_len=max_len)
-    return NativeRunner(decoder, sampler.on_threads_of(decoder))
+    return NativeRunner(decoder, native_sampler(Vocabulary(size=VOCAB_SIZE, eos_token_ids=[3]), library, decoder))
 
 
 def chunk(ids: tuple[int, ...], start: int, end: int, blocks: list[int], **sampling: object) -> Chunk:
@@ -220,8 +220,9 @@ def test_prompt_logprobs_are_those_of_transformers(library: Library, tiny_folder
 
 
 def test_several_threads_draw_and_rank_what_one_does(library: Library, tiny_folder: Path) -> None:
-    alone = Sampler(vocab_size=5000, eos_token_ids=[3], device=torch.device("cpu"), library=library)
-    together = alone.on_threads_of(decoder_of(library, load(tiny_folder), num_threads=3))
+    vocabulary = Vocabulary(size=5000, eos_token_ids=[3])
+    alone = native_sampler(vocabulary, library)
+    together = native_sampler(vocabulary, library, decoder_of(library, load(tiny_folder), num_threads=3))
     kinds: list[dict[str, object]] = [
         {"temperature": 0.0, "logprobs": 0},
         {"seed": 1, "top_p": 0.9, "frequency_penalty": 0.5, "logprobs": 4},

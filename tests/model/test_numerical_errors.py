@@ -10,7 +10,7 @@ from tests.model.tiny import make_tiny
 from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceRequest
 from workers.model.load import LoadedModel, load
-from workers.model.memory_options import LoadLimits
+from workers.model.resources.memory_options import LoadLimits
 
 # Not among the tokens of the trial at load, nor of ordinary prompts.
 POISON = 394

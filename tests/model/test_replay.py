@@ -13,7 +13,7 @@ from workers.engine.engine import Engine
 from workers.engine.runner import Chunk
 from workers.engine.sequence import SequenceOutput
 from workers.model.load import LoadedModel, load
-from workers.model.memory_options import LoadLimits
+from workers.model.resources.memory_options import LoadLimits
 
 NUM_REQUESTS = 24
 REQUESTS = [

@@ -21,8 +21,8 @@ from workers.engine.runner import StepOutput
 from workers.engine.sequence import SequenceOutput, SequenceRequest
 from workers.engine.step_limits import EngineLimits
 from workers.model.load import LoadedModel, load
-from workers.model.memory_options import LoadLimits
 from workers.model.native.library import Library
+from workers.model.resources.memory_options import LoadLimits
 
 SAMPLING = st.builds(
     SamplingParams,

@@ -8,7 +8,7 @@ import torch
 
 from tests.triton.mixes import Shape, assert_close, draw_mix, draw_query, draw_shape
 from tests.triton.reference import seen_by_token, visible_from
-from workers.model.torch.rule import AttentionRule
+from workers.model.architecture.attention_layer import AttentionRule
 from workers.model.triton.decode import decode
 from workers.model.triton.prefill import attend
 from workers.model.triton.store import store

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workers.model.gpu.sequence_blocks import Blocks
+from workers.model.triton.sequence_blocks import Blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

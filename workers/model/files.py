@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from storage.errors import ModelFilesMissing, ModelUnsupported
-from workers.model import checks
+from workers.model.architecture import checks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,14 +12,15 @@ from torch import nn
 
 from storage.contract import ModelManifest
 from workers.engine.step_limits import EngineLimits
-from workers.model import devices, files, manifest
-from workers.model.devices import DeviceName, DtypeName
-from workers.model.memory_options import LoadLimits
+from workers.model import files, manifest
 from workers.model.native.build import Build
 from workers.model.native.library import Library
-from workers.model.sampling.sampler import Sampler
+from workers.model.preparation import ModelRunner, Prepared, prepare
+from workers.model.resources import devices
+from workers.model.resources.devices import DeviceName, DtypeName
+from workers.model.resources.memory_options import LoadLimits
+from workers.model.sampling.drawn import Vocabulary
 from workers.model.source import source_of
-from workers.model.torch.preparation import ModelRunner, Prepared, prepare
 from workers.text.stream import TextFactory
 from workers.text.token_bytes import TokenBytes
 
@@ -74,7 +75,7 @@ def load(
         loaded = files.read(source_of(source), devices.dtype_of(dtype, where), where)
         tokenizer = manifest.fast(loaded.tokenizer)
         library = _library(build)
-    prepared = prepare(loaded.model, limits, _sampler(loaded, where, library), library)
+    prepared = prepare(loaded.model, limits, _vocabulary(loaded), library)
     if prepared.is_native:
         # Its threads and torch's would take the cores from each other, each spinning while the others compute.
         torch.set_num_threads(1)
@@ -108,27 +109,23 @@ def _library(build: Build) -> Library | None:
         return None
 
 
-def _sampler(loaded: files.ModelFiles, where: torch.device, library: Library | None) -> Sampler:
-    eos_token_ids = files.eos_token_ids(loaded)
-    return Sampler(vocab_size=_vocab_size(loaded), eos_token_ids=eos_token_ids, device=where, library=library)
-
-
-def _vocab_size(loaded: files.ModelFiles) -> int:
+def _vocabulary(loaded: files.ModelFiles) -> Vocabulary:
+    """As many ids as the model has embedding rows."""
     embeddings = loaded.model.get_input_embeddings()
     assert isinstance(embeddings, nn.Embedding)
-    return embeddings.num_embeddings
+    return Vocabulary(size=embeddings.num_embeddings, eos_token_ids=files.eos_token_ids(loaded))
 
 
 def _engine_limits(loaded: files.ModelFiles, prepared: Prepared, limits: LoadLimits) -> EngineLimits:
-    plan = prepared.plan
+    plan, vocabulary = prepared.plan, _vocabulary(loaded)
     return EngineLimits(
         max_running=limits.max_running,
         max_len=plan.max_len,
         num_blocks=plan.num_blocks,
         block_size=plan.block_size,
         max_batch_tokens=max(limits.max_batch_tokens, limits.max_running),
-        vocab_size=_vocab_size(loaded),
-        eos_token_ids=files.eos_token_ids(loaded),
+        vocab_size=vocabulary.size,
+        eos_token_ids=frozenset(vocabulary.eos_token_ids),
         max_catch_up_tokens=_CATCH_UP_TOKENS[loaded.model.device.type],
     )
 

@@ -8,13 +8,15 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tests.model.conftest import LIMITS
 from workers.engine.memory import BLOCK_SIZE, CachePlan
+from workers.model.architecture.attention_layer import AttentionLayer
+from workers.model.architecture.probe import attention_layers
 from workers.model.gpu.assembly import gpu_runner
 from workers.model.gpu.fused import fuse_linears
 from workers.model.gpu.kernels import Kernels, kernels_of
 from workers.model.gpu.runner import GpuRunner
 from workers.model.load import LoadedModel
-from workers.model.sampling.sampler import Sampler
-from workers.model.torch.probe import AttentionLayer, attention_layers
+from workers.model.sampling.drawn import Vocabulary
+from workers.model.sampling.sampler import Sampler, torch_sampler
 
 CPU = torch.device("cpu")
 
@@ -47,7 +49,7 @@ def runner_over(
 def sampler_of(loaded: LoadedModel, device: torch.device = CPU) -> Sampler:
     """What draws the model's tokens on a device."""
     limits = loaded.limits
-    return Sampler(vocab_size=limits.vocab_size, eos_token_ids=limits.eos_token_ids, device=device)
+    return torch_sampler(Vocabulary(size=limits.vocab_size, eos_token_ids=limits.eos_token_ids), device)
 
 
 def with_runner(loaded: LoadedModel, runner: GpuRunner) -> LoadedModel:

@@ -18,13 +18,14 @@ from bench.gpu import (
 )
 from tests.model.gpu.machines import CPU
 from workers.engine.memory import BLOCK_SIZE, CachePlan
+from workers.model.architecture.probe import attention_layers
 from workers.model.gpu.assembly import gpu_runner
 from workers.model.gpu.kernels import TorchKernels
 from workers.model.gpu.runner import GpuRunner
-from workers.model.memory_options import LoadLimits
-from workers.model.sampling.sampler import Sampler
-from workers.model.torch.preparation import Prepared
-from workers.model.torch.probe import attention_layers
+from workers.model.preparation import Prepared
+from workers.model.resources.memory_options import LoadLimits
+from workers.model.sampling.drawn import Vocabulary
+from workers.model.sampling.sampler import torch_sampler
 
 TINY = Size(
     num_layers=2,
@@ -43,7 +44,7 @@ def made_on_a_cpu(size: Size, device: torch.device, limits: LoadLimits) -> tuple
     """The GPU's runner without a GPU."""
     model = gpu.random_model(size, device)
     plan = CachePlan(num_blocks=4, block_size=BLOCK_SIZE, max_len=128, bytes_per_block=2 * 2 * 2 * 16 * 4 * BLOCK_SIZE)
-    sampler = Sampler(vocab_size=size.vocab_size, eos_token_ids=(), device=device)
+    sampler = torch_sampler(Vocabulary(size=size.vocab_size, eos_token_ids=()), device)
     runner = gpu_runner(model, attention_layers(model), TorchKernels(), plan, limits.max_running, sampler)
     return model, Prepared(runner=runner, plan=plan, is_native=False, how="a CPU")
 

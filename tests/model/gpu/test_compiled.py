@@ -19,15 +19,16 @@ from tests.model.gpu.machines import read, runner_over, sampler_of
 from tests.model.tiny import make_tiny
 from workers.engine.engine import Engine
 from workers.engine.runner import Chunk, Runner
+from workers.model.architecture.attention_layer import AttentionLayer
+from workers.model.architecture.probe import attention_layers
 from workers.model.gpu.assembly import trial_runner
 from workers.model.gpu.compiled import CompiledLayers, compile_layers
 from workers.model.gpu.fused import fuse_linears
 from workers.model.gpu.kernels import TorchKernels, kernels_named
 from workers.model.gpu.runner import GpuRunner
 from workers.model.load import LoadedModel, load
+from workers.model.preparation import trial_logits
 from workers.model.torch import norms
-from workers.model.torch.preparation import trial_logits
-from workers.model.torch.probe import AttentionLayer, attention_layers
 
 TRIAL = [7, 19, 5, 300, 41, 8, 12, 77, 250, 33, 90, 11]
 # The last ones run alone: steps of one token.

@@ -12,11 +12,11 @@ from tests.model.gpu.machines import read, runner_over
 from tests.model.gpu.test_same_tokens import KINDS
 from workers.engine.memory import BLOCK_SIZE
 from workers.engine.runner import Chunk
+from workers.model.architecture.attention_layer import AttentionRule
+from workers.model.architecture.probe import attention_layers
 from workers.model.gpu.runner import GpuRunner
-from workers.model.gpu.sequence_blocks import Blocks
 from workers.model.load import LoadedModel
-from workers.model.torch.probe import attention_layers
-from workers.model.torch.rule import AttentionRule
+from workers.model.triton.sequence_blocks import Blocks
 
 META = torch.device("meta")
 ASKED: dict[str, dict[str, object]] = KINDS | {

@@ -12,13 +12,14 @@ from tests.model.conftest import greedy, seeded
 from tests.model.gpu.machines import read, runner_of
 from workers.engine.engine import Engine
 from workers.engine.runner import Chunk
+from workers.model.architecture.probe import attention_layers
 from workers.model.gpu.assembly import free_after_trial
 from workers.model.gpu.kernels import TorchKernels, kernels_of
 from workers.model.gpu.runner import GpuRunner
 from workers.model.load import LoadedModel, load
-from workers.model.memory_options import LoadLimits
-from workers.model.sampling.sampler import Sampler
-from workers.model.torch.probe import attention_layers
+from workers.model.resources.memory_options import LoadLimits
+from workers.model.sampling.drawn import Vocabulary
+from workers.model.sampling.sampler import torch_sampler
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
 REQUESTS = [make(salt, num_prompt=3 + salt * 7 % 41, max_tokens=20) for salt in range(8) for make in (greedy, seeded)]
@@ -94,7 +95,7 @@ def test_a_trial_leaves_a_margin(plain: LoadedModel, tiny_folder: Path) -> None:
     cuda = torch.device("cuda")
     model = read(tiny_folder, cuda)
     layers = attention_layers(model)
-    sampler = Sampler(vocab_size=plain.limits.vocab_size, eos_token_ids=(), device=cuda)
+    sampler = torch_sampler(Vocabulary(size=plain.limits.vocab_size, eos_token_ids=()), cuda)
 
     free = free_after_trial(model, layers, kernels_of(cuda), LoadLimits(max_running=4), sampler)
 

@@ -8,11 +8,12 @@ import torch
 
 from tests.model.conftest import LIMITS
 from tests.model.gpu.machines import read, sampler_of
+from workers.model import preparation
+from workers.model.architecture.probe import attention_layers
 from workers.model.gpu.runner import GpuRunner
 from workers.model.load import LoadedModel
-from workers.model.torch import block_attention, preparation
-from workers.model.torch.preparation import Prepared
-from workers.model.torch.probe import attention_layers
+from workers.model.preparation import Prepared
+from workers.model.torch import block_attention
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's own compiler
 TRIAL = list(range(0, 120, 10))

@@ -8,8 +8,9 @@ import torch
 from storage.contract import SamplingParams
 from workers.engine.runner import Ranked
 from workers.model.native.library import Library
-from workers.model.sampling.drawn import Draws
-from workers.model.sampling.sampler import Sampler
+from workers.model.native.sampling import native_sampler
+from workers.model.sampling.drawn import Draws, Vocabulary
+from workers.model.sampling.sampler import Sampler, torch_sampler
 from workers.model.sampling.sampling_rows import DrawRequest
 
 CPU = torch.device("cpu")
@@ -43,7 +44,8 @@ class Drawing:
 
     def sampler(self, vocab_size: int) -> Sampler:
         """A sampler whose only end-of-sequence id is 0."""
-        return Sampler(vocab_size=vocab_size, eos_token_ids=EOS, device=CPU, library=self.library)
+        vocabulary = Vocabulary(size=vocab_size, eos_token_ids=EOS)
+        return torch_sampler(vocabulary, CPU) if self.library is None else native_sampler(vocabulary, self.library)
 
     def draw(self, rows: Sequence[Sequence[float]] | torch.Tensor, requests: Sequence[DrawRequest]) -> Draws:
         """What a new sampler draws from copies of the rows."""

@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from tests.model.sampling.asked import CPU, asked
+from workers.model.sampling.drawn import Vocabulary
 from workers.model.sampling.edits import EditPlanner
 from workers.model.sampling.filters import Filters
 
@@ -45,7 +46,7 @@ def our_probabilities(logits: Tensor, sampling: dict[str, float]) -> Tensor:
     bias = ((7, sampling["bias"]), (3, -sampling["bias"])) if "bias" in sampling else ()
     request = asked(tokens=TOKENS, logit_bias=bias, **named)
     values = logits.clone()
-    edits = EditPlanner(vocab_size=VOCAB_SIZE, eos_token_ids=(), device=CPU).plan([request])
+    edits = EditPlanner(Vocabulary(size=VOCAB_SIZE, eos_token_ids=()), CPU).plan([request])
     if edits is not None:
         edits.apply(values, None)
     distances = values - values.amax(-1, keepdim=True)

@@ -13,8 +13,9 @@ from tests.model.sampling.asked import CPU, Asked, Drawing, asked
 from tests.model.sampling.reference import edited
 from workers.engine.runner import Ranked
 from workers.model.native.library import Library
+from workers.model.sampling.drawn import Vocabulary
 from workers.model.sampling.filters import Filters, _edges, _edges_among_few, _edges_by_sorting
-from workers.model.sampling.sampler import Sampler
+from workers.model.sampling.sampler import torch_sampler
 
 VOCAB_SIZE = 1000
 NAN, INFINITY = float("nan"), float("inf")
@@ -284,7 +285,7 @@ def test_a_draw_asks_the_device_nothing() -> None:
         for is_pending in (False, True)
         for place, kind in enumerate(kinds)
     ]
-    blind = Sampler(vocab_size=VOCAB_SIZE, eos_token_ids=[0], device=nowhere)
+    blind = torch_sampler(Vocabulary(size=VOCAB_SIZE, eos_token_ids=[0]), nowhere)
     logits = torch.empty(len(requests), VOCAB_SIZE, device=nowhere)
 
     drawn = blind.draw(logits, blind.prepare(requests), torch.empty(len(requests), dtype=torch.int64, device=nowhere))

@@ -10,16 +10,16 @@ from transformers import PreTrainedModel
 from storage.contract import SamplingParams
 from workers.engine.memory import BLOCK_SIZE, CachePlan, blocks_of
 from workers.engine.runner import Chunk
-from workers.model import checks
+from workers.model.architecture import checks
+from workers.model.architecture.attention_layer import AttentionLayer
 from workers.model.gpu.attention import TableAttention, TableStage
 from workers.model.gpu.kernels import Kernels
 from workers.model.gpu.network import Network
 from workers.model.gpu.runner import GpuRunner
-from workers.model.memory_options import LoadLimits
+from workers.model.resources.memory_options import LoadLimits
 from workers.model.sampling.sampler import Sampler
 from workers.model.torch import block_attention
 from workers.model.torch.cache import BlockCache
-from workers.model.torch.probe import AttentionLayer
 
 # Left free for the driver, other libraries' workspaces and the allocator's cuttings.
 _MARGIN_SHARE = 0.05

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from workers.model.architecture.attention_layer import AttentionRule
 from workers.model.gpu.kernels import Kernels, kernels_named
-from workers.model.gpu.sequence_blocks import Blocks
 from workers.model.gpu.step_tables import StepTables
 from workers.model.torch.cache import LayerCache
-from workers.model.torch.rule import AttentionRule
+from workers.model.triton.sequence_blocks import Blocks
 
 
 class TableStage:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from workers.model import checks
+from workers.model.architecture import checks
 from workers.model.gpu.attention import TableAttention
 from workers.model.torch import block_attention
 

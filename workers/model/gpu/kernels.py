@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workers.model.gpu.sequence_blocks import Blocks
-from workers.model.torch.rule import AttentionRule
+from workers.model.architecture.attention_layer import AttentionRule
+from workers.model.triton.sequence_blocks import Blocks
 
 
 class Kernels(Protocol):

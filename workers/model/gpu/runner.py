@@ -13,11 +13,11 @@ from workers.model.gpu.graphs import DecodeGraphs, bucket_of, buckets_of
 from workers.model.gpu.network import Network
 from workers.model.gpu.step_tables import StepTables, pack, shape_of
 from workers.model.sampling.drawn import Drawn
+from workers.model.sampling.logit_rows import last_rows, prompt_ranks_of, wanted_positions
 from workers.model.sampling.sampler import Sampler
 from workers.model.sampling.token_logprobs import pack_ranked, unpack_ranked
 from workers.model.sampling.upload import upload
 from workers.model.torch.cache import BlockCache
-from workers.model.torch.runner import last_rows, prompt_ranks_of, wanted_positions
 
 log = structlog.get_logger()
 

@@ -4,14 +4,15 @@ import torch
 from transformers import PreTrainedModel
 
 from workers.engine.memory import CachePlan
-from workers.model import devices
-from workers.model.memory_options import LoadLimits
+from workers.model.architecture.attention_layer import AttentionLayer
 from workers.model.native.decoder import Decoder
 from workers.model.native.library import PANEL, Library, Limits
 from workers.model.native.runner import NativeRunner
+from workers.model.native.sampling import native_sampler
 from workers.model.native.weights import weights_of
-from workers.model.sampling.sampler import Sampler
-from workers.model.torch.probe import AttentionLayer
+from workers.model.resources import devices
+from workers.model.resources.memory_options import LoadLimits
+from workers.model.sampling.drawn import Vocabulary
 
 # How often a thread that has nothing to do looks whether a phase is over, or a run begins, before it sleeps.
 _NUM_SPINS = 5000
@@ -31,7 +32,7 @@ def native_runner(
     layers: list[AttentionLayer],
     plan: CachePlan,
     limits: LoadLimits,
-    sampler: Sampler,
+    vocabulary: Vocabulary,
 ) -> NativeRunner | None:
     """The model on the library, which has a copy of its weights; None when the library does not know its kind."""
     weights = weights_of(model, layers, plan.max_len)
@@ -48,4 +49,4 @@ def native_runner(
             max_logit_rows=max(limits.max_running, _MIN_LOGIT_ROWS),
         ),
     )
-    return NativeRunner(decoder, sampler.on_threads_of(decoder))
+    return NativeRunner(decoder, native_sampler(vocabulary, library, decoder))

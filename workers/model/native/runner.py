@@ -8,8 +8,8 @@ from torch import Tensor
 from workers.engine.runner import Chunk, Ranked, StepOutput
 from workers.model.native.decoder import Decoder
 from workers.model.native.library import Batch
+from workers.model.sampling.logit_rows import prompt_ranks_of
 from workers.model.sampling.sampler import Sampler
-from workers.model.torch.runner import prompt_ranks_of
 
 
 class NativeRunner:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from workers.model.architecture.attention_layer import AttentionLayer
 from workers.model.native.library import GELU_TANH, SILU, Ends, Layer, Shape
-from workers.model.torch.probe import AttentionLayer
 
 # Decoders whose layers are built as the kernels compute them. Whatever this table promises too much, the trial at
 # load finds out: its logits are compared with those of the unchanged model.

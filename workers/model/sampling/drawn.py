@@ -1,13 +1,24 @@
 """What the sampler answers."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
 
 from workers.engine.runner import Ranked
+from workers.model.sampling.counts import CountTables
+from workers.model.sampling.sampling_rows import DrawRequest
 
 NO_TOKEN = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """The token ids that a model may sample, and those of them that end a sequence."""
+
+    size: int
+    eos_token_ids: Collection[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,3 +57,15 @@ class Prepared(Protocol):
     @property
     def is_plain(self) -> bool: ...
     def draw(self, logits: Tensor, pending: Tensor | None) -> Drawn: ...
+
+
+class Planner(Protocol):
+    """Plans the sampling of batches for one backend; keeps the token counts of penalised sequences."""
+
+    tables: CountTables
+
+    def plan(self, requests: Sequence[DrawRequest]) -> Prepared:
+        """The plan of a batch; needs no logits."""
+
+    def rank(self, logits: Tensor, token_ids: Sequence[int], num_top: int) -> Tensor:
+        """As `pack_ranked`, on the CPU."""

@@ -1,12 +1,13 @@
 """What a request changes about its logits before anything is drawn: masks, biases and penalties, at single tokens."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from workers.model.sampling.counts import CountTables
+from workers.model.sampling.drawn import Vocabulary
 from workers.model.sampling.sampling_rows import DrawRequest, bounded_biases, is_penalised, masked_ids, penalty_rates
 from workers.model.sampling.upload import joined, send, upload
 
@@ -124,10 +125,10 @@ def _with_pending(penalties: Penalties, pending: Tensor | None) -> tuple[Tensor,
 class EditPlanner:
     """Works out the edits of each batch; keeps the tables of penalised sequences."""
 
-    def __init__(self, *, vocab_size: int, eos_token_ids: Collection[int], device: torch.device) -> None:
+    def __init__(self, vocabulary: Vocabulary, device: torch.device) -> None:
         self.tables = CountTables()
-        self._vocab_size = vocab_size
-        self._eos_token_ids = sorted(eos_token_ids)
+        self._vocab_size = vocabulary.size
+        self._eos_token_ids = sorted(vocabulary.eos_token_ids)
         self._device = device
 
     def plan(self, requests: Sequence[DrawRequest]) -> Edits | None:

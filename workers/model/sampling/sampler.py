@@ -1,15 +1,12 @@
 """The next token of each row of logits, in three parts: what the host prepares, what the device draws, what came."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from workers.engine.runner import Ranked
-from workers.model.native.decoder import Decoder
-from workers.model.native.library import Library
-from workers.model.sampling.drawn import NO_TOKEN, Drawn, Draws, Prepared
-from workers.model.sampling.native_draw import NativePlanner
+from workers.model.sampling.drawn import NO_TOKEN, Drawn, Draws, Planner, Prepared, Vocabulary
 from workers.model.sampling.sampling_rows import DrawRequest
 from workers.model.sampling.token_logprobs import unpack_ranked
 from workers.model.sampling.torch_draw import TorchPlanner
@@ -22,35 +19,8 @@ class Sampler:
     a function of its own row's logits and request.
     """
 
-    def __init__(
-        self,
-        *,
-        vocab_size: int,
-        eos_token_ids: Collection[int],
-        device: torch.device,
-        library: Library | None = None,
-        decoder: Decoder | None = None,
-    ) -> None:
-        """On a CPU `library` draws, where there is one; on the threads of the decoder, if one is given."""
-        self._vocab_size = vocab_size
-        self._eos_token_ids = eos_token_ids
-        self._device = device
-        self._library = library
-        self._planner = (
-            TorchPlanner(vocab_size=vocab_size, eos_token_ids=eos_token_ids, device=device)
-            if library is None or device.type != "cpu"
-            else NativePlanner(library, decoder, vocab_size=vocab_size, eos_token_ids=eos_token_ids)
-        )
-
-    def on_threads_of(self, decoder: Decoder) -> "Sampler":
-        """A new one that draws the same tokens on the decoder's threads."""
-        return Sampler(
-            vocab_size=self._vocab_size,
-            eos_token_ids=self._eos_token_ids,
-            device=self._device,
-            library=self._library,
-            decoder=decoder,
-        )
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
 
     def prepare(self, requests: Sequence[DrawRequest]) -> Prepared:
         """Plan a draw. Needs no logits: it may run while the device still computes them."""
@@ -94,3 +64,8 @@ class Sampler:
     def forget(self, sequence_id: str) -> None:
         """Drop what is kept of a sequence that has ended; it would go by itself after a while."""
         self._planner.tables.forget(sequence_id)
+
+
+def torch_sampler(vocabulary: Vocabulary, device: torch.device) -> Sampler:
+    """A sampler that computes with torch on this device."""
+    return Sampler(TorchPlanner(vocabulary, device))

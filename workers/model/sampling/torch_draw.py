@@ -1,12 +1,12 @@
 """Draws on torch: what the host prepares, and what the device does."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from workers.model.sampling.drawn import NO_TOKEN, Drawn
+from workers.model.sampling.drawn import NO_TOKEN, Drawn, Vocabulary
 from workers.model.sampling.edits import EditPlanner, Edits
 from workers.model.sampling.exponential_race import TorchRace, likeliest, plan_races
 from workers.model.sampling.sampling_rows import DrawRequest, is_noisy, ranked_rows_of
@@ -62,10 +62,10 @@ class TorchDraw:
 class TorchPlanner:
     """Plans draws for torch; keeps the tables of penalised sequences."""
 
-    def __init__(self, *, vocab_size: int, eos_token_ids: Collection[int], device: torch.device) -> None:
-        self._vocab_size = vocab_size
+    def __init__(self, vocabulary: Vocabulary, device: torch.device) -> None:
+        self._vocab_size = vocabulary.size
         self._device = device
-        self._edits = EditPlanner(vocab_size=vocab_size, eos_token_ids=eos_token_ids, device=device)
+        self._edits = EditPlanner(vocabulary, device)
         self.tables = self._edits.tables
 
     def plan(self, requests: Sequence[DrawRequest]) -> TorchDraw:

@@ -1,22 +1,9 @@
 """Keys and values of running sequences: blocks of positions, in every layer."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerShape:
-    """What one attention layer keeps for a token."""
-
-    num_kv_heads: int
-    head_dim: int
-
-    @property
-    def width(self) -> int:
-        """Numbers of one token's keys, and of its values."""
-        return self.num_kv_heads * self.head_dim
+from workers.model.architecture.attention_layer import LayerShape
 
 
 class LayerCache:

@@ -1,13 +1,11 @@
 """Runs a transformers model one step at a time over a cache of blocks."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from workers.engine.runner import Chunk, OutOfDeviceMemory, Ranked, StepOutput
+from workers.model.sampling.logit_rows import last_rows, prompt_ranks_of, wanted_positions
 from workers.model.sampling.sampler import Sampler
 from workers.model.torch.block_attention import Stage
 from workers.model.torch.cache import BlockCache
@@ -100,40 +98,3 @@ class TorchRunner:
                 told[place] = self._sampler.rank(rows, asked.token_ids, asked.num_top)
             begin += len(positions)
         return told
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptRanks:
-    """Positions of a prompt, the tokens that follow them, and how many alternatives to these are told."""
-
-    positions: range
-    token_ids: Sequence[int]
-    num_top: int
-
-
-def prompt_ranks_of(chunk: Chunk) -> PromptRanks | None:
-    """The prompt tokens after a chunk's positions whose log probabilities its request asked for; None for none."""
-    num_top, positions = chunk.sampling.prompt_logprobs, range(chunk.start, min(chunk.end, chunk.num_prompt - 1))
-    if num_top is None or not positions:
-        return None
-    token_ids = chunk.tokens[positions.start + 1 : positions.stop + 1]
-    return PromptRanks(positions=positions, token_ids=token_ids, num_top=num_top)
-
-
-def wanted_positions(chunk: Chunk) -> range:
-    """Positions of a chunk after which logits are looked at, one behind the other."""
-    first = chunk.end - chunk.is_sampled
-    if chunk.sampling.prompt_logprobs is not None and chunk.start < chunk.num_prompt - 1:
-        return range(chunk.start, chunk.end if chunk.is_sampled else min(chunk.end, chunk.num_prompt - 1))
-    return range(first, chunk.end)
-
-
-def last_rows(chunks: list[Chunk], wanted: list[range]) -> list[int]:
-    """Rows of logits that follow sampled chunks."""
-    rows = []
-    end = 0
-    for chunk, positions in zip(chunks, wanted, strict=True):
-        end += len(positions)
-        if chunk.is_sampled:
-            rows.append(end - 1)
-    return rows

@@ -8,9 +8,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from workers.model.gpu.sequence_blocks import Blocks
-from workers.model.torch.rule import AttentionRule
+from workers.model.architecture.attention_layer import AttentionRule
 from workers.model.triton.online import NOTHING, check_cache, fold, padded, read_tile, tile_of
+from workers.model.triton.sequence_blocks import Blocks
 
 # Positions of a split at least, and splits at most: short sequences have few states to combine, the longest keep a
 # large GPU busy, and all states of a head fit one program's registers.

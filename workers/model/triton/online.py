@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from workers.model.gpu.sequence_blocks import Blocks
+from workers.model.triton.sequence_blocks import Blocks
 
 # Stands for minus infinity and can be subtracted from itself.
 NOTHING = tl.constexpr(-1e30)

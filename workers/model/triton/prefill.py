@@ -7,9 +7,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from workers.model.gpu.sequence_blocks import Blocks
-from workers.model.torch.rule import AttentionRule
+from workers.model.architecture.attention_layer import AttentionRule
 from workers.model.triton.online import NOTHING, check_cache, fold, padded, read_tile, tile_of
+from workers.model.triton.sequence_blocks import Blocks
 
 
 # Where a step's arrays begin changes from step to step: code for each alignment would be compiled while streams wait.

@@ -9,7 +9,7 @@
 
 namespace tokenpost::draw {
 
-// `_ROW` of workers/model/sampling/native_draw.py.
+// `_ROW` of workers/model/native/sampling.py.
 struct Row {
     race::Rules race;
     edits::Edits edits;

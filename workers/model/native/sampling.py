@@ -2,7 +2,7 @@
 
 import struct
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,9 @@ from workers.engine.sampling_seed import position_key
 from workers.model.native.decoder import Decoder
 from workers.model.native.library import Library
 from workers.model.sampling.counts import CountTables
-from workers.model.sampling.drawn import Drawn
+from workers.model.sampling.drawn import Drawn, Vocabulary
 from workers.model.sampling.filters import least_distance
+from workers.model.sampling.sampler import Sampler
 from workers.model.sampling.sampling_rows import (
     DrawRequest,
     bounded_biases,
@@ -88,14 +89,12 @@ class NativeDraw:
 class NativePlanner:
     """Plans draws for the library; keeps the tables of penalised sequences."""
 
-    def __init__(
-        self, library: Library, decoder: Decoder | None, *, vocab_size: int, eos_token_ids: Collection[int]
-    ) -> None:
+    def __init__(self, vocabulary: Vocabulary, library: Library, decoder: Decoder | None) -> None:
         self.tables = CountTables()
         self._library = library
         self._decoder = decoder
-        self._vocab_size = vocab_size
-        self._eos_token_ids = sorted(eos_token_ids)
+        self._vocab_size = vocabulary.size
+        self._eos_token_ids = sorted(vocabulary.eos_token_ids)
 
     def plan(self, requests: Sequence[DrawRequest]) -> NativeDraw:
         """The draw of a batch."""
@@ -175,6 +174,11 @@ class NativePlanner:
             has_penalties and request.is_pending,
             *penalty_rates(params),
         )
+
+
+def native_sampler(vocabulary: Vocabulary, library: Library, decoder: Decoder | None = None) -> Sampler:
+    """A sampler that the library computes on a CPU, on the decoder's threads where one is given."""
+    return Sampler(NativePlanner(vocabulary, library, decoder))
 
 
 def _in_rows(logits: Tensor) -> Tensor:

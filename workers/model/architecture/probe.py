@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
 from storage.errors import ModelUnsupported
-from workers.model.torch.cache import LayerShape
+from workers.model.architecture.attention_layer import AttentionLayer, LayerShape
 
 _IMPLEMENTATION = "tokenpost_probe"
 _ATTRIBUTE = "tokenpost_seen"
@@ -28,19 +28,6 @@ _IGNORED = frozenset(
     }
 )
 _UNDERSTOOD = frozenset({"sliding_window", "softcap"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttentionLayer:
-    """One attention module and what it asked for.
-
-    window, softcap: as in `attention.RowAttention`
-    """
-
-    module: nn.Module
-    shape: LayerShape
-    window: int | None
-    softcap: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,19 +15,23 @@ from storage.contract import SamplingParams
 from storage.errors import ModelUnsupported, SettingInvalid
 from workers.engine.memory import BLOCK_SIZE, CachePlan, blocks_of, plan_cache
 from workers.engine.runner import Chunk, Runner
-from workers.model import checks, devices
+from workers.model.architecture import checks
+from workers.model.architecture.attention_layer import AttentionLayer
+from workers.model.architecture.probe import attention_layers
 from workers.model.gpu.assembly import free_after_trial, gpu_runner, trial_runner
 from workers.model.gpu.compiled import compile_layers
 from workers.model.gpu.fused import fuse_linears
 from workers.model.gpu.kernels import kernels_of
-from workers.model.memory_options import LoadLimits
 from workers.model.native.assembly import native_bytes_per_token, native_runner
 from workers.model.native.library import Library
-from workers.model.sampling.sampler import Sampler
+from workers.model.native.sampling import native_sampler
+from workers.model.resources import devices
+from workers.model.resources.memory_options import LoadLimits
+from workers.model.sampling.drawn import Vocabulary
+from workers.model.sampling.sampler import Sampler, torch_sampler
 from workers.model.torch import block_attention, linears, norms
 from workers.model.torch.block_attention import BlockAttention, Stage
 from workers.model.torch.cache import BlockCache, bytes_per_token
-from workers.model.torch.probe import AttentionLayer, attention_layers
 from workers.model.torch.runner import TorchRunner
 
 # The trial runs this many tokens in three ways: a prompt, one token that decodes, and the rest behind them.
@@ -60,7 +64,7 @@ class Prepared:
     how: str
 
 
-def prepare(model: PreTrainedModel, limits: LoadLimits, sampler: Sampler, library: Library | None) -> Prepared:
+def prepare(model: PreTrainedModel, limits: LoadLimits, vocabulary: Vocabulary, library: Library | None) -> Prepared:
     """The model over blocks of a cache that is allocated now: by the native library where it can, else by torch.
 
     Raises ModelUnsupported for what blocks cannot serve, SettingInvalid when the budget does not hold one sequence.
@@ -72,7 +76,7 @@ def prepare(model: PreTrainedModel, limits: LoadLimits, sampler: Sampler, librar
         raise ModelUnsupported(f"The model does not run in transformers itself: {error}") from error
     layers = attention_layers(model)
     checks.check_windows(model.config, layers)
-    native = _native(model, layers, limits, sampler, library)
+    native = _native(model, layers, limits, vocabulary, library)
     if native is not None:
         try:
             checks.check_agreement(expected, trial_logits(native.runner, trial.tolist()), model.dtype)
@@ -80,6 +84,7 @@ def prepare(model: PreTrainedModel, limits: LoadLimits, sampler: Sampler, librar
             log.warning("native_disagrees", model_type=model.config.model_type, reason=error.message)
         else:
             return native
+    sampler = _sampler(vocabulary, model.device, library)
     if model.device.type == "cuda":
         on_gpu = _on_gpu(model, layers, limits, sampler, expected, trial.tolist())
         if on_gpu is not None:
@@ -100,18 +105,25 @@ def _native(
     model: PreTrainedModel,
     layers: list[AttentionLayer],
     limits: LoadLimits,
-    sampler: Sampler,
+    vocabulary: Vocabulary,
     library: Library | None,
 ) -> Prepared | None:
     if library is None or model.device.type != "cpu":
         return None
     plan = _plan(model, limits, native_bytes_per_token(layers, model.dtype))
-    runner = native_runner(library, model, layers, plan, limits, sampler)
+    runner = native_runner(library, model, layers, plan, limits, vocabulary)
     if runner is None:
         return None
     weights, working = (size / _MIB for size in runner.memory())
     how = f"native kernels: weights {weights:.0f} MiB, working memory {working:.0f} MiB"
     return Prepared(runner=runner, plan=plan, is_native=True, how=how)
+
+
+def _sampler(vocabulary: Vocabulary, device: torch.device, library: Library | None) -> Sampler:
+    """What samples when torch computes the layers: the library on a CPU where there is one, else torch."""
+    if library is None or device.type != "cpu":
+        return torch_sampler(vocabulary, device)
+    return native_sampler(vocabulary, library)
 
 
 def _on_gpu(

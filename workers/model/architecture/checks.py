@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from storage.errors import ModelFilesMissing, ModelUnsupported
-from workers.model.torch.probe import AttentionLayer
+from workers.model.architecture.attention_layer import AttentionLayer
 
 _LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
 # Rotary embeddings that change for every token once a sequence is longer than this: kept keys would not fit.
