@@ -1,15 +1,18 @@
 """Databases of the tests of size, and the table of what they saw."""
 
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.services import PostgresServer, RedisServer, running_redis
+from tests.services import PostgresServer, running_redis
 from tests.size.figures import Figures
 
 MakeDatabase = Callable[[], str]
+MakeRedis = Callable[[], str]
 _FIGURES = pytest.StashKey[Figures]()
 
 
@@ -41,35 +44,32 @@ def figures(pytestconfig: pytest.Config) -> Figures:
     return pytestconfig.stash[_FIGURES]
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def make_database(request: pytest.FixtureRequest, sqlite_template: Path, tmp_path: Path) -> Iterator[MakeDatabase]:
-    """Makes fresh, migrated databases of one kind."""
-    made: list[str] = []
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def make_database(
+    request: pytest.FixtureRequest, sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MakeDatabase]:
+    """Makes fresh, migrated databases of one kind, which the tests of a file share."""
     if request.param == "sqlite":
-
-        def make_sqlite() -> str:
-            path = tmp_path / f"{len(made)}.db"
-            made.append(str(shutil.copyfile(sqlite_template, path)))
-            return f"sqlite:///{path}"
-
-        yield make_sqlite
-        for path in made:
-            Path(path).unlink()
+        folder = tmp_path_factory.mktemp("size")
+        names = (f"{number}.db" for number in itertools.count())
+        yield lambda: f"sqlite:///{shutil.copyfile(sqlite_template, folder / next(names))}"
+        shutil.rmtree(folder)
         return
     server: PostgresServer = request.getfixturevalue("postgres_server")
     template: str = request.getfixturevalue("postgres_template")
+    made: list[str] = []
 
-    def make_postgres() -> str:
+    def make() -> str:
         made.append(server.create(template=template))
         return server.url_of(made[-1])
 
-    yield make_postgres
+    yield make
     for name in made:
         server.drop(name)
 
 
-@pytest.fixture
-def other_redis() -> Iterator[RedisServer]:
-    """A second Redis."""
-    with running_redis() as server:
-        yield server
+@pytest.fixture(scope="module")
+def make_redis() -> Iterator[MakeRedis]:
+    """Makes empty Redis servers, each at a URL."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(running_redis()).url

@@ -41,12 +41,11 @@ class Figures:
     def __init__(self) -> None:
         self._figures: list[Figure] = []
 
-    def check(self, figure: Figure) -> None:
-        """Keep a figure for the table; AssertionError when it is not reached."""
-        self._figures.append(figure)
-        assert figure.is_reached, (
-            f"{figure.what}: {figure.seen:.2f} {figure.unit}, asked: {figure.asked}. {figure.note}"
-        )
+    def check(self, *figures: Figure) -> None:
+        """Keep figures for the table; AssertionError names those that are not reached."""
+        self._figures += figures
+        missed = [figure for figure in figures if not figure.is_reached]
+        assert not missed, "; ".join(f"{one.what}: {one.seen:.2f} {one.unit}, {one.asked} asked" for one in missed)
 
     def print(self) -> None:
         """The table."""

@@ -35,9 +35,19 @@ def settings_of(database_url: str, redis_url: str, **more: Any) -> ApiSettings: 
     )
 
 
-def fill(database_url: str, redis_url: str, *, stored: int, queued: int) -> Stock:
-    """Run a chat and a response, leave one queued, and copy them: half of the stored jobs are chats."""
-    response, chat, waiting = _templates(database_url, redis_url)
+def fill(
+    database_url: str,
+    redis_url: str,
+    *,
+    stored: int,
+    queued: int,
+    **settings: Any,  # Any: values of settings
+) -> Stock:
+    """Run a chat and a response, leave one queued, and copy them: half of the stored jobs are chats.
+
+    settings: of the API that accepts the first ones
+    """
+    response, chat, waiting = _templates(settings_of(database_url, redis_url, **settings))
     database = Database(database_url, answer_within_s=None)
     try:
         stock = Stock(
@@ -51,10 +61,13 @@ def fill(database_url: str, redis_url: str, *, stored: int, queued: int) -> Stoc
     return stock
 
 
-def _templates(database_url: str, redis_url: str) -> tuple[str, str, str]:
+def _templates(settings: ApiSettings) -> tuple[str, str, str]:
     """Ids of an ended response, an ended chat and a queued response."""
-    settings = settings_of(database_url, redis_url)
-    with working(database_url, redis_url) as worker, serving(settings) as server, Client(server.port) as client:
+    with (
+        working(settings.database_url, settings.redis_url) as worker,
+        serving(settings) as server,
+        Client(server.port) as client,
+    ):
         response = client.post("/v1/responses", ACCEPT).json["id"]
         wait_until(lambda: client.get(f"/v1/responses/{response}").json["status"] == "completed", 20)
         chat = client.post("/v1/chat/completions", json.dumps(_CHAT).encode()).json["id"]
