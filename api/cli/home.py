@@ -77,6 +77,11 @@ class Home:
         return Path(tempfile.gettempdir()) / f"tokenpost-{os.getuid()}-{digest}" / "redis.sock"
 
     @property
+    def fork_socket(self) -> Path:
+        """The socket of the generation workers' fork server."""
+        return self.redis_socket.with_name("fork.sock")
+
+    @property
     def redis_url(self) -> str:
         """Address of the embedded Redis."""
         return f"unix://{self.redis_socket}"

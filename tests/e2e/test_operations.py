@@ -19,7 +19,7 @@ STORY = "Tell me a story about a hen."
 def test_every_part_runs_and_says_so(platform: Platform) -> None:
     found = {process["role"]: process for process in platform.command("ps")}
 
-    assert set(found) == {"supervisor", "redis", "api", "cpu worker", "generation worker"}
+    assert set(found) == {"supervisor", "redis", "api", "cpu worker", "fork server", "generation worker"}
     assert found["supervisor"]["pid"] == platform.pid
     assert found["generation worker"]["state"] == "ready"
     assert all(psutil.pid_exists(process["pid"]) for process in found.values())

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from api.cli.supervisor.fork_client import ForkedProcess, ForkServer
 from storage import ids
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 # After so long a run the restart backoff is reset.
 _STABLE_AFTER_S = 30.0
-_MAX_LOG_BYTES = 10_000_000
 # On a machine without a GPU the other processes take CPU time from the model's threads in each step. A slightly lower
 # priority lets them take less at once (decision 0022).
 _NICENESS = 3
@@ -29,6 +29,7 @@ class Role(StrEnum):
     API = "api"
     CPU_WORKER = "cpu worker"
     GENERATION_WORKER = "generation worker"
+    FORK_SERVER = "fork server"
 
 
 class ChildState(StrEnum):
@@ -38,6 +39,13 @@ class ChildState(StrEnum):
     WAITING = "waiting"
     STOPPING = "stopping"
     STOPPED = "stopped"
+
+
+# Forked workers inherit the priority of their fork server.
+_NORMAL_PRIORITY = (Role.GENERATION_WORKER, Role.FORK_SERVER)
+
+# A started or a forked process.
+Process = asyncio.subprocess.Process | ForkedProcess
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,14 +119,16 @@ class Tie:
 class Child:
     """Keeps one process running until `stop` is called. Lives on one event loop in the main thread.
 
-    since:    Unix time of the last change of state
-    restarts: starts after the first
+    since:       Unix time of the last change of state
+    restarts:    starts after the first
+    fork_server: what forks it; None starts it as a process of its own
     """
 
     spec: ChildSpec
     tie: Tie
     on_ended: Callable[[Ended], None]
     on_change: Callable[[], None]
+    fork_server: ForkServer | None = None
     state: ChildState = ChildState.WAITING
     since: float = 0.0
     restarts: int = -1
@@ -132,6 +142,8 @@ class Child:
         pauses = backoffs()
         while not self._stop.is_set():
             process = await self._start()
+            if process is None:
+                break
             started = time.monotonic()
             if await _first(process.wait(), self._stop.wait()) == 1:
                 await self._end(process)
@@ -157,29 +169,53 @@ class Child:
         self._stop.set()
         self._kill.set()
 
-    async def _start(self) -> asyncio.subprocess.Process:
+    async def _start(self) -> Process | None:
+        """The new process; None when the child was stopped meanwhile."""
         environment = dict(self.spec.environment)
         if self.spec.role in (Role.CPU_WORKER, Role.GENERATION_WORKER):
             # A new id for each start: jobs of the process that died must not look like this one's.
             self.worker_id = environment["TOKENPOST_WORKER_ID"] = ids.new_id("wrk_")
-        _rotate(self.spec.log)
         with self.spec.log.open("ab") as log:
-            # A process group of its own: Ctrl-C in the terminal must reach only the supervisor, which stops in order.
-            # Not a session: Linux schedules sessions alike, and niceness counts only within one (decision 0022).
-            process = await asyncio.create_subprocess_exec(
-                *self.tie.command(self.spec.command),
-                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
-                env=environment, cwd=self.spec.folder,
-                process_group=0, pass_fds=(*self.spec.descriptors, *self.tie.descriptors),
-            )  # fmt: skip
-        if self.spec.role is not Role.GENERATION_WORKER:
+            process = None
+            if self.fork_server is not None:
+                process = await self._fork(self.fork_server, environment, log.fileno())
+            if process is None:
+                if self._stop.is_set():
+                    return None
+                process = await self._execute(environment, log.fileno())
+        if self.spec.role not in _NORMAL_PRIORITY:
             _lower_priority(process.pid)
         self.pid = process.pid
         self.restarts += 1
         self._change(ChildState.RUNNING)
         return process
 
-    async def _end(self, process: asyncio.subprocess.Process) -> None:
+    async def _fork(self, fork_server: ForkServer, environment: Mapping[str, str], log: int) -> Process | None:
+        """The forked process; None when the child was stopped meanwhile, or the fork server does not work."""
+        # Its command is `python -m celery ...`; the fork server is that Python already.
+        arguments = list(self.spec.command[2:])
+        forking = asyncio.create_task(fork_server.fork(arguments, environment, self.spec.folder, log))
+        stopped = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((forking, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not forking.done():
+            forking.cancel()
+        try:
+            return await forking
+        except (OSError, TimeoutError, asyncio.CancelledError):
+            return None
+
+    async def _execute(self, environment: Mapping[str, str], log: int) -> Process:
+        # A process group of its own: Ctrl-C in the terminal must reach only the supervisor, which stops in order.
+        # Not a session: Linux schedules sessions alike, and niceness counts only within one (decision 0022).
+        return await asyncio.create_subprocess_exec(
+            *self.tie.command(self.spec.command),
+            stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+            env=environment, cwd=self.spec.folder,
+            process_group=0, pass_fds=(*self.spec.descriptors, *self.tie.descriptors),
+        )  # fmt: skip
+
+    async def _end(self, process: Process) -> None:
         self._change(ChildState.STOPPING)
         _signal(process.pid, signal.SIGTERM)
         if await _first(process.wait(), self._kill.wait(), asyncio.sleep(self.spec.stop_grace_s)) != 0:
@@ -193,12 +229,6 @@ class Child:
         self.on_change()
 
 
-def _rotate(log: Path) -> None:
-    """Rename a large log to `.old.log`, replacing the one before."""
-    if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
-        log.replace(log.with_suffix(".old.log"))
-
-
 def _lower_priority(pid: int) -> None:
     """Raise the niceness of a process above that of generation workers, before it starts threads."""
     with suppress(ProcessLookupError):
@@ -208,6 +238,8 @@ def _lower_priority(pid: int) -> None:
 def _signal(pid: int, number: signal.Signals, *, whole_group: bool = False) -> None:
     with suppress(ProcessLookupError):
         if whole_group:
+            # A forked worker has no group of its own in its first moment.
+            os.kill(pid, number)
             os.killpg(pid, number)
         else:
             os.kill(pid, number)

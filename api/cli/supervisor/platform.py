@@ -14,7 +14,8 @@ from api.cli.console import utc_now
 from api.cli.state import PlatformState, process_state, write_state
 from api.cli.supervisor import redis_server
 from api.cli.supervisor.child import Child, ChildState, Ended, Role
-from api.cli.supervisor.processes import Serving, api_spec, redis_spec, worker_specs
+from api.cli.supervisor.fork_client import ForkServer
+from api.cli.supervisor.processes import Serving, api_spec, fork_server_spec, redis_spec, worker_specs
 from api.cli.supervisor.recovery_notice import does_api_answer, is_back
 from api.cli.supervisor.redis_server import RedisProgram
 from api.cli.supervisor.screen import Screen
@@ -48,7 +49,10 @@ class Platform:
         self._listener = listener
         self._lock = lock
         self._database = Database(serving.location.database_url)
-        self._supervisor = Supervisor(on_ended=self._on_ended, on_change=self._write_state)
+        self._fork_server = ForkServer(serving.location.home.fork_socket) if ForkServer.is_supported() else None
+        self._supervisor = Supervisor(
+            on_ended=self._on_ended, on_change=self._write_state, fork_server=self._fork_server
+        )
         self._stop_asked = asyncio.Event()
         self._start_failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_started = False
@@ -90,6 +94,9 @@ class Platform:
 
     async def _start(self, program: RedisProgram | None) -> None:
         location = self._serving.location
+        if self._fork_server is not None:
+            # First of all: its imports take longest.
+            self._supervisor.start(fork_server_spec(self._serving, self._fork_server))
         self._screen.working("Starting Redis" if program else "Looking for Redis")
         if program is not None:
             self._supervisor.start(redis_spec(program, self._serving, lock=self._lock))
@@ -139,6 +146,8 @@ class Platform:
             await asyncio.wait(self._background_tasks)
         self._screen.quiet()
         self._database.dispose()
+        if self._fork_server is not None:
+            self._fork_server.close()
         self._serving.location.home.state_file.unlink(missing_ok=True)
 
     def _report_stop(self, role: Role) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from api.cli.model_argument import ModelArgument
 from api.cli.settings import CliSettings, Location, inherited_environment
 from api.cli.supervisor.child import ChildSpec, Role
+from api.cli.supervisor.fork_client import ForkServer
 from api.cli.supervisor.redis_server import RedisProgram, server_command
 from api.settings import is_loopback_name
 
@@ -88,6 +89,23 @@ def api_environment(
             "TOKENPOST_PORT": str(port),
             "TOKENPOST_API_KEY_REQUIRED": str(is_key_required).lower(),
         }
+    )
+
+
+def fork_server_spec(serving: Serving, server: ForkServer) -> ChildSpec:
+    """The fork server of the generation workers, on a socket that the supervisor holds."""
+    home = serving.location.home
+    listener = server.listener.fileno()
+    return ChildSpec(
+        name="fork-server",
+        role=Role.FORK_SERVER,
+        command=(sys.executable, "-m", "workers.preload", str(listener)),
+        # Celery reads the name of the pool when it is imported.
+        environment=_environment(serving, {"CELERY_CUSTOM_WORKER_POOL": _ENGINE_POOL}),
+        folder=home.path,
+        log=home.log_file("fork-server"),
+        stop_grace_s=_STOP_SLACK_S,
+        descriptors=(listener,),
     )
 
 

@@ -27,6 +27,8 @@ async def is_back(child: Child, serving: Serving, database: Database) -> bool:
             case Role.REDIS:
                 await asyncio.to_thread(redis_server.check, serving.location.redis_url)
                 return True
+            case Role.FORK_SERVER:
+                return True
             case Role.CPU_WORKER | Role.GENERATION_WORKER:
                 return await asyncio.to_thread(_does_worker_work, child, database)
     except StorageUnavailable:

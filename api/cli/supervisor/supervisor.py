@@ -4,9 +4,14 @@ import asyncio
 from collections.abc import Callable
 
 from api.cli.supervisor.child import Child, ChildSpec, Ended, Role, Tie
+from api.cli.supervisor.fork_client import ForkServer
+from api.cli.supervisor.log_rotation import rotate
 
 # The API first, while the workers can still finish its streams; Redis last, since all others use it.
-_STOP_ORDER = ((Role.API,), (Role.GENERATION_WORKER, Role.CPU_WORKER), (Role.REDIS,))
+_STOP_ORDER = ((Role.API,), (Role.GENERATION_WORKER, Role.CPU_WORKER, Role.FORK_SERVER), (Role.REDIS,))
+
+
+_ROTATE_EVERY_S = 5.0
 
 
 class Supervisor:
@@ -15,18 +20,32 @@ class Supervisor:
     """
 
     def __init__(
-        self, *, on_ended: Callable[[Ended], None], on_change: Callable[[], None], tie: Tie | None = None
+        self,
+        *,
+        on_ended: Callable[[Ended], None],
+        on_change: Callable[[], None],
+        tie: Tie | None = None,
+        fork_server: ForkServer | None = None,
     ) -> None:
         self._on_ended = on_ended
         self._on_change = on_change
         self._tie = tie or Tie()
+        self._fork_server = fork_server
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._rotating = asyncio.create_task(self._rotate_logs(), name="log rotation")
+        self._rotating.add_done_callback(self._check)
         self.children: list[Child] = []
 
     def start(self, spec: ChildSpec) -> Child:
         """Start one more child and keep it running."""
-        child = Child(spec=spec, tie=self._tie, on_ended=self._on_ended, on_change=self._on_change)
+        child = Child(
+            spec=spec,
+            tie=self._tie,
+            on_ended=self._on_ended,
+            on_change=self._on_change,
+            fork_server=self._fork_server if spec.role is Role.GENERATION_WORKER else None,
+        )
         self.children.append(child)
         task = self._tasks[spec.name] = asyncio.create_task(child.keep(), name=spec.name)
         task.add_done_callback(self._check)
@@ -42,6 +61,7 @@ class Supervisor:
             for child in children:
                 child.stop()
             await asyncio.wait([self._tasks[child.spec.name] for child in children])
+        self._rotating.cancel()
 
     def kill(self) -> None:
         """Kill all children; a running `stop` then returns soon."""
@@ -52,6 +72,12 @@ class Supervisor:
         """Never return: raise the error that broke the supervision of a child, such as a full disk."""
         # Shielded: a cancelled caller must not cancel it for the others.
         await asyncio.shield(self._broken)
+
+    async def _rotate_logs(self) -> None:
+        while True:
+            await asyncio.sleep(_ROTATE_EVERY_S)
+            for log in {child.spec.log for child in self.children}:
+                await asyncio.to_thread(rotate, log)
 
     def _check(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
