@@ -9,10 +9,6 @@ from api.protocol.shared.lists import Page
 from api.services import Services
 from storage.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, UnsupportedParameter
 
-# Of a body that is too large, this many bytes are read and discarded: a client that is disconnected while it writes
-# may never read the error.
-_MAX_DISCARDED_BYTES = 64_000_000
-
 
 def services_of(request: Request) -> Services:
     """The services of this process."""
@@ -34,23 +30,36 @@ def note_replay(request: Request, is_replay: bool) -> None:
 
 
 async def body_of(request: Request) -> bytes:
-    """The whole body; raises UnsupportedMediaType or BodyTooLarge."""
+    """The whole body; raises UnsupportedMediaType or BodyTooLarge.
+
+    A body that is too large is refused at once; the server discards what the client still sends of it.
+    """
     _refuse_other_formats(request)
     limit = services_of(request).settings.max_body_bytes
+    if _declared_size(request) > limit:
+        raise _too_large(limit)
     pieces: list[bytes] = []
     size_bytes = 0
     has_more = True
-    while has_more and size_bytes <= max(limit, _MAX_DISCARDED_BYTES):
+    while has_more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         piece, has_more = message.get("body", b""), message.get("more_body", False)
         size_bytes += len(piece)
-        if size_bytes <= limit:
-            pieces.append(piece)
-    if size_bytes > limit:
-        raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
+        if size_bytes > limit:
+            raise _too_large(limit)
+        pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _declared_size(request: Request) -> int:
+    declared = header_of(request.scope, b"content-length")
+    return int(declared) if declared is not None and declared.isdigit() else 0
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request body is larger than {limit} bytes.")
 
 
 def _refuse_other_formats(request: Request) -> None:

@@ -51,6 +51,35 @@ class PathNotFound(PlatformError):
     code = "unknown_url"
 
 
+class MalformedRequest(InvalidRequest):
+    """The bytes are not an HTTP/1.1 request that this server accepts."""
+
+    code = "malformed_request"
+
+
+class HeadTooLarge(PlatformError):
+    """The request's head has too many bytes or too many headers."""
+
+    code = "headers_too_large"
+
+
+class RequestTimeout(PlatformError):
+    """The client did not send the whole request before its deadline."""
+
+    code = "request_timeout"
+
+
+class TooManyConnections(PlatformError):
+    """The process has as many open connections as it may have."""
+
+    code = "too_many_connections"
+    retryable = True
+
+
+class TooManyConnectionsOfAddress(TooManyConnections):
+    """The client's address has as many open connections as it may have."""
+
+
 class MethodNotAllowed(PlatformError):
     """The path is known, the method is not."""
 
@@ -106,6 +135,10 @@ _TABLE: dict[type[PlatformError], Answer] = {
     WebhookEndpointDisabled: Answer(409),
     BodyTooLarge: Answer(413),
     UnsupportedMediaType: Answer(415),
+    HeadTooLarge: Answer(431),
+    RequestTimeout: Answer(408),
+    TooManyConnections: Answer(503, SERVER_ERROR, retry_after_s=1),
+    TooManyConnectionsOfAddress: Answer(429, _TOO_MANY_REQUESTS, retry_after_s=1),
     WebhookUnanswered: Answer(424),
     GenerationFailed: Answer(500, SERVER_ERROR),
     JobExpired: Answer(504, SERVER_ERROR),
@@ -153,12 +186,13 @@ def error_response(error: PlatformError, headers: Mapping[str, str] | None = Non
     return Response(
         msgspec.json.encode(envelope_of(error)),
         answer.status,
-        {**_headers_of(error, answer), **(headers or {})},
+        {**headers_of(error, answer), **(headers or {})},
         "application/json",
     )
 
 
-def _headers_of(error: PlatformError, answer: Answer) -> dict[str, str]:
+def headers_of(error: PlatformError, answer: Answer) -> dict[str, str]:
+    """The headers of an error response, without content type and length."""
     headers = {}
     retry_after_s = error.retry_after_s if isinstance(error, Busy) else answer.retry_after_s
     if retry_after_s is not None:

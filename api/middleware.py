@@ -14,12 +14,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import Unexpected, error_response
-from api.headers import header_of
+from api.headers import header_of, refuse_bad_host
 from api.services import Services
 from storage.errors import PlatformError, StorageUnavailable
 
 # A request id of the client is kept when it matches this.
-_GOOD_ID = re.compile(rb"[A-Za-z0-9_.:/+=-]{1,128}")
+_GOOD_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _REPLAYED = ((b"idempotent-replayed", b"true"),)
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
@@ -41,6 +41,7 @@ class RequestFrame:
             return
         framed = _Framed(scope, send, self._request_id_of(scope))
         try:
+            refuse_bad_host(scope)
             await _find_owner(scope)
             await self._app(scope, receive, framed.send)
         except ClientDisconnect:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 import sys
+from functools import partial
 
 import structlog
 import uvicorn
@@ -12,6 +13,10 @@ from pydantic import Field
 
 from api.app import begin_shutdown, create_app
 from api.cli.supervisor.listener import listen
+from api.server.connection_limits import ConnectionLimits
+from api.server.http_protocol import HttpProtocol
+from api.server.open_files import num_connections_within, raise_open_files_limit
+from api.server.read_deadline import ReadDeadline
 from api.server.write_deadline import WriteDeadline
 from storage.errors import PlatformError
 from storage.process import logging_setup
@@ -25,7 +30,7 @@ _KEEP_ALIVE_S = 75
 _LAST_EVENT_S = 1.0
 # uvicorn's own limit for the whole shutdown comes this long after the drain grace.
 _FORCED_END_S = 3
-# The write deadline is checked once in this many of uvicorn's ticks, of which there are ten a second.
+# The deadlines of clients are checked once in this many of uvicorn's ticks, of which there are ten a second.
 _CHECK_TICKS = 5
 
 log = structlog.get_logger()
@@ -36,22 +41,37 @@ class ServerSettings(PlatformSettings):
 
     drain_grace_s:    after SIGTERM, open streams go on for this long; then each ends with an error that can be retried
     write_deadline_s: a client that accepts no byte of its pending output for this long is disconnected
+    head_deadline_s:  a client must send the whole head of a request in this time after it connected
+    body_deadline_s:  a client must send the whole body in this time
+    max_connections:  connections of one process; beyond that, those that wait for their client are closed
+    max_connections_per_address: connections of one client address to one process; 0 is no limit
     """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     drain_grace_s: float = Field(default=20.0, ge=0)
     write_deadline_s: float = Field(default=30.0, gt=0)
+    head_deadline_s: float = Field(default=10.0, gt=0)
+    body_deadline_s: float = Field(default=60.0, gt=0)
+    max_connections: int = Field(default=10_000, ge=16)
+    max_connections_per_address: int = Field(default=0, ge=0)
 
 
 class Server(uvicorn.Server):
     """uvicorn server with a drain grace for open streams and a write deadline for clients."""
 
     def __init__(self, app: FastAPI, settings: ServerSettings) -> None:
-        super().__init__(_config_of(app, settings))
+        self._limits = ConnectionLimits(
+            max_connections=num_connections_within(settings.max_connections),
+            max_per_address=settings.max_connections_per_address,
+        )
+        super().__init__(_config_of(app, settings, self._limits))
         self._app = app
         self._drain_grace_s = settings.drain_grace_s
-        self._deadline = WriteDeadline(settings.write_deadline_s)
+        self._write_deadline = WriteDeadline(settings.write_deadline_s)
+        self._read_deadline = ReadDeadline(
+            head_s=settings.head_deadline_s, body_s=settings.body_deadline_s, idle_s=_KEEP_ALIVE_S
+        )
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve inside the application's lifespan; an error at its start is raised, not logged."""
@@ -59,13 +79,14 @@ class Server(uvicorn.Server):
             await super().serve(sockets)
 
     async def on_tick(self, counter: int) -> bool:
-        """Run uvicorn's tick and, every few ticks, check the write deadline."""
+        """Run uvicorn's tick and, every few ticks, check the deadlines of all clients."""
         if counter % _CHECK_TICKS == 0:
-            transports = [connection.transport for connection in self.server_state.connections]
+            now = asyncio.get_running_loop().time()
             try:
-                self._deadline.check(transports, asyncio.get_running_loop().time())
+                self._read_deadline.check(self._limits.connections, now)
+                self._write_deadline.check([one.transport for one in self.server_state.connections], now)
             except Exception:  # exception boundary: an error here would end the whole server
-                log.exception("write_deadline_broken")
+                log.exception("client_deadlines_failed")
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -88,6 +109,7 @@ class Server(uvicorn.Server):
 def main(arguments: list[str]) -> None:
     """Serve until SIGTERM or Ctrl-C; PlatformError for a wrong setting."""
     settings = ServerSettings.read()
+    raise_open_files_limit()
     logging_setup.configure(LogSettings.read())
     server = Server(create_app(), settings)
     log.info("api_starting", host=settings.host, port=settings.port)
@@ -96,12 +118,12 @@ def main(arguments: list[str]) -> None:
         server.run(sockets=[sock])
 
 
-def _config_of(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
+def _config_of(app: FastAPI, settings: ServerSettings, limits: ConnectionLimits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        # httptools takes one header of 64 MB and blocks on it; h11 refuses.
-        http="h11",
+        # A class is asked for; uvicorn only calls it.
+        http=partial(HttpProtocol, limits),  # type: ignore[arg-type]
         ws="none",
         # `Server.serve` runs it.
         lifespan="off",
@@ -110,7 +132,6 @@ def _config_of(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
         server_header=False,
         # Proxy headers are not trusted.
         proxy_headers=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=round(settings.drain_grace_s) + _FORCED_END_S,
     )
 

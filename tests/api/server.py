@@ -20,10 +20,11 @@ from tests.waiting import wait_until
 class Server:
     """An API that answers at `url`."""
 
-    def __init__(self, settings: ApiSettings, *, write_deadline_s: float = 30.0) -> None:
+    def __init__(self, settings: ApiSettings, **limits: float) -> None:
+        """limits: fields of `ServerSettings`"""
         self.app: FastAPI = create_app(settings)
-        waits = entry_point.ServerSettings(drain_grace_s=0, write_deadline_s=write_deadline_s)
-        self._server = entry_point.Server(self.app, waits)
+        server_settings = entry_point.ServerSettings.model_validate({"drain_grace_s": 0, **limits})
+        self._server = entry_point.Server(self.app, server_settings)
         self._socket = listen("127.0.0.1", 0)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -78,9 +79,9 @@ def set_clock(server: Server, seconds: float) -> None:
 
 
 @contextmanager
-def serving(settings: ApiSettings, *, write_deadline_s: float = 30.0) -> Iterator[Server]:
-    """A running server."""
-    running = Server(settings, write_deadline_s=write_deadline_s)
+def serving(settings: ApiSettings, **limits: float) -> Iterator[Server]:
+    """A running server; `limits` are fields of `ServerSettings`."""
+    running = Server(settings, **limits)
     running.start()
     try:
         yield running
