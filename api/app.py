@@ -1,35 +1,60 @@
-"""The FastAPI application: routes, exception handlers, middleware and the lifespan of its services."""
+"""The API application: FastAPI for schema and lifespan, with a middleware and dispatcher of its own for requests."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import errors
+from api.http.request_dispatch import Dispatcher
 from api.middleware import RequestFrame
 from api.openapi import describe
-from api.routes import chat, completions, health, models, responses, webhook_deliveries, webhook_endpoints
+from api.routes import (
+    chat,
+    completions,
+    health,
+    interface_pages,
+    models,
+    responses,
+    webhook_deliveries,
+    webhook_endpoints,
+)
 from api.services import Services, running
 from api.settings import ApiSettings
 from storage.errors import ShuttingDown
+
+
+class Api(FastAPI):
+    """FastAPI application that hands requests to `RequestFrame` instead of its own middleware and router."""
+
+    request_frame: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; everything else is FastAPI's."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        await self.request_frame(scope, receive, send)
 
 
 def create_app(settings: ApiSettings | None = None) -> FastAPI:
     """The API, with settings from the environment unless they are given."""
     settings = settings or ApiSettings.read()
     # FastAPI's stock pages load scripts from a public network.
-    app = FastAPI(
+    app = Api(
         title="Tokenpost",
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_lifespan_of(settings),
     )
-    errors.install(app)
-    app.add_middleware(RequestFrame)
-    for module in (responses, chat, completions, models, webhook_endpoints, webhook_deliveries, health):
+    modules = (responses, chat, completions, models, webhook_endpoints, webhook_deliveries, health, interface_pages)
+    for module in modules:
         app.include_router(module.router)
     describe(app)
+    app.request_frame = RequestFrame(Dispatcher(module.router for module in modules))
     return app
 
 

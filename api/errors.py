@@ -1,13 +1,10 @@
 """The one table from errors to HTTP: status, OpenAI's error type, headers. No route builds an error response."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import msgspec
 import structlog
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.protocol.shared.envelope import INVALID_REQUEST, SERVER_ERROR, error_body
@@ -84,6 +81,11 @@ class MethodNotAllowed(PlatformError):
     """The path is known, the method is not."""
 
     code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allowed: Sequence[str] = ()) -> None:
+        """allowed: the methods that the path has"""
+        super().__init__(message)
+        self.allowed = allowed
 
 
 class JobCancelled(PlatformError):
@@ -203,40 +205,17 @@ def headers_of(error: PlatformError, answer: Answer) -> dict[str, str]:
         headers["x-should-retry"] = "false"
     if answer.status == 401:
         headers["www-authenticate"] = "Bearer"
+    if isinstance(error, MethodNotAllowed) and error.allowed:
+        headers["allow"] = ", ".join(error.allowed)
     if isinstance(error, JobFailed | JobCancelled):
         headers[JOB_ID] = error.job_id
     return headers
 
 
-def install(app: FastAPI) -> None:
-    """Register exception handlers: every error of the framework or a route gets the error body."""
-
-    @app.exception_handler(PlatformError)
-    async def _of_platform(request: Request, error: PlatformError) -> Response:
-        # Overload refusals come by the thousand and are not logged one by one.
-        if answer_of(error).status >= 500 and not isinstance(error, Busy):
-            log.warning("request_failed", code=code_of(error), error=error.message, path=request.url.path)
-        return error_response(error)
-
-    @app.exception_handler(HTTPException)
-    async def _of_http(request: Request, error: HTTPException) -> Response:
-        return error_response(_translated(request, error), error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def _of_validation(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        param = ".".join(str(step) for step in first["loc"][1:])
-        return error_response(InvalidRequest(f"Invalid '{param}': {first['msg']}.", param=param))
-
-
-def _translated(request: Request, error: HTTPException) -> PlatformError:
-    where = f"{request.method} {request.url.path}"
-    match error.status_code:
-        case 404:
-            return PathNotFound(f"Unknown request URL: {where}. Please check the URL for typos.")
-        case 405:
-            return MethodNotAllowed(f"Not allowed: {where}. Please use another method.")
-        case status if status < 500:
-            return InvalidRequest(str(error.detail))
-        case _:
-            return Unexpected()
+def log_failure(error: PlatformError, *, path: str, request_id: str) -> None:
+    """Log what an operator should see; call it where the error is handled."""
+    if isinstance(error, Unexpected):
+        log.exception("request_failed_unexpectedly", request_id=request_id, path=path)
+    # Overload refusals come by the thousand and are not logged one by one.
+    elif answer_of(error).status >= 500 and not isinstance(error, Busy):
+        log.warning("request_failed", code=code_of(error), error=error.message, path=path, request_id=request_id)

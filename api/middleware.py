@@ -8,12 +8,11 @@ import re
 import secrets
 import time
 
-import structlog
 from redis.exceptions import RedisError
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import Unexpected, error_response
+from api.errors import Unexpected, error_response, log_failure
 from api.headers import header_of, refuse_bad_host
 from api.services import Services
 from storage.errors import PlatformError, StorageUnavailable
@@ -22,8 +21,6 @@ from storage.errors import PlatformError, StorageUnavailable
 _GOOD_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _REPLAYED = ((b"idempotent-replayed", b"true"),)
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-
-log = structlog.get_logger()
 
 
 class RequestFrame:
@@ -36,9 +33,6 @@ class RequestFrame:
         self._counter = itertools.count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         framed = _Framed(scope, send, self._request_id_of(scope))
         try:
             refuse_bad_host(scope)
@@ -46,10 +40,9 @@ class RequestFrame:
             await self._app(scope, receive, framed.send)
         except ClientDisconnect:
             return
-        except Exception as error:  # exception boundary: an unforeseen error is logged and answered
+        except Exception as error:  # noqa: BLE001 - exception boundary: an unforeseen error is logged and answered
             answer = _answer_of(error)
-            if isinstance(answer, Unexpected):
-                log.exception("request_failed_unexpectedly", request_id=framed.request_id.decode(), path=scope["path"])
+            log_failure(answer, path=scope["path"], request_id=framed.request_id.decode())
             # A response that has begun cannot become another one; the server then closes the connection.
             if not framed.is_started:
                 await error_response(answer)(scope, receive, framed.send)

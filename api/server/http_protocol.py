@@ -18,25 +18,22 @@ from uvicorn.server import ServerState
 
 from api.errors import HeadTooLarge, MalformedRequest, answer_of, envelope_of, headers_of
 from api.server.connection_limits import ConnectionLimits, Phase
+from api.server.message_sizes import MAX_HEAD_BYTES, MessageSizes
 from api.server.response_cycle import ResponseCycle
 from storage.errors import PlatformError
 
-MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 200
 _MAX_PIPELINED = 16
-# Of a body that nobody reads any more, this many bytes are discarded before the connection is closed: a client that is
-# disconnected while it writes may never read the response.
-_MAX_DISCARDED_BYTES = 64_000_000
-# Chunk sizes, chunk extensions and trailers may take this many bytes more than the body itself.
-_MAX_OVERHEAD_BYTES = 2 * MAX_HEAD_BYTES
 _VERSIONS = frozenset({"1.1", "1.0"})
 
 
 class HttpProtocol(HttpToolsProtocol):
     """One client's connection.
 
-    phase: what is being received; ANSWER when a whole request was received and its response is not complete
-    since: time of the event loop at which the phase began
+    phase:    what is being received; ANSWER when a whole request was received and its response is not complete
+    since:    time of the event loop at which the phase began
+    has_sent: whether the client has sent a byte
+    address:  the client's IP address; empty for a Unix socket
     """
 
     def __init__(
@@ -50,21 +47,20 @@ class HttpProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._limits = limits
-        self._renew_parser()
+        # Without the leniency that uvicorn sets for data after `connection: close`.
+        self.parser = httptools.HttpRequestParser(self)
         self.phase = Phase.HEAD
         self.since = self.loop.time()
         self.has_sent = False
         # The request that is being answered; `cycle` is the one that is being received.
         self._active: ResponseCycle | None = None
-        self._head_bytes = 0
-        self._head_tail = b""
-        self._message_bytes = 0
-        self._body_bytes = 0
-        self._discarded_bytes = 0
+        self.address = ""
+        self._sizes = MessageSizes()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or refuse it where the process or its address has too many."""
         super().connection_made(transport)
+        self.address = self.client[0] if self.client else ""
         refusal = self._limits.admit(self, self.loop.time())
         if refusal is not None:
             self.phase = Phase.REFUSED
@@ -75,11 +71,6 @@ class HttpProtocol(HttpToolsProtocol):
         """Free the connection's place."""
         super().connection_lost(exc)
         self._limits.release(self)
-
-    @property
-    def address(self) -> str:
-        """The client's IP address; empty for a Unix socket."""
-        return self.client[0] if self.client else ""
 
     @property
     def is_answering(self) -> bool:
@@ -109,25 +100,24 @@ class HttpProtocol(HttpToolsProtocol):
         self.has_sent = True
         if self.phase is Phase.IDLE:
             self._enter(Phase.HEAD)
-        if self.phase is not Phase.BODY and not self._has_room_for_head(data):
+        if self.phase is not Phase.BODY and not self._sizes.has_room_for_head(data):
             self.refuse(HeadTooLarge(f"The request's headers are larger than {MAX_HEAD_BYTES} bytes."))
             return
-        self._message_bytes += len(data)
+        self._sizes.add_received(data)
         self._feed(data)
         if self.phase is Phase.HEAD:
-            self._head_bytes += len(data)
-            self._head_tail = data[-3:]
-        elif (
-            self.phase is Phase.BODY and self._message_bytes - self._body_bytes > _MAX_OVERHEAD_BYTES + self._body_bytes
-        ):
+            self._sizes.add_head(data)
+        elif self.phase is Phase.BODY and self._sizes.has_too_much_overhead:
             self.refuse(MalformedRequest("The request body has too many chunk headers or trailers for its size."))
 
     def _feed(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            head = self._head_without_upgrade()
-            self._renew_parser()
+            # No upgrade is offered, so the server goes on with HTTP/1.1 (RFC 9110, 7.8). The parser, however, takes
+            # what follows the head for another protocol, be it the body of a POST.
+            head = _head_without_upgrade(self.parser.get_method(), self.url, self.headers)
+            self.parser = httptools.HttpRequestParser(self)
             self._feed(head + data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             cause = error.__context__
@@ -135,21 +125,6 @@ class HttpProtocol(HttpToolsProtocol):
                 self.refuse(cause)
             else:
                 self.refuse(MalformedRequest("Invalid HTTP request received."))
-
-    def _head_without_upgrade(self) -> bytes:
-        # No upgrade is offered, so the server goes on with HTTP/1.1 (RFC 9110, 7.8). The parser, however, takes what
-        # follows the head for another protocol, be it the body of a POST.
-        names = (b"upgrade", b"connection", b"http2-settings")
-        kept = [b"%b: %b\r\n" % (name, value) for name, value in self.headers if name not in names]
-        return b"%b %b HTTP/1.1\r\n%b\r\n" % (self.parser.get_method(), self.url, b"".join(kept))
-
-    def _renew_parser(self) -> None:
-        # Without the leniency that uvicorn sets for data after `connection: close`.
-        self.parser = httptools.HttpRequestParser(self)
-
-    def _has_room_for_head(self, data: bytes) -> bool:
-        room = MAX_HEAD_BYTES - self._head_bytes
-        return len(data) <= room or b"\r\n\r\n" in self._head_tail + data[: max(room, 3)]
 
     def _start(self, cycle: ResponseCycle) -> None:
         self._active = cycle
@@ -211,7 +186,7 @@ class HttpProtocol(HttpToolsProtocol):
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
-        self._head_bytes, self._head_tail, self._body_bytes = 0, b"", 0
+        self._sizes.begin_body()
         self._enter(Phase.BODY)
         if not self.is_answering:
             self._start(cycle)
@@ -221,12 +196,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body for the application; after the response it is discarded."""
-        self._body_bytes += len(body)
         cycle = self.cycle
+        if not self._sizes.add_body(body, is_discarded=cycle.response_complete):
+            self.transport.abort()
         if cycle.response_complete:
-            self._discarded_bytes += len(body)
-            if self._discarded_bytes > _MAX_DISCARDED_BYTES:
-                self.transport.abort()
             return
         cycle.body += body
         if len(cycle.body) > HIGH_WATER_LIMIT:
@@ -237,10 +210,9 @@ class HttpProtocol(HttpToolsProtocol):
         """Tell the application that the body is complete."""
         if self.phase is Phase.HEAD:
             return  # an upgrade: see `on_headers_complete`
-        self._message_bytes = 0
+        self._sizes.end()
         cycle = self.cycle
         if cycle.response_complete:
-            self._discarded_bytes = 0
             self._enter(Phase.IDLE)
             return
         self._enter(Phase.ANSWER)
@@ -288,6 +260,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._active.keep_alive = False
         self.pipeline.clear()
         self.flow.pause_reading()
+
+
+def _head_without_upgrade(method: bytes, url: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    dropped = (b"upgrade", b"connection", b"http2-settings")
+    kept = [b"%b: %b\r\n" % (name, value) for name, value in headers if name not in dropped]
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, url, b"".join(kept))
 
 
 def _response_to(error: PlatformError) -> bytes:

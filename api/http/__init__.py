@@ -1,0 +1,1 @@
+"""HTTP features around the routes: dispatch, compression, cross-origin requests, API versions."""
