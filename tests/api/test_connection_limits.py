@@ -47,7 +47,9 @@ def test_at_the_cap_the_oldest_waiting_connection_makes_room() -> None:
         assert limits.admit(one, 20.0) is None
 
     for number in range(15):
-        assert limits.admit(_Connection(since=20.0 + number), 20.0 + number) is None
+        new = _Connection(Phase.ANSWER)
+        new.is_evictable = False
+        assert limits.admit(new, 20.0) is None
         assert sum(one.is_aborted for one in heads) == min(number + 1, 13)
     assert (answering.is_aborted, idle.is_aborted, body.is_aborted) == (False, True, True)
 
@@ -145,7 +147,7 @@ def test_a_drip_of_bytes_does_not_extend_the_deadline(impatient: Server) -> None
 
 
 def test_a_long_answer_outlives_the_read_deadlines(impatient: Server, worker: FakeWorker) -> None:
-    worker.pauses_at = 0
+    worker.pauses_at = 1
     body = json.dumps(RESPONSE.body).encode()
     with connect(impatient) as connection:
         connection.sendall(POST + b"content-length: %d\r\n\r\n%b" % (len(body), body))
