@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.http.cross_origin import AllowedOrigins
 from api.http.request_dispatch import Dispatcher
 from api.middleware import RequestFrame
 from api.openapi import describe
@@ -54,7 +55,9 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     for module in modules:
         app.include_router(module.router)
     describe(app)
-    app.request_frame = RequestFrame(Dispatcher(module.router for module in modules))
+    app.request_frame = RequestFrame(
+        Dispatcher(module.router for module in modules), AllowedOrigins(settings.allowed_origins)
+    )
     return app
 
 

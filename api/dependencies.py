@@ -1,13 +1,22 @@
 """Request accessors for routes: services, owner, body and query parameters."""
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
 from api.headers import header_of
+from api.http.api_versions import QUERY_NAME as VERSION
+from api.http.body_bounds import refuse_too_many_values
+from api.http.compression import decompress
 from api.protocol.shared.lists import Page
+from api.protocol.shared.wire import WireRequest
 from api.services import Services
 from storage.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, UnsupportedParameter
+
+R = TypeVar("R", bound=WireRequest)
+
+# Up to here a body is parsed on the event loop.
+_SMALL_BODY_BYTES = 64 * 1024
 
 
 def services_of(request: Request) -> Services:
@@ -50,7 +59,26 @@ async def body_of(request: Request) -> bytes:
         if size_bytes > limit:
             raise _too_large(limit)
         pieces.append(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if _coding_of(request) == b"identity":
+        return body
+    return await services_of(request).catalogue.in_thread(lambda: decompress(body, limit))
+
+
+async def parse_body(request: Request, kind: type[R], body: bytes) -> R:
+    """The request of that kind that the body holds; raises as its `parse`.
+
+    Large bodies are parsed in a thread, after a check that they do not hold too many values: the decoder holds the
+    interpreter lock, so that a thread alone would not keep the event loop free.
+    """
+    if len(body) <= _SMALL_BODY_BYTES:
+        return kind.parse(body)
+
+    def parse() -> R:
+        refuse_too_many_values(body)
+        return kind.parse(body)
+
+    return await services_of(request).catalogue.in_thread(parse)
 
 
 def _declared_size(request: Request) -> int:
@@ -67,9 +95,12 @@ def _refuse_other_formats(request: Request) -> None:
     if media_type and media_type != b"application/json" and not media_type.endswith(b"+json"):
         shown = media_type[:100].decode("latin-1")
         raise UnsupportedMediaType(f"Send the body as 'content-type: application/json', not as '{shown}'.")
-    encoding = (header_of(request.scope, b"content-encoding") or b"identity").strip().lower()
-    if encoding != b"identity":
-        raise UnsupportedMediaType("Compressed request bodies are not supported here yet.")
+    if _coding_of(request) not in (b"identity", b"gzip", b"x-gzip"):
+        raise UnsupportedMediaType("The only coding that a request body may be compressed with is gzip.")
+
+
+def _coding_of(request: Request) -> bytes:
+    return (header_of(request.scope, b"content-encoding") or b"identity").strip().lower()
 
 
 class Query:
@@ -82,6 +113,8 @@ class Query:
         if not request.scope["query_string"]:
             return
         for name, value in request.query_params.multi_items():
+            if name == VERSION:
+                continue  # every route takes it; the middleware has checked it
             shown = name[:100]
             if name.partition("[")[0] not in known:
                 raise UnsupportedParameter(f"Unknown query parameter: '{shown}'.", param=shown)

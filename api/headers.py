@@ -19,12 +19,13 @@ def header_of(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
-def refuse_bad_host(scope: Scope) -> None:
+def refuse_bad_host(scope: Scope, host: bytes | None) -> None:
     """Raise InvalidRequest unless there is exactly one `Host` header and it is a host; HTTP/1.0 needs none."""
-    hosts = [value for key, value in scope["headers"] if key == b"host"]
-    if len(hosts) > 1 or (not hosts and scope["http_version"] != "1.0"):
+    if host is None and scope["http_version"] == "1.0":
+        return
+    if sum(name == b"host" for name, _ in scope["headers"]) != 1:
         raise InvalidRequest("The request must have exactly one 'Host' header.")
-    if hosts and not _is_host(hosts[0]):
+    if not _is_host(host or b""):
         raise InvalidRequest("The 'Host' header is not a host name or address with an optional port.")
 
 

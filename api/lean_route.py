@@ -1,17 +1,10 @@
-"""Route class whose handlers are run by `api/http/request_dispatch.py`, without FastAPI's parameter injection.
+"""Route class whose endpoints are called by `api/http/request_dispatch.py`, without FastAPI's parameter injection.
 
-A handler takes the request and its path parameters, reads the rest with `api/dependencies.py`, and returns a
+An endpoint takes the request and its path parameters, reads the rest with `api/dependencies.py`, and returns a
 Response. The OpenAPI schema is generated as usual.
 """
 
-from collections.abc import Callable, Coroutine
-from typing import Any
-
-from fastapi import Request
 from fastapi.routing import APIRoute
-from starlette.responses import Response
-
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]  # Any: what FastAPI itself declares
 
 
 class LeanRoute(APIRoute):

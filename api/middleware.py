@@ -7,36 +7,56 @@ import itertools
 import re
 import secrets
 import time
+from collections.abc import Mapping
 
 from redis.exceptions import RedisError
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import Unexpected, error_response, log_failure
-from api.headers import header_of, refuse_bad_host
+from api.headers import refuse_bad_host
+from api.http.api_versions import DEPRECATION_STATE, Headers, refuse_unknown_version
+from api.http.api_versions import HEADER_NAME as VERSION_HEADER
+from api.http.compression import coding_of, compressed, is_compressible
+from api.http.cross_origin import AllowedOrigins, preflight_response
 from api.services import Services
 from storage.errors import PlatformError, StorageUnavailable
 
 # A request id of the client is kept when it matches this.
 _GOOD_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _REPLAYED = ((b"idempotent-replayed", b"true"),)
-_OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+# No key is needed for these, and for the files of the documentation page.
+_OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs"})
 
 
 class RequestFrame:
     """The outermost middleware of the application."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, origins: AllowedOrigins) -> None:
         self._app = app
+        self._origins = origins
         # Request ids are not secret: a counter behind a random prefix of this process.
-        self._id_head = "req_" + secrets.token_hex(8)
+        self._id_head = b"req_" + secrets.token_hex(8).encode()
         self._counter = itertools.count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        framed = _Framed(scope, send, self._request_id_of(scope))
+        headers = dict(scope["headers"])
+        framed = _Framed(scope, send, self._request_id_of(headers))
+        if b"accept-encoding" in headers:
+            framed.coding = coding_of(headers[b"accept-encoding"])
+        origin = headers.get(b"origin")
+        is_allowed_origin = False
+        if origin is not None and self._origins.allows(origin):
+            is_allowed_origin = True
+            framed.more_headers = self._origins.headers_of(origin)
         try:
-            refuse_bad_host(scope)
-            await _find_owner(scope)
+            refuse_bad_host(scope, headers.get(b"host"))
+            if is_allowed_origin and scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+                response = preflight_response(headers.get(b"access-control-request-headers"))
+                await response(scope, receive, framed.send)
+                return
+            refuse_unknown_version(headers.get(VERSION_HEADER), scope["query_string"])
+            await _find_owner(scope, is_allowed_origin=is_allowed_origin)
             await self._app(scope, receive, framed.send)
         except ClientDisconnect:
             return
@@ -47,45 +67,71 @@ class RequestFrame:
             if not framed.is_started:
                 await error_response(answer)(scope, receive, framed.send)
 
-    def _request_id_of(self, scope: Scope) -> bytes:
-        sent = header_of(scope, b"x-request-id") or header_of(scope, b"x-client-request-id")
+    def _request_id_of(self, headers: Mapping[bytes, bytes]) -> bytes:
+        sent = headers.get(b"x-request-id") or headers.get(b"x-client-request-id")
         if sent is not None and _GOOD_ID.fullmatch(sent):
             return sent
-        return f"{self._id_head}{next(self._counter):012x}".encode()
+        return b"%b%012x" % (self._id_head, next(self._counter))
 
 
 class _Framed:
-    """Response side of one request: adds the platform's headers."""
+    """Response side of one request: adds the platform's headers and compresses JSON.
 
-    __slots__ = ("_began", "_scope", "_send", "is_started", "request_id")
+    coding:       the compression that the client accepts, None for none
+    more_headers: headers that every answer to this request has
+    """
+
+    __slots__ = ("_began", "_held", "_scope", "_send", "coding", "is_started", "more_headers", "request_id")
 
     def __init__(self, scope: Scope, send: Send, request_id: bytes) -> None:
         self._scope = scope
         self._send = send
         self._began = time.perf_counter()
+        # The start of a response whose body will be compressed.
+        self._held: Message | None = None
+        self.coding: str | None = None
+        self.more_headers: Headers = []
         self.is_started = False
         self.request_id = request_id
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self._add_headers(message)
+            if is_compressible(message["headers"]):
+                message["headers"].append((b"vary", b"accept-encoding"))
+                if self.coding is not None:
+                    self._held = message
+                    return
             self.is_started = True
-            took_ms = int((time.perf_counter() - self._began) * 1000)
-            message["headers"] = [
-                *message["headers"],
-                (b"x-request-id", self.request_id),
-                (b"openai-processing-ms", b"%d" % took_ms),
-                *(_REPLAYED if self._scope.get("state", {}).get("is_replay") else ()),
-            ]
+        elif self._held is not None:
+            start, body = await compressed(self._held, message["body"], self.coding or "gzip")
+            self._held = None
+            self.is_started = True
+            await self._send(start)
+            message = {**message, "body": body}
         await self._send(message)
 
+    def _add_headers(self, message: Message) -> None:
+        took_ms = int((time.perf_counter() - self._began) * 1000)
+        state = self._scope["state"]
+        message["headers"] = [
+            *message["headers"],
+            (b"x-request-id", self.request_id),
+            (b"openai-processing-ms", b"%d" % took_ms),
+            *(_REPLAYED if state.get("is_replay") else ()),
+            *state.get(DEPRECATION_STATE, ()),
+            *self.more_headers,
+        ]
 
-async def _find_owner(scope: Scope) -> None:
+
+async def _find_owner(scope: Scope, *, is_allowed_origin: bool) -> None:
     """Authenticate the request and store its owner in the scope; raises InvalidApiKey or HostNotAllowed."""
     services = scope["app"].state.services
     assert isinstance(services, Services)
-    services.api_key_cache.guard(scope)
-    if scope["path"] not in _OPEN_PATHS:
-        scope.setdefault("state", {})["owner"] = await services.api_key_cache.owner_of(scope)
+    services.api_key_cache.guard(scope, is_allowed_origin=is_allowed_origin)
+    path = scope["path"]
+    if path not in _OPEN_PATHS and not path.startswith("/docs/"):
+        scope["state"]["owner"] = await services.api_key_cache.owner_of(scope)
 
 
 def _answer_of(error: Exception) -> PlatformError:

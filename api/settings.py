@@ -2,8 +2,9 @@
 
 import ipaddress
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
+from api.http.cross_origin import GOOD_ORIGIN
 from storage.settings import StorageSettings
 
 
@@ -19,6 +20,7 @@ class ApiSettings(StorageSettings):
                        accepting a job
     idempotency_key_ttl_s: how long an `Idempotency-Key` is kept
     refresh_s:         refresh interval of keys, models, workers and queue statistics
+    cors_origins:      origins, with spaces between them, whose browser pages may call, on a keyless start too
     max_queued_per_model, max_queued_per_owner: queued jobs allowed; beyond that requests are refused. 0 is no limit
     """
 
@@ -33,6 +35,20 @@ class ApiSettings(StorageSettings):
     refresh_s: float = Field(default=1.0, gt=0)
     max_queued_per_model: int = Field(default=100_000, ge=0)
     max_queued_per_owner: int = Field(default=50_000, ge=0)
+    cors_origins: str = ""
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _has_origins(cls, value: str) -> str:
+        for origin in value.split():
+            if not GOOD_ORIGIN.fullmatch(origin):
+                raise ValueError(f"'{origin}' is no origin; write it as https://app.example, without a path")
+        return value
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        """The origins whose browser pages may call."""
+        return frozenset(self.cors_origins.split())
 
     @property
     def is_loopback(self) -> bool:

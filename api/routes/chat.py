@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from api.dependencies import Query, body_of, no_query, owner_of, services_of
+from api.dependencies import Query, body_of, no_query, owner_of, parse_body, services_of
 from api.errors import JOB_ID
 from api.jobs import stored_jobs
 from api.jobs.create_request import create_request_of
@@ -25,14 +25,16 @@ router = APIRouter(tags=["chat"], route_class=LeanRoute)
 async def create(request: Request) -> Response:
     """Create a chat completion: blocking, as a stream, or as the `Prefer` header says."""
     create_request = await create_request_of(request)
-    return await create_job(request, create_request, ChatRequest.parse(create_request.body))
+    return await create_job(request, create_request, await parse_body(request, ChatRequest, create_request.body))
 
 
 @router.post("/v1/streaming/chat")
 async def create_stream(request: Request) -> Response:
     """Create a chat completion as a stream."""
     create_request = await create_request_of(request)
-    return await create_job(request, create_request, ChatRequest.parse(create_request.body), is_always_stream=True)
+    return await create_job(
+        request, create_request, await parse_body(request, ChatRequest, create_request.body), is_always_stream=True
+    )
 
 
 @router.get("/v1/chat/completions")
@@ -69,7 +71,7 @@ async def update(request: Request, completion_id: str) -> Response:
     """Replace the metadata of a stored chat completion."""
     no_query(request)
     services, owner = services_of(request), owner_of(request)
-    metadata = MetadataUpdate.parse(await body_of(request)).metadata or {}
+    metadata = (await parse_body(request, MetadataUpdate, await body_of(request))).metadata or {}
     # Raises JobNotFound for the jobs of others and for other kinds.
     await stored_jobs.get_job(services, completion_id, owner, JobKind.CHAT)
     await services.write_promptly(lambda connection: jobs.update_metadata(connection, completion_id, owner, metadata))

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.capacity.queue_status import queue_status_of
-from api.dependencies import no_query, note_replay, owner_of, services_of
+from api.dependencies import no_query, note_replay, owner_of, parse_body, services_of
 from api.errors import JOB_ID
 from api.jobs import stored_jobs
 from api.jobs.create_request import create_request_of
@@ -24,7 +24,7 @@ router = APIRouter(tags=["completions"], route_class=LeanRoute)
 async def create(request: Request) -> Response:
     """Create a completion: blocking, as a stream, or as the `Prefer` header says."""
     create_request = await create_request_of(request)
-    return await create_job(request, create_request, CompletionRequest.parse(create_request.body))
+    return await create_job(request, create_request, await parse_body(request, CompletionRequest, create_request.body))
 
 
 @router.post("/v1/streaming/completions")
@@ -32,7 +32,10 @@ async def create_stream(request: Request) -> Response:
     """Create a completion as a stream."""
     create_request = await create_request_of(request)
     return await create_job(
-        request, create_request, CompletionRequest.parse(create_request.body), is_always_stream=True
+        request,
+        create_request,
+        await parse_body(request, CompletionRequest, create_request.body),
+        is_always_stream=True,
     )
 
 
@@ -55,7 +58,7 @@ async def create_async(request: Request) -> Response:
     """Create a completion as a background job and answer at once."""
     no_query(request)
     create_request = await create_request_of(request)
-    wanted = CompletionRequest.parse(create_request.body)
+    wanted = await parse_body(request, CompletionRequest, create_request.body)
     if wanted.stream:
         raise InvalidRequest("This path does not stream; stream the job from /v1/completions/{id}.", param="stream")
     order = Order(

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.dependencies import Query, body_of, no_query, owner_of, services_of
+from api.dependencies import Query, body_of, no_query, owner_of, parse_body, services_of
 from api.errors import JOB_ID
 from api.jobs import stored_jobs
 from api.jobs.create_request import create_request_of
@@ -26,7 +26,7 @@ async def create(request: Request) -> Response:
     """Create a response: blocking, as a stream, in the background, or as a stream of a background job."""
     no_query(request)
     create_request = await create_request_of(request)
-    return await create_job(request, create_request, ResponseRequest.parse(create_request.body))
+    return await create_job(request, create_request, await parse_body(request, ResponseRequest, create_request.body))
 
 
 @router.post("/input_tokens")
@@ -34,7 +34,7 @@ async def count_tokens(request: Request) -> Response:
     """Count the prompt tokens of a request."""
     no_query(request)
     services, body = services_of(request), await body_of(request)
-    wanted = InputTokensRequest.parse(body)
+    wanted = await parse_body(request, InputTokensRequest, body)
     tools = await services.catalogue.tools_of(await services.catalogue.get(wanted.model))
     previous = await find_previous(services, owner_of(request), wanted)
     count = await services.catalogue.in_thread(lambda: count_input_tokens(wanted, tools, previous=previous))

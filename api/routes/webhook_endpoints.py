@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from api.dependencies import Query, body_of, no_query, note_replay, owner_of, services_of
+from api.dependencies import Query, body_of, no_query, note_replay, owner_of, parse_body, services_of
 from api.jobs.create_request import create_request_of
 from api.jobs.idempotent_replay import make_once
 from api.jobs.replies import json_reply
@@ -57,7 +57,7 @@ async def create(request: Request) -> Response:
     """Create a webhook endpoint. Only this answer holds its signing secret."""
     no_query(request)
     services, create_request = services_of(request), await create_request_of(request)
-    wanted, owner = NewEndpoint.parse(create_request.body), create_request.owner
+    wanted, owner = await parse_body(request, NewEndpoint, create_request.body), create_request.owner
     await services.receivers.judge(wanted.url, param="url")
     endpoint_id, secret, now = new_id("we_"), new_secret(), datetime.now(UTC)
 
@@ -97,7 +97,7 @@ async def update(request: Request, endpoint_id: str) -> Response:
     """Change a webhook endpoint; `enabled: true` enables it again."""
     no_query(request)
     services, owner = services_of(request), owner_of(request)
-    wanted = EndpointUpdate.parse(await body_of(request))
+    wanted = await parse_body(request, EndpointUpdate, await body_of(request))
     if wanted.url is not None:
         await services.receivers.judge(wanted.url, param="url")
     now = datetime.now(UTC)
@@ -133,7 +133,7 @@ async def rotate_secret(request: Request, endpoint_id: str) -> Response:
     no_query(request)
     owner, body, now = owner_of(request), await body_of(request), datetime.now(UTC)
     # The body may be absent.
-    wanted = SecretRotation.parse(body or b"{}")
+    wanted = await parse_body(request, SecretRotation, body or b"{}")
     until = now + _OLD_SECRET_LIFE if wanted.keep_old_secret_active_for_24_hours else None
     secret = new_secret()
     rotated = await services_of(request).write_promptly(
@@ -148,7 +148,7 @@ async def rotate_secret(request: Request, endpoint_id: str) -> Response:
 async def test(request: Request, endpoint_id: str) -> Response:
     """Send a sample event to a webhook endpoint at once, even if it is disabled, and return its status code."""
     no_query(request)
-    wanted = EndpointTest.parse(await body_of(request))
+    wanted = await parse_body(request, EndpointTest, await body_of(request))
     status_code = await sample_event.send(services_of(request), endpoint_id, owner_of(request), wanted.event_type)
     return json_reply(tested_object(endpoint_id, wanted.event_type, status_code))
 
@@ -157,7 +157,7 @@ async def test(request: Request, endpoint_id: str) -> Response:
 async def redeliver(request: Request, endpoint_id: str) -> Response:
     """Deliver again to a webhook endpoint all events since a Unix time."""
     no_query(request)
-    wanted = Redelivery.parse(await body_of(request))
+    wanted = await parse_body(request, Redelivery, await body_of(request))
     span = Span(
         endpoint_id=endpoint_id,
         owner=owner_of(request),
