@@ -46,6 +46,7 @@ _COMPUTED_DEFAULTS = {
     "webhook_loopback": "`false`; `up` sets it where no key is needed",
     "api_key": "",
     "webhook_allow": "",
+    "cors_origins": "",
 }
 
 
