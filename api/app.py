@@ -8,8 +8,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.cross_origin import AllowedOrigins
 from api.http.request_dispatch import Dispatcher
+from api.interface.openapi_schema import describe
 from api.middleware import RequestFrame
-from api.openapi import describe
 from api.routes import (
     chat,
     completions,

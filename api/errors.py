@@ -166,7 +166,12 @@ class Unexpected(PlatformError):
 
 def answer_of(error: PlatformError) -> Answer:
     """The answer to an error; a class that is not in the table is a server error."""
-    for ancestor in type(error).__mro__:
+    return answer_to(type(error))
+
+
+def answer_to(kind: type[PlatformError]) -> Answer:
+    """The answer to errors of that class."""
+    for ancestor in kind.__mro__:
         if ancestor in _TABLE:
             return _TABLE[ancestor]
     return _UNEXPECTED

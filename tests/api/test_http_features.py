@@ -111,20 +111,30 @@ def _raw(server: Server, method: str, path: str, accepted: str, body: object = N
 
 @pytest.mark.parametrize("call", CALLS, ids=["response", "chat", "completion"])
 def test_a_json_answer_above_1_kb_is_compressed(server: Server, worker: FakeWorker, call: Call) -> None:
-    worker.words = tuple(f"word{number} " for number in range(20_000 if call is CHAT else 400))
+    worker.words = tuple(f"word{number} " for number in range(400))
+    body = {**call.body, "max_output_tokens" if call is RESPONSE else "max_tokens": 400}
     unpackers = {"gzip": gzip.decompress, "br": brotli.decompress}
 
     for coding, unpack in unpackers.items():
-        headers, packed = _raw(server, "POST", call.path, coding, call.body)
+        headers, packed = _raw(server, "POST", call.path, coding, body)
         assert headers["content-encoding"] == coding
         assert int(headers["content-length"]) == len(packed)
         assert "accept-encoding" in headers["vary"]
         assert "word399 " in json.dumps(json.loads(unpack(packed)))
 
-    headers, plain = _raw(server, "POST", call.path, "identity", call.body)
+    headers, plain = _raw(server, "POST", call.path, "identity", body)
     assert "content-encoding" not in headers
     assert "accept-encoding" in headers["vary"]
     assert "word399 " in plain.decode()
+
+
+def test_a_large_json_answer_is_compressed_beside_the_event_loop(server: Server, worker: FakeWorker) -> None:
+    worker.words = ("x" * 50_000, "y" * 50_000)
+
+    headers, packed = _raw(server, "POST", CHAT.path, "gzip", CHAT.body)
+
+    assert headers["content-encoding"] == "gzip"
+    assert json.loads(gzip.decompress(packed))["choices"][0]["message"]["content"] == "".join(worker.words)
 
 
 def test_small_answers_and_streams_are_not_compressed(server: Server, worker: FakeWorker) -> None:

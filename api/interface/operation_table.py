@@ -1,0 +1,204 @@
+"""Operations of the API for the OpenAPI schema: bodies, answers, parameters and errors by method and path."""
+
+from collections.abc import Mapping
+
+import msgspec
+from pydantic import BaseModel
+
+from api import errors as api_errors
+from api.interface import answer_models as answers
+from api.interface import webhook_models as webhooks
+from api.protocol.chat.request import ChatRequest, MetadataUpdate
+from api.protocol.completions.request import CompletionRequest
+from api.protocol.responses.request import InputTokensRequest, ResponseRequest
+from api.protocol.shared.webhook_fields import EndpointTest, EndpointUpdate, NewEndpoint, Redelivery, SecretRotation
+from storage import errors
+from storage.errors import PlatformError
+
+Errors = tuple[type[PlatformError], ...]
+
+# Every request can meet these, those without a key included.
+_HTTP: Errors = (
+    errors.InvalidRequest,
+    api_errors.MalformedRequest,
+    errors.HostNotAllowed,
+    api_errors.RequestTimeout,
+    api_errors.HeadTooLarge,
+    api_errors.TooManyConnectionsOfAddress,
+    api_errors.TooManyConnections,
+    api_errors.Unexpected,
+)
+_COMMON: Errors = (
+    *_HTTP,
+    errors.InvalidApiKey,
+    errors.UnsupportedParameter,
+    errors.StorageUnavailable,
+    errors.ShuttingDown,
+)
+_WITH_BODY: Errors = (errors.BodyTooLarge, errors.UnsupportedMediaType)
+_KEYED: Errors = (errors.IdempotencyKeyInUse, errors.IdempotencyKeyReused)
+_CREATE: Errors = (
+    *_WITH_BODY,
+    *_KEYED,
+    errors.ContextLengthExceeded,
+    errors.WebhookUrlRefused,
+    errors.ModelNotFound,
+    errors.ModelUnavailable,
+    errors.TooManyWaiting,
+    errors.Overloaded,
+    errors.GenerationFailed,
+    api_errors.JobExpired,
+    api_errors.JobCancelled,
+)
+
+_PAGE = ("limit", "order", "after")
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """What the schema says of an operation besides its path parameters and its summary.
+
+    answers:    models by status; the example of each is that of its name
+    streams:    whether a stream of server-sent events can be the answer
+    is_keyed:   whether it takes an `Idempotency-Key`
+    prefers:    whether it takes `Prefer`
+    is_open:    whether no key is needed
+    errors:     besides the common ones
+    query:      names of query parameters
+    """
+
+    answers: Mapping[int, type[BaseModel]]
+    body: type[BaseModel] | None = None
+    errors: Errors = ()
+    query: tuple[str, ...] = ()
+    streams: bool = False
+    is_keyed: bool = False
+    prefers: bool = False
+    is_open: bool = False
+
+    @property
+    def all_errors(self) -> Errors:
+        """Every error class that a client can meet."""
+        return (*(_HTTP if self.is_open else _COMMON), *self.errors)
+
+
+def _create(
+    body: type[BaseModel],
+    answer: type[BaseModel],
+    receipt: type[BaseModel],
+    *more: type[PlatformError],
+    prefers: bool = True,
+) -> Operation:
+    return Operation(
+        body=body,
+        answers={200: answer, 202: receipt},
+        errors=(*_CREATE, *more),
+        streams=True,
+        is_keyed=True,
+        prefers=prefers,
+    )
+
+
+def _read(answer: type[BaseModel], *query: str, missing: type[PlatformError] = errors.JobNotFound) -> Operation:
+    return Operation(answers={200: answer}, errors=(missing,), query=query, streams="stream" in query)
+
+
+def _list(answer: type[BaseModel], *query: str, missing: type[PlatformError] | None = None) -> Operation:
+    return Operation(answers={200: answer}, errors=() if missing is None else (missing,), query=(*_PAGE, *query))
+
+
+def _endpoint_call(body: type[BaseModel] | None, answer: type[BaseModel], *more: type[PlatformError]) -> Operation:
+    with_body = () if body is None else _WITH_BODY
+    return Operation(body=body, answers={200: answer}, errors=(errors.WebhookEndpointNotFound, *with_body, *more))
+
+
+_RESPONSE = answers.ResponseObject
+_CHAT = answers.ChatCompletionObject
+_COMPLETION = answers.CompletionObject
+_RECEIPT = answers.AsyncCompletionObject
+_DELETED = Operation(answers={200: answers.DeletedObject}, errors=(errors.JobNotFound,))
+_STREAM_QUERY = ("stream", "starting_after")
+_DELIVERIES = webhooks.WebhookDeliveryList
+_HEALTH = Operation(answers={200: answers.Health}, is_open=True)
+
+OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    ("post", "/v1/responses"): _create(ResponseRequest, _RESPONSE, _RESPONSE, errors.PreviousResponseNotFound),
+    ("post", "/v1/responses/input_tokens"): Operation(
+        body=InputTokensRequest,
+        answers={200: answers.InputTokenCount},
+        errors=(*_WITH_BODY, errors.ModelNotFound, errors.PreviousResponseNotFound),
+    ),
+    ("get", "/v1/responses/{response_id}"): _read(_RESPONSE, *_STREAM_QUERY, "include", "include_obfuscation"),
+    ("delete", "/v1/responses/{response_id}"): _DELETED,
+    ("post", "/v1/responses/{response_id}/cancel"): Operation(
+        answers={200: _RESPONSE}, errors=(errors.JobNotFound, errors.JobConflict)
+    ),
+    ("get", "/v1/responses/{response_id}/input_items"): _list(
+        answers.InputItemList, "include", missing=errors.JobNotFound
+    ),
+    ("get", "/v1/responses/{response_id}/deliveries"): _list(_DELIVERIES, "status", missing=errors.JobNotFound),
+    ("get", "/v1/chat/completions"): _list(answers.ChatCompletionList, "model", "metadata"),
+    ("post", "/v1/chat/completions"): _create(ChatRequest, _CHAT, _RECEIPT),
+    ("post", "/v1/streaming/chat"): _create(ChatRequest, _CHAT, _RECEIPT, prefers=False),
+    ("get", "/v1/chat/completions/{completion_id}"): _read(_CHAT, *_STREAM_QUERY),
+    ("post", "/v1/chat/completions/{completion_id}"): Operation(
+        body=MetadataUpdate, answers={200: _CHAT}, errors=(errors.JobNotFound, *_WITH_BODY)
+    ),
+    ("delete", "/v1/chat/completions/{completion_id}"): _DELETED,
+    ("get", "/v1/chat/completions/{completion_id}/messages"): _list(
+        answers.StoredMessageList, missing=errors.JobNotFound
+    ),
+    ("get", "/v1/chat/completions/{completion_id}/deliveries"): _list(
+        _DELIVERIES, "status", missing=errors.JobNotFound
+    ),
+    ("post", "/v1/completions"): _create(CompletionRequest, _COMPLETION, _RECEIPT),
+    ("post", "/v1/streaming/completions"): _create(CompletionRequest, _COMPLETION, _RECEIPT, prefers=False),
+    ("get", "/v1/completions/{completion_id}"): _read(_COMPLETION, *_STREAM_QUERY),
+    ("delete", "/v1/completions/{completion_id}"): _DELETED,
+    ("get", "/v1/completions/{completion_id}/deliveries"): _list(_DELIVERIES, "status", missing=errors.JobNotFound),
+    ("post", "/v1/async/completions"): Operation(
+        body=CompletionRequest, answers={202: _RECEIPT}, errors=_CREATE, is_keyed=True
+    ),
+    ("get", "/v1/async/completions/{completion_id}"): _read(_COMPLETION, *_STREAM_QUERY),
+    ("delete", "/v1/async/completions/{completion_id}"): _DELETED,
+    ("get", "/v1/async/completions/{completion_id}/deliveries"): _list(
+        _DELIVERIES, "status", missing=errors.JobNotFound
+    ),
+    ("get", "/v1/models"): Operation(answers={200: answers.ModelList}),
+    ("get", "/v1/models/{model}"): _read(answers.ModelObject, missing=errors.ModelNotFound),
+    ("get", "/v1/webhook_endpoints"): _list(webhooks.WebhookEndpointList),
+    ("post", "/v1/webhook_endpoints"): Operation(
+        body=NewEndpoint,
+        answers={200: webhooks.WebhookEndpointObject},
+        errors=(*_WITH_BODY, *_KEYED, errors.WebhookUrlRefused),
+        is_keyed=True,
+    ),
+    ("get", "/v1/webhook_endpoints/{endpoint_id}"): _endpoint_call(None, webhooks.WebhookEndpointObject),
+    ("post", "/v1/webhook_endpoints/{endpoint_id}"): _endpoint_call(
+        EndpointUpdate, webhooks.WebhookEndpointObject, errors.WebhookUrlRefused
+    ),
+    ("delete", "/v1/webhook_endpoints/{endpoint_id}"): _endpoint_call(None, answers.DeletedObject),
+    ("post", "/v1/webhook_endpoints/{endpoint_id}/rotate_secret"): _endpoint_call(
+        SecretRotation, webhooks.WebhookEndpointObject
+    ),
+    ("post", "/v1/webhook_endpoints/{endpoint_id}/test"): _endpoint_call(
+        EndpointTest, webhooks.WebhookTestObject, errors.WebhookUnanswered, errors.WebhookEndpointDisabled
+    ),
+    ("post", "/v1/webhook_endpoints/{endpoint_id}/redeliver"): _endpoint_call(
+        Redelivery, webhooks.RedeliveryObject, errors.WebhookEndpointDisabled
+    ),
+    ("get", "/v1/webhook_endpoints/{endpoint_id}/deliveries"): _list(
+        _DELIVERIES, "status", missing=errors.WebhookEndpointNotFound
+    ),
+    ("get", "/v1/webhook_event_types"): Operation(answers={200: webhooks.EventTypeList}),
+    ("get", "/v1/webhook_secret"): Operation(answers={200: webhooks.WebhookSecretObject}),
+    ("post", "/v1/webhook_secret/rotate"): Operation(answers={200: webhooks.WebhookSecretObject}),
+    ("get", "/v1/webhook_deliveries/{delivery_id}"): _read(
+        webhooks.WebhookDeliveryObject, missing=errors.WebhookDeliveryNotFound
+    ),
+    ("post", "/v1/webhook_deliveries/{delivery_id}/redeliver"): Operation(
+        answers={200: webhooks.WebhookDeliveryObject},
+        errors=(errors.WebhookDeliveryNotFound, errors.WebhookEndpointDisabled),
+    ),
+    ("get", "/healthz"): _HEALTH,
+    ("get", "/readyz"): msgspec.structs.replace(_HEALTH, errors=(errors.StorageUnavailable,)),
+}

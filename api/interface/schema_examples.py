@@ -1,0 +1,205 @@
+"""Examples of requests and answers for the OpenAPI schema; a test validates each against its schema."""
+
+from collections.abc import Mapping
+
+Example = dict[str, object]
+
+JOB_ID = "resp_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
+_CHAT_ID = "chatcmpl-019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
+_COMPLETION_ID = "cmpl-019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
+_ENDPOINT_ID = "we_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
+_DELIVERY_ID = "wd_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
+_CREATED = 1_796_083_200
+_URL = "https://app.example/webhooks"
+_MESSAGES = [{"role": "user", "content": "Who are you?"}]
+_TEXT = "I am a small language model."
+_USAGE = {
+    "prompt_tokens": 12,
+    "completion_tokens": 8,
+    "total_tokens": 20,
+    "prompt_tokens_details": {"cached_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 0},
+}
+
+REQUESTS: Mapping[str, Example] = {
+    "ResponseRequest": {"model": "demo", "input": "Who are you?", "max_output_tokens": 64},
+    "InputTokensRequest": {"model": "demo", "input": "Who are you?"},
+    "ChatRequest": {"model": "demo", "messages": _MESSAGES, "max_completion_tokens": 64},
+    "MetadataUpdate": {"metadata": {"topic": "greeting"}},
+    "CompletionRequest": {"model": "demo", "prompt": "Once upon a time", "max_tokens": 64},
+    "NewEndpoint": {"name": "main", "url": _URL, "event_types": ["response.completed"]},
+    "EndpointUpdate": {"enabled": False},
+    "SecretRotation": {"keep_old_secret_active_for_24_hours": True},
+    "EndpointTest": {"event_type": "response.completed"},
+    "Redelivery": {"since": _CREATED, "status": "dead"},
+}
+
+_RESPONSE: Example = {
+    "id": JOB_ID,
+    "object": "response",
+    "created_at": _CREATED,
+    "status": "completed",
+    "background": False,
+    "completed_at": _CREATED + 1,
+    "error": None,
+    "incomplete_details": None,
+    "model": "demo",
+    "output": [
+        {
+            "id": "msg_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c",
+            "type": "message",
+            "status": "completed",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": _TEXT, "annotations": [], "logprobs": []}],
+        }
+    ],
+    "instructions": None,
+    "max_output_tokens": 64,
+    "metadata": {},
+    "previous_response_id": None,
+    "service_tier": "default",
+    "store": True,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "usage": {
+        "input_tokens": 12,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": 8,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 20,
+    },
+}
+_CHAT: Example = {
+    "id": _CHAT_ID,
+    "object": "chat.completion",
+    "created": _CREATED,
+    "model": "demo",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": _TEXT, "refusal": None},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": _USAGE,
+    "metadata": {},
+    "service_tier": "default",
+    "system_fingerprint": "fp_tokenpost",
+}
+_COMPLETION: Example = {
+    "id": _COMPLETION_ID,
+    "object": "text_completion",
+    "created": _CREATED,
+    "model": "demo",
+    "choices": [{"index": 0, "text": " there was a fox.", "logprobs": None, "finish_reason": "stop"}],
+    "usage": _USAGE,
+    "system_fingerprint": "fp_tokenpost",
+}
+_MODEL: Example = {
+    "id": "demo",
+    "object": "model",
+    "created": _CREATED,
+    "owned_by": "tokenpost",
+    "capabilities": {"chat": True, "completion": True},
+    "context_length": 1024,
+    "status": "ready",
+}
+_MESSAGE: Example = {"id": f"{_CHAT_ID}-0", "role": "user", "content": "Who are you?", "content_parts": None}
+_ITEM: Example = {
+    "id": "msg_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5ci0",
+    "type": "message",
+    "role": "user",
+    "content": [{"type": "input_text", "text": "Who are you?"}],
+}
+_ENDPOINT: Example = {
+    "id": _ENDPOINT_ID,
+    "object": "webhook_endpoint",
+    "created_at": _CREATED,
+    "updated_at": _CREATED,
+    "name": "main",
+    "url": _URL,
+    "event_types": ["response.completed"],
+    "signing_secret_hint": "whsec_...mZ8w",
+    "enabled": True,
+    "disabled_reason": None,
+}
+_DELIVERY: Example = {
+    "id": _DELIVERY_ID,
+    "object": "webhook_delivery",
+    "created_at": _CREATED,
+    "event_id": "evt_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c",
+    "event_type": "response.completed",
+    "job_id": JOB_ID,
+    "webhook_endpoint_id": _ENDPOINT_ID,
+    "url": _URL,
+    "status": "delivered",
+    "next_attempt_at": None,
+    "ended_at": _CREATED + 2,
+    "num_attempts": 1,
+    "attempts": [
+        {
+            "number": 1,
+            "started_at": _CREATED + 2,
+            "latency_ms": 12,
+            "status_code": 200,
+            "error": None,
+            "answer": "ok",
+        }
+    ],
+}
+
+
+def _page(item: Example) -> Example:
+    return {"object": "list", "data": [item], "first_id": item["id"], "last_id": item["id"], "has_more": False}
+
+
+ANSWERS: Mapping[str, Example] = {
+    "ResponseObject": _RESPONSE,
+    "ChatCompletionObject": _CHAT,
+    "CompletionObject": _COMPLETION,
+    "AsyncCompletionObject": {
+        "id": _COMPLETION_ID,
+        "object": "async.completion",
+        "status": "queued",
+        "created_at": _CREATED,
+        "model": "demo",
+        "tokenpost_queue": {"position": 3, "estimated_start_at": _CREATED + 4},
+    },
+    "InputTokenCount": {"object": "response.input_tokens", "input_tokens": 12},
+    "DeletedObject": {"id": JOB_ID, "object": "response", "deleted": True},
+    "ModelObject": _MODEL,
+    "ModelList": {"object": "list", "data": [_MODEL]},
+    "InputItemList": _page(_ITEM),
+    "StoredMessageList": _page(_MESSAGE),
+    "ChatCompletionList": _page(_CHAT),
+    "Health": {"status": "ok"},
+    "WebhookEndpointObject": _ENDPOINT,
+    "WebhookEndpointList": _page(_ENDPOINT),
+    "WebhookDeliveryObject": _DELIVERY,
+    "WebhookDeliveryList": _page(_DELIVERY),
+    "WebhookTestObject": {
+        "object": "webhook_endpoint.test",
+        "webhook_endpoint_id": _ENDPOINT_ID,
+        "event_type": "response.completed",
+        "status_code": 200,
+        "success": True,
+    },
+    "RedeliveryObject": {
+        "object": "webhook_endpoint.redelivery",
+        "webhook_endpoint_id": _ENDPOINT_ID,
+        "num_deliveries": 2,
+    },
+    "WebhookSecretObject": {
+        "object": "webhook_secret",
+        "signing_secret": "whsec_c2VjcmV0IG9mIGFuIGV4YW1wbGU=",
+        "signing_secret_hint": "whsec_...bXBs",
+    },
+    "EventTypeList": {"object": "list", "data": ["response.completed", "response.failed"]},
+}
+
+STREAM = (
+    'event: response.created\ndata: {"type":"response.created","sequence_number":0,"response":{...}}\n\n'
+    'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"I am"}\n\n'
+    "data: [DONE]\n\n"
+)
