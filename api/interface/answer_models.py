@@ -5,7 +5,7 @@ Fields that OpenAI's SDKs need are required here; `tests/api/test_openapi.py` ch
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel
 
 JobStatusName = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 FinishReasonName = Literal["stop", "length"]
@@ -213,6 +213,10 @@ class AsyncCompletionObject(BaseModel):
     model: str
     error: ErrorDetails | None = None
     tokenpost_queue: QueueStatusObject | None = None
+
+
+class AsyncCompletionAnswer(RootModel[CompletionObject | AsyncCompletionObject]):
+    """The completion, or its job while it has no answer."""
 
 
 class InputTokenCount(BaseModel):

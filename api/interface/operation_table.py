@@ -158,7 +158,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("post", "/v1/async/completions"): Operation(
         body=CompletionRequest, answers={202: _RECEIPT}, errors=_CREATE, is_keyed=True
     ),
-    ("get", "/v1/async/completions/{completion_id}"): _read(_COMPLETION, *_STREAM_QUERY),
+    ("get", "/v1/async/completions/{completion_id}"): _read(answers.AsyncCompletionAnswer, *_STREAM_QUERY),
     ("delete", "/v1/async/completions/{completion_id}"): _DELETED,
     ("get", "/v1/async/completions/{completion_id}/deliveries"): _list(
         _DELIVERIES, "status", missing=errors.JobNotFound

@@ -166,6 +166,7 @@ ANSWERS: Mapping[str, Example] = {
         "model": "demo",
         "tokenpost_queue": {"position": 3, "estimated_start_at": _CREATED + 4},
     },
+    "AsyncCompletionAnswer": _COMPLETION,
     "InputTokenCount": {"object": "response.input_tokens", "input_tokens": 12},
     "DeletedObject": {"id": JOB_ID, "object": "response", "deleted": True},
     "ModelObject": _MODEL,

@@ -79,9 +79,7 @@ def test_every_example_fits_its_schema(schema: Schema, model: str) -> None:
 
 def test_an_answer_that_lacks_a_field_does_not_fit(schema: Schema) -> None:
     for model in ANSWERS:
-        example = dict(ANSWERS[model])
-        example.popitem()
-        example.pop(next(iter(example)), None)
+        example = dict(list(ANSWERS[model].items())[1:])
         with pytest.raises(jsonschema.ValidationError):
             _check(schema, model, example)
 
