@@ -15,8 +15,8 @@ from transformers import (
 
 from tests.model.sampling.asked import CPU, asked
 from workers.model.sampling.drawn import Vocabulary
-from workers.model.sampling.edits import EditPlanner
 from workers.model.sampling.filters import Filters
+from workers.model.sampling.logit_edits import EditPlanner
 
 VOCAB_SIZE = 500
 TOKENS = [1, 2, 3, 3, 400]

@@ -8,7 +8,7 @@ from torch import Tensor
 from storage.contract import SamplingParams
 from tests.model.sampling.asked import Asked, Drawing, asked
 from workers.model.sampling.counts import CountTables, TokenCounts
-from workers.model.sampling.edits import penalised
+from workers.model.sampling.logit_edits import penalised
 from workers.model.sampling.sampler import Sampler
 
 VOCAB_SIZE = 60

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 from workers.engine.memory import CachePlan
 from workers.model.architecture.attention_layer import AttentionLayer
 from workers.model.native.decoder import Decoder
-from workers.model.native.library import PANEL, Library, Limits
+from workers.model.native.library import TILE_OUTPUTS, Library, Limits
 from workers.model.native.runner import NativeRunner
 from workers.model.native.sampling import native_sampler
 from workers.model.native.weights import weights_of
@@ -21,8 +21,8 @@ _MIN_LOGIT_ROWS = 64
 
 
 def native_bytes_per_token(layers: list[AttentionLayer], dtype: torch.dtype) -> int:
-    """Cache memory of one token, over all layers, keys and values; heads are padded to whole panels."""
-    sizes = (layer.shape.num_kv_heads * -(-layer.shape.head_dim // PANEL) * PANEL for layer in layers)
+    """Cache memory of one token, over all layers, keys and values; heads are padded to whole tiles."""
+    sizes = (layer.shape.num_kv_heads * -(-layer.shape.head_dim // TILE_OUTPUTS) * TILE_OUTPUTS for layer in layers)
     return 2 * sum(sizes) * dtype.itemsize
 
 

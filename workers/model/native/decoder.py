@@ -26,9 +26,9 @@ class Decoder:
         self._vocab_size = weights.shape.vocab_size
         self._max_batch_tokens = limits.max_batch_tokens
         layers = (Layer * len(weights.layers))(*weights.layers)
-        self.handle = library.make(weights.shape, layers, weights.ends, limits)
+        self.handle = library.create(weights.shape, layers, weights.outer, limits)
         if not self.handle:
-            raise MemoryError(f"the decoder could not be made: {library.complaint().decode()}")
+            raise MemoryError(f"the decoder could not be created: {library.last_error().decode()}")
         self._best = (ctypes.c_int32 * limits.max_logit_rows)()
         self._is_finite = (ctypes.c_uint8 * limits.max_logit_rows)()
         self.logits = self._view(limits.max_logit_rows)

@@ -1,17 +1,17 @@
-"""The compiled library's functions and structs as ctypes sees them; kernels/model.h is the original."""
+"""The compiled library's functions and structs as ctypes sees them; kernels/interface.h is the original."""
 
 import ctypes
 from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
 
-# Outputs that lie side by side: `PANEL` of kernels/matmul.h.
-PANEL = 32
+# Outputs of a packed weight tile: `TILE_OUTPUTS` of kernels/matmul.h.
+TILE_OUTPUTS = 32
 SILU = 0
 GELU_TANH = 1
 
 
 class Shape(ctypes.Structure):
-    """A model's measures."""
+    """The shape of a model."""
 
     _fields_ = [
         ("num_layers", c_int32),
@@ -34,7 +34,7 @@ class Shape(ctypes.Structure):
 
 
 class Layer(ctypes.Structure):
-    """One layer's weights; null pointers are parts that it lacks."""
+    """The weights of one layer; null where it has no such part."""
 
     _fields_ = [
         *((name, c_void_p) for name in ("query", "key", "value", "output", "gate", "up", "down")),
@@ -46,8 +46,8 @@ class Layer(ctypes.Structure):
     ]
 
 
-class Ends(ctypes.Structure):
-    """What comes before the first layer and after the last."""
+class OuterWeights(ctypes.Structure):
+    """Weights before the first layer and after the last: embedding, head, final norm, rotary tables."""
 
     _fields_ = [
         ("embedding", c_void_p),
@@ -59,7 +59,7 @@ class Ends(ctypes.Structure):
 
 
 class Limits(ctypes.Structure):
-    """What a decoder is made for."""
+    """The sizes that a decoder allocates memory for."""
 
     _fields_ = [
         ("num_threads", c_int32),
@@ -71,7 +71,7 @@ class Limits(ctypes.Structure):
 
 
 class Batch(ctypes.Structure):
-    """One step."""
+    """The batch of one step."""
 
     _fields_ = [
         ("num_tokens", c_int32),
@@ -89,11 +89,11 @@ class Library:
 
     def __init__(self, path: Path) -> None:
         library = ctypes.CDLL(str(path))
-        self.make = library.tokenpost_make
-        self.make.argtypes = [POINTER(Shape), POINTER(Layer), POINTER(Ends), POINTER(Limits)]
-        self.make.restype = c_void_p
-        self.complaint = library.tokenpost_complaint
-        self.complaint.restype = c_char_p
+        self.create = library.tokenpost_create
+        self.create.argtypes = [POINTER(Shape), POINTER(Layer), POINTER(OuterWeights), POINTER(Limits)]
+        self.create.restype = c_void_p
+        self.last_error = library.tokenpost_last_error
+        self.last_error.restype = c_char_p
         self.free = library.tokenpost_free
         self.free.argtypes = [c_void_p]
         self.step = library.tokenpost_step
@@ -111,12 +111,12 @@ class Library:
         self.clear.argtypes = [c_void_p, c_int32, c_void_p]
         self.reset = library.tokenpost_reset
         self.reset.argtypes = [c_void_p]
-        self.draw = library.tokenpost_draw
-        self.draw.argtypes = [
+        self.sample = library.tokenpost_sample
+        self.sample.argtypes = [
             *(c_void_p, c_void_p, c_int64, c_int32, c_int32, c_char_p),
             *(c_void_p, c_void_p, c_void_p, c_int32),
         ]
-        self.draw.restype = None
-        self.rank = library.tokenpost_rank
-        self.rank.argtypes = [c_void_p, c_void_p, c_int64, c_int32, c_int32, c_void_p, c_int32, c_void_p]
-        self.rank.restype = None
+        self.sample.restype = None
+        self.logprobs = library.tokenpost_logprobs
+        self.logprobs.argtypes = [c_void_p, c_void_p, c_int64, c_int32, c_int32, c_void_p, c_int32, c_void_p]
+        self.logprobs.restype = None

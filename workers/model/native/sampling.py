@@ -1,4 +1,4 @@
-"""Draws on a CPU by the native library: kernels/draw.h, many times as fast as torch's operations one by one."""
+"""Draws on a CPU by the native library: kernels/sample_row.h, many times as fast as torch's operations one by one."""
 
 import struct
 from array import array
@@ -27,7 +27,7 @@ from workers.model.sampling.sampling_rows import (
     usable_temperature,
 )
 
-# `Row` of kernels/draw.h, in three parts: top_p, two keys, temperature, least and top_k;
+# `SamplingRow` of kernels/sample_row.h, in three parts: top_p, two keys, temperature, least and top_k;
 _RACE = struct.Struct("@d2iffi4x")
 # ids and values of edits, how many there are, whether a pending token counts, and rates of penalties;
 _EDITS = struct.Struct("@5P4i3f4x")
@@ -71,7 +71,7 @@ class NativeDraw:
         token_ids = torch.empty(self.num_rows, dtype=torch.int64)
         # Rows that tell of fewer tokens than others leave zeros.
         packed = torch.zeros(self.num_rows + len(self.ranked_rows) * 2 * num_told, dtype=torch.int64)
-        self.library.draw(
+        self.library.sample(
             None if self.decoder is None else self.decoder.handle,
             logits.data_ptr(),
             logits.stride(0),
@@ -128,7 +128,7 @@ class NativePlanner:
         logits = _in_rows(logits.float())
         packed = torch.empty(len(ids), 2 * (1 + num_top), dtype=torch.int64)
         address, num_rows = ids.buffer_info()
-        self._library.rank(
+        self._library.logprobs(
             None if self._decoder is None else self._decoder.handle,
             logits.data_ptr(),
             logits.stride(0),

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from workers.model.architecture.attention_layer import AttentionLayer
-from workers.model.native.library import GELU_TANH, SILU, Ends, Layer, Shape
+from workers.model.native.library import GELU_TANH, SILU, Layer, OuterWeights, Shape
 
 # Decoders whose layers are built as the kernels compute them. Whatever this table promises too much, the trial at
 # load finds out: its logits are compared with those of the unchanged model.
@@ -33,7 +33,7 @@ class Weights:
 
     shape: Shape
     layers: list[Layer]
-    ends: Ends
+    outer: OuterWeights
     owners: list[Tensor]
     lasting: list[Tensor]
 
@@ -74,7 +74,7 @@ class _Collector:
         embedding = self._model.get_input_embeddings().weight.detach().contiguous()
         layer_types = self._layer_types()
         tables = [self._rotary(layer_type, max_len) for layer_type in layer_types]
-        ends = Ends(
+        outer = OuterWeights(
             embedding=embedding.data_ptr(),
             head=self._keep(self._model.get_output_embeddings().weight),
             final_norm=self._norm(self._decoder.norm),
@@ -87,7 +87,7 @@ class _Collector:
                 self._layer(layer, attention, layer_types)
                 for layer, attention in zip(self._decoder.layers, layers, strict=True)
             ],
-            ends=ends,
+            outer=outer,
             owners=self._owners,
             lasting=[embedding, *(table for pair in tables for table in pair)],
         )

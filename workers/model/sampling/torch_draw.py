@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from workers.model.sampling.drawn import NO_TOKEN, Drawn, Vocabulary
-from workers.model.sampling.edits import EditPlanner, Edits
 from workers.model.sampling.exponential_race import TorchRace, likeliest, plan_races
+from workers.model.sampling.logit_edits import EditPlanner, Edits
 from workers.model.sampling.sampling_rows import DrawRequest, is_noisy, ranked_rows_of
 from workers.model.sampling.token_logprobs import pack_ranked
 from workers.model.sampling.upload import upload

@@ -1,26 +1,26 @@
-// One layer as the decoder holds it: weights in panels, norms, and its part of the cache.
+// One layer of the decoder: packed weights, norms, and its part of the KV cache.
 #pragma once
 #include <algorithm>
 
 #include "attention.h"
-#include "matrix.h"
-#include "memory.h"
-#include "model.h"
+#include "packed_matrix.h"
+#include "buffer.h"
+#include "interface.h"
 
 namespace tokenpost {
 
 inline Buffer<float> copy_of(const float* numbers, int count) {
     if (numbers == nullptr) return {};
-    Buffer<float> own(padded(count, PANEL));
+    Buffer<float> own(padded(count, TILE_OUTPUTS));
     std::copy_n(numbers, count, own.get());
     return own;
 }
 
 template <class Weight, class Activation>
 struct Layer {
-    using Panels = Matrix<Weight, Activation>;
+    using Packed = PackedMatrix<Weight, Activation>;
 
-    Panels heads, output, gate_up, down;
+    Packed heads, output, gate_up, down;
     Buffer<float> input_norm, attention_norm, feedforward_norm, feedforward_out_norm, query_norm, key_norm;
     int rotary_table;
     AttentionRule rule;
@@ -33,14 +33,14 @@ struct Layer {
         const auto part = [](const void* weights, const float* bias, int num_outputs) {
             return Part<Weight>{static_cast<const Weight*>(weights), bias, num_outputs};
         };
-        const size_t cached = size_t(num_blocks) * shape.num_kv_heads * padded(size, PANEL) * BLOCK;
+        const size_t cached = size_t(num_blocks) * shape.num_kv_heads * padded(size, TILE_OUTPUTS) * BLOCK;
         Layer layer{
-            Panels::of({part(given.query, given.query_bias, num_queries), part(given.key, given.key_bias, num_keys),
+            Packed::of({part(given.query, given.query_bias, num_queries), part(given.key, given.key_bias, num_keys),
                         part(given.value, given.value_bias, num_keys)},
                        hidden),
-            Panels::of({part(given.output, given.output_bias, hidden)}, num_queries),
-            Panels::paired(part(given.gate, nullptr, inner), part(given.up, nullptr, inner), hidden),
-            Panels::of({part(given.down, nullptr, hidden)}, inner),
+            Packed::of({part(given.output, given.output_bias, hidden)}, num_queries),
+            Packed::interleaved(part(given.gate, nullptr, inner), part(given.up, nullptr, inner), hidden),
+            Packed::of({part(given.down, nullptr, hidden)}, inner),
             copy_of(given.input_norm, hidden),
             copy_of(given.attention_norm, hidden),
             copy_of(given.feedforward_norm, hidden),
@@ -53,17 +53,17 @@ struct Layer {
             Buffer<Weight>(cached),
             {},
         };
-        layer.cache = {layer.keys.get(), layer.values.get(), shape.num_kv_heads, padded(size, PANEL)};
+        layer.cache = {layer.keys.get(), layer.values.get(), shape.num_kv_heads, padded(size, TILE_OUTPUTS)};
         return layer;
     }
 
     size_t weight_bytes() const { return heads.bytes() + output.bytes() + gate_up.bytes() + down.bytes(); }
 
     void clear(int num_blocks, const int32_t* blocks) {
-        const size_t size = cache.place(1, 0);
+        const size_t size = cache.offset_of(1, 0);
         for (int i = 0; i < num_blocks; ++i) {
-            std::fill_n(cache.keys + cache.place(blocks[i], 0), size, Weight{});
-            std::fill_n(cache.values + cache.place(blocks[i], 0), size, Weight{});
+            std::fill_n(cache.keys + cache.offset_of(blocks[i], 0), size, Weight{});
+            std::fill_n(cache.values + cache.offset_of(blocks[i], 0), size, Weight{});
         }
     }
 

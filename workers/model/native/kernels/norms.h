@@ -7,14 +7,14 @@
 
 namespace tokenpost {
 
-// 1 / root mean square; rows are zero beyond their numbers.
+// 1 / root mean square; rows are padded with zeros.
 inline float inverse_size(const float* x, int count, float epsilon) {
     Vec sum = {};
     for (int d = 0; d < count; d += LANES) sum += load(x + d) * load(x + d);
     return 1.0f / std::sqrt(sum_of(sum) / count + epsilon);
 }
 
-// norm null: a mere copy.
+// norm null: copies only.
 template <class Activation>
 void normalize(const float* x, const float* norm, int count, float epsilon, Activation* to) {
     const float scale = norm == nullptr ? 1.0f : inverse_size(x, count, epsilon);
@@ -22,7 +22,7 @@ void normalize(const float* x, const float* norm, int count, float epsilon, Acti
         store(to + d, norm == nullptr ? load(x + d) : load(x + d) * splat(scale) * load(norm + d));
 }
 
-// One query or key head, which lies among others: in place, and nothing beyond it counts.
+// The norm of one query or key head, in place; the neighbouring heads are neither read nor written.
 inline void normalize_head(float* x, const float* norm, int size, float epsilon) {
     float total = 0;
     if (size % LANES == 0) {

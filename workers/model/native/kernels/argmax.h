@@ -1,4 +1,4 @@
-// Which logit of a row is the highest.
+// The argmax of a row of logits.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -10,7 +10,7 @@
 namespace tokenpost {
 
 // The first of the highest logits; whether it is finite and none is NaN.
-inline bool find_best(const float* logits, int num, int32_t& best) {
+inline bool argmax(const float* logits, int num, int32_t& best) {
     constexpr int BLOCK = 4 * LANES;
     const int num_whole = num / LANES * LANES;
     Vec highest = splat(-__builtin_inff());
@@ -24,11 +24,11 @@ inline bool find_best(const float* logits, int num, int32_t& best) {
     for (int i = num_whole; i < num; ++i) top = logits[i] > top ? logits[i] : top;
     int32_t bad[LANES];
     std::memcpy(bad, &is_bad, sizeof bad);
-    bool is_sound = std::isfinite(top);
-    for (int i = 0; i < LANES; ++i) is_sound &= bad[i] == 0;
-    for (int i = num_whole; i < num; ++i) is_sound &= logits[i] == logits[i];
+    bool is_finite = std::isfinite(top);
+    for (int i = 0; i < LANES; ++i) is_finite &= bad[i] == 0;
+    for (int i = num_whole; i < num; ++i) is_finite &= logits[i] == logits[i];
     best = 0;
-    if (!is_sound) return false;
+    if (!is_finite) return false;
     for (int begin = 0; begin < num; begin += BLOCK) {
         const int end = std::min(begin + BLOCK, num);
         int has_it = 0;

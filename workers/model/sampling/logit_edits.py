@@ -90,7 +90,7 @@ def penalised(logits: Tensor, counts: Tensor, rates: Tensor) -> Tensor:
     logits, counts: [num_entries]
     rates:          [3, num_entries] repetition, presence and frequency penalty
 
-    In float64, where the products are exact: `penalised` of kernels/edits.h comes to the same.
+    In float64, where the products are exact: `penalised` of kernels/logit_edits.h comes to the same.
 
     Source: Keskar et al. 2019, "CTRL" (repetition); the OpenAI API (presence and frequency).
     """

@@ -1,4 +1,4 @@
-// Memory that is zeroed, and so present, before the first step.
+// Aligned memory that is zeroed when it is allocated, so that no page fault happens in a step.
 #pragma once
 #include <sys/mman.h>
 
@@ -15,7 +15,7 @@ class Buffer {
     Buffer() = default;
     explicit Buffer(size_t count) : count_(count) {
         if (count == 0) return;
-        // Huge pages: a step walks through all weights, and their addresses alone would not fit the processor's table.
+        // Huge pages: a step reads all weights, and with small pages their addresses would overflow the TLB.
         constexpr size_t HUGE_PAGE = size_t(2) << 20;
         const size_t bytes = bytes_of(count);
         data_ = static_cast<T*>(std::aligned_alloc(bytes >= HUGE_PAGE ? HUGE_PAGE : 64, bytes));
@@ -33,7 +33,7 @@ class Buffer {
     }
     ~Buffer() { std::free(data_); }
 
-    // What a buffer of `count` takes.
+    // The size of a buffer of `count`, padding included.
     static size_t bytes_of(size_t count) {
         if (count == 0) return 0;
         const size_t bytes = count * sizeof(T);

@@ -1,4 +1,4 @@
-// What a decoder is made of, as Python hands it over. Plain C layout: workers/model/native/library.py mirrors it.
+// The structs of the C interface. Plain C layout: workers/model/native/library.py mirrors it.
 #pragma once
 #include <cstdint>
 
@@ -6,7 +6,7 @@ extern "C" {
 
 enum TokenpostActivation { TOKENPOST_SILU = 0, TOKENPOST_GELU_TANH = 1 };
 
-// A model's measures. Sizes count numbers, not bytes.
+// The shape of a model. Sizes count numbers, not bytes.
 struct TokenpostShape {
     int32_t num_layers;
     int32_t hidden_size;
@@ -14,11 +14,11 @@ struct TokenpostShape {
     int32_t num_heads;
     int32_t num_kv_heads;
     int32_t head_dim;
-    int32_t rotary_dim;      // leading numbers of a head that turn with the position; the two halves form pairs
+    int32_t rotary_dim;      // leading numbers of a head with rotary embeddings; the two halves form pairs
     int32_t vocab_size;
     int32_t max_len;         // positions in the rotary tables
     int32_t activation;      // TokenpostActivation
-    int32_t is_bf16;         // weights and cache; else float32
+    int32_t is_bf16;         // type of weights and KV cache: bfloat16 or float32
     float norm_epsilon;
     float attention_scale;
     float embedding_scale;
@@ -26,7 +26,7 @@ struct TokenpostShape {
     float logit_softcap;      // 0 is none
 };
 
-// One layer. Matrices as torch has them, [outputs, inputs], in the model's type; norms and biases float32, or null.
+// One layer. Matrices in the layout of torch, [outputs, inputs], in the model's type; norms and biases float32 or null.
 struct TokenpostLayer {
     const void *query, *key, *value, *output, *gate, *up, *down;
     const float *query_bias, *key_bias, *value_bias, *output_bias;
@@ -36,10 +36,10 @@ struct TokenpostLayer {
     const float *feedforward_out_norm; // after it, before it is added; null: none
     const float *query_norm, *key_norm; // within each head; null: none
     int32_t window;                    // positions that a token sees, itself included; 0: all
-    int32_t rotary_table;              // which of the tables; -1: this layer does not turn
+    int32_t rotary_table;              // index of the rotary table; -1: no rotary embedding
 };
 
-struct TokenpostEnds {
+struct TokenpostOuterWeights {
     const void *embedding;      // [vocab_size, hidden_size]; must outlive the decoder
     const void *head;           // [vocab_size, hidden_size]
     const float *final_norm;
@@ -49,7 +49,7 @@ struct TokenpostEnds {
 
 struct TokenpostLimits {
     int32_t num_threads;
-    int32_t num_spins;          // looks at a barrier before a thread sleeps
+    int32_t num_spins;          // checks at a barrier before a thread sleeps
     int32_t max_batch_tokens;
     int32_t num_blocks;
     int32_t max_logit_rows;

@@ -1,4 +1,4 @@
-"""The threads of the native library, alone: a program that shares out numbers instead of a model."""
+"""The thread pool of the native library alone: a program that distributes numbers instead of a model."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 import workers.model.native
 
 _KERNELS = Path(workers.model.native.__file__).parent / "kernels"
-_PROGRAM = Path(__file__).parent / "team_stress.cpp"
+_PROGRAM = Path(__file__).parent / "thread_pool_stress.cpp"
 _COMPILER = shutil.which("g++") or shutil.which("clang++")
 
 pytestmark = pytest.mark.skipif(_COMPILER is None, reason="no C++ compiler")
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(_COMPILER is None, reason="no C++ compiler")
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    built = tmp_path_factory.mktemp("team") / "stress"
+    built = tmp_path_factory.mktemp("thread_pool") / "stress"
     command = [_COMPILER, "-O2", "-std=c++20", "-pthread", f"-I{_KERNELS}", str(_PROGRAM), "-o", str(built)]
     subprocess.run(command, check=True, timeout=120)
     return built

@@ -1,0 +1,85 @@
+// A weight matrix packed into tiles for `multiply_tile`.
+#pragma once
+#include <vector>
+
+#include "matmul.h"
+#include "buffer.h"
+
+namespace tokenpost {
+
+// Some outputs of a matrix in the layout of torch: [num_outputs, num_inputs].
+template <class Weight>
+struct Part {
+    const Weight* weights;
+    const float* bias;  // null: none
+    int num_outputs;
+};
+
+template <class Weight, class Activation>
+class PackedMatrix {
+   public:
+    PackedMatrix() = default;
+
+    // Parts one after another.
+    static PackedMatrix of(const std::vector<Part<Weight>>& parts, int num_inputs) {
+        int num_outputs = 0;
+        for (const auto& part : parts) num_outputs += part.num_outputs;
+        PackedMatrix matrix(num_outputs, num_inputs);
+        int column = 0;
+        for (const auto& part : parts)
+            for (int i = 0; i < part.num_outputs; ++i) matrix.set(column++, part, i);
+        return matrix;
+    }
+
+    // Two parts interleaved by 16 outputs, so that a tile holds 16 outputs of each.
+    static PackedMatrix interleaved(const Part<Weight>& left, const Part<Weight>& right, int num_inputs) {
+        PackedMatrix matrix(2 * padded(left.num_outputs, LANES), num_inputs);
+        for (int i = 0; i < left.num_outputs; ++i) {
+            const int column = i / LANES * TILE_OUTPUTS + i % LANES;
+            matrix.set(column, left, i);
+            matrix.set(column + LANES, right, i);
+        }
+        return matrix;
+    }
+
+    int num_outputs() const { return num_outputs_; }
+    size_t bytes() const { return tiles_.bytes() + bias_.bytes(); }
+    int num_tiles() const { return padded(num_outputs_, TILE_OUTPUTS) / TILE_OUTPUTS; }
+
+    // Multiplies every row of X with the tiles first .. last - 1; calls finish(row, column, left, right) for each tile.
+    template <class Finish>
+    void multiply(int num_rows, const Activation* x, size_t stride, int first, int last, const Finish& finish) const {
+        for (int index = first; index < last; ++index) {
+            const int column = index * TILE_OUTPUTS;
+            const Vec left_bias = bias_ ? load(bias_.get() + column) : Vec{};
+            const Vec right_bias = bias_ ? load(bias_.get() + column + LANES) : Vec{};
+            const Weight* tile = tiles_.get() + size_t(column) * num_inputs_;
+            multiply_tile(num_rows, num_inputs_, x, stride, tile, tile + PREFETCH_INPUTS<Weight> * TILE_OUTPUTS,
+                        [&](int row, Vec left, Vec right) {
+                finish(row, column, left + left_bias, right + right_bias);
+            });
+        }
+    }
+
+   private:
+    PackedMatrix(int num_outputs, int num_inputs)
+        : num_outputs_(num_outputs),
+          num_inputs_(padded(num_inputs, TILE_OUTPUTS)),
+          num_given_(num_inputs),
+          tiles_(size_t(padded(num_outputs, TILE_OUTPUTS)) * num_inputs_) {}
+
+    void set(int column, const Part<Weight>& part, int output) {
+        Weight* tile = tiles_.get() + size_t(column / TILE_OUTPUTS) * TILE_OUTPUTS * num_inputs_;
+        const Weight* from = part.weights + size_t(output) * num_given_;
+        for (int k = 0; k < num_given_; ++k) tile[tile_offset<Activation>(k, column % TILE_OUTPUTS)] = from[k];
+        if (part.bias == nullptr) return;
+        if (!bias_) bias_ = Buffer<float>(padded(num_outputs_, TILE_OUTPUTS));
+        bias_.get()[column] = part.bias[output];
+    }
+
+    int num_outputs_ = 0, num_inputs_ = 0, num_given_ = 0;
+    Buffer<Weight> tiles_;
+    Buffer<float> bias_;
+};
+
+}  // namespace tokenpost
