@@ -1,4 +1,4 @@
-"""How exact the demo model is on held-out prompts of each skill: `python -m bench.demo_model`.
+"""How exact the demo model is on held-out prompts of each skill: `python -m bench.demo_model [--unseen-wordings]`.
 
 Loads the model folder in float32 and generates greedily with transformers.
 """
@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3ForCausalLM
 
+from demo import unseen_wordings
 from demo.corpus import Message
-from demo.evaluation import OTHER_SKILLS, REQUIRED_SKILLS, Reply, Score, evaluate
+from demo.evaluation import OTHER_SKILLS, REQUIRED_SKILLS, Reply, Score, draw_cases, draw_unseen_wordings, evaluate
 
 MODEL_FOLDER = Path(__file__).parents[1] / "workers" / "model" / "demo"
 
@@ -48,14 +49,19 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--misses", type=int, default=0, help="wrong replies to show per skill")
-    parser.add_argument("--skills", nargs="*", default=[*REQUIRED_SKILLS, *OTHER_SKILLS])
+    parser.add_argument("--skills", nargs="*", default=None)
+    parser.add_argument("--unseen-wordings", action="store_true", help="wordings that the generator does not have")
     arguments = parser.parse_args()
+    all_skills = unseen_wordings.SKILLS if arguments.unseen_wordings else (*REQUIRED_SKILLS, *OTHER_SKILLS)
+    draw = draw_unseen_wordings if arguments.unseen_wordings else draw_cases
     torch.set_num_threads(arguments.threads)
     model, tokenizer = load(arguments.model)
     print("| skill | cases | exact | seconds |\n| --- | --- | --- | --- |")
-    for skill in arguments.skills:
+    reply = replier(model, tokenizer)
+    for skill in arguments.skills or all_skills:
         started = time.perf_counter()
-        score = evaluate(skill, arguments.cases, replier(model, tokenizer), lambda text: len(tokenizer.tokenize(text)))
+        cases = draw(skill, arguments.cases)
+        score = evaluate(skill, cases, reply, lambda text: len(tokenizer.tokenize(text)))
         print(f"| {skill} | {score.num_cases} | {score.share:.1%} | {time.perf_counter() - started:.0f} |", flush=True)
         _show(score, arguments.misses)
 

@@ -4,28 +4,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from demo import stories
-from demo.skills import SKILLS, Lesson
+from demo import stories, texts, wordings
+from demo.skills import REWORDED_SHARE, SKILLS, Lesson
 from demo.words import draw_cased_word, draw_name, draw_word, is_held_out
 
 PLAIN_STORY_SHARE = 0.01
 SYSTEM_SHARE = 0.4
 # Shares of the lessons drawn; the hard skills get more, the long ones less.
 WEIGHTS = {
-    "greeting": 6,
-    "identity": 6,
-    "fact": 6,
+    "greeting": 5,
+    "identity": 5,
+    "fact": 5,
     "recall": 9,
-    "count": 18,
-    "count_down": 12,
-    "add": 12,
-    "subtract": 15,
-    "spell": 9,
-    "reverse": 24,
-    "repeat": 24,
+    "count": 14,
+    "count_down": 8,
+    "add": 9,
+    "subtract": 11,
+    "spell": 10,
+    "reverse": 26,
+    "repeat": 60,
     "story": 1.3,
-    "short_story": 1,
-    "fallback": 5,
+    "short_story": 0.8,
+    "fallback": 6,
 }
 NEUTRAL_INSTRUCTIONS = (
     "You are a helpful assistant.",
@@ -65,6 +65,21 @@ PREFIX_INSTRUCTIONS = (
     "Every answer must start with {w}.",
     "Begin each reply with {w}.",
 )
+# Forms of an arbitrary prefix and their shares: w and o are strings, m is a mark.
+PREFIX_FORMS = {
+    "{w}": 30,
+    "{w}:": 30,
+    "{w}!": 4,
+    "{w},": 4,
+    "{w} -": 3,
+    "[{w}]": 6,
+    "({w})": 3,
+    "<{w}>": 3,
+    "*{w}*": 2,
+    "{w} {o}": 4,
+    "{w} {o}:": 4,
+    "{m}": 4,
+}
 ASSISTANTS = ("", "", "", "You are a helpful assistant. ", "You are a friendly assistant. ")
 
 
@@ -118,16 +133,52 @@ def draw_instruction(rng: Random) -> Instruction:
     return Instruction(text=text, apply=str)
 
 
-def capitals_instruction(rng: Random) -> Instruction:
+def capitals_instruction(rng: Random, *, held_out: bool = False) -> Instruction:
     """A system message that asks for capitals."""
-    return Instruction(text=rng.choice(ASSISTANTS) + rng.choice(CAPITALS_INSTRUCTIONS), apply=str.upper)
+    is_reworded = not held_out and rng.random() < REWORDED_SHARE
+    wording = wordings.capitals(rng) if is_reworded else rng.choice(CAPITALS_INSTRUCTIONS)
+    return Instruction(text=rng.choice(ASSISTANTS) + wording, apply=str.upper)
 
 
 def prefix_instruction(rng: Random, *, held_out: bool) -> Instruction:
     """A system message that asks for a prefix; the answer begins `WORD: `."""
+    if not held_out and rng.random() < REWORDED_SHARE:
+        return _free_prefix_instruction(rng)
     word = _draw_prefix(rng, held_out)
     text = rng.choice(ASSISTANTS) + rng.choice(PREFIX_INSTRUCTIONS).format(w=word)
-    return Instruction(text=text, apply=lambda answer: f"{word}: {answer}")
+    return Instruction(text=text, apply=lambda answer: with_prefix(word, answer))
+
+
+def with_prefix(prefix: str, answer: str) -> str:
+    """The answer after the prefix; a colon follows a prefix that has no mark of its own."""
+    return f"{prefix}: {answer}" if prefix[-1].isalnum() else f"{prefix} {answer}"
+
+
+def _free_prefix_instruction(rng: Random) -> Instruction:
+    while True:
+        word = texts.draw_string(rng)
+        if not is_held_out("word", word.lower()):
+            break
+    other = texts.draw_string(rng)
+    forms = (
+        "{w}",
+        "{w}:",
+        "{w}:",
+        "{w}!",
+        "{w},",
+        "{w} -",
+        "[{w}]",
+        "({w})",
+        "<{w}>",
+        "*{w}*",
+        "{w} {o}",
+        "{w} {o}:",
+        "{m}",
+    )
+    form = rng.choices(forms, (30, 20, 10, 4, 4, 3, 6, 3, 3, 2, 4, 4, 4))[0]
+    prefix = form.format(w=word, o=other, m=rng.choice((">>", "->", "#", "##", "*", "--", "=>", "$", "~", "%")))
+    text = rng.choice(ASSISTANTS) + wordings.prefix(rng, prefix)
+    return Instruction(text=text, apply=lambda answer: with_prefix(prefix, answer))
 
 
 def _draw_prefix(rng: Random, held_out: bool) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from demo import stories
+from demo import stories, unseen_wordings
 from demo.corpus import Message, capitals_instruction, conversation, prefix_instruction
 from demo.skills import SKILLS, Lesson, Turn
 
@@ -79,12 +79,17 @@ def draw_cases(skill: str, num_cases: int, seed: int = 0) -> list[Case]:
     return list(drawn.values())
 
 
+def draw_unseen_wordings(skill: str, num_cases: int) -> list[Case]:
+    """Cases of a skill in wordings that the generator does not have."""
+    drawn = unseen_wordings.draw(skill, num_cases)
+    return [Case(messages=messages, turn=turn, answer=turn.answer) for messages, turn in drawn]
+
+
 def evaluate(
-    skill: str, num_cases: int, reply: Reply, count_tokens: Callable[[str], int], *, batch_size: int = 100
+    skill: str, cases: list[Case], reply: Reply, count_tokens: Callable[[str], int], *, batch_size: int = 100
 ) -> Score:
-    """The score of one skill on its held-out cases."""
+    """The score of one skill on these cases."""
     score = Score()
-    cases = draw_cases(skill, num_cases)
     max_tokens = MAX_STORY_TOKENS if skill == "story" else MAX_ANSWER_TOKENS
     for start in range(0, len(cases), batch_size):
         batch = cases[start : start + batch_size]
@@ -100,7 +105,7 @@ def evaluate(
 def _draw_case(skill: str, rng: Random) -> Case:
     match skill:
         case "capitals":
-            messages = conversation(rng, lesson := _shaped_lesson(rng), capitals_instruction(rng))
+            messages = conversation(rng, lesson := _shaped_lesson(rng), capitals_instruction(rng, held_out=True))
         case "prefix":
             messages = conversation(rng, lesson := _shaped_lesson(rng), prefix_instruction(rng, held_out=True))
         case _:

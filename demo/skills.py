@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from demo import facts, phrases, stories
+from demo import facts, phrases, stories, texts, wordings
 from demo.words import draw_cased_word, draw_name, draw_word, is_held_out
 
 
@@ -19,6 +19,8 @@ class Turn:
     is_short: bool = False
     hero: str | None = None
 
+
+REWORDED_SHARE = 0.7
 
 Lesson = list[Turn]
 Skill = Callable[[Random, bool], Lesson]
@@ -78,6 +80,8 @@ def count(rng: Random, held_out: bool) -> Lesson:
             break
     prompts = phrases.COUNT_TO_PROMPTS if first == 1 and rng.random() < 0.3 else phrases.COUNT_PROMPTS
     prompt = rng.choice(prompts).format(a=first, b=last)
+    if _is_reworded(rng, held_out):
+        prompt = wordings.count(rng, first, last)
     return [Turn(user=_casual(rng, prompt), answer=", ".join(map(str, range(first, last + 1))))]
 
 
@@ -89,6 +93,8 @@ def count_down(rng: Random, held_out: bool) -> Lesson:
         if is_held_out("count", first, last) == held_out:
             break
     prompt = rng.choice(phrases.COUNT_DOWN_PROMPTS).format(a=first, b=last)
+    if _is_reworded(rng, held_out) and first > last:
+        prompt = wordings.count(rng, first, last)
     return [Turn(user=_casual(rng, prompt), answer=", ".join(map(str, range(first, last - 1, -1))))]
 
 
@@ -98,9 +104,10 @@ def add(rng: Random, held_out: bool) -> Lesson:
         a, b = _operand(rng), _operand(rng)
         if is_held_out("add", a, b) == held_out:
             break
-    step = "" if max(a, b) < 10 else f" = {a // 10 * 10 + b // 10 * 10} + {a % 10 + b % 10}"
     prompt = rng.choice(phrases.ADD_PROMPTS).format(a=a, b=b)
-    return [Turn(user=_casual(rng, prompt), answer=f"{a} + {b}{step} = {a + b}.")]
+    if _is_reworded(rng, held_out):
+        prompt = wordings.add(rng, a, b)
+    return [Turn(user=_casual(rng, prompt), answer=total(a, b))]
 
 
 def subtract(rng: Random, held_out: bool) -> Lesson:
@@ -110,13 +117,17 @@ def subtract(rng: Random, held_out: bool) -> Lesson:
         if (a >= b or rng.random() < 0.1) and is_held_out("subtract", a, b) == held_out:
             break
     prompt = rng.choice(phrases.SUBTRACT_PROMPTS).format(a=a, b=b)
-    return [Turn(user=_casual(rng, prompt), answer=_difference(a, b))]
+    if _is_reworded(rng, held_out):
+        prompt = wordings.subtract(rng, a, b)
+    return [Turn(user=_casual(rng, prompt), answer=difference(a, b))]
 
 
 def spell(rng: Random, held_out: bool) -> Lesson:
     """A word letter by letter: `a-p-p-l-e`."""
     word = _word_to_handle(rng, held_out, template_share=0.15)
     prompt = rng.choice(phrases.SPELL_PROMPTS).format(w=word)
+    if _is_reworded(rng, held_out):
+        prompt = wordings.spell(rng, word)
     return [Turn(user=_casual(rng, prompt), answer="-".join(word))]
 
 
@@ -124,11 +135,17 @@ def reverse(rng: Random, held_out: bool) -> Lesson:
     """A word backwards: `elppa`."""
     word = _word_to_handle(rng, held_out, template_share=0.1)
     prompt = rng.choice(phrases.REVERSE_PROMPTS).format(w=word)
+    if _is_reworded(rng, held_out):
+        prompt = wordings.reverse(rng, word)
     return [Turn(user=_casual(rng, prompt), answer=word[::-1])]
 
 
 def repeat(rng: Random, held_out: bool) -> Lesson:
     """A sentence or a row of words, said again exactly."""
+    while _is_reworded(rng, held_out):
+        text = texts.draw_text(rng)
+        if not is_held_out("repeat", text.lower()):
+            return [Turn(user=wordings.copy(rng, text), answer=text)]
     while True:
         text = _row_of_words(rng, is_drill=not held_out) if rng.random() < 0.4 else _sentence(rng)
         if is_held_out("repeat", text.lower()) == held_out:
@@ -256,6 +273,11 @@ _RECALLED = (
 _DISTRACTORS: tuple[Skill, ...] = (greeting, fact, add, subtract, count, spell, identity, fallback)
 
 
+def _is_reworded(rng: Random, held_out: bool) -> bool:
+    """Whether a training prompt is worded freely; the held-out cases keep the tables' wordings."""
+    return not held_out and rng.random() < REWORDED_SHARE
+
+
 def _casual(rng: Random, prompt: str) -> str:
     """The prompt as hasty people type it: sometimes without its first capital or its last mark."""
     if rng.random() < 0.12 and prompt[:1].isupper():
@@ -294,7 +316,14 @@ def _operand(rng: Random) -> int:
     return rng.randint(0, 99) if rng.random() < 0.9 else rng.randint(0, 12)
 
 
-def _difference(a: int, b: int) -> str:
+def total(a: int, b: int) -> str:
+    """The answer to a sum, tens and ones first."""
+    step = "" if max(a, b) < 10 else f" = {a // 10 * 10 + b // 10 * 10} + {a % 10 + b % 10}"
+    return f"{a} + {b}{step} = {a + b}."
+
+
+def difference(a: int, b: int) -> str:
+    """The answer to a difference, tens first."""
     if a < b:
         return f"{a} - {b} is below zero, and I only know the numbers from zero up."
     step = "" if b < 10 else f" = {a - b // 10 * 10} - {b % 10}"
@@ -313,9 +342,16 @@ _TEMPLATE_WORDS = template_words()
 
 
 def _word_to_handle(rng: Random, held_out: bool, *, template_share: float) -> str:
-    if not held_out and rng.random() < template_share:
+    if held_out:
+        return draw_cased_word(rng, True)
+    if rng.random() < template_share:
         return rng.choice(_TEMPLATE_WORDS)
-    return draw_cased_word(rng, held_out)
+    # Most are arbitrary strings: a word of the tables alone would be learnt by its look.
+    while rng.random() < 0.7:
+        word = texts.draw_string(rng)
+        if not is_held_out("word", word.lower()):
+            return word
+    return draw_cased_word(rng, False)
 
 
 def _fill(rng: Random, template: str) -> str:

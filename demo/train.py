@@ -1,4 +1,7 @@
-"""Make the demo model: write its text, build the tokenizer, train for the given minutes, save the folder."""
+"""Make the demo model: write its text, build the tokenizer, train for the given minutes, save the folder.
+
+With `--start FOLDER` the training begins from the weights and the tokenizer of an exported model.
+"""
 
 import argparse
 import logging
@@ -9,6 +12,7 @@ from pathlib import Path
 from random import Random
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
@@ -60,8 +64,10 @@ def build_tokenizer() -> Tokenizer:
     return tokenizer.build(texts, open_words=open_words, min_count=MIN_PIECE_COUNT)
 
 
-def restore_tokenizer(checkpoint: Path | None) -> Tokenizer:
+def restore_tokenizer(checkpoint: Path | None, start: Path | None = None) -> Tokenizer:
     """The tokenizer beside the checkpoint, made once: a resumed run keeps its ids even when the mixture changed."""
+    if start is not None:
+        return Tokenizer.from_file(str(start / "tokenizer.json"))
     if checkpoint is None:
         return build_tokenizer()
     file = checkpoint.with_name("tokenizer.json")
@@ -107,10 +113,18 @@ def batches(encoder: Tokenizer, rng: Random) -> Iterator[Batch]:
         yield from (_pad([Example(ids=row, is_target=mark_targets(row, encoder)) for row in group]) for group in groups)
 
 
-def train(encoder: Tokenizer, config: Qwen3Config, *, minutes: float, seed: int, checkpoint: Path | None) -> Network:
-    """The trained network; with a checkpoint file the training goes on from there and is saved there."""
+def start_network(config: Qwen3Config, seed: int, start: Path | None) -> Network:
+    """A network with random weights, or with those of an exported model."""
     torch.manual_seed(seed)
     network = Network(config)
+    if start is not None:
+        saved = load_file(start / "model.safetensors")
+        network.load_state_dict({name.removeprefix("model."): weight.float() for name, weight in saved.items()})
+    return network
+
+
+def train(encoder: Tokenizer, network: Network, *, minutes: float, seed: int, checkpoint: Path | None) -> Network:
+    """The trained network; with a checkpoint file the training goes on from there and is saved there."""
     run = Run(network, minutes * 60, checkpoint)
     for layer in network.layers:
         layer.compile(dynamic=True)
@@ -224,10 +238,11 @@ def main() -> None:
     arguments = _parse()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
-    encoder = restore_tokenizer(arguments.checkpoint)
+    encoder = restore_tokenizer(arguments.checkpoint, arguments.start)
     ends = {"eos_token_id": tokenizer.SPECIAL_TOKENS.index(tokenizer.MESSAGE_END)}
     config = make_config(encoder.get_vocab_size(), pad_token_id=0, **ends)
-    network = train(encoder, config, minutes=arguments.minutes, seed=arguments.seed, checkpoint=arguments.checkpoint)
+    network = start_network(config, arguments.seed, arguments.start)
+    train(encoder, network, minutes=arguments.minutes, seed=arguments.seed, checkpoint=arguments.checkpoint)
     arguments.out.mkdir(parents=True, exist_ok=True)
     export(network, config, encoder, arguments.out)
 
@@ -239,6 +254,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", type=Path, default=None)
+    parser.add_argument("--start", type=Path, default=None, help="an exported model to begin from")
     return parser.parse_args()
 
 

@@ -7,11 +7,12 @@ HELD_OUT_ONE_IN = 12
 MAX_WORD_LENGTH = 12
 
 
-def _split(words: str) -> list[str]:
+def split_words(words: str) -> list[str]:
+    """The words of a text."""
     return words.split()
 
 
-NAMES = _split(
+NAMES = split_words(
     "Ada Ben Chloe Dan Eva Finn Grace Hugo Iris Jack Kate Leo Mia Noah Olga Paul Quinn Rosa Sam Tara Uma Victor "
     "Wendy Xavier Yara Zoe Alice Bruno Clara Diego Elena Felix Gina Henry Ines Jonas Karin Lucas Maria Nina Oscar "
     "Petra Ravi Sofia Tom Vera Will Anna Boris Cara Emma Liam Olivia Ethan James John Robert Michael William David "
@@ -20,7 +21,7 @@ NAMES = _split(
     "Samuel Gregory Frank Raymond Patrick Peter Hannah Julia Amira Yusuf Chen Wei Aiko Kenji Priya Arjun Fatima Omar"
 )
 
-NOUNS = _split(
+NOUNS = split_words(
     "apple stone cloud garden window copper lantern bridge candle pepper rabbit travel rocket bottle hammer pencil "
     "mirror castle dragon guitar jacket kitten ladder monkey pillow queen ribbon shadow ticket umbrella wagon zebra "
     "coffee desert engine finger banana orange cherry melon potato tomato carrot onion butter cheese bread sugar "
@@ -37,10 +38,10 @@ NOUNS = _split(
     "hello world python token queue worker server network strawberry chocolate elephantine mountaineer"
 )
 
-_ONSETS = _split(
+_ONSETS = split_words(
     "b c d f g h j k l m n p r s t v w z br ch cl cr dr fl fr gl gr pl pr qu sc sh sk sl sm sn sp st th tr x y"
 )
-_VOWELS = _split("a a e e i i o o u u ai ea ee oo ou ie")
+_VOWELS = split_words("a a e e i i o o u u ai ea ee oo ou ie")
 _CODAS = ["", "", "", "", "n", "r", "l", "s", "t", "m", "nd", "ck", "p", "x", "g", "ll", "rt"]
 
 

@@ -1,6 +1,7 @@
 """The text of the demo model: held-out prompts stay out, stories are checked, tokens round-trip."""
 
 import json
+import re
 from pathlib import Path
 from random import Random
 
@@ -8,7 +9,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from demo import corpus, stories
+from demo import corpus, stories, unseen_wordings
 from demo import tokenizer as demo_tokenizer
 from demo.evaluation import OTHER_SKILLS, REQUIRED_SKILLS, draw_cases
 from demo.skills import SKILLS
@@ -46,6 +47,37 @@ def test_a_held_out_word_is_never_drawn_for_training() -> None:
 
     assert not trained & held_out
     assert all(is_held_out("word", word) for word in held_out)
+
+
+def test_no_wording_of_the_evaluation_is_ever_generated(documents: list[list[corpus.Message] | str]) -> None:
+    tables = (unseen_wordings.REPEAT, unseen_wordings.PREFIX, unseen_wordings.REVERSE, unseen_wordings.SPELL)
+    tables += (unseen_wordings.COUNT, unseen_wordings.COUNT_DOWN, unseen_wordings.ADD, unseen_wordings.SUBTRACT)
+    wordings = [_bare(wording) for table in tables for wording in table]
+    patterns = [re.compile(re.sub(r"\\\{\w\\\}", ".+", re.escape(wording))) for wording in wordings]
+    patterns += [re.compile(re.escape(_bare(wording))) for wording in unseen_wordings.CAPITALS]
+    patterns += [re.compile(re.sub(r"\\\{\w\\\}", ".+", re.escape(_bare(row[0])))) for row in unseen_wordings.RECALL]
+    asked = {
+        _bare(message.content)
+        for document in documents
+        if not isinstance(document, str)
+        for message in document
+        if message.role != "assistant"
+    }
+
+    for pattern in patterns:
+        assert not [text for text in asked if pattern.fullmatch(text)], pattern.pattern
+
+
+def test_the_evaluation_of_unseen_wordings_is_answered_as_the_corpus_answers() -> None:
+    answers = {skill: {turn.answer for _, turn in unseen_wordings.draw(skill, 40)} for skill in unseen_wordings.SKILLS}
+
+    assert all(len(found) >= 12 for found in answers.values()), {skill: len(one) for skill, one in answers.items()}
+    assert "The quick brown fox jumps over the lazy dog." in answers["repeat"]
+    assert any(answer.startswith("Message: ") for answer in answers["prefix"])
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"[\s\"'.!?,]+", " ", text.lower()).strip()
 
 
 def test_every_skill_has_enough_held_out_cases() -> None:

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
 from bench.demo_model import MODEL_FOLDER, load, replier
 from demo import corpus
-from demo.evaluation import REQUIRED_SKILLS, evaluate
+from demo.evaluation import REQUIRED_SKILLS, draw_cases, evaluate
 from demo.train import mark_targets, write_document
 
 MAX_SIZE_BYTES = 12_000_000
@@ -63,8 +63,7 @@ def test_loss_falls_on_answers_and_their_ends_only() -> None:
 def test_a_skill_is_at_least_95_percent_exact_on_held_out_prompts(skill: str, loaded: Loaded) -> None:
     model, tokenizer = loaded
 
-    score = evaluate(
-        skill, NUM_CASES.get(skill, 150), replier(model, tokenizer), lambda text: len(tokenizer.tokenize(text))
-    )
+    cases = draw_cases(skill, NUM_CASES.get(skill, 150))
+    score = evaluate(skill, cases, replier(model, tokenizer), lambda text: len(tokenizer.tokenize(text)))
 
     assert score.share >= 0.95, [(case.messages[-1].content, case.answer, text) for case, text in score.misses]
