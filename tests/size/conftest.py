@@ -44,6 +44,13 @@ def figures(pytestconfig: pytest.Config) -> Figures:
     return pytestconfig.stash[_FIGURES]
 
 
+@pytest.fixture
+def make_sqlite(sqlite_template: Path, tmp_path: Path) -> MakeDatabase:
+    """Makes fresh, migrated SQLite databases."""
+    names = (f"{number}.db" for number in itertools.count())
+    return lambda: f"sqlite:///{shutil.copyfile(sqlite_template, tmp_path / next(names))}"
+
+
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def make_database(
     request: pytest.FixtureRequest, sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -34,8 +35,13 @@ class Api:
 
 
 @contextlib.contextmanager
-def running_api(database_url: str, redis_url: str, **settings: object) -> Iterator[Api]:
-    """An API process; its queues are not bounded unless `settings` (TOKENPOST_*, in lower case) say so."""
+def running_api(
+    database_url: str, redis_url: str, *, num_files: int | None = None, **settings: object
+) -> Iterator[Api]:
+    """An API process; its queues are not bounded unless `settings` (TOKENPOST_*, in lower case) say so.
+
+    num_files: the soft limit of open files that it is started with
+    """
     port = free_port()
     given = {
         "database_url": database_url,
@@ -51,6 +57,9 @@ def running_api(database_url: str, redis_url: str, **settings: object) -> Iterat
     environment |= {f"TOKENPOST_{name.upper()}": str(value) for name, value in given.items()}
     launched = time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "api.server.entry_point"], env=environment)
+    if num_files is not None:
+        hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)[1]
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (num_files, hard))
     try:
         _wait_ready(process, port)
         yield Api(port=port, pid=process.pid, started_in_s=time.monotonic() - launched)
