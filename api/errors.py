@@ -12,6 +12,7 @@ from storage.contract import Failure
 from storage.errors import (
     BodyTooLarge,
     Busy,
+    FormatUnknown,
     GenerationFailed,
     HostNotAllowed,
     IdempotencyKeyInUse,
@@ -149,6 +150,7 @@ _TABLE: dict[type[PlatformError], Answer] = {
     # A dead worker is restarted or declared dead within about one lease.
     ModelUnavailable: Answer(503, SERVER_ERROR, retry_after_s=5),
     StorageUnavailable: Answer(503, SERVER_ERROR, retry_after_s=1),
+    FormatUnknown: Answer(503, SERVER_ERROR, retry_after_s=1),
     ShuttingDown: Answer(503, SERVER_ERROR, retry_after_s=1),
 }
 _UNEXPECTED = Answer(500, SERVER_ERROR)

@@ -29,8 +29,9 @@ from api.streaming.relay import Relay
 from api.webhooks.url_check import Receivers
 from storage.broker.celery_queue import TicketPublisher
 from storage.broker.redis_client import connect, connect_async
-from storage.database.connections import Database, is_current
+from storage.database.connections import Database
 from storage.database.group_commit import Writer
+from storage.database.migration import is_current
 from storage.errors import SettingInvalid, StorageUnavailable
 
 T = TypeVar("T")

@@ -28,7 +28,8 @@ from api.streaming.relay import Relay
 from storage.broker.event_log import TOKENS_CHANNEL, encode_tokens
 from storage.broker.redis_client import connect, connect_async
 from storage.contract import EntryKind, FinishReason, JobHeader, JobKind, TokenEvent
-from storage.database.connections import Database, migrate
+from storage.database.connections import Database
+from storage.database.migration import migrate
 
 SIZES = (32, 128)
 _STEP_S = 0.01

@@ -19,11 +19,12 @@ from sqlalchemy import insert
 
 from storage import ids
 from storage.contract import JobKind, JobSpec, JobStatus, Result, SamplingParams, Usage
-from storage.database.connections import Database, migrate
+from storage.database.connections import Database
 from storage.database.group_commit import Writer
+from storage.database.migration import migrate
 from storage.database.table_definitions import table_of
 from storage.jobs import jobs
-from storage.jobs.tables import Job
+from storage.jobs.records import NewJob
 from storage.process import logging_setup
 from storage.process.logging_setup import LogSettings
 from storage.settings import StorageSettings
@@ -66,7 +67,7 @@ def put_running(database: Database, owner: str, number: int) -> list[str]:
     now = datetime.now(UTC)
     with database.begin() as connection:
         new = [
-            jobs.NewJob(
+            NewJob(
                 job_id=ids.new_job_id(JobKind.RESPONSE),
                 owner=owner,
                 kind=JobKind.RESPONSE,
@@ -81,7 +82,8 @@ def put_running(database: Database, owner: str, number: int) -> list[str]:
             )
             for _ in range(number)
         ]
-        connection.execute(insert(table_of(Job)), [jobs.row_of(one, 600) for one in new])
+        for rows in zip(*(jobs.rows_of(one, 600) for one in new), strict=True):
+            connection.execute(insert(table_of(rows[0][0])), [values for _, values in rows])
         for one in new:
             jobs.claim(connection, one.job_id, "w", now)
     return [one.job_id for one in new]

@@ -20,7 +20,7 @@ from rich.table import Table
 from storage.broker.celery_queue import TicketPublisher
 from storage.broker.event_log import TOKENS_CHANNEL, Row, decode_batch
 from storage.contract import EntryKind
-from storage.database.connections import migrate
+from storage.database.migration import migrate
 from tests.fakes import LIMITS, TEXT, FakeRunner, prompt, spec
 from tests.services import running_redis
 from tests.waiting import wait_until

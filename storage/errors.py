@@ -186,6 +186,16 @@ class StorageUnavailable(PlatformError):
     retryable = True
 
 
+class FormatUnknown(PlatformError):
+    """A stored value whose format only a later version of this program reads, as during a rolling upgrade."""
+
+    code = "format_unknown"
+    retryable = True
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"This process cannot read {found}: a newer version wrote it.")
+
+
 class ShuttingDown(PlatformError):
     """This process is going down; another one, or the next one, can answer."""
 

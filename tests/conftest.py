@@ -8,8 +8,9 @@ import pytest
 import redis
 
 from storage.broker.redis_client import connect
-from storage.database.connections import Database, migrate
+from storage.database.connections import Database
 from storage.database.group_commit import Writer
+from storage.database.migration import migrate
 from tests.services import PostgresServer, running_postgres, running_redis
 
 # What must not run twice at once: real platforms, whose tests also measure times; a model on all cores.

@@ -62,6 +62,11 @@ def print_fields(fields: Mapping[str, object]) -> None:
         print_line(f"{name:<{width}}  {'-' if value is None else value}")
 
 
+def print_progress(text: str) -> None:
+    """Print one line about work in progress to stderr, so that stdout holds the result alone."""
+    Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True).print(text)
+
+
 def print_error(message: str) -> None:
     """Print one error line to stderr."""
     Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True).print(

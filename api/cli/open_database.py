@@ -8,9 +8,11 @@ from typing import TypeVar
 from redis import Redis
 from sqlalchemy import Connection
 
+from api.cli.console import print_progress
 from api.cli.settings import CliSettings, Location, find_location
 from storage.broker import redis_client
-from storage.database.connections import Database, is_current, migrate
+from storage.database.connections import Database
+from storage.database.migration import Progress, is_current, migrate
 from storage.errors import PlatformError
 from storage.jobs.cancellation import Write
 
@@ -55,7 +57,7 @@ def opened(location: Location) -> Iterator[Database]:
 def opened_or_made(location: Location) -> Iterator[Database]:
     """The location's database, created or migrated to the current schema."""
     location.home.create()
-    migrate(location.database_url)
+    migrate(location.database_url, on_progress=_print_progress)
     with opened(location) as database:
         yield database
 
@@ -78,3 +80,8 @@ def writing(database: Database) -> Write:
             return operation(connection)
 
     return write
+
+
+def _print_progress(progress: Progress) -> None:
+    share = progress.num_moved / progress.num_total
+    print_progress(f"Moving jobs to new tables: {progress.num_moved:,} of {progress.num_total:,} ({share:.0%})")

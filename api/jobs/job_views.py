@@ -9,8 +9,8 @@ from api.protocol.kinds import object_of
 from api.protocol.responses.stored_items import PreviousResponse, previous_of
 from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry, Result
 from storage.errors import JobNotFound, PreviousResponseNotFound
-from storage.jobs import jobs, waiting
-from storage.jobs.tables import Job
+from storage.jobs import jobs, records, waiting
+from storage.jobs.records import JobRecord
 from storage.jobs.waiting import QueuePosition
 
 
@@ -52,21 +52,23 @@ def view(connection: Connection, job_id: str, owner: str, kind: JobKind) -> JobV
     return view_with_position(connection, job)
 
 
-def view_with_position(connection: Connection, job: Job) -> JobView:
+def view_with_position(connection: Connection, job: JobRecord) -> JobView:
     """The row, decoded, with the place of one that is queued."""
     seen = view_of(job)
     if job.status is not JobStatus.QUEUED:
         return seen
-    return structs.replace(seen, position=waiting.position_of(connection, job.model, job.priority_queue, job.sent_at))
+    return structs.replace(
+        seen, position=waiting.position_of(connection, job.served_model, job.priority_queue, job.sent_at)
+    )
 
 
-def view_of(job: Job) -> JobView:
+def view_of(job: JobRecord) -> JobView:
     """The row, decoded, wherever it stands."""
     return JobView(
-        header=jobs.header_of(job),
+        header=records.header_of(job),
         metadata=job.metadata_,
-        end=jobs.end_of(job),
-        result=None if job.result is None else jobs.result_of(job),
+        end=records.end_of(job),
+        result=None if job.result is None else records.result_of(job),
         has_begun=job.attempt > 0,
     )
 

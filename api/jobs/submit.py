@@ -24,8 +24,7 @@ from storage.errors import IdempotencyKeyInUse, PlatformError, StorageUnavailabl
 from storage.ids import new_job_id
 from storage.jobs import attaching, jobs
 from storage.jobs.attaching import Attached
-from storage.jobs.jobs import NewJob
-from storage.jobs.tables import Job
+from storage.jobs.records import NewJob
 
 # Up to here, reading a prompt on the event loop costs less than sending it to a thread.
 _SMALL_BODY_BYTES = 32 * 1024
@@ -180,15 +179,15 @@ def _header_of(new: NewJob) -> JobHeader:
 
 async def _insert(services: Services, new: NewJob, keyed: KeyedRequest | None) -> Attached | None:
     """None when the row is committed, or whose job it is by now; where neither is known in time, it is taken back."""
-    row = jobs.row_of(new, services.settings.retention_s(new.store))
+    rows = jobs.rows_of(new, services.settings.retention_s(new.store))
     try:
         async with Prompt(services.settings.storage_timeout_s, "the database"):
             if keyed is None:
-                await services.writer.add(Job, row)
+                await services.writer.add(*rows)
                 return None
             expires_at = key_expiry(services, new.created_at)
             return await services.writer.call(
-                lambda c: attaching.insert_keyed(c, row, keyed, now=new.created_at, expires_at=expires_at)
+                lambda c: attaching.insert_keyed(c, rows, keyed, now=new.created_at, expires_at=expires_at)
             )
     except (StorageUnavailable, asyncio.CancelledError):
         # It may be committed after all, and nobody knows its id.

@@ -14,7 +14,7 @@ from api.streaming.subscription import Subscription
 from storage.broker.event_log import EntryId
 from storage.contract import LogEntry
 from storage.errors import JobNotFound, StorageUnavailable
-from storage.jobs import jobs
+from storage.jobs import jobs, records
 
 _NUM_LOGS = 32
 _NUM_ROWS = 500
@@ -88,13 +88,13 @@ class CatchUp:
 
 def rest_of(connection: Connection, job_id: str) -> list[LogEntry]:
     """The log that an ended job's row stands for; empty while its result is still to come. Raises JobNotFound."""
-    job = jobs.find(connection, job_id)
+    job = jobs.find_result(connection, job_id)
     if job is None:
         raise JobNotFound(f"The job '{job_id}' was erased.")
-    end = jobs.end_of(job)
+    end = records.end_of(job)
     if end is None or (job.result is None and not _is_left(job.ended_at)):
         return []
-    return list(entries_of(jobs.result_of(job), end))
+    return list(entries_of(records.result_of(job), end))
 
 
 def _is_left(ended_at: datetime | None) -> bool:

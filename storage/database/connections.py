@@ -5,14 +5,9 @@ import importlib.util
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import msgspec
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -20,9 +15,6 @@ from storage.database import sqlite
 from storage.errors import SettingInvalid, StorageUnavailable
 from storage.settings import normalise_database_url
 
-MIGRATIONS = Path(__file__).parent / "migrations"
-# Any number, the same in every process: it names our lock among PostgreSQL's advisory locks.
-_MIGRATION_LOCK = 7_306_911_205
 _DEADLOCK = "40P01"
 # sqlite3's own error comes from waiting for the writer's lock, which SQLAlchemy knows nothing of.
 _TROUBLE = (OperationalError, InterfaceError, PoolTimeout, sqlite3.OperationalError)
@@ -58,34 +50,6 @@ class Database:
     def dispose(self) -> None:
         """Close every connection that nobody uses."""
         self._engine.dispose()
-
-
-def migrate(database_url: str) -> None:
-    """Bring the schema to the newest revision; processes that do so at once wait for each other."""
-    # A change of large tables takes its time.
-    database = Database(database_url, answer_within_s=None)
-    try:
-        with database.begin() as connection:
-            if not database.is_sqlite:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
-            config = _alembic_config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    finally:
-        database.dispose()
-
-
-def is_current(database: Database) -> bool:
-    """Whether the schema is at the newest revision."""
-    heads = ScriptDirectory.from_config(_alembic_config()).get_heads()
-    with database.connect() as connection:
-        return set(MigrationContext.configure(connection).get_current_heads()) == set(heads)
-
-
-def _alembic_config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    return config
 
 
 @contextmanager

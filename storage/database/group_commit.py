@@ -22,6 +22,8 @@ from storage.errors import ShuttingDown
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
 Values = Mapping[str, object]
+# A row to insert: its table and its column values.
+Insert = tuple[type[SQLModel], Values]
 
 log = structlog.get_logger()
 
@@ -60,10 +62,13 @@ class Writer:
         self._put(_Entry(future, operation=operation))
         return future
 
-    def insert(self, row: type[SQLModel], values: Values) -> Future[None]:
-        """A future that is done when the row is committed; neighbouring inserts travel as one statement."""
+    def insert(self, *rows: Insert) -> Future[None]:
+        """A future that is done when the rows are committed, all or none.
+
+        Neighbouring calls for the same tables and columns travel as one multi-row statement for each table.
+        """
         future: Future[None] = Future()
-        self._put(_Entry(future, row=row, values=values))
+        self._put(_Entry(future, rows=rows))
         return future
 
     async def call(self, operation: Operation[T]) -> T:
@@ -72,10 +77,10 @@ class Writer:
         self._put(_Entry(future, operation=operation))
         return await future
 
-    async def add(self, row: type[SQLModel], values: Values) -> None:
-        """Return when the row is committed; as `insert`, for callers on an event loop."""
+    async def add(self, *rows: Insert) -> None:
+        """Return when the rows are committed; as `insert`, for callers on an event loop."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._put(_Entry(future, row=row, values=values))
+        self._put(_Entry(future, rows=rows))
         await future
 
     def _put(self, entry: "_Entry") -> None:
@@ -151,19 +156,18 @@ class _SpanFailed(Exception):
 
 
 class _Entry:
-    """One thing to write and the future that waits for it; an insert when it has a row, else an operation."""
+    """One thing to write and the future that waits for it; an insert when it has rows, else an operation."""
 
-    __slots__ = ("future", "is_settled", "operation", "row", "values")
+    __slots__ = ("future", "is_settled", "operation", "rows")
 
     def __init__(
         self,
         future: Future[Any] | asyncio.Future[Any],  # Any: entries of all results share a group
         *,
         operation: Operation[Any] | None = None,
-        row: type[SQLModel] | None = None,
-        values: Values | None = None,
+        rows: tuple[Insert, ...] = (),
     ) -> None:
-        self.future, self.operation, self.row, self.values = future, operation, row, values
+        self.future, self.operation, self.rows = future, operation, rows
         self.is_settled = False
 
     def begin(self) -> bool:
@@ -178,28 +182,26 @@ _Outcome = tuple[_Entry, object, Exception | None]
 
 
 def _spans(entries: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
-    """Bounds of what is executed at once: one operation, or a run of inserts of the same columns."""
+    """Bounds of what is executed at once: one operation, or a run of inserts into the same tables and columns."""
     start = 0
     while start < len(entries):
-        first, end = entries[start], start + 1
-        if first.row is not None and first.values is not None:
-            keys = first.values.keys()
-            while end < len(entries) and entries[end].row is first.row and _keys(entries[end]) == keys:
-                end += 1
+        shape, end = _shape(entries[start]), start + 1
+        while shape and end < len(entries) and _shape(entries[end]) == shape:
+            end += 1
         yield start, end
         start = end
 
 
-def _keys(entry: _Entry) -> object:
-    return None if entry.values is None else entry.values.keys()
+def _shape(entry: _Entry) -> list[tuple[type[SQLModel], object]]:
+    return [(table, values.keys()) for table, values in entry.rows]
 
 
 def _execute(connection: Connection, span: Sequence[_Entry]) -> list[object]:
     first = span[0]
-    if first.row is None:
-        assert first.operation is not None
+    if first.operation is not None:
         return [first.operation(connection)]
-    connection.execute(insert(table_of(first.row)), [entry.values for entry in span if entry.values is not None])
+    for index, (table, _) in enumerate(first.rows):
+        connection.execute(insert(table_of(table)), [entry.rows[index][1] for entry in span])
     return [None] * len(span)
 
 

@@ -1,4 +1,4 @@
-"""Cancelling a job, whoever asks for it: the row first, then the word to whoever runs or waits for it."""
+"""Cancelling a job: its row first, then its worker and its log are notified."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -27,19 +27,19 @@ def cancel(
 ) -> Cancelled | None:
     """What the job was, None when it had already ended. Blocks: never on an event loop.
 
-    num_attached: as in `jobs.cancel`, for a caller who leaves
+    num_attached: as in `jobs.cancel`, for a caller who disconnects
 
-    Raises StorageUnavailable before the row changed, and RedisError after; then the worker's own beat, or the
-    sweeper, tells those who wait.
+    Raises StorageUnavailable before the row changed, and RedisError after; then the worker's heartbeat, or the
+    sweeper, completes the log.
     """
     cancelled = write(lambda connection: jobs.cancel(connection, job_id, now, num_attached=num_attached))
     if cancelled is not None:
-        spread(write, redis, job_id, cancelled, now)
+        notify(write, redis, job_id, cancelled, now)
     return cancelled
 
 
-def spread(write: Write, redis: Redis, job_id: str, cancelled: Cancelled, now: datetime) -> None:
-    """Tell the worker of a job that ran; write the end of one that nobody runs, with what came of it before."""
+def notify(write: Write, redis: Redis, job_id: str, cancelled: Cancelled, now: datetime) -> None:
+    """Notify the worker of a job that ran; append the END to the log of one that no worker runs."""
     if cancelled.worker_id is not None:
         redis.publish(control_channel(cancelled.worker_id), encode_cancel(job_id))
         return
@@ -51,13 +51,12 @@ def spread(write: Write, redis: Redis, job_id: str, cancelled: Cancelled, now: d
 
 def _settle(connection: Connection, job_id: str, attempt: int, result: Result) -> Usage | None:
     """The usage of a job that an earlier attempt had begun, now stored with its partial result; None without one."""
-    job = jobs.find(connection, job_id) if result.entries else None
-    if job is None:
-        # An empty result is stored too: a row with one tells the whole job, without its log.
+    if not result.entries:
+        # An empty result is stored too: with it the job can be read without its log.
         jobs.settle_orphan(connection, job_id, attempt, result, None)
         return None
     usage = Usage(
-        prompt_tokens=sum(len(prompt) for prompt in jobs.spec_of(job).prompts),
+        prompt_tokens=sum(len(prompt) for prompt in jobs.get_spec(connection, job_id).prompts),
         completion_tokens=sum(len(event.token_ids) for entry in result.entries for event in entry),
     )
     jobs.settle_orphan(connection, job_id, attempt, result, usage)

@@ -1,30 +1,33 @@
-"""What the sweeper asks of the jobs: lost tickets, jobs of dead workers, jobs whose time is over."""
+"""Recovery queries of the sweeper: lost tickets, jobs of dead workers, jobs whose retention is over."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, delete, exists, literal_column, or_, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, exists, literal_column, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from storage.accounts import idempotency
 from storage.contract import Failure, JobStatus, PriorityQueue, WorkerStatus
 from storage.database.columns import DatabaseNow
 from storage.database.table_definitions import table_of
 from storage.fleet.tables import Worker
-from storage.jobs.jobs import ENDING, IS_RUNNING, JobState, states_of_rows
+from storage.jobs import attempts, ending
+from storage.jobs.ending import Outcome
+from storage.jobs.erasing import erase_where
+from storage.jobs.jobs import IS_RUNNING
+from storage.jobs.records import JobState
 from storage.jobs.tables import Job
-from storage.webhooks.events import IS_SUBSCRIBED, tell
 
 _job = table_of(Job)
 _worker = table_of(Worker)
 _IS_QUEUED: ColumnElement[bool] = literal_column("status = 'queued'")
+_TICKET = (_job.c.id, _job.c.served_model, _job.c.priority_queue)
 WORKER_LOST = Failure(code="worker_lost", message="Every worker that ran this job was lost; it is not tried again.")
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):
-    """A job that needs a (new) ticket in a queue of its model."""
+    """A job that needs a (new) ticket in a queue of its model; `model` is the one that serves it."""
 
     job_id: str
     model: str
@@ -32,7 +35,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
-    """Jobs of dead workers: those queued again, and those failed because they lost too many workers."""
+    """Jobs of dead workers: those queued again, and those failed after too many lost attempts."""
 
     tickets: list[Ticket]
     failed: list[JobState]
@@ -58,25 +61,33 @@ def requeue_of_dead_workers(
     dead_worker_ids: workers that the caller's own clock found dead; those marked DEAD and those without a row are
                      dead as well
     """
-    lost = select(_job.c.id).where(IS_RUNNING, _has_dead_worker(dead_worker_ids)).limit(limit)
-    is_last = _job.c.lost_attempts + 1 >= max_lost_attempts
-    once_more = {"lost_attempts": _job.c.lost_attempts + 1}
-    failing = (
-        update(_job)
-        .where(_job.c.id.in_(lost), IS_RUNNING, is_last)
-        .values(once_more | ENDING | {"status": JobStatus.FAILED, "failure": msgspec.to_builtins(WORKER_LOST)})
-        .returning(_job.c.id, _job.c.attempt, _job.c.status, _job.c.worker_id, IS_SUBSCRIBED)
-    )
+    lost = select(*attempts.COLUMNS, _job.c.lost_attempts).where(IS_RUNNING, _has_dead_worker(dead_worker_ids))
+    rows = c.execute(lost.limit(limit).with_for_update(of=_job)).all()
+    last = [row.id for row in rows if row.lost_attempts + 1 >= max_lost_attempts]
+    again = [row for row in rows if row.lost_attempts + 1 < max_lost_attempts]
+    failed = ending.end(c, _fail_lost(last), Outcome(failure=WORKER_LOST), now) if last else []
+    return Recovered(tickets=_requeue_lost(c, again, now) if again else [], failed=failed)
+
+
+def _fail_lost(job_ids: Sequence[str]) -> Update:
+    failing = ending.ending(JobStatus.FAILED, _job.c.id.in_(job_ids), IS_RUNNING)
+    return failing.values(lost_attempts=_job.c.lost_attempts + 1)
+
+
+def _requeue_lost(c: Connection, rows: Sequence[Row[*tuple[Any, ...]]], now: datetime) -> list[Ticket]:
     requeueing = (
         update(_job)
-        .where(_job.c.id.in_(lost), IS_RUNNING, ~is_last)
-        .values(once_more | {"status": JobStatus.QUEUED, "worker_id": None, "sent_at": DatabaseNow()})
-        .returning(_job.c.id, _job.c.model, _job.c.priority_queue)
+        .where(_job.c.id.in_([row.id for row in rows]), IS_RUNNING)
+        .values(
+            status=JobStatus.QUEUED,
+            lost_attempts=_job.c.lost_attempts + 1,
+            worker_id=None,
+            sent_at=DatabaseNow(),
+        )
+        .returning(*_TICKET)
     )
-    failed = c.execute(failing, {"moment": now}).all()
-    for row in failed:
-        tell(c, row, row.id, row.status, now)
-    return Recovered(tickets=_tickets(c.execute(requeueing).all()), failed=states_of_rows(failed))
+    attempts.insert_ended(c, rows, attempts.WORKER_LOST, now)
+    return _tickets(c.execute(requeueing).all())
 
 
 def _has_dead_worker(dead_worker_ids: Collection[str]) -> ColumnElement[bool]:
@@ -85,18 +96,16 @@ def _has_dead_worker(dead_worker_ids: Collection[str]) -> ColumnElement[bool]:
 
 
 def database_now(c: Connection) -> datetime:
-    """Now, by the database's clock: what ages of rows are counted from, whose machines' clocks may differ."""
+    """Now, by the database's clock, which all processes share: the clocks of their machines may differ."""
     now = c.execute(select(DatabaseNow())).scalar_one()
     assert isinstance(now, datetime)
     return now
 
 
 def list_queues(c: Connection) -> list[tuple[str, PriorityQueue]]:
-    """(model, lane) of every queue for which jobs are queued."""
-    return [
-        (row.model, row.priority_queue)
-        for row in c.execute(select(_job.c.model, _job.c.priority_queue).where(_IS_QUEUED).distinct())
-    ]
+    """(model, priority queue) of every queue with queued jobs."""
+    query = select(_job.c.served_model, _job.c.priority_queue).where(_IS_QUEUED).distinct()
+    return [(row.served_model, row.priority_queue) for row in c.execute(query)]
 
 
 def list_lost_tickets(
@@ -105,11 +114,10 @@ def list_lost_tickets(
     """The queued jobs whose newest ticket was sent before `before`, oldest first.
 
     before: when the oldest ticket that still waits in this queue was sent (now, if none does), less some slack; by the
-            database's clock, as `moment` tells it
+            database's clock, as `database_now` returns it
     """
-    query = select(_job.c.id, _job.c.model, _job.c.priority_queue)
-    query = query.where(
-        _IS_QUEUED, _job.c.model == model, _job.c.priority_queue == priority_queue, _job.c.sent_at < before
+    query = select(*_TICKET).where(
+        _IS_QUEUED, _job.c.served_model == model, _job.c.priority_queue == priority_queue, _job.c.sent_at < before
     )
     return _tickets(c.execute(query.order_by(_job.c.sent_at).limit(limit)).all())
 
@@ -122,13 +130,13 @@ def mark_sent(c: Connection, job_ids: Sequence[str]) -> None:
 
 
 def move_to_front(c: Connection, job_ids: Collection[str]) -> list[Ticket]:
-    """Those of these jobs that were queued in the back lane and are in the front lane now; each needs a ticket there.
+    """Those of these jobs that were in the back queue and are in the front queue now; each needs a ticket there.
 
-    The old ticket stays where it is: whichever comes first is claimed, and the other refused.
+    The old ticket stays in its queue: the first of both claims the job, and the other finds it claimed.
     """
     moving = update(_job).where(_job.c.id.in_(job_ids), _IS_QUEUED, _job.c.priority_queue == PriorityQueue.BACK)
     moving = moving.values(priority_queue=PriorityQueue.FRONT, sent_at=DatabaseNow())
-    return _tickets(c.execute(moving.returning(_job.c.id, _job.c.model, _job.c.priority_queue)).all())
+    return _tickets(c.execute(moving.returning(*_TICKET)).all())
 
 
 def list_ended(
@@ -149,7 +157,7 @@ def list_ended(
 
 def list_unsettled(c: Connection, limit: int = 500) -> list[str]:
     """Ids of ended jobs whose outcome nobody has stored yet, those that ended first; their workers may be about to."""
-    is_unsettled: ColumnElement[bool] = literal_column("ended_at IS NOT NULL AND result IS NULL")
+    is_unsettled: ColumnElement[bool] = literal_column("ended_at IS NOT NULL AND NOT has_result")
     return list(c.execute(select(_job.c.id).where(is_unsettled).order_by(_job.c.ended_at).limit(limit)).scalars())
 
 
@@ -160,10 +168,9 @@ def list_erasable(c: Connection, now: datetime, limit: int = 500) -> list[str]:
 
 
 def erase_many(c: Connection, job_ids: Collection[str]) -> int:
-    """How many of these rows were erased, their keys with them."""
-    idempotency.forget(c, job_ids)
-    return c.execute(delete(_job).where(_job.c.id.in_(job_ids))).rowcount
+    """How many of these jobs were erased, their payload and keys with them."""
+    return len(erase_where(c, _job.c.id.in_(job_ids)))
 
 
 def _tickets(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[Ticket]:
-    return [Ticket(job_id=row.id, model=row.model, priority_queue=row.priority_queue) for row in rows]
+    return [Ticket(job_id=row.id, model=row.served_model, priority_queue=row.priority_queue) for row in rows]

@@ -1,13 +1,13 @@
-"""Stored chat completions, which their owners may list."""
+"""Listing of stored chat completions."""
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, exists, func, literal_column, select
+from sqlalchemy import Connection, exists, func, literal_column
 from sqlalchemy.sql.selectable import TableValuedAlias
 
 from storage.contract import JobStatus
 from storage.database.table_definitions import table_of
-from storage.jobs.jobs import ALL_BUT_SPEC
+from storage.jobs.records import JobRecord, record_of, select_whole
 from storage.jobs.tables import Job
 
 _job = table_of(Job)
@@ -22,8 +22,8 @@ def list_stored(
     after: str | None = None,
     limit: int = 20,
     is_newest_first: bool = False,
-) -> list[Job]:
-    """The owner's stored chat completions that have a result, by age; rows without `spec`.
+) -> list[JobRecord]:
+    """The owner's stored chat completions that have a result, by age.
 
     metadata: pairs that all must match
     after:    an id; only those behind it in the order are listed
@@ -31,7 +31,7 @@ def list_stored(
     wanted = metadata or {}
     if any("\0" in text for text in (model or "", after or "", *wanted, *wanted.values())):
         return []
-    query = select(*ALL_BUT_SPEC).where(literal_column("kind = 'chat' AND store"), _job.c.owner == owner)
+    query = select_whole().where(literal_column("job.kind = 'chat' AND job.store"), _job.c.owner == owner)
     query = query.where(_job.c.status.in_([JobStatus.COMPLETED, JobStatus.INCOMPLETE]))
     if model is not None:
         query = query.where(_job.c.model == model)
@@ -41,7 +41,7 @@ def list_stored(
     if after is not None:
         query = query.where(_job.c.id < after if is_newest_first else _job.c.id > after)
     query = query.order_by(_job.c.id.desc() if is_newest_first else _job.c.id).limit(limit)
-    return [Job(**row._mapping) for row in c.execute(query)]
+    return [record_of(row) for row in c.execute(query)]
 
 
 def _metadata_pairs(c: Connection) -> TableValuedAlias:

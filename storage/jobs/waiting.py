@@ -36,10 +36,10 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
 def count_waiting(c: Connection) -> list[Waiting]:
     """Queued jobs counted by model, priority queue and owner, in no order."""
-    columns = _job.c.model, _job.c.priority_queue, _job.c.owner
+    columns = _job.c.served_model, _job.c.priority_queue, _job.c.owner
     query = select(*columns, func.count().label("num_jobs")).where(_IS_QUEUED).group_by(*columns)
     return [
-        Waiting(model=row.model, priority_queue=row.priority_queue, owner=row.owner, num_jobs=row.num_jobs)
+        Waiting(model=row.served_model, priority_queue=row.priority_queue, owner=row.owner, num_jobs=row.num_jobs)
         for row in c.execute(query)
     ]
 
@@ -52,26 +52,29 @@ def count_running(c: Connection) -> dict[str, int]:
 
 def position_of(c: Connection, model: str, priority_queue: PriorityQueue, sent_at: datetime) -> QueuePosition:
     """The position of a queued job whose ticket was sent then."""
-    query = select(func.count()).where(_IS_QUEUED, _job.c.model == model, _job.c.priority_queue == priority_queue)
+    query = select(func.count()).where(
+        _IS_QUEUED, _job.c.served_model == model, _job.c.priority_queue == priority_queue
+    )
     num_before = c.execute(query.where(_job.c.sent_at < sent_at)).scalar_one()
     return QueuePosition(model=model, priority_queue=priority_queue, number=num_before + 1)
 
 
 def find_position(c: Connection, job_id: str) -> QueuePosition | None:
     """The position of a job; None for one that is not queued."""
-    query = select(_job.c.model, _job.c.priority_queue, _job.c.sent_at).where(_IS_QUEUED, _job.c.id == job_id)
+    query = select(_job.c.served_model, _job.c.priority_queue, _job.c.sent_at).where(_IS_QUEUED, _job.c.id == job_id)
     row = c.execute(query).first()
-    return None if row is None else position_of(c, row.model, row.priority_queue, row.sent_at)
+    return None if row is None else position_of(c, row.served_model, row.priority_queue, row.sent_at)
 
 
 def list_positions(c: Connection, job_ids: Collection[str]) -> dict[str, QueuePosition]:
     """Positions of those of these jobs that are queued, by id."""
     if not job_ids:
         return {}
-    in_order = func.rank().over(partition_by=(_job.c.model, _job.c.priority_queue), order_by=_job.c.sent_at)
-    columns = _job.c.id, _job.c.model, _job.c.priority_queue, in_order.label("number")
+    in_order = func.rank().over(partition_by=(_job.c.served_model, _job.c.priority_queue), order_by=_job.c.sent_at)
+    columns = _job.c.id, _job.c.served_model, _job.c.priority_queue, in_order.label("number")
     ranked = select(*columns).where(_IS_QUEUED).subquery()
     rows = c.execute(select(ranked).where(ranked.c.id.in_(job_ids)))
     return {
-        row.id: QueuePosition(model=row.model, priority_queue=row.priority_queue, number=row.number) for row in rows
+        row.id: QueuePosition(model=row.served_model, priority_queue=row.priority_queue, number=row.number)
+        for row in rows
     }

@@ -1,4 +1,4 @@
-"""What there is to tell: an event for each end of a job, written with it, and handed out to those who want it."""
+"""Webhook events: one is inserted in the transaction that ends a job, then fanned out to the subscribed endpoints."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,34 +6,18 @@ from typing import Any
 
 import msgspec
 import structlog
-from sqlalchemy import (
-    Connection,
-    Insert,
-    Row,
-    String,
-    bindparam,
-    case,
-    delete,
-    exists,
-    insert,
-    literal_column,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Row, delete, exists, insert, literal_column, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.contract import JobKind, JobStatus
-from storage.database.columns import UtcDateTime
 from storage.database.table_definitions import table_of
 from storage.ids import new_id
-from storage.jobs.tables import Job
 from storage.network.url_policy import host_of
 from storage.webhooks.endpoints import default_secret
-from storage.webhooks.event_types import ENDS, event_type_of
+from storage.webhooks.event_types import event_type_of
 from storage.webhooks.signing import new_secret
 from storage.webhooks.tables import DeliveryStatus, WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookEvent
 
-_job = table_of(Job)
 _endpoint = table_of(WebhookEndpoint)
 _event = table_of(WebhookEvent)
 _delivery = table_of(WebhookDelivery)
@@ -42,60 +26,62 @@ _attempt = table_of(WebhookAttempt)
 log = structlog.get_logger()
 
 _IS_NEW: ColumnElement[bool] = literal_column("NOT is_fanned_out")
-# Whether anybody wants to hear of a job; in the RETURNING of the UPDATE that ends it, so that the end of a job of
-# which nobody does costs no statement more. As text, because SQLAlchemy names no tables in a RETURNING for SQLite, and
-# the two owners would be one. Not `IS NOT NULL`, which SQLite 3.40 calls true of every column in a RETURNING.
-IS_SUBSCRIBED: ColumnElement[bool] = literal_column(
-    "(coalesce(CAST(job.webhook AS TEXT), '') <> '' OR EXISTS (SELECT 1 FROM webhook_endpoint"
-    " WHERE webhook_endpoint.owner = job.owner AND webhook_endpoint.disabled_at IS NULL))"
-).label("is_subscribed")
+_INSERT = insert(_event)
 
 
-def _emitting(status: JobStatus) -> Insert:
-    types = {kind: event_type_of(kind, status) for kind in JobKind}
-    row = select(
-        bindparam("event_id", type_=String),
-        _job.c.owner,
-        case(types, value=_job.c.kind, else_=_job.c.kind.concat(f".{status}")),
-        _job.c.id,
-        bindparam("moment", type_=UtcDateTime),
-        _job.c.webhook,
-        literal_column("false"),
+class EndedJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that ended, as far as its webhook event needs it.
+
+    target: the job's own webhook target, as `storage.jobs.tables.Job.webhook`
+    """
+
+    job_id: str
+    owner: str
+    kind: JobKind
+    status: JobStatus
+    target: dict[str, object] | None
+
+
+def is_subscribed(*, owner: str, target: str) -> ColumnElement[bool]:
+    """SQL for whether a job's end has a webhook event: it has a target of its own, or its owner an enabled endpoint.
+
+    For the RETURNING of the UPDATE that ends the job, so that a job without subscribers costs no further statement.
+
+    owner, target: SQL names of the job's columns, with their table: SQLAlchemy writes no table names in a RETURNING for
+                   SQLite, and both tables have an owner. `IS NOT NULL` is avoided: SQLite 3.40 finds it true of every
+                   column in a RETURNING.
+    """
+    return literal_column(
+        f"(coalesce(CAST({target} AS TEXT), '') <> '' OR EXISTS (SELECT 1 FROM webhook_endpoint"
+        f" WHERE webhook_endpoint.owner = {owner} AND webhook_endpoint.disabled_at IS NULL))"
+    ).label("is_subscribed")
+
+
+def emit(c: Connection, ended: EndedJob, now: datetime) -> None:
+    """Insert the event of a job's end. Call it in the transaction that ends the job, for a job with subscribers."""
+    c.execute(
+        _INSERT,
+        {
+            "id": new_id("evt_"),
+            "owner": ended.owner,
+            "type": event_type_of(ended.kind, ended.status),
+            "job_id": ended.job_id,
+            "created_at": now,
+            "target": ended.target,
+            "is_fanned_out": False,
+        },
     )
-    names = ["id", "owner", "type", "job_id", "created_at", "target", "is_fanned_out"]
-    return insert(_event).from_select(names, row.where(_job.c.id == bindparam("of_job"), IS_SUBSCRIBED.element))
-
-
-_EMIT = {status: _emitting(status) for status in ENDS}
-
-
-def emit(c: Connection, job_id: str, status: JobStatus, now: datetime) -> None:
-    """Write the event of a job's end, if anybody wants to hear of it.
-
-    To be called in the transaction that ends the job, once, when its conditional UPDATE was the one that did.
-    """
-    c.execute(_EMIT[status], {"of_job": job_id, "event_id": new_id("evt_"), "moment": now})
-
-
-def tell(c: Connection, ended: Row[*tuple[Any, ...]] | None, job_id: str, status: JobStatus, now: datetime) -> bool:
-    """Whether there is an ended job; its event goes with it where somebody wants to hear of it.
-
-    ended: what the UPDATE that ends a job returned, IS_SUBSCRIBED among it; None when it ended none
-    """
-    if ended is not None and ended.is_subscribed:
-        emit(c, job_id, status, now)
-    return ended is not None
 
 
 def has_new(c: Connection) -> bool:
-    """Whether an event waits to be handed out."""
+    """Whether an event is not fanned out yet."""
     return bool(c.execute(select(exists().select_from(_event).where(_IS_NEW))).scalar())
 
 
 def fan_out(c: Connection, now: datetime, *, limit: int = 200) -> int:
-    """How many events were handed out: one delivery for each enabled endpoint and each own target that wants them."""
+    """How many events were fanned out, each into a delivery for every endpoint and own target that subscribed."""
     query = select(_event).where(_IS_NEW).order_by(_event.c.created_at).limit(limit)
-    # Others who hand out at this moment take other events; SQLite has one writer anyway.
+    # Concurrent calls take other events; SQLite has one writer anyway.
     events = c.execute(query.with_for_update(skip_locked=True)).all()
     if not events:
         return 0
@@ -129,9 +115,9 @@ def wants(event_types: Sequence[str], event_type: str) -> bool:
 
 
 def erase_older(c: Connection, before: datetime, *, limit: int = 500) -> int:
-    """How many events and deliveries were erased: those from before that moment, the deliveries with their attempts.
+    """How many events and deliveries older than that moment were erased, the deliveries with their attempts.
 
-    What is still to be told stays.
+    Pending deliveries and events that are not fanned out stay.
     """
     over = select(_delivery.c.id).where(_delivery.c.created_at < before, _delivery.c.status != DeliveryStatus.PENDING)
     ids = c.execute(over.order_by(_delivery.c.created_at).limit(limit)).scalars().all()
@@ -143,7 +129,7 @@ def erase_older(c: Connection, before: datetime, *, limit: int = 500) -> int:
 
 
 class _Target(msgspec.Struct, frozen=True):
-    """A job's own target, as `storage.jobs.tables.Job.webhook` holds it."""
+    """A job's own webhook target, as `storage.jobs.tables.Job.webhook` holds it."""
 
     url: str
     events: list[str] | None = None
@@ -151,7 +137,7 @@ class _Target(msgspec.Struct, frozen=True):
 
 
 def _target_of(event: Row[*tuple[Any, ...]]) -> _Target | None:
-    """The job's own target, if it has one; one that cannot be read is given up, so that the events behind it go on."""
+    """The job's own target, if it has one. An unreadable one is dropped, so that it does not block later events."""
     if event.target is None:
         return None
     try:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import redis
+from msgspec import structs
 
 from storage.broker.celery_queue import queue_of
 from storage.broker.event_log import LogWriter, Row, encode_end, encode_tokens
@@ -32,7 +33,7 @@ from storage.contract import (
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.fleet import manifests, workers
-from storage.jobs import jobs
+from storage.jobs import jobs, records
 from storage.jobs.jobs import Claim
 from tests.protocol.examples import manifest
 
@@ -142,6 +143,9 @@ class FakeWorker:
         claim = self._write(lambda c: jobs.claim(c, job_id, WORKER_ID, datetime.now(UTC)))
         if claim is None:
             return
+        if claim.spec is None:
+            with self.database.connect() as c:
+                claim = structs.replace(claim, spec=jobs.get_spec(c, job_id))
         self.num_claimed += 1
         self.specs.append(claim.spec)
         self._append((job_id, claim.attempt, 0, EntryKind.START, b""))
@@ -203,7 +207,7 @@ class FakeWorker:
         if self._write(lambda c: jobs.settle_stopped(c, job_id, claim.attempt, result, usage)):
             with self.database.connect() as c:
                 job = jobs.find(c, job_id)
-            end = None if job is None else jobs.end_of(job)
+            end = None if job is None else records.end_of(job)
             if end is not None:
                 self._append_end(job_id, claim, len(entries), end)
 

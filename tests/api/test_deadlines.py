@@ -12,6 +12,7 @@ from sqlalchemy import update
 from storage.database.connections import Database
 from storage.database.table_definitions import table_of
 from storage.jobs import deadlines, jobs
+from storage.jobs.records import JobRecord
 from storage.jobs.tables import Job
 from tests.api.examples import CALLS, NAMES, RESPONSE, Call, frames_of
 from tests.api.fake_worker import FakeWorker
@@ -19,7 +20,7 @@ from tests.api.server import Server, set_clock
 from tests.waiting import wait_until
 
 
-def _job(database: Database) -> Job:
+def _job(database: Database) -> JobRecord:
     with database.connect() as c:
         [summary] = jobs.list_all(c)
         return jobs.get(c, summary.id, summary.owner)

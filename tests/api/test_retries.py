@@ -23,6 +23,7 @@ from storage.contract import JobStatus
 from storage.database.connections import Database
 from storage.database.table_definitions import table_of
 from storage.jobs import jobs
+from storage.jobs.records import JobRecord
 from storage.jobs.tables import Job
 from tests.api.examples import CALLS, CHAT, CHAT_MESSAGES, COMPLETION, NAMES, RESPONSE, Call, without_heartbeats
 from tests.api.fake_worker import TEXT, FakeWorker
@@ -34,12 +35,12 @@ KEY = {"idempotency-key": "k"}
 ROOT = Path(__file__).parents[2]
 
 
-def _all_jobs(database: Database) -> list[Job]:
+def _all_jobs(database: Database) -> list[JobRecord]:
     with database.connect() as c:
         return jobs.list_all(c)
 
 
-def _job(database: Database) -> Job:
+def _job(database: Database) -> JobRecord:
     [job] = _all_jobs(database)
     return job
 

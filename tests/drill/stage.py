@@ -16,7 +16,8 @@ from api.cli.state import read_state
 from api.cli.supervisor.child import Role
 from storage.broker.redis_client import connect
 from storage.contract import WorkerStatus
-from storage.database.connections import Database, migrate
+from storage.database.connections import Database
+from storage.database.migration import migrate
 from storage.errors import StorageUnavailable
 from storage.fleet import workers
 from tests.drill.parts import Part, cli, environment, signal_ours

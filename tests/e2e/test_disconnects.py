@@ -10,7 +10,7 @@ from api.cli.home import Home
 from storage.contract import JobStatus
 from storage.database.connections import Database
 from storage.jobs import jobs
-from storage.jobs.tables import Job
+from storage.jobs.records import JobRecord
 from tests.e2e.platform import Platform
 from tests.waiting import wait_until
 
@@ -24,7 +24,7 @@ ENDLESS = {
 }
 
 
-def _newest(database: Database) -> Job | None:
+def _newest(database: Database) -> JobRecord | None:
     with database.connect() as connection:
         return next(iter(jobs.list_all(connection)), None)
 
@@ -61,7 +61,7 @@ def test_who_hangs_up_stops_the_engine_within_a_second(platform: Platform, *, is
     wait_until(lambda: _num_running(platform) == 0, 10.0, "an idle engine")
 
 
-def _settled(database: Database) -> Job | None:
+def _settled(database: Database) -> JobRecord | None:
     job = _newest(database)
     return job if job is not None and job.completion_tokens is not None else None
 

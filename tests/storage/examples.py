@@ -20,7 +20,7 @@ from storage.fleet import workers
 from storage.fleet.tables import Worker
 from storage.ids import new_id, new_job_id
 from storage.jobs import jobs
-from storage.jobs.tables import Job
+from storage.jobs.records import NewJob
 from storage.network.url_policy import host_of
 from storage.webhooks.endpoints import create_endpoint
 from storage.webhooks.tables import DeliveryStatus, WebhookDelivery, WebhookEndpoint
@@ -49,7 +49,7 @@ def after(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-def new_job(**changes: object) -> jobs.NewJob:
+def new_job(**changes: object) -> NewJob:
     """A chat job of alice; `changes` replaces fields."""
     kind = changes.get("kind", JobKind.CHAT)
     assert isinstance(kind, JobKind)
@@ -66,13 +66,15 @@ def new_job(**changes: object) -> jobs.NewJob:
         "spec": SPEC,
         "created_at": NOW,
     }
-    return jobs.NewJob(**(values | changes))  # type: ignore[arg-type]  # fields of a struct by name
+    return NewJob(**(values | changes))  # type: ignore[arg-type]  # fields of a struct by name
 
 
 def put_job(c: Connection, *, retention_s: int = 600, **changes: object) -> str:
     """The id of a new queued job."""
     new = new_job(**changes)
-    c.execute(insert(table_of(Job)).values(**jobs.row_of(new, retention_s), sent_at=new.created_at))
+    (job, values), *others = jobs.rows_of(new, retention_s)
+    for table, row in ((job, {**values, "sent_at": new.created_at}), *others):
+        c.execute(insert(table_of(table)).values(**row))
     return new.job_id
 
 

@@ -30,8 +30,8 @@ def c(database: Database) -> Iterator[Connection]:
 def _insert(c: Connection, call: KeyedRequest = CALL, *, seconds: float = 0, **changes: object) -> Attached | str:
     """The job that was found, or the id of the one that was made."""
     new, now = new_job(**changes), after(seconds)
-    row = jobs.row_of(new, 600)
-    found = attaching.insert_keyed(c, row, call, now=now, expires_at=after(seconds + DAY_S))
+    rows = jobs.rows_of(new, 600)
+    found = attaching.insert_keyed(c, rows, call, now=now, expires_at=after(seconds + DAY_S))
     return new.job_id if found is None else found
 
 

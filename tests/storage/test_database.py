@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
-from storage.database.connections import Database, is_current, migrate
+from storage.database.connections import Database
+from storage.database.migration import is_current, migrate
 from storage.database.schema import METADATA
 from storage.database.table_definitions import table_of
 from storage.errors import SettingInvalid, StorageUnavailable

@@ -11,7 +11,7 @@ from storage.contract import JobStatus, Result
 from storage.database.connections import Database
 from storage.database.table_definitions import table_of
 from storage.fleet import workers
-from storage.jobs import deadlines, jobs
+from storage.jobs import deadlines, jobs, records
 from storage.jobs.tables import Job
 from tests.storage.examples import RESULT, USAGE, put_job, put_worker
 
@@ -53,7 +53,7 @@ def test_overdue_jobs_end_each_as_it_was_asked(c: Connection) -> None:
         cancelled: (JobStatus.CANCELLED, None),
     }
     assert _statuses(c, in_time, endless) == [JobStatus.QUEUED, JobStatus.QUEUED]
-    end = jobs.end_of(jobs.get(c, expired, "alice"))
+    end = records.end_of(jobs.get(c, expired, "alice"))
     assert end is not None
     assert end.failure == deadlines.EXPIRED
     assert jobs.get(c, expired, "alice").erase_at is not None
@@ -73,7 +73,7 @@ def test_a_running_job_that_expires_is_settled_once_by_its_worker(c: Connection)
     assert jobs.settle_stopped(c, job_id, 1, RESULT, USAGE)
     assert not jobs.settle_stopped(c, job_id, 1, Result(), None)
     job = jobs.get(c, job_id, "alice")
-    assert (jobs.result_of(job), jobs.usage_of(job)) == (RESULT, USAGE)
+    assert (records.result_of(job), records.usage_of(job)) == (RESULT, USAGE)
     assert (job.failure or {})["code"] == "expired"
 
 

@@ -108,7 +108,7 @@ def test_an_end_that_is_written_twice_is_told_once(database: Database) -> None:
         assert _types(c) == ["chat.completion.completed"]
 
 
-@pytest.mark.parametrize(("is_subscribed", "num_statements"), [(False, 1), (True, 2)])
+@pytest.mark.parametrize(("is_subscribed", "num_statements"), [(False, 3), (True, 4)])
 def test_the_end_of_a_job_costs_a_statement_more_only_where_somebody_listens(
     database: Database, is_subscribed: bool, num_statements: int
 ) -> None:
@@ -123,4 +123,6 @@ def test_the_end_of_a_job_costs_a_statement_more_only_where_somebody_listens(
         event.listen(c, "before_cursor_execute", lambda *call: statements.append(call[2]))
         assert _complete(c, job_id)
 
-    assert [statement.partition(" ")[0] for statement in statements] == ["UPDATE", "INSERT"][:num_statements]
+    assert [statement.partition(" ")[0] for statement in statements] == ["UPDATE", "INSERT", "INSERT", "INSERT"][
+        :num_statements
+    ]

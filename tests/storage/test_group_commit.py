@@ -46,14 +46,14 @@ class _Gate:
 
 
 def test_a_row_is_committed_when_its_future_is_done(database: Database, writer: Writer) -> None:
-    writer.insert(Holder, _values("a")).result(5)
+    writer.insert((Holder, _values("a"))).result(5)
     assert _names(database) == ["a"]
 
 
 def test_an_operation_returns_its_value_and_sees_what_came_before(writer: Writer) -> None:
     gate = _Gate(writer)
-    writer.insert(Holder, _values("a"))
-    writer.insert(Holder, _values("b"))
+    writer.insert((Holder, _values("a")))
+    writer.insert((Holder, _values("b")))
     count = writer.submit(lambda c: c.execute(select(func.count()).select_from(_holder)).scalar_one())
     writer.submit(lambda c: c.execute(delete(_holder)))
     later = writer.submit(lambda c: c.execute(select(func.count()).select_from(_holder)).scalar_one())
@@ -69,10 +69,10 @@ def test_one_failing_operation_fails_alone(database: Database, writer: Writer) -
         raise JobNotFound("no such job")
 
     gate = _Gate(writer)
-    before = [writer.insert(Holder, _values(f"before{i}")) for i in range(3)]
+    before = [writer.insert((Holder, _values(f"before{i}"))) for i in range(3)]
     raising = writer.submit(write_and_raise)
     broken: Future[object] = writer.submit(lambda c: c.execute(text("SELECT nonsense FROM nowhere")))
-    doubled = [writer.insert(Holder, _values("same")) for _ in range(2)]
+    doubled = [writer.insert((Holder, _values("same"))) for _ in range(2)]
     after = writer.submit(lambda c: c.execute(_holder.insert().values(_values("z")).returning(_holder.c.name)).scalar())
     gate.open()
 
@@ -91,7 +91,7 @@ def test_one_failing_operation_fails_alone(database: Database, writer: Writer) -
 def test_a_group_is_one_commit(database: Database, writer: Writer) -> None:
     seen: list[int] = []
     gate = _Gate(writer)
-    futures = [writer.insert(Holder, _values(f"{i:03}")) for i in range(200)]
+    futures = [writer.insert((Holder, _values(f"{i:03}"))) for i in range(200)]
     futures[0].add_done_callback(lambda _: seen.append(len(_names(database))))
     gate.open()
     futures[-1].result(5)
@@ -103,7 +103,7 @@ def test_stop_commits_what_waits_and_refuses_what_comes(database: Database) -> N
     writer = Writer(database)
     writer.start()
     gate = _Gate(writer)
-    futures = [writer.insert(Holder, _values(f"{i:04}")) for i in range(1000)]
+    futures = [writer.insert((Holder, _values(f"{i:04}"))) for i in range(1000)]
     stopping = threading.Thread(target=writer.stop)
     stopping.start()
     gate.open()
@@ -112,13 +112,13 @@ def test_stop_commits_what_waits_and_refuses_what_comes(database: Database) -> N
     assert all(future.done() for future in futures)
     assert len(_names(database)) == 1000
     with pytest.raises(ShuttingDown):
-        writer.insert(Holder, _values("late"))
+        writer.insert((Holder, _values("late")))
 
 
 def test_a_cancelled_future_is_not_written(database: Database, writer: Writer) -> None:
     gate = _Gate(writer)
-    given_up = writer.insert(Holder, _values("a"))
-    kept = writer.insert(Holder, _values("b"))
+    given_up = writer.insert((Holder, _values("a")))
+    kept = writer.insert((Holder, _values("b")))
     assert given_up.cancel()
     gate.open()
     kept.result(5)
@@ -147,14 +147,14 @@ def test_a_lost_connection_fails_what_it_held_and_the_writer_goes_on(postgres_ur
     writer = Writer(database)
     writer.start()
     gate = _Gate(writer)
-    innocent = writer.insert(Holder, _values("a"))
+    innocent = writer.insert((Holder, _values("a")))
     guilty = writer.submit(die)
     gate.open()
     for future in (innocent, guilty):
         with pytest.raises(StorageUnavailable):
             future.result(5)
 
-    writer.insert(Holder, _values("b")).result(5)
+    writer.insert((Holder, _values("b"))).result(5)
     assert _names(database) == ["b"]
     writer.stop()
     database.dispose()
@@ -168,7 +168,7 @@ def rivals(postgres_url: str) -> Iterator[list[Writer]]:
     for writer in writers:
         writer.start()
     for name in "ab":
-        writers[0].insert(Holder, _values(name)).result(5)
+        writers[0].insert((Holder, _values(name))).result(5)
     yield writers
     for writer in writers:
         writer.stop()
@@ -230,7 +230,7 @@ async def test_callers_on_an_event_loop_get_values_errors_and_order(database: Da
     def refuse(c: Connection) -> None:
         raise JobNotFound("no such job")
 
-    rows = [writer.add(Holder, _values(f"{i:03}")) for i in range(100)]
+    rows = [writer.add((Holder, _values(f"{i:03}"))) for i in range(100)]
     outcomes = await asyncio.gather(*rows, writer.call(refuse), return_exceptions=True)
 
     assert outcomes[:100] == [None] * 100
@@ -240,8 +240,8 @@ async def test_callers_on_an_event_loop_get_values_errors_and_order(database: Da
 
 async def test_a_caller_that_leaves_does_not_disturb_the_others(database: Database, writer: Writer) -> None:
     gate = _Gate(writer)
-    leaving = asyncio.create_task(writer.add(Holder, _values("a")))
-    staying = asyncio.create_task(writer.add(Holder, _values("b")))
+    leaving = asyncio.create_task(writer.add((Holder, _values("a"))))
+    staying = asyncio.create_task(writer.add((Holder, _values("b"))))
     await asyncio.sleep(0)
     leaving.cancel()
     await asyncio.sleep(0)
@@ -254,7 +254,7 @@ async def test_a_caller_that_leaves_does_not_disturb_the_others(database: Databa
 def test_many_threads_write_at_once(database: Database, writer: Writer) -> None:
     def insert(name: str) -> None:
         for i in range(20):
-            writer.insert(Holder, _values(f"{name}{i}")).result(10)
+            writer.insert((Holder, _values(f"{name}{i}"))).result(10)
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(insert, "abcdefgh"))

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from storage.contract import Failure, JobStatus, Result, TokenEvent, Usage
 from storage.database.connections import Database
 from storage.database.table_definitions import table_of
-from storage.jobs import attaching, jobs, recovery
+from storage.jobs import attaching, jobs, records, recovery
 from storage.jobs.transitions import LEGAL
 from storage.webhooks.tables import WebhookEvent
 from tests.storage.examples import after, put_endpoint, put_job, put_worker
@@ -167,7 +167,7 @@ class JobMachine(RuleBasedStateMachine):
         assert job is not None
         assert (job.status, job.attempt, job.worker_id) == (self.status, self.attempt, self.worker_id)
         assert job.lost_attempts == self.lost
-        assert jobs.result_of(job) == (Result() if self.written_by is None else _result(self.written_by))
+        assert records.result_of(job) == (Result() if self.written_by is None else _result(self.written_by))
         assert (job.ended_at is not None) == (job.erase_at is not None) == self.status.is_terminal
 
     @invariant()

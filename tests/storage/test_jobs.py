@@ -11,8 +11,8 @@ from storage.contract import End, Failure, JobKind, JobStatus, Result, TokenEven
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.errors import InvalidRequest, JobNotFound
-from storage.jobs import jobs
-from storage.jobs.tables import Job
+from storage.jobs import jobs, records
+from storage.jobs.records import JobRecord
 from storage.jobs.transitions import LEGAL, sources_of
 from tests.storage.examples import NOW, RESULT, SPEC, USAGE, after, new_job, put_job
 
@@ -25,7 +25,7 @@ def c(database: Database) -> Iterator[Connection]:
         yield connection
 
 
-def _find(c: Connection, job_id: str) -> Job:
+def _find(c: Connection, job_id: str) -> JobRecord:
     job = jobs.find(c, job_id)
     assert job is not None
     return job
@@ -40,20 +40,20 @@ def _claimed(c: Connection, **changes: Any) -> tuple[str, int]:
 
 def test_a_new_job_is_read_as_it_was_written(database: Database, writer: Writer) -> None:
     new = new_job(context={"input_items": [1, "ü"]}, background=True)
-    writer.insert(Job, jobs.row_of(new, 600)).result(5)
+    writer.insert(*jobs.rows_of(new, 600)).result(5)
 
     with database.connect() as c:
         job = jobs.get(c, new.job_id, "alice")
+        assert jobs.get_spec(c, new.job_id) == SPEC
     assert (job.owner, job.kind, job.model, job.status) == ("alice", JobKind.CHAT, "demo", JobStatus.QUEUED)
     assert (job.attempt, job.worker_id, job.lost_attempts) == (0, None, 0)
     assert job.created_at == NOW
     assert job.sent_at != NOW
     assert (job.started_at, job.ended_at, job.erase_at) == (None, None, None)
     assert job.metadata_ == {"project": "x"}
-    assert jobs.spec_of(job) == SPEC
-    assert jobs.result_of(job) == Result()
-    assert jobs.end_of(job) is None
-    header = jobs.header_of(job)
+    assert records.result_of(job) == Result()
+    assert records.end_of(job) is None
+    header = records.header_of(job)
     assert (header.job_id, header.request, header.context) == (new.job_id, new.request, new.context)
     assert (header.background, header.created_at) == (True, int(NOW.timestamp()))
 
@@ -112,8 +112,8 @@ def test_a_completed_job_keeps_everything_that_came_of_it(c: Connection, status:
     assert jobs.complete(c, job_id, attempt, status=status, result=RESULT, usage=USAGE, now=after(5))
 
     job = _find(c, job_id)
-    assert jobs.result_of(job) == RESULT
-    assert jobs.end_of(job) == End(status=status, usage=USAGE, ended_at=int(after(5).timestamp()))
+    assert records.result_of(job) == RESULT
+    assert records.end_of(job) == End(status=status, usage=USAGE, ended_at=int(after(5).timestamp()))
     assert job.ended_at == after(5)
 
 
@@ -122,16 +122,16 @@ def test_a_failed_job_says_why_and_keeps_what_it_had(c: Connection) -> None:
     assert jobs.fail(c, job_id, attempt, FAILURE, RESULT, USAGE, after(5))
 
     job = _find(c, job_id)
-    assert jobs.result_of(job) == RESULT
+    assert records.result_of(job) == RESULT
     ended_at = int(after(5).timestamp())
-    assert jobs.end_of(job) == End(status=JobStatus.FAILED, usage=USAGE, ended_at=ended_at, failure=FAILURE)
+    assert records.end_of(job) == End(status=JobStatus.FAILED, usage=USAGE, ended_at=ended_at, failure=FAILURE)
 
 
 def test_a_job_can_fail_with_nothing(c: Connection) -> None:
     job_id, attempt = _claimed(c)
     assert jobs.fail(c, job_id, attempt, FAILURE, None, None, after(5))
     job = _find(c, job_id)
-    assert (jobs.result_of(job), jobs.usage_of(job)) == (Result(), None)
+    assert (records.result_of(job), records.usage_of(job)) == (Result(), None)
 
 
 Finish = Callable[[Connection, str, int], bool]
@@ -169,12 +169,12 @@ def test_nothing_follows_an_end(c: Connection, finish: Finish) -> None:
             assert jobs.cancel(c, job_id, after(5))
         else:
             assert FINISHES[end](c, job_id, attempt)
-        before = _find(c, job_id).model_dump()
+        before = _find(c, job_id)
 
         assert not finish(c, job_id, attempt)
         assert jobs.claim(c, job_id, "w2", after(6)) is None
         assert jobs.cancel(c, job_id, after(6)) is None
-        assert _find(c, job_id).model_dump() == before
+        assert _find(c, job_id) == before
 
 
 def test_a_drained_job_waits_again_and_lost_nothing(c: Connection) -> None:
@@ -188,7 +188,7 @@ def test_a_drained_job_waits_again_and_lost_nothing(c: Connection) -> None:
 def test_a_queued_job_is_cancelled_without_a_worker(c: Connection) -> None:
     job_id = put_job(c)
     assert jobs.cancel(c, job_id, after(1)) == jobs.Cancelled(was=JobStatus.QUEUED, worker_id=None, attempt=0)
-    assert jobs.end_of(_find(c, job_id)) == End(
+    assert records.end_of(_find(c, job_id)) == End(
         status=JobStatus.CANCELLED, usage=None, ended_at=int(after(1).timestamp())
     )
     assert jobs.claim(c, job_id, "w1", after(2)) is None
@@ -208,8 +208,8 @@ def test_a_running_job_is_cancelled_at_once_and_settled_by_its_worker(c: Connect
 
     assert jobs.settle_stopped(c, job_id, attempt, RESULT, USAGE)
     job = _find(c, job_id)
-    assert (job.status, job.ended_at, jobs.usage_of(job)) == (JobStatus.CANCELLED, after(2), USAGE)
-    assert jobs.result_of(job) == RESULT
+    assert (job.status, job.ended_at, records.usage_of(job)) == (JobStatus.CANCELLED, after(2), USAGE)
+    assert records.result_of(job) == RESULT
 
 
 def test_an_orphan_is_settled_once_and_its_worker_comes_too_late(c: Connection) -> None:
@@ -222,7 +222,7 @@ def test_an_orphan_is_settled_once_and_its_worker_comes_too_late(c: Connection) 
     assert not jobs.settle_orphan(c, job_id, attempt, RESULT, USAGE)
     assert not jobs.settle_stopped(c, job_id, attempt, RESULT, USAGE)
     job = _find(c, job_id)
-    assert (job.attempt, jobs.usage_of(job), jobs.result_of(job)) == (attempt + 1, usage, partial)
+    assert (job.attempt, records.usage_of(job), records.result_of(job)) == (attempt + 1, usage, partial)
 
 
 def test_a_worker_that_settled_first_keeps_its_word(c: Connection) -> None:
@@ -230,7 +230,7 @@ def test_a_worker_that_settled_first_keeps_its_word(c: Connection) -> None:
     jobs.cancel(c, job_id, after(2))
     jobs.settle_stopped(c, job_id, attempt, RESULT, USAGE)
     assert not jobs.settle_orphan(c, job_id, attempt, Result(), None)
-    assert jobs.result_of(_find(c, job_id)) == RESULT
+    assert records.result_of(_find(c, job_id)) == RESULT
 
 
 @pytest.mark.parametrize("retention_s", [0, 600, 30 * 86400])
@@ -262,7 +262,7 @@ def test_nul_in_metadata_is_refused_on_every_database(c: Connection) -> None:
             jobs.update_metadata(c, job_id, "alice", metadata)
         assert refused.value.param == "metadata"
         with pytest.raises(InvalidRequest):
-            jobs.row_of(new_job(metadata=metadata), 600)
+            jobs.rows_of(new_job(metadata=metadata), 600)
 
 
 def test_an_erased_job_is_gone_and_its_worker_writes_nothing(c: Connection) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from storage.contract import JobStatus, PriorityQueue, Result
 from storage.database.connections import Database
 from storage.fleet import workers
-from storage.jobs import jobs, poison_jobs, recovery
+from storage.jobs import jobs, poison_jobs, records, recovery
 from tests.storage.examples import NOW, RESULT, SPEC, USAGE, after, put_job, put_worker
 
 
@@ -66,7 +66,7 @@ def test_a_job_that_lost_three_workers_fails(c: Connection) -> None:
     assert recovered.failed == [jobs.JobState(job_id=job_id, attempt=3, status=JobStatus.FAILED, worker_id="gone")]
     job = jobs.get(c, job_id, "alice")
     assert (job.lost_attempts, job.ended_at) == (3, after(60))
-    end = jobs.end_of(job)
+    end = records.end_of(job)
     assert end is not None
     assert end.failure == recovery.WORKER_LOST
     assert job.erase_at is not None
@@ -175,10 +175,10 @@ def test_only_ended_jobs_whose_time_is_over_are_erased(c: Connection) -> None:
 
 def test_the_sweepers_questions_are_answered_by_their_indexes(sqlite_database: Database) -> None:
     questions = {
-        "ix_job_queued": "SELECT id FROM job WHERE status = 'queued' AND model = '' AND priority_queue = ''",
+        "ix_job_queued": "SELECT id FROM job WHERE status = 'queued' AND served_model = '' AND priority_queue = ''",
         "ix_job_running": "SELECT id FROM job WHERE status = 'in_progress' AND worker_id = 'w'",
         "ix_job_stored_chat": "SELECT id FROM job WHERE kind = 'chat' AND store AND owner = 'o' ORDER BY id",
-        "ix_job_ended_at": "SELECT id FROM job WHERE ended_at IS NOT NULL AND result IS NULL ORDER BY ended_at LIMIT 9",
+        "ix_job_unsettled": "SELECT id FROM job WHERE ended_at IS NOT NULL AND NOT has_result ORDER BY ended_at",
         "ix_job_erase_at": "SELECT id FROM job WHERE erase_at IS NOT NULL AND erase_at <= 'x' ORDER BY erase_at",
     }
     with sqlite_database.connect() as c:

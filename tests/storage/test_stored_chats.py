@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from storage.contract import JobKind, JobStatus
 from storage.database.connections import Database
-from storage.jobs import jobs, stored_chats
+from storage.jobs import jobs, records, stored_chats
 from tests.storage.examples import RESULT, USAGE, after, put_job
 
 
@@ -40,8 +40,8 @@ def test_stored_chats_are_listed_by_age_in_pages(c: Connection) -> None:
     assert [job.id for job in stored_chats.list_stored(c, "alice", after=ids[1], limit=2)] == ids[2:4]
     assert [job.id for job in stored_chats.list_stored(c, "alice", is_newest_first=True, after=ids[3])] == ids[2::-1]
     first = stored_chats.list_stored(c, "alice", limit=1)[0]
-    assert jobs.result_of(first) == RESULT
-    assert jobs.header_of(first).request["temperature"] == 0.5
+    assert records.result_of(first) == RESULT
+    assert records.header_of(first).request["temperature"] == 0.5
 
 
 def test_stored_chats_are_filtered_by_model_and_metadata(c: Connection) -> None:

@@ -80,9 +80,9 @@ def test_a_position_counts_the_own_priority_queue_and_changes_as_others_leave(c:
 
 def test_the_index_of_queued_jobs_answers(sqlite_database: Database) -> None:
     questions = (
-        "SELECT model, priority_queue, owner, count(*) FROM job WHERE status = 'queued' GROUP BY 1, 2, 3",
-        "SELECT count(*) FROM job WHERE status = 'queued' AND model = 'm' AND priority_queue = 'l' AND sent_at < 'x'",
-        "SELECT id, rank() OVER (PARTITION BY model, priority_queue ORDER BY sent_at) FROM job WHERE status = 'queued'",
+        "SELECT served_model, priority_queue, owner, count(*) FROM job WHERE status = 'queued' GROUP BY 1, 2, 3",
+        "SELECT count(*) FROM job WHERE status = 'queued' AND served_model = 'm' AND priority_queue = 'l'",
+        "SELECT rank() OVER (PARTITION BY served_model ORDER BY sent_at) FROM job WHERE status = 'queued'",
     )
     with sqlite_database.connect() as c:
         for question in questions:

@@ -18,6 +18,7 @@ from storage.webhooks import deliveries, delivery_queue, endpoints, events
 from storage.webhooks.deliveries import Redelivered, Span
 from storage.webhooks.delivery_queue import Attempt, Verdict
 from storage.webhooks.event_types import EVENT_TYPES
+from storage.webhooks.events import EndedJob
 from storage.webhooks.tables import DeliveryStatus, WebhookDelivery, WebhookEndpoint, WebhookEvent
 from tests.storage.examples import NOW, after, put_delivery, put_endpoint, put_job
 
@@ -179,6 +180,13 @@ def test_the_types_are_those_of_the_three_protocols() -> None:
     assert {"response.completed", "chat.completion.failed", "completion.cancelled"} <= set(EVENT_TYPES)
 
 
+def _emit_failed(c: Connection, job_id: str, now: datetime) -> None:
+    job = jobs.find_summary(c, job_id)
+    assert job is not None
+    ended = EndedJob(job_id=job_id, owner=job.owner, kind=job.kind, status=JobStatus.FAILED, target=job.webhook)
+    events.emit(c, ended, now)
+
+
 def test_an_event_is_written_only_where_somebody_listens(c: Connection) -> None:
     put_endpoint(c, owner="bob")
     disabled = put_endpoint(c)
@@ -187,10 +195,10 @@ def test_an_event_is_written_only_where_somebody_listens(c: Connection) -> None:
     own = put_job(c, webhook={"url": "https://example.com/"}, kind=JobKind.RESPONSE)
 
     for one in (job_id, own):
-        events.emit(c, one, JobStatus.INCOMPLETE, after(5))
+        jobs.cancel(c, one, after(5))
 
     [event] = _events(c)
-    assert (event.owner, event.type, event.job_id) == ("alice", "response.incomplete", own)
+    assert (event.owner, event.type, event.job_id) == ("alice", "response.cancelled", own)
     assert (event.created_at, event.is_fanned_out, event.id[:4]) == (after(5), False, "evt_")
     assert event.target == {"url": "https://example.com/"}
 
@@ -205,7 +213,7 @@ def test_events_are_handed_out_to_all_who_want_them(c: Connection) -> None:
     plain = {"url": "https://plain.example/", "events": None}
     ids = [put_job(c, kind=JobKind.COMPLETION, webhook=target) for target in (own, deaf, plain)]
     for job_id in ids:
-        events.emit(c, job_id, JobStatus.FAILED, after(5))
+        _emit_failed(c, job_id, after(5))
 
     assert events.has_new(c)
     assert events.fan_out(c, after(6)) == 3
@@ -227,7 +235,7 @@ def test_events_are_handed_out_to_all_who_want_them(c: Connection) -> None:
 def test_events_are_handed_out_in_portions_oldest_first(c: Connection) -> None:
     put_endpoint(c)
     for seconds in (3, 1, 2):
-        events.emit(c, put_job(c), JobStatus.FAILED, after(seconds))
+        _emit_failed(c, put_job(c), after(seconds))
 
     assert events.fan_out(c, after(6), limit=2) == 2
     assert sorted(row.created_at for row in _deliveries(c)) == [after(1), after(2)]
@@ -240,7 +248,7 @@ def test_a_target_that_cannot_be_read_keeps_nobody_from_being_told(c: Connection
     broken = put_job(c, webhook=bad)
     sound = put_job(c, webhook={"url": "https://own.example/"})
     for number, job_id in enumerate((broken, sound)):
-        events.emit(c, job_id, JobStatus.FAILED, after(number))
+        _emit_failed(c, job_id, after(number))
 
     with capture_logs() as said:
         assert events.fan_out(c, after(6)) == 2

@@ -16,7 +16,7 @@ from storage.contract import EntryKind, JobKind, JobSpec, JobStatus, LogEntry, R
 from storage.database.connections import Database
 from storage.database.table_definitions import table_of
 from storage.jobs import jobs, recovery
-from storage.jobs.tables import Job
+from storage.jobs.records import JobRecord, NewJob
 from storage.settings import StorageSettings
 from tests.fakes import EOS, LIMITS, MANIFEST, TEXT, FakeRunner
 from tests.waiting import wait_until
@@ -92,7 +92,7 @@ class Ground:
         self, spec: JobSpec, *, kind: JobKind = JobKind.COMPLETION, retention_s: int = 600, owner: str = "alice"
     ) -> str:
         """The id of a new queued job; it has no ticket."""
-        new = jobs.NewJob(
+        new = NewJob(
             job_id=ids.new_job_id(kind),
             owner=owner,
             kind=kind,
@@ -106,7 +106,8 @@ class Ground:
             created_at=datetime.now(UTC),
         )
         with self.database.begin() as connection:
-            connection.execute(insert(table_of(Job)).values(**jobs.row_of(new, retention_s)))
+            for table, values in jobs.rows_of(new, retention_s):
+                connection.execute(insert(table_of(table)).values(**values))
         return new.job_id
 
     def claim(self, job_id: str, worker_id: str = "somebody") -> int:
@@ -135,7 +136,12 @@ class Ground:
         if worker_id is not None:
             self.redis.publish(control_channel(worker_id), encode_cancel(job_id))
 
-    def row(self, job_id: str) -> Job:
+    def spec(self, job_id: str) -> JobSpec:
+        """What the job asks."""
+        with self.database.connect() as connection:
+            return jobs.get_spec(connection, job_id)
+
+    def row(self, job_id: str) -> JobRecord:
         """The job's row."""
         with self.database.connect() as connection:
             job = jobs.find(connection, job_id)

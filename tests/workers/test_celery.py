@@ -12,7 +12,7 @@ from storage import ids
 from storage.broker.celery_queue import TicketPublisher, queue_length, queue_of
 from storage.contract import BACKGROUND_PRIORITY, URGENT_PRIORITY, JobSpec, JobStatus, PriorityQueue, WorkerStatus
 from storage.database.group_commit import Writer
-from storage.jobs import jobs
+from storage.jobs import records
 from tests.fakes import BREAKS_STEP, bad_spec, foretold, spec
 from tests.services import running_redis
 from tests.waiting import wait_until
@@ -70,7 +70,7 @@ def test_tickets_become_results_and_are_acknowledged(ground: Ground, tickets: Ti
 
         wait_until(lambda: _is_answered(ground))
         for salt, job_id in enumerate(job_ids):
-            assert_whole(ground.log(job_id), jobs.result_of(ground.row(job_id)))
+            assert_whole(ground.log(job_id), records.result_of(ground.row(job_id)))
             assert text_of(ground.log(job_id)) == foretold(20, salt=salt)
             assert ground.row(job_id).attempt == 1
         child.terminate()
@@ -180,7 +180,7 @@ def test_a_killed_workers_jobs_go_on_elsewhere_without_a_gap(
         assert resumed
         assert all((row.worker_id, row.lost_attempts) == (second.worker_id, 1) for row in resumed)
         for salt, job_id in enumerate(job_ids):
-            assert_whole(ground.log(job_id), jobs.result_of(ground.row(job_id)))
+            assert_whole(ground.log(job_id), records.result_of(ground.row(job_id)))
             assert text_of(ground.log(job_id)) == foretold(120, salt=salt)
 
 
@@ -208,7 +208,7 @@ def test_a_terminated_worker_finishes_what_it_can_and_gives_the_rest_back(
 
     with started(ground, tmp_path):
         _wait_for_all(ground, [long, late])
-    assert_whole(ground.log(long), jobs.result_of(ground.row(long)))
+    assert_whole(ground.log(long), records.result_of(ground.row(long)))
     assert text_of(ground.log(long)) == foretold(900)
 
 
@@ -259,7 +259,7 @@ def test_a_redis_that_dies_and_comes_back_costs_nothing(sqlite_url: str, tmp_pat
             _wait_for_all(ground, [later, patient])
             wait_until(lambda: not ground.redis.hlen("unacked"))
         for salt, job_id in enumerate(job_ids):
-            assert_whole(ground.log(job_id), jobs.result_of(ground.row(job_id)))
+            assert_whole(ground.log(job_id), records.result_of(ground.row(job_id)))
             assert text_of(ground.log(job_id)) == foretold(150, salt=salt)
         ground.close()
 
@@ -345,5 +345,5 @@ def test_a_worker_outlives_a_full_redis(ground: Ground, tickets: TicketPublisher
 
         _wait_for_all(ground, [running, *waiting, late])
         assert child.process.poll() is None, child.log
-        assert_whole(ground.log(running), jobs.result_of(ground.row(running)))
+        assert_whole(ground.log(running), records.result_of(ground.row(running)))
         assert text_of(ground.log(running)) == foretold(300)

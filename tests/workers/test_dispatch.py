@@ -13,7 +13,7 @@ from storage.broker.redis_client import connect_once
 from storage.contract import JobStatus
 from storage.database.group_commit import Writer
 from storage.errors import StorageUnavailable
-from storage.jobs import jobs
+from storage.jobs import records
 from tests.fakes import FakeRunner, foretold, spec
 from tests.waiting import wait_until
 from tests.workers.harness import FakeHub, FakeTicket, Ground, assert_whole, load, text_of, wait_for_answer
@@ -68,6 +68,7 @@ class Flaky:
             later=self.later.append,
             tails=partial(list_tails, ground.redis),
             drop_log=lambda job_id: delete_logs(ground.redis, [job_id]),
+            read_spec=lambda job_id, then: then(ground.spec(job_id)),
         )
         self.dispatcher = Dispatcher("flaky", road)
         self.writer.start()
@@ -139,7 +140,7 @@ def test_an_outcome_is_stored_when_the_database_is_back(ground: Ground, flaky: F
     flaky.try_again()
 
     assert wait_for_answer(ticket) == "acknowledged"
-    assert_whole(ground.log(job_id), jobs.result_of(ground.row(job_id)))
+    assert_whole(ground.log(job_id), records.result_of(ground.row(job_id)))
 
 
 def test_an_outcome_that_was_stored_unheard_is_told_once(ground: Ground, flaky: Flaky) -> None:
@@ -153,5 +154,5 @@ def test_an_outcome_that_was_stored_unheard_is_told_once(ground: Ground, flaky: 
     assert wait_for_answer(ticket) == "acknowledged"
     row, log = ground.row(job_id), ground.log(job_id)
     assert row.status is JobStatus.COMPLETED
-    assert_whole(log, jobs.result_of(row))
-    assert log[-1].end == jobs.end_of(row)
+    assert_whole(log, records.result_of(row))
+    assert log[-1].end == records.end_of(row)

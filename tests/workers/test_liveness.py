@@ -1,7 +1,7 @@
 """Who lives, judged by counters that move."""
 
 from storage.contract import JobStatus
-from storage.jobs.jobs import JobState
+from storage.jobs.records import JobState
 from workers.generation.beat import strays
 from workers.maintenance.liveness import Observation, dead_workers, observe, renewed
 

@@ -13,7 +13,7 @@ from storage.contract import (
     TokenEvent,
     TokenLogprobs,
 )
-from storage.jobs import jobs
+from storage.jobs import records
 from tests.fakes import EOS, FakeRunner, prompt, spec
 from tests.workers.harness import Bench, FakeSpelling, Ground, assert_whole, running, tokens_of, wait_for_answer
 from workers.engine.runner import Ranked
@@ -91,7 +91,7 @@ def _asking(num_tokens: int) -> JobSpec:
 
 def _told(ground: Ground, job_id: str) -> dict[int, list[EventLogprobs | None]]:
     """What the job's events tell, by choice."""
-    result = jobs.result_of(ground.row(job_id))
+    result = records.result_of(ground.row(job_id))
     assert_whole(ground.log(job_id), result)
     events: dict[int, list[TokenEvent]] = {}
     for entry in result.entries:

@@ -10,7 +10,7 @@ from storage import ids
 from storage.contract import JobStatus
 from storage.database.group_commit import Writer
 from storage.database.table_definitions import table_of
-from storage.jobs import jobs
+from storage.jobs import records
 from storage.jobs.tables import Job
 from tests.fakes import FakeQueue, FakeRunner, foretold, spec
 from tests.waiting import wait_until
@@ -53,8 +53,8 @@ def test_a_running_job_that_is_overdue_stops_and_keeps_its_text(
         assert wait_for_answer(ticket, timeout_s=3.0) == "acknowledged"
     row, log = ground.row(job_id), ground.log(job_id)
     assert (row.status, (row.failure or {}).get("code")) == (status, code)
-    assert_whole(log, jobs.result_of(row))
-    assert log[-1].end == jobs.end_of(row)
+    assert_whole(log, records.result_of(row))
+    assert log[-1].end == records.end_of(row)
     assert len(text_of(log)) > 0
     assert foretold(1500).startswith(text_of(log))
     assert row.completion_tokens
@@ -71,7 +71,7 @@ def test_a_queued_job_that_is_overdue_never_runs(ground: Ground, sweeper: Sweepe
 
     row = ground.row(job_id)
     assert (row.status, (row.failure or {})["code"]) == (JobStatus.FAILED, "expired")
-    assert ground.log(job_id)[-1].end == jobs.end_of(row)
+    assert ground.log(job_id)[-1].end == records.end_of(row)
     assert row.result is not None
 
 
@@ -89,8 +89,8 @@ def test_an_overdue_job_of_a_dead_worker_is_settled_from_its_log(ground: Ground,
 
     row, log = ground.row(job_id), ground.log(job_id)
     assert (row.failure or {})["code"] == "expired"
-    assert len(jobs.result_of(row).entries) >= 5
-    assert log[-1].end == jobs.end_of(row)
+    assert len(records.result_of(row).entries) >= 5
+    assert log[-1].end == records.end_of(row)
 
 
 def test_a_job_whose_model_nobody_serves_fails_and_says_so(ground: Ground, sweeper: Sweeper) -> None:
@@ -100,4 +100,4 @@ def test_a_job_whose_model_nobody_serves_fails_and_says_so(ground: Ground, sweep
 
     row = ground.row(job_id)
     assert (row.status, (row.failure or {})["code"]) == (JobStatus.FAILED, "model_unavailable")
-    assert ground.log(job_id)[-1].end == jobs.end_of(row)
+    assert ground.log(job_id)[-1].end == records.end_of(row)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from storage.broker.event_log import LogWriter
 from storage.contract import EntryKind, Failure, FinishReason, JobStatus, WorkerStatus
 from storage.fleet import manifests, workers
-from storage.jobs import jobs
+from storage.jobs import jobs, records
 from tests.fakes import BREAKS_STEP, MANIFEST, NOT_FINITE, FakeRunner, bad_spec, foretold, spec
 from tests.waiting import wait_until
 from tests.workers.harness import (
@@ -41,9 +41,9 @@ def test_a_job_runs_to_its_end(ground: Ground, bench: Bench) -> None:
     row, log = ground.row(job_id), ground.log(job_id)
     assert row.status is JobStatus.COMPLETED
     assert (row.prompt_tokens, row.completion_tokens, row.attempt) == (4, 6, 1)
-    assert_whole(log, jobs.result_of(row))
+    assert_whole(log, records.result_of(row))
     assert text_of(log) == foretold(5)
-    assert log[-1].end == jobs.end_of(row)
+    assert log[-1].end == records.end_of(row)
 
 
 def test_choices_of_a_job_share_its_entries(ground: Ground, bench: Bench) -> None:
@@ -52,7 +52,7 @@ def test_choices_of_a_job_share_its_entries(ground: Ground, bench: Bench) -> Non
     wait_for_answer(bench.submit(job_id))
 
     log = ground.log(job_id)
-    assert_whole(log, jobs.result_of(ground.row(job_id)))
+    assert_whole(log, records.result_of(ground.row(job_id)))
     assert len(tokens_of(log)) == 6
     assert [text_of(log, choice) for choice in range(3)] == [
         foretold(5, seed=choice_seed(11, choice)) for choice in range(3)
@@ -66,7 +66,7 @@ def test_a_job_that_reaches_its_limit_is_incomplete(ground: Ground, bench: Bench
 
     row = ground.row(job_id)
     assert row.status is JobStatus.INCOMPLETE
-    assert jobs.result_of(row).entries[-1][0].finish is FinishReason.LENGTH
+    assert records.result_of(row).entries[-1][0].finish is FinishReason.LENGTH
 
 
 def test_a_bad_job_fails_alone(ground: Ground) -> None:
@@ -112,8 +112,8 @@ def test_a_cancelled_job_stops_within_a_second(ground: Ground) -> None:
         row, log = ground.row(job_id), ground.log(job_id)
         assert row.status is JobStatus.CANCELLED
         assert row.completion_tokens == len(tokens_of(log)) >= 5
-        assert_whole(log, jobs.result_of(row))
-        assert log[-1].end == jobs.end_of(row)
+        assert_whole(log, records.result_of(row))
+        assert log[-1].end == records.end_of(row)
 
 
 def test_a_cancel_whose_message_was_lost_is_found_by_the_beat(ground: Ground) -> None:
@@ -121,7 +121,7 @@ def test_a_cancel_whose_message_was_lost_is_found_by_the_beat(ground: Ground) ->
         ground.cancel(job_id)
 
         assert wait_for_answer(ticket, timeout_s=3.0) == "acknowledged"
-        assert_whole(ground.log(job_id), jobs.result_of(ground.row(job_id)))
+        assert_whole(ground.log(job_id), records.result_of(ground.row(job_id)))
 
 
 def test_an_erased_job_leaves_no_log(ground: Ground) -> None:
@@ -157,7 +157,7 @@ def test_a_log_that_is_flushed_under_a_running_job_is_whole_again_at_the_next_st
 
         assert wait_for_answer(ticket) == "acknowledged"
         log = ground.log(job_id)
-        assert_whole(log, jobs.result_of(ground.row(job_id)))
+        assert_whole(log, records.result_of(ground.row(job_id)))
         assert text_of(log) == foretold(120)
 
 
@@ -190,7 +190,7 @@ def test_a_worker_that_ends_gives_its_jobs_back_and_another_goes_on(ground: Grou
         assert wait_for_answer(other.submit(job_id)) == "acknowledged"
 
     log = ground.log(job_id)
-    assert_whole(log, jobs.result_of(ground.row(job_id)))
+    assert_whole(log, records.result_of(ground.row(job_id)))
     assert text_of(log) == foretold(300)
     assert {entry.attempt for entry in tokens_of(log)} == {1, 2}
     assert len([entry for entry in tokens_of(log) if entry.attempt == 1]) == num_entries
@@ -199,7 +199,7 @@ def test_a_worker_that_ends_gives_its_jobs_back_and_another_goes_on(ground: Grou
 def test_a_job_that_was_generated_but_not_committed_only_needs_its_commit(ground: Ground, bench: Bench) -> None:
     job_id = ground.put_job(spec(3))
     wait_for_answer(bench.submit(job_id))
-    entries = jobs.result_of(ground.row(job_id)).entries
+    entries = records.result_of(ground.row(job_id)).entries
     died = ground.put_job(spec(3))
     rows = [tokens_row(died, 1, seq, events) for seq, events in enumerate(entries, start=1)]
     LogWriter(ground.redis, "dead").append([start_row(died, ground.claim(died)), *rows])
@@ -210,7 +210,7 @@ def test_a_job_that_was_generated_but_not_committed_only_needs_its_commit(ground
 
     row, log = ground.row(died), ground.log(died)
     assert (row.status, row.attempt) == (JobStatus.COMPLETED, 2)
-    assert jobs.result_of(row).entries == entries
+    assert records.result_of(row).entries == entries
     assert [(entry.attempt, entry.seq) for entry in log][-2:] == [(2, 0), (2, 5)]
     assert bench.runner.num_steps == num_steps
 
@@ -289,4 +289,4 @@ def test_a_failure_is_told_in_row_and_log(ground: Ground, bench: Bench) -> None:
     assert end is not None
     assert end.status is JobStatus.FAILED
     assert isinstance(end.failure, Failure)
-    assert end == jobs.end_of(ground.row(job_id))
+    assert end == records.end_of(ground.row(job_id))

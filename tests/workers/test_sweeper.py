@@ -27,7 +27,7 @@ from storage.contract import (
 from storage.database.table_definitions import table_of
 from storage.fleet import workers
 from storage.fleet.workers import NewWorker
-from storage.jobs import jobs
+from storage.jobs import jobs, records
 from storage.jobs.tables import Job
 from tests.fakes import FakeQueue, spec
 from tests.waiting import wait_until
@@ -126,9 +126,9 @@ def test_a_job_that_loses_every_worker_fails_and_keeps_what_it_said(
     assert row.status is JobStatus.FAILED
     assert (row.failure or {})["code"] == "worker_lost"
     assert text_of(log) == " a b"
-    assert log[-1].end == jobs.end_of(row)
+    assert log[-1].end == records.end_of(row)
     assert (row.prompt_tokens, row.completion_tokens) == (4, 2)
-    assert jobs.result_of(row).entries == ENTRIES[:2]
+    assert records.result_of(row).entries == ENTRIES[:2]
     assert tickets.sent == []
 
 
@@ -259,7 +259,7 @@ def test_a_committed_job_whose_log_stops_short_gets_the_rest(
     sweeper.sweep()
 
     assert_whole(ground.log(job_id), Result(entries=ENTRIES))
-    assert ground.log(job_id)[-1].end == jobs.end_of(ground.row(job_id))
+    assert ground.log(job_id)[-1].end == records.end_of(ground.row(job_id))
 
 
 def test_a_committed_job_whose_log_is_gone_gets_it_from_its_row(ground: Ground, sweeper: Sweeper) -> None:
@@ -277,7 +277,7 @@ def test_a_log_that_is_whole_is_left_alone(ground: Ground, sweeper: Sweeper) -> 
     job_id = ground.put_job(spec(3))
     _append(ground, job_id, ground.claim(job_id), 3)
     _complete(ground, job_id)
-    end = jobs.end_of(ground.row(job_id))
+    end = records.end_of(ground.row(job_id))
     assert end is not None
     LogWriter(ground.redis, "w").append([end_row(job_id, 1, 3, end)])
     before = ground.log(job_id)
@@ -296,9 +296,9 @@ def test_a_cancelled_job_of_a_worker_that_died_is_settled_from_its_log(ground: G
 
     row, log = ground.row(job_id), ground.log(job_id)
     assert (row.status, row.attempt, row.completion_tokens) == (JobStatus.CANCELLED, 2, 2)
-    assert jobs.result_of(row).entries == ENTRIES[:2]
+    assert records.result_of(row).entries == ENTRIES[:2]
     end = log[-1].end
-    assert end == jobs.end_of(row)
+    assert end == records.end_of(row)
     assert isinstance(end, End)
     # The worker comes back: nobody hears it.
     late = LogWriter(ground.redis, "w").append([tokens_row(job_id, 1, 3, ENTRIES[2])])
@@ -316,7 +316,7 @@ def test_a_job_that_cannot_be_read_keeps_no_other_from_being_settled(ground: Gro
         sweeper.sweep()
         sweeper.sweep()
 
-    assert jobs.result_of(ground.row(sound)).entries == ENTRIES[:2]
+    assert records.result_of(ground.row(sound)).entries == ENTRIES[:2]
     assert [entry["job_id"] for entry in said if entry["event"] == "log_not_mended"] == [broken]
 
 
@@ -330,8 +330,8 @@ def test_an_orphan_is_settled_whatever_clock_ended_it(ground: Ground, sweeper: S
     sweeper.sweep()
 
     row, log = ground.row(job_id), ground.log(job_id)
-    assert jobs.result_of(row).entries == ENTRIES[:2]
-    assert log[-1].end == jobs.end_of(row)
+    assert records.result_of(row).entries == ENTRIES[:2]
+    assert log[-1].end == records.end_of(row)
 
 
 @pytest.mark.parametrize("hours", [-1, 1])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 import structlog
 
 from storage.errors import ShuttingDown, StorageUnavailable
-from storage.jobs.jobs import JobState
+from storage.jobs.records import JobState
 
 log = structlog.get_logger()
 

@@ -21,7 +21,7 @@ import structlog
 from sqlalchemy import Connection
 
 from storage.broker.event_log import Row
-from storage.contract import End, Failure, LogEntry, TokenEvent
+from storage.contract import End, Failure, JobSpec, LogEntry, TokenEvent
 from storage.errors import PlatformError
 from storage.jobs import jobs, poison_jobs
 from workers.engine.engine import Engine
@@ -57,8 +57,6 @@ class Dispatcher:
     ) -> None:
         """shares_prefixes: whether jobs of one owner share what the cache holds of their prompts
         suspect_from: lost attempts from which a job is watched alone
-
-        num_ended: jobs that came to an end here
         """
         self._worker_id = worker_id
         self._shares_prefixes = shares_prefixes
@@ -165,7 +163,7 @@ class Dispatcher:
         """Give every claimed job's row back, past the queues; for a worker whose other threads are gone."""
         now = datetime.now(UTC)
         claimed = [live.generation for live in list(self._live.values()) if live.generation.attempt]
-        return [self._road.writer.submit(partial(_leave, generation=one, now=now)) for one in claimed]
+        return [self._road.writer.submit(partial(job_outcome.leave, generation=one, now=now)) for one in claimed]
 
     def _end_walk(self, generation: Generation, left: Left | None) -> None:
         self._road.on_hub(partial(self._answer, generation, left))
@@ -181,7 +179,7 @@ class Dispatcher:
         if claim is None and not is_on_trial:
             is_suspect = poison_jobs.needs_isolation(connection, generation.job_id, self._suspect_from)
             return Verdict.SUSPECT if is_suspect else None
-        if claim is not None and claim.attempt == 1 and generation.phase is Phase.CLAIMING:
+        if claim is not None and claim.attempt == 1 and claim.spec is not None and generation.phase is Phase.CLAIMING:
             generation.begin(claim.attempt, claim.spec, self._salt(generation, claim))
             self._run(generation)
         return claim
@@ -205,15 +203,23 @@ class Dispatcher:
             self._road.later(partial(self._end_walk, generation, Left.GIVEN_BACK))
         elif claim is None:
             self._end_walk(generation, None)
-        elif claim.attempt == 1:
+        elif generation.phase is Phase.RUNNING:
             self._road.publisher.put(partial(self._on_committed, generation))
+        elif claim.spec is None:
+            self._road.read_spec(generation.job_id, partial(self._on_spec, generation, claim))
         else:
-            generation.begin(claim.attempt, claim.spec, self._salt(generation, claim))
-            start = start_row(generation.job_id, generation.attempt)
-            self._road.publisher.put_row_and_read(start, then=partial(self._on_log, generation))
+            self._on_spec(generation, claim, claim.spec)
+
+    def _on_spec(self, generation: Generation, claim: jobs.Claim, spec: JobSpec | None) -> None:
+        """The claim is committed and the spec is read, which is None for a job that was erased meanwhile."""
+        if spec is None:
+            self._end_walk(generation, Left.ERASED)
+            return
+        generation.begin(claim.attempt, spec, self._salt(generation, claim))
+        start = start_row(generation.job_id, generation.attempt)
+        self._road.publisher.put_row_and_read(start, then=partial(self._on_log, generation))
 
     def _acquit(self, generation: Generation) -> None:
-        """The suspect on trial did no harm: its row says so, then others may begin."""
         job_id, attempt = generation.job_id, generation.attempt
         done = self._road.writer.submit(lambda connection: poison_jobs.clear_lost_attempts(connection, job_id, attempt))
         done.add_done_callback(partial(self._on_acquittal, generation))
@@ -257,7 +263,6 @@ class Dispatcher:
         self._finish(generation, batch)
 
     def _on_log(self, generation: Generation, entries: list[LogEntry]) -> None:
-        """A later attempt goes on behind what its log has."""
         generation.is_claimed = True
         generation.resume(entries)
         if generation.is_finished:
@@ -388,10 +393,6 @@ class Dispatcher:
 
 
 Operation = Callable[[Connection, Generation, datetime], End | Left]
-
-
-def _leave(connection: Connection, *, generation: Generation, now: datetime) -> End | Left:
-    return job_outcome.leave(connection, generation, now)
 
 
 def _cancel(sequence_ids: Iterable[str], engine: Engine) -> None:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from sqlalchemy import Connection
 
 from storage.contract import End
-from storage.jobs import jobs
+from storage.jobs import jobs, records
 from workers.generation.job_generation import Generation
 
 
@@ -53,8 +53,8 @@ def _settle(connection: Connection, generation: Generation) -> End | Left:
     """What became of a job that this attempt no longer runs; one that was ended from outside keeps what came of it."""
     job_id, attempt = generation.job_id, generation.attempt
     jobs.settle_stopped(connection, job_id, attempt, generation.result(), generation.usage())
-    job = jobs.find(connection, job_id)
+    job = jobs.find_summary(connection, job_id)
     if job is None:
         return Left.ERASED
-    end = jobs.end_of(job) if job.attempt == attempt else None
+    end = records.end_of(job) if job.attempt == attempt else None
     return end or Left.OWNERSHIP_LOST

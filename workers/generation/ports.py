@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from storage.broker.event_log import Tail
+from storage.contract import JobSpec
 from storage.database.group_commit import Writer
 from workers.generation.engine_thread import EngineThread
 from workers.publishing.publisher import Publisher
@@ -29,6 +30,7 @@ class Road:
     later:    runs a call after a pause, for what failed because the database is away
     tails:    where each job's log ends
     drop_log: forgets an erased job's log; may raise RedisError
+    read_spec: reads a large spec, which its claim left out, and calls back with it; with None for an erased job
     """
 
     writer: Writer
@@ -38,3 +40,4 @@ class Road:
     later: Callable[[Callable[[], None]], None]
     tails: Callable[[list[str]], dict[str, Tail | None]]
     drop_log: Callable[[str], None]
+    read_spec: Callable[[str, Callable[[JobSpec | None], None]], None]

@@ -11,6 +11,7 @@ beat       renews the lease, compares with the rows, tries again
 import faulthandler
 import os
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from os import EX_SOFTWARE
 
@@ -18,10 +19,11 @@ import structlog
 
 from storage.broker import redis_client
 from storage.broker.event_log import LogWriter, delete_logs, list_tails, read_log
+from storage.contract import JobSpec
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
-from storage.errors import ShuttingDown, StorageUnavailable
-from storage.jobs import poison_jobs
+from storage.errors import JobNotFound, ShuttingDown, StorageUnavailable
+from storage.jobs import jobs, poison_jobs
 from storage.settings import StorageSettings
 from workers.generation.beat import Beat, strays
 from workers.generation.control import ControlListener
@@ -99,6 +101,7 @@ class GenerationProcess:
             later=self._beat.later,
             tails=partial(list_tails, self._redis),
             drop_log=lambda job_id: delete_logs(self._redis, [job_id]),
+            read_spec=partial(_read_spec, ThreadPoolExecutor(1, "spec-reader"), self._database, self._beat.later),
         )
 
     # Start.
@@ -202,6 +205,30 @@ class GenerationProcess:
         except (StorageUnavailable, ShuttingDown, TimeoutError) as error:
             # The lease runs out then, and the sweeper does the rest.
             log.warning("parting_word_not_stored", error=str(error))
+
+
+def _read_spec(
+    thread: Executor,
+    database: Database,
+    later: Callable[[Call], None],
+    job_id: str,
+    then: Callable[[JobSpec | None], None],
+) -> None:
+    """Call `then` with the job's spec, on the thread; with None for an erased job."""
+
+    def read() -> None:
+        try:
+            with database.connect() as connection:
+                spec = jobs.get_spec(connection, job_id)
+        except JobNotFound:
+            then(None)
+        except StorageUnavailable as error:
+            log.warning("spec_not_read", job_id=job_id, error=str(error))
+            later(partial(_read_spec, thread, database, later, job_id, then))
+        else:
+            then(spec)
+
+    thread.submit(read)
 
 
 def _open_log(settings: WorkerSettings, storage: StorageSettings) -> LogWriter:

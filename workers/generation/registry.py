@@ -16,7 +16,7 @@ from storage.database.group_commit import Writer
 from storage.fleet import manifests, workers
 from storage.fleet.workers import NewWorker
 from storage.jobs import jobs
-from storage.jobs.jobs import JobState
+from storage.jobs.records import JobState
 from workers.engine.stats import EngineStats
 
 # A writer that does not answer for so long is as good as away.

@@ -11,8 +11,8 @@ from storage.broker.event_log import LogWriter, Row, list_unended, read_log
 from storage.contract import EntryKind, LogEntry, Result, TokenEvent
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
-from storage.jobs import jobs, recovery
-from storage.jobs.tables import Job
+from storage.jobs import jobs, records, recovery
+from storage.jobs.records import JobRecord
 from storage.settings import StorageSettings
 from workers.generation.job_generation import usage_of
 from workers.publishing.log_entries import end_row, start_row, tokens_row
@@ -84,11 +84,11 @@ class Mender:
             return
         if job.result is None and not _is_closed(read_log(self._redis, job_id)):
             job = self._settle(job)
-        end = None if job is None else jobs.end_of(job)
+        end = None if job is None else records.end_of(job)
         entries = read_log(self._redis, job_id)
         if job is None or end is None or _is_closed(entries):
             return
-        result = jobs.result_of(job).entries
+        result = records.result_of(job).entries
         known = max((entry.seq for entry in entries), default=0)
         # A worker that settled its job while we began to keeps its word, behind the START that shut it out.
         attempt = max(job.attempt, entries[-1].attempt) if entries else job.attempt
@@ -101,19 +101,21 @@ class Mender:
             return
         log.warning("log_completed", job_id=job_id, status=job.status, num_entries=len(rows))
 
-    def _settle(self, job: Job) -> Job | None:
+    def _settle(self, job: JobRecord) -> JobRecord | None:
         """The row with what its log has of it; the START of an attempt without a worker shuts out who comes back."""
         self._log_writer.append([start_row(job.id, job.attempt + 1)])
         entries = gapless(read_log(self._redis, job.id))
-        result, usage = Result(entries=entries), usage_of(jobs.spec_of(job), entries)
+        with self._database.connect() as connection:
+            spec = jobs.get_spec(connection, job.id)
+        result, usage = Result(entries=entries), usage_of(spec, entries)
         attempt = job.attempt
         done = self._writer.submit(lambda connection: jobs.settle_orphan(connection, job.id, attempt, result, usage))
         done.result(PATIENCE_S)
         return self._find(job.id)
 
-    def _find(self, job_id: str) -> Job | None:
+    def _find(self, job_id: str) -> JobRecord | None:
         with self._database.connect() as connection:
-            return jobs.find(connection, job_id)
+            return jobs.find_result(connection, job_id)
 
 
 def _is_closed(entries: list[LogEntry]) -> bool:

@@ -12,7 +12,7 @@ from storage.broker.event_log import control_channel, encode_cancel
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.jobs import deadlines
-from storage.jobs.jobs import JobState
+from storage.jobs.records import JobState
 from workers.maintenance.log_repair import Mender
 
 # How long a commit may take.

@@ -13,7 +13,8 @@ from api.cli.home import Home, is_locked
 from api.cli.model_argument import ModelArgumentInvalid, parse_models
 from api.cli.settings import HubSettings, Location
 from api.cli.supervisor import redis_server
-from storage.database.connections import Database, is_current
+from storage.database.connections import Database
+from storage.database.migration import is_current
 from storage.errors import PlatformError
 
 _MIN_FREE_DISK_BYTES = 2_000_000_000

@@ -13,7 +13,9 @@ from api.cli.options import DatabaseOption, HomeOption, JsonOption, RedisOption
 from storage.contract import JobStatus
 from storage.errors import JobConflict, JobNotFound
 from storage.jobs import cancellation, jobs
-from storage.jobs.tables import Job
+from storage.jobs.attempts import list_attempts
+from storage.jobs.records import JobRecord
+from storage.jobs.tables import Attempt
 
 app = typer.Typer(no_args_is_help=True, help="List, show, cancel and follow jobs.")
 
@@ -27,6 +29,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     status: JobStatus
     kind: str
     model: str
+    served_model: str
     owner: str
     background: bool
     store: bool
@@ -38,8 +41,26 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     failure: dict[str, str] | None
     created_at: datetime
     started_at: datetime | None
+    first_token_at: datetime | None
     ended_at: datetime | None
     erase_at: datetime | None
+
+
+class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
+    """One ended attempt at a job; fields as in `storage.jobs.tables.Attempt`."""
+
+    number: int
+    worker_id: str | None
+    claimed_at: datetime | None
+    first_token_at: datetime | None
+    ended_at: datetime
+    outcome: str
+
+
+class JobTimeline(JobView, frozen=True, kw_only=True):
+    """A job with its ended attempts; the running one is described by the job itself."""
+
+    attempts: list[AttemptView]
 
 
 @app.command("list")
@@ -72,13 +93,22 @@ def show(
     database_url: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show all of a job but its text (see `tail`)."""
+    """Show a job and its attempts, without its text (see `tail`)."""
     with opened(location_of(home, database_url)) as database, database.connect() as connection:
-        view = _view(_found(jobs.find(connection, job_id), job_id))
+        view = _view(_found(jobs.find_summary(connection, job_id), job_id))
+        attempts = [_attempt_view(one) for one in list_attempts(connection, job_id)]
+    fields = msgspec.structs.asdict(view)
     if as_json:
-        print_json(view)
-    else:
-        print_fields(msgspec.structs.asdict(view))
+        print_json(JobTimeline(**fields, attempts=attempts))
+        return
+    print_fields(fields)
+    if attempts:
+        print_line("")
+        print_table(
+            ("ATTEMPT", "WORKER", "CLAIMED", "FIRST TOKEN", "ENDED", "OUTCOME"),
+            [tuple(msgspec.structs.astuple(one)) for one in attempts],
+            empty="",
+        )
 
 
 @app.command("cancel")
@@ -95,7 +125,7 @@ def cancel(
         cancelled = cancellation.cancel(writing(database), redis, job_id, utc_now())
         if cancelled is None:
             with database.connect() as connection:
-                job = _found(jobs.find(connection, job_id), job_id)
+                job = _found(jobs.find_summary(connection, job_id), job_id)
             raise JobConflict(f"job {job_id} has already ended: {job.status}")
     if as_json:
         print_json({"id": job_id, "status": JobStatus.CANCELLED, "was": cancelled.was})
@@ -125,11 +155,15 @@ def tail(
         raise typer.Exit(1)
 
 
-def _found(job: Job | None, job_id: str) -> Job:
+def _found(job: JobRecord | None, job_id: str) -> JobRecord:
     if job is None:
         raise JobNotFound(f"there is no job {job_id}; it may have been erased")
     return job
 
 
-def _view(job: Job) -> JobView:
+def _view(job: JobRecord) -> JobView:
     return JobView(**{name: getattr(job, name) for name in JobView.__struct_fields__})
+
+
+def _attempt_view(attempt: Attempt) -> AttemptView:
+    return AttemptView(**{name: getattr(attempt, name) for name in AttemptView.__struct_fields__})

@@ -11,8 +11,8 @@ from storage.broker.event_log import log_key, parse_entries
 from storage.contract import End, EntryKind, LogEntry, TokenEvent
 from storage.database.connections import Database
 from storage.errors import JobNotFound
-from storage.jobs import jobs
-from storage.jobs.tables import Job
+from storage.jobs import jobs, records
+from storage.jobs.records import JobRecord
 
 # How long one read of the log blocks, below the socket's timeout; then the row is read to see whether the job ended.
 _WAIT_MS = 1000
@@ -54,16 +54,16 @@ def _read(redis: Redis, key: str, last: str) -> list[LogEntry]:
     return [entry for _, raw in reply or [] for entry in parse_entries(raw)]
 
 
-def _stored(job: Job, after_seq: int) -> Iterator[LogEntry]:
-    entries = jobs.result_of(job).entries
+def _stored(job: JobRecord, after_seq: int) -> Iterator[LogEntry]:
+    entries = records.result_of(job).entries
     for index, tokens in enumerate(entries[after_seq:], start=after_seq + 1):
         yield LogEntry(attempt=job.attempt, seq=index, kind=EntryKind.TOKENS, tokens=tokens)
-    yield LogEntry(attempt=job.attempt, seq=len(entries) + 1, kind=EntryKind.END, end=jobs.end_of(job))
+    yield LogEntry(attempt=job.attempt, seq=len(entries) + 1, kind=EntryKind.END, end=records.end_of(job))
 
 
-def _get(database: Database, job_id: str) -> Job:
+def _get(database: Database, job_id: str) -> JobRecord:
     with database.connect() as connection:
-        job = jobs.find(connection, job_id)
+        job = jobs.find_result(connection, job_id)
     if job is None:
         raise JobNotFound(f"there is no job {job_id}; it may have been erased")
     return job

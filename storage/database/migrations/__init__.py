@@ -1,1 +1,1 @@
-"""The schema's history, applied by `storage.database.connections.migrate`."""
+"""The schema's history, applied by `storage.database.migration.migrate`."""
