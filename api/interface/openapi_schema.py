@@ -2,6 +2,7 @@
 themselves.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -75,6 +76,8 @@ _QUERY: dict[str, tuple[Schema, str]] = {
     "status": ({"type": "string", "enum": ["pending", "delivered", "dead"]}, "Only deliveries of this status."),
 }
 
+_FIRST_CLAUSE = re.compile(r"[.,:;](?:\s|$)")
+
 
 def describe(app: FastAPI) -> None:
     """Extend the schema that `app.openapi()` returns."""
@@ -116,6 +119,7 @@ def _models() -> Schema:
 
 
 def _describe(described: Schema, operation: Operation) -> None:
+    described["summary"] = _FIRST_CLAUSE.split(described["description"])[0]
     if operation.is_open:
         described["security"] = []
     described["parameters"] = [
