@@ -17,6 +17,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx2
 import uvloop
 from rich.console import Console
 from rich.table import Table
@@ -156,6 +157,15 @@ def beside(port: int, kind: str) -> list[float]:
             process.kill()
 
 
+def _wait_for_worker(port: int) -> None:
+    deadline = time.monotonic() + 60
+    with httpx2.Client(trust_env=False) as client:
+        while client.get(f"http://127.0.0.1:{port}/readyz").status_code != 200:
+            if time.monotonic() > deadline:
+                raise SystemExit("the worker was not ready in time")
+            time.sleep(0.1)
+
+
 def main() -> None:
     """Measure in turn and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -176,7 +186,7 @@ def main() -> None:
             command = [sys.executable, "-m", "bench.large_bodies", "--work", home.database_url, home.redis_url]
             with subprocess.Popen(command) as worker:
                 try:
-                    time.sleep(2)
+                    _wait_for_worker(port)
                     measure(port)
                     for _ in range(options.rounds):
                         for kind, run in kinds.items():

@@ -52,7 +52,7 @@ def test_the_table_of_operations_is_that_of_the_routes(schema: Schema) -> None:
 def test_every_operation_has_schemas_examples_and_error_codes(schema: Schema) -> None:
     for method, path, operation in _operations(schema):
         where = (method, path)
-        assert " " in operation["summary"], where
+        assert operation["summary"], where
         good = [status for status in operation["responses"] if status.startswith("2")]
         assert good, where
         for status in good:
