@@ -287,6 +287,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     tokenizer_json: the `tokenizers` library's serialised tokenizer
     chat_template:  a Jinja template as in transformers, None for a model without chat
     special_tokens: names as the template knows them (`bos_token`, `eos_token`, ...) to token text
+    num_token_ids:  rows of the model's embedding, ids below it are legal; None in manifests of older workers
     """
 
     model: str
@@ -295,6 +296,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     chat_template: str | None
     special_tokens: dict[str, str]
     capabilities: dict[str, bool]
+    num_token_ids: int | None = None
 
 
 class ModelStatus(StrEnum):

@@ -11,13 +11,14 @@ from workers.model.load import LoadedModel, load
 from workers.model.resources.memory_options import LoadLimits
 
 
-def test_the_card_tells_the_api_all_it_needs(tiny: LoadedModel, tiny_folder: Path) -> None:
+def test_the_manifest_tells_the_api_all_it_needs(tiny: LoadedModel, tiny_folder: Path) -> None:
     manifest = tiny.manifest
 
     assert manifest.model == str(tiny_folder)
     assert manifest.context_length == CONTEXT_LENGTH == tiny.limits.max_len
     assert manifest.chat_template is not None
     assert manifest.special_tokens["eos_token"] == "<|im_end|>"
+    assert manifest.num_token_ids == tiny.limits.vocab_size == 400
     assert manifest.capabilities == {"completion": True, "chat": True, "embedding": False, "fine_tuning": False}
     text = "Grüße, 你好 🙂"
     tokenizer = Tokenizer.from_str(manifest.tokenizer_json)

@@ -7,7 +7,6 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -64,18 +63,6 @@ def _read(source: str, dtype: torch.dtype, device: torch.device) -> ModelFiles:
         model=model,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
-
-
-def eos_token_ids(files: ModelFiles) -> frozenset[int]:
-    """Ids that end a sequence: the generation configuration's, else the configuration's, else the tokenizer's."""
-    generation: GenerationConfig | None = files.model.generation_config
-    candidates = (
-        None if generation is None else generation.eos_token_id,
-        getattr(files.config.get_text_config(), "eos_token_id", None),
-        files.tokenizer.eos_token_id,
-    )
-    found = next((ids for ids in candidates if ids is not None), ())
-    return frozenset({found} if isinstance(found, int) else found)
 
 
 def _first_line(error: Exception) -> str:

@@ -13,6 +13,7 @@ from torch import nn
 from storage.contract import ModelManifest
 from workers.engine.step_limits import EngineLimits
 from workers.model import files, manifest
+from workers.model.end_tokens import end_token_ids
 from workers.model.native.build import Build
 from workers.model.native.library import Library
 from workers.model.preparation import ModelRunner, Prepared, prepare
@@ -75,7 +76,8 @@ def load(
         loaded = files.read(source_of(source), devices.dtype_of(dtype, where), where)
         tokenizer = manifest.fast(loaded.tokenizer)
         library = _library(build)
-    prepared = prepare(loaded.model, limits, _vocabulary(loaded), library)
+    vocabulary = _vocabulary(loaded)
+    prepared = prepare(loaded.model, limits, vocabulary, library)
     if prepared.is_native:
         # Its threads and torch's would take the cores from each other, each spinning while the others compute.
         torch.set_num_threads(1)
@@ -86,8 +88,10 @@ def load(
         runner=prepared.runner,
         text=manifest.text_of(tokenizer),
         token_bytes=TokenBytes(tokenizer.backend_tokenizer),
-        limits=_engine_limits(loaded, prepared, limits),
-        manifest=manifest.manifest_of(tokenizer, model=name, context_length=prepared.plan.max_len),
+        limits=_engine_limits(loaded, prepared, limits, vocabulary),
+        manifest=manifest.manifest_of(
+            tokenizer, model=name, context_length=prepared.plan.max_len, num_token_ids=vocabulary.size
+        ),
         device=where.type,
         dtype=_name_of(loaded),
         description=description,
@@ -113,11 +117,13 @@ def _vocabulary(loaded: files.ModelFiles) -> Vocabulary:
     """As many ids as the model has embedding rows."""
     embeddings = loaded.model.get_input_embeddings()
     assert isinstance(embeddings, nn.Embedding)
-    return Vocabulary(size=embeddings.num_embeddings, eos_token_ids=files.eos_token_ids(loaded))
+    return Vocabulary(size=embeddings.num_embeddings, eos_token_ids=end_token_ids(loaded))
 
 
-def _engine_limits(loaded: files.ModelFiles, prepared: Prepared, limits: LoadLimits) -> EngineLimits:
-    plan, vocabulary = prepared.plan, _vocabulary(loaded)
+def _engine_limits(
+    loaded: files.ModelFiles, prepared: Prepared, limits: LoadLimits, vocabulary: Vocabulary
+) -> EngineLimits:
+    plan = prepared.plan
     return EngineLimits(
         max_running=limits.max_running,
         max_len=plan.max_len,

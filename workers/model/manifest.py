@@ -1,4 +1,4 @@
-"""The model card and the text factory, both from the model's tokenizer."""
+"""The model manifest and the text factory, both from the model's tokenizer."""
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -24,10 +24,13 @@ def fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def manifest_of(tokenizer: PreTrainedTokenizerFast, *, model: str, context_length: int) -> ModelManifest:
+def manifest_of(
+    tokenizer: PreTrainedTokenizerFast, *, model: str, context_length: int, num_token_ids: int
+) -> ModelManifest:
     """What the API must know of the model.
 
     context_length: tokens of prompt and output that this worker runs
+    num_token_ids:  rows of the model's embedding
     """
     template = _chat_template(tokenizer)
     return ModelManifest(
@@ -37,6 +40,7 @@ def manifest_of(tokenizer: PreTrainedTokenizerFast, *, model: str, context_lengt
         chat_template=template,
         special_tokens={name: str(token) for name, token in tokenizer.special_tokens_map.items()},
         capabilities={"completion": True, "chat": template is not None, "embedding": False, "fine_tuning": False},
+        num_token_ids=num_token_ids,
     )
 
 

@@ -25,7 +25,10 @@ class PromptTools:
         self._tokenizer: Tokenizer = Tokenizer.from_str(manifest.tokenizer_json)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        num_known: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        # Embeddings are padded beyond the tokenizer's ids, or have fewer rows than it has ids.
+        self.vocab_size = num_known if manifest.num_token_ids is None else manifest.num_token_ids
+        self._may_exceed = num_known > self.vocab_size
         added = self._tokenizer.get_added_tokens_decoder()
         self._special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
         self._template = (
@@ -38,12 +41,20 @@ class PromptTools:
         return () if found is None else (found,)
 
     def encode(self, text: str, *, add_special_tokens: bool) -> tuple[int, ...]:
-        """Token ids of `text`. Of a text far beyond the context, possibly only the first ids."""
+        """Token ids of `text`. Of a text far beyond the context, possibly only the first ids.
+
+        raises: InvalidRequest for a token that the tokenizer knows and the model does not
+        """
         start = text[: self.context_length * _CHARACTERS_PER_TOKEN]
         ids = self._tokenizer.encode(start, add_special_tokens=add_special_tokens).ids
         # Cutting a text changes only tokens near the cut. 64 tokens are a wide margin for that.
         if len(start) < len(text) and len(ids) <= self.context_length + 64:
             ids = self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+        if self._may_exceed and max(ids, default=0) >= self.vocab_size:
+            raise InvalidRequest(
+                f"The input holds a token of the tokenizer that the model '{self.model}' does not have: "
+                f"token ids must be below {self.vocab_size}."
+            )
         return tuple(ids)
 
     def encode_prompt(self, text: str) -> tuple[int, ...]:

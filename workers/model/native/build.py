@@ -1,13 +1,19 @@
 """Compiles the kernels for this machine, once; the library is kept for the next start."""
 
 import hashlib
+import os
 import platform
 import shutil
+import signal
+import stat
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
+
+from storage.errors import SettingInvalid
 
 _KERNELS = Path(__file__).parent / "kernels"
 _SOURCE = _KERNELS / "decoder.cpp"
@@ -16,6 +22,8 @@ _TIMEOUT_S = 120.0
 # The same sums in the same order on every run: nothing here lets a compiler reorder arithmetic.
 _FLAGS = ("-O3", "-std=c++20", "-shared", "-fPIC", "-pthread")
 _CPU_INFO = Path("/proc/cpuinfo")
+# Whose code is loaded: that of root and of the user that runs the worker.
+_TRUSTED_OWNERS = frozenset({0, os.geteuid()})
 
 log = structlog.get_logger()
 
@@ -26,7 +34,9 @@ class Build:
     def __init__(self, folder: Path | None) -> None:
         """Start compiling unless the library of these sources for this processor lies in the folder already.
 
-        folder: None is for nobody who wants a library
+        folder: None leaves the library out
+
+        Raises SettingInvalid for a folder or a library in it that other users may write.
         """
         self._folder = folder
         self._obstacle = ""
@@ -39,6 +49,8 @@ class Build:
         """The library; None where nobody wants it, where there is no compiler, or where it failed, which is logged."""
         if self._process is not None:
             self._finish(self._process)
+        if self._folder is not None and not self._obstacle:
+            _check_owner(self._library)
         if self._obstacle:
             log.warning("native_unavailable", reason=self._obstacle)
         return None if self._folder is None or self._obstacle else self._library
@@ -46,11 +58,13 @@ class Build:
     def close(self) -> None:
         """Give up a compilation that nobody waited for."""
         if self._process is not None:
-            self._process.kill()
+            _kill(self._process)
             self._process.communicate()
             shutil.rmtree(self._fresh.parent, ignore_errors=True)
 
     def _prepare(self, folder: Path) -> None:
+        if folder.exists():
+            _check_owner(folder)
         compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
         if compiler is None:
             self._obstacle = f"none of {', '.join(_COMPILERS)} is installed"
@@ -67,22 +81,46 @@ class Build:
         self._fresh = Path(tempfile.mkdtemp(dir=folder)) / self._library.name
         command = [compiler, *_FLAGS, _march(), str(_SOURCE), "-o", str(self._fresh)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
         )
 
     def _finish(self, process: subprocess.Popen[str]) -> None:
         try:
             output, _ = process.communicate(timeout=_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            process.kill()
+            _kill(process)
             output, _ = process.communicate()
         if process.returncode == 0:
-            # Whoever comes at the same time has compiled the same.
+            self._fresh.chmod(0o700)
+            # Another process that compiled at the same time has made the same file.
             self._fresh.replace(self._library)
         else:
             self._obstacle = f"the compiler failed: {output[-2000:]}"
         shutil.rmtree(self._fresh.parent, ignore_errors=True)
         self._process = None
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    """Kill the compiler with its children: the driver alone would leave the compilation running."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _check_owner(path: Path) -> None:
+    """Raises SettingInvalid where another user could have written what is loaded as code."""
+    status = path.stat()
+    if status.st_uid not in _TRUSTED_OWNERS:
+        owner = f"it belongs to user {status.st_uid}, and must belong to the worker's user or to root"
+    elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        owner = f"other users may write it (mode {stat.S_IMODE(status.st_mode):o}); run `chmod go-w {path}`"
+    else:
+        return
+    raise SettingInvalid(f"kernel_folder: {path} holds compiled code and is not loaded: {owner}")
 
 
 def _march() -> str:
