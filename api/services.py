@@ -137,7 +137,9 @@ def _wire(settings: ApiSettings, database: Database) -> Services:
         refusals=Refusals(),
         callers=Callers(),
         api_key_cache=api_key_cache,
-        catalogue=Catalogue(reads, lease_s=settings.lease_s, refresh_s=settings.refresh_s),
+        catalogue=Catalogue(
+            reads, lease_s=settings.lease_s, refresh_s=settings.refresh_s, expected=settings.expected_models
+        ),
         statistics=statistics,
         admission_limits=AdmissionLimits(
             statistics, max_per_model=settings.max_queued_per_model, max_per_owner=settings.max_queued_per_owner

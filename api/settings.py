@@ -1,8 +1,10 @@
 """Settings of an API process: address, authentication, limits and timeouts."""
 
 import ipaddress
+from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
 
 from api.http.cross_origin import GOOD_ORIGIN
 from storage.settings import StorageSettings
@@ -19,6 +21,9 @@ class ApiSettings(StorageSettings):
     storage_timeout_s: longest wait for one answer of the database or Redis; under two seconds, the limit for
                        accepting a job
     idempotency_key_ttl_s: how long an `Idempotency-Key` is kept
+    expected_models:   ids of the models that should be served, separated by spaces or commas: they are listed as
+                       `loading` before their first worker is ready, and `/readyz` waits for all of them;
+                       `tokenpost up` sets it
     refresh_s:         refresh interval of keys, models, workers and queue statistics
     cors_origins:      origins, with spaces between them, whose browser pages may call, on a keyless start too
     max_queued_per_model, max_queued_per_owner: queued jobs allowed; beyond that requests are refused. 0 is no limit
@@ -32,6 +37,7 @@ class ApiSettings(StorageSettings):
     heartbeat_s: float = Field(default=15.0, gt=0)
     storage_timeout_s: float = Field(default=1.5, gt=0)
     idempotency_key_ttl_s: int = Field(default=86400, ge=1)
+    expected_models: Annotated[tuple[str, ...], NoDecode] = ()
     refresh_s: float = Field(default=1.0, gt=0)
     max_queued_per_model: int = Field(default=100_000, ge=0)
     max_queued_per_owner: int = Field(default=50_000, ge=0)
@@ -49,6 +55,11 @@ class ApiSettings(StorageSettings):
     def allowed_origins(self) -> frozenset[str]:
         """The origins whose browser pages may call."""
         return frozenset(self.cors_origins.split())
+
+    @field_validator("expected_models", mode="before")
+    @classmethod
+    def _expected_models_is_a_list(cls, given: object) -> object:
+        return tuple(dict.fromkeys(given.replace(",", " ").split())) if isinstance(given, str) else given
 
     @property
     def is_loopback(self) -> bool:

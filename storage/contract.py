@@ -305,6 +305,7 @@ class ModelStatus(StrEnum):
     READY = "ready"
     LOADING = "loading"
     OFFLINE = "offline"
+    FAILED = "failed"
 
 
 class WorkerStatus(StrEnum):

@@ -1,6 +1,8 @@
 """compose.yaml and the Dockerfiles, judged by their structure: no Docker engine is needed."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +72,36 @@ def test_secrets_are_asked_for_and_given_only_to_those_who_need_them(compose: di
     assert services["postgres"]["environment"]["POSTGRES_PASSWORD"].startswith("${TOKENPOST_POSTGRES_PASSWORD:?")
 
 
-def test_redis_refuses_rather_than_forgets(compose: dict[str, Any]) -> None:
-    command = compose["services"]["redis"]["command"]
-    options = dict(zip(command[1::2], command[2::2], strict=True))
+def test_redis_keeps_every_write_and_needs_a_password(compose: dict[str, Any], tmp_path: Path) -> None:
+    redis = compose["services"]["redis"]
+    password, max_memory = "s3cret", "64mb"
+    # The server of the image is replaced by a program that prints its configuration.
+    server = tmp_path / "valkey-server"
+    server.write_text('#!/bin/sh\ncat "$1"\n')
+    server.chmod(0o755)
+    command = [part.replace("$$", "$").replace("/tmp/", f"{tmp_path}/") for part in redis["command"]]
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "REDISCLI_AUTH": password,
+        "TOKENPOST_REDIS_MAX_MEMORY": max_memory,
+    }
 
-    assert options["--appendonly"] == "yes"
-    assert options["--maxmemory-policy"] == "noeviction"
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    options = dict(line.split(" ", 1) for line in shown.splitlines())
+    assert options["requirepass"] == password
+    assert options["appendonly"] == "yes"
+    assert options["maxmemory"] == max_memory
+    assert options["maxmemory-policy"] == "noeviction"
+    assert redis["environment"]["REDISCLI_AUTH"].startswith("${TOKENPOST_REDIS_PASSWORD:?")
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES - {"redis", "postgres"}))
+def test_every_service_reaches_redis_with_its_password(compose: dict[str, Any], name: str) -> None:
+    url = compose["services"][name]["environment"]["TOKENPOST_REDIS_URL"]
+
+    assert url.startswith("redis://:${TOKENPOST_REDIS_PASSWORD:?")
+    assert url.endswith("}@redis:6379/0")
 
 
 def test_the_gpu_worker_asks_for_a_gpu(compose: dict[str, Any]) -> None:

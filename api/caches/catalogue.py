@@ -1,7 +1,7 @@
 """The models that can be asked for, from a copy that is a second old at most, and their prompt tools."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TypeVar
@@ -37,16 +37,22 @@ class _Look(msgspec.Struct, frozen=True):
 
     rows: list[manifests.ModelRow]
     loading: frozenset[str]
+    failures: dict[str, str]
 
 
 class Catalogue:
     """All models by name."""
 
-    def __init__(self, reads: Reader, *, lease_s: float, refresh_s: float) -> None:
+    def __init__(self, reads: Reader, *, lease_s: float, refresh_s: float, expected: Sequence[str] = ()) -> None:
+        """expected: models that should be served, known to a worker already or not"""
         self._reads = reads
         self._lease_s = lease_s
         self._entries: dict[str, ModelEntry] = {}
         self._loading: frozenset[str] = frozenset()
+        self._expected = tuple(expected)
+        self._failures: dict[str, str] = {}
+        # Expected models that were ready once: from then on their workers' status counts.
+        self._were_ready: set[str] = set()
         self._tools: dict[str, PromptTools] = {}
         self._building: dict[str, asyncio.Task[PromptTools]] = {}
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="prompts")
@@ -73,7 +79,30 @@ class Catalogue:
     @property
     def is_ready(self) -> bool:
         """Whether a generation worker of any model takes jobs now."""
-        return any(entry.status is ModelStatus.READY for entry in self._entries.values())
+        return ModelStatus.READY in self.statuses.values()
+
+    @property
+    def statuses(self) -> dict[str, ModelStatus]:
+        """Status of every model: the expected ones first, whether a worker has served them or not."""
+        expected = {model: self._expected_status(model) for model in self._expected}
+        return expected | {model: entry.status for model, entry in self._entries.items() if model not in expected}
+
+    @property
+    def not_ready(self) -> dict[str, ModelStatus]:
+        """The models for which readiness waits: expected ones that are neither ready nor failed for good."""
+        done = (ModelStatus.READY, ModelStatus.FAILED)
+        return {model: status for model in self._expected if (status := self._expected_status(model)) not in done}
+
+    @property
+    def unserved(self) -> dict[str, ModelStatus]:
+        """The expected models that no worker has served yet."""
+        return {model: self._expected_status(model) for model in self._expected if model not in self._entries}
+
+    def _expected_status(self, model: str) -> ModelStatus:
+        entry = self._entries.get(model)
+        if entry is not None:
+            return entry.status
+        return ModelStatus.FAILED if model in self._failures else ModelStatus.LOADING
 
     async def get(self, model: str) -> ModelEntry:
         """The model; ModelNotFound, or ModelUnavailable while its first worker still loads it."""
@@ -82,7 +111,9 @@ class Catalogue:
         entry = self._entries.get(model)
         if entry is not None:
             return entry
-        if model in self._loading:
+        if model in self._failures:
+            raise ModelUnavailable(f"The model '{model}' could not be loaded: {self._failures[model]}")
+        if model in self._loading or model in self._expected:
             raise ModelUnavailable(f"The model '{model}' is still being loaded. Please try again in a while.")
         raise ModelNotFound(f"The model '{model}' does not exist or you do not have access to it.", param="model")
 
@@ -121,13 +152,25 @@ class Catalogue:
 
     async def _load(self) -> None:
         look = await self._reads.ask(lambda connection: _look(connection, self._lease_s))
-        self._entries = {row.model: await self._entry_of(row) for row in look.rows}
+        self._failures = look.failures
+        self._were_ready |= {row.model for row in look.rows if row.status is ModelStatus.READY}
+        self._entries = {row.model: await self._entry_of(self._as_expected(row)) for row in look.rows}
         self._loading = look.loading
         digests = {entry.manifest_digest for entry in self._entries.values()}
         self._tools = {digest: tools for digest, tools in self._tools.items() if digest in digests}
         for entry in self.entries:
-            if entry.status is not ModelStatus.OFFLINE:
+            if entry.status not in (ModelStatus.OFFLINE, ModelStatus.FAILED):
                 await self.tools_of(entry)
+
+    def _as_expected(self, row: manifests.ModelRow) -> manifests.ModelRow:
+        """The row, LOADING rather than OFFLINE for an expected model until its worker has registered."""
+        if row.status is not ModelStatus.OFFLINE:
+            return row
+        if row.model in self._failures:
+            return msgspec.structs.replace(row, status=ModelStatus.FAILED)
+        if row.model in self._expected and row.model not in self._were_ready:
+            return msgspec.structs.replace(row, status=ModelStatus.LOADING)
+        return row
 
     async def _entry_of(self, row: manifests.ModelRow) -> ModelEntry:
         known = self._entries.get(row.model)
@@ -150,4 +193,4 @@ def _look(connection: Connection, lease_s: float) -> _Look:
     rows = manifests.list_models(connection, lease_s)
     alive = workers.list_alive(connection, lease_s)
     beginners = {worker.model for worker in alive if worker.status is WorkerStatus.LOADING}
-    return _Look(rows, frozenset(beginners - {row.model for row in rows}))
+    return _Look(rows, frozenset(beginners - {row.model for row in rows}), workers.list_failures(connection))

@@ -5,6 +5,8 @@ from api.services import Services
 from storage.contract import ModelStatus, PriorityQueue
 from storage.errors import ModelUnavailable, StorageUnavailable
 
+_UNSERVED = (ModelStatus.OFFLINE, ModelStatus.FAILED)
+
 
 async def admit(
     services: Services, entry: ModelEntry, owner: str, priority_queue: PriorityQueue, *, is_background: bool
@@ -27,9 +29,9 @@ async def refuse_without_redis(services: Services) -> None:
 
 
 async def _refuse_if_nobody_works(services: Services, entry: ModelEntry) -> None:
-    if entry.status is ModelStatus.OFFLINE:
+    if entry.status in _UNSERVED:
         entry = await services.catalogue.renewed(entry)
-    if entry.status is ModelStatus.OFFLINE:
+    if entry.status in _UNSERVED:
         raise ModelUnavailable(
             f"No worker of the model '{entry.model}' is alive. Please try again later, or send the request in "
             "background: then it is queued."

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 from fastapi import APIRouter, Request
@@ -14,10 +15,12 @@ from api.errors import envelope_of
 from api.jobs.replies import json_reply
 from api.lean_route import LeanRoute
 from api.services import Services
+from storage.contract import ModelStatus
 from storage.errors import PlatformError, StorageUnavailable
 
 router = APIRouter(tags=["health"], route_class=LeanRoute)
 log = structlog.get_logger()
+Check = Callable[[Services], Awaitable[bool]]
 
 
 @router.get("/healthz")
@@ -28,20 +31,30 @@ async def healthz(_: Request) -> Response:
 
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
-    """Readiness: database, Redis and a generation worker answer; else 503 with the names of those that do not."""
+    """Readiness: database and Redis answer, and the models are ready; else 503 with the names of those that are not.
+
+    Every expected model must be ready or have failed for good, and at least one must be ready. `?model=` asks for one.
+    """
     services = services_of(request)
-    checks = {"database": _database, "redis": _redis, "worker": _worker}
+    wanted = request.query_params.get("model")
+    checks: dict[str, Check] = {"database": _database, "redis": _redis, "worker": partial(_models, wanted=wanted)}
     results = await asyncio.gather(*(_passes(name, check, services) for name, check in checks.items()))
     words = {name: "ok" if passes else "unavailable" for name, passes in zip(checks, results, strict=True)}
+    statuses = services.catalogue.statuses
+    if wanted is not None:
+        statuses = {wanted: statuses[wanted]} if wanted in statuses else {}
+    models = {"models": {model: status.value for model, status in statuses.items()}}
     if all(results):
-        return json_reply({"status": "ok", **words})
-    missing = ", ".join(name for name, word in words.items() if word != "ok")
-    error = StorageUnavailable(f"Not ready: {missing} does not answer.")
-    body = {"status": "unavailable", **words, **envelope_of(error)}
+        return json_reply({"status": "ok", **words, **models})
+    missing = [f"{name} does not answer" for name in ("database", "redis") if words[name] != "ok"]
+    if words["worker"] != "ok":
+        missing.append(_missing_models(services, wanted))
+    error = StorageUnavailable(f"Not ready: {'; '.join(missing)}.")
+    body = {"status": "unavailable", **words, **models, **envelope_of(error)}
     return json_reply(body, status=503, headers={"retry-after": "1"})
 
 
-async def _passes(name: str, check: Callable[[Services], Awaitable[bool]], services: Services) -> bool:
+async def _passes(name: str, check: Check, services: Services) -> bool:
     try:
         async with asyncio.timeout(services.settings.storage_timeout_s):
             return await check(services)
@@ -58,5 +71,18 @@ async def _redis(services: Services) -> bool:
     return bool(await services.redis.ping()) and services.relay.is_connected
 
 
-async def _worker(services: Services) -> bool:
-    return services.catalogue.is_ready
+async def _models(services: Services, *, wanted: str | None) -> bool:
+    catalogue = services.catalogue
+    if wanted is not None:
+        return catalogue.statuses.get(wanted) is ModelStatus.READY
+    return catalogue.is_ready and not catalogue.not_ready
+
+
+def _missing_models(services: Services, wanted: str | None) -> str:
+    statuses = services.catalogue.statuses
+    if wanted is not None:
+        return f"the model '{wanted}' is {statuses[wanted].value if wanted in statuses else 'unknown'}"
+    missing = services.catalogue.not_ready or statuses
+    return (
+        ", ".join(f"the model '{model}' is {status.value}" for model, status in missing.items()) or "no worker is ready"
+    )

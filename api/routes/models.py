@@ -1,5 +1,7 @@
 """`/v1/models`: the served models and their status."""
 
+import time
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -7,22 +9,32 @@ from api.caches.catalogue import ModelEntry
 from api.dependencies import no_query, services_of
 from api.jobs.replies import json_reply
 from api.lean_route import LeanRoute
+from storage.contract import ModelStatus
+
+# `created` of a model that no worker has served yet: Unix time of this process's start.
+_STARTED_AT = int(time.time())
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=LeanRoute)
 
 
 @router.get("")
 async def list_models(request: Request) -> Response:
-    """List all models that a worker serves or has served."""
+    """List all models that a worker serves or has served, and those that `tokenpost up` still loads."""
     no_query(request)
-    return json_reply({"object": "list", "data": list(map(_object_of, services_of(request).catalogue.entries))})
+    catalogue = services_of(request).catalogue
+    data = [_object_of(entry) for entry in catalogue.entries]
+    data += [_unserved_object(model, status) for model, status in catalogue.unserved.items()]
+    return json_reply({"object": "list", "data": data})
 
 
 @router.get("/{model:path}")
 async def retrieve(request: Request, model: str) -> Response:
     """Read one model."""
     no_query(request)
-    return json_reply(_object_of(await services_of(request).catalogue.get(model)))
+    catalogue = services_of(request).catalogue
+    if model in catalogue.unserved:
+        return json_reply(_unserved_object(model, catalogue.unserved[model]))
+    return json_reply(_object_of(await catalogue.get(model)))
 
 
 def _object_of(entry: ModelEntry) -> dict[str, object]:
@@ -34,4 +46,17 @@ def _object_of(entry: ModelEntry) -> dict[str, object]:
         "capabilities": entry.capabilities,
         "context_length": entry.context_length,
         "status": entry.status.value,
+    }
+
+
+def _unserved_object(model: str, status: ModelStatus) -> dict[str, object]:
+    """A model that no worker has served yet; its context length is not known."""
+    return {
+        "id": model,
+        "object": "model",
+        "created": _STARTED_AT,
+        "owned_by": "tokenpost",
+        "capabilities": {},
+        "context_length": None,
+        "status": status.value,
     }

@@ -33,6 +33,7 @@ class Worker(SQLModel, table=True):
     slots:      sequences or jobs that it can run at once
     running:    jobs that it ran at its last beat
     updated_at: when it beat last, by the database's clock
+    failure:    why its model can never be loaded, of a dead worker; None otherwise
     engine:     gauges and counters of its engine by name, with `num_jobs_ended`, as of its last beat; None until the
                 model is loaded
     """
@@ -52,6 +53,7 @@ class Worker(SQLModel, table=True):
     started_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     updated_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     engine: dict[str, int] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    failure: str | None = None
 
 
 class Holder(SQLModel, table=True):

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, and_, delete, select, update
 
 from storage.contract import WorkerStatus
 from storage.database.columns import DatabaseNow
@@ -29,8 +29,10 @@ class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
 def register(c: Connection, new: NewWorker, now: datetime) -> None:
     """Make the worker known as LOADING; one with the same id begins anew."""
     values = {key: value for key, value in msgspec.structs.asdict(new).items() if key != "worker_id"}
-    values |= {"status": WorkerStatus.LOADING, "running": 0, "engine": None}
+    values |= {"status": WorkerStatus.LOADING, "running": 0, "engine": None, "failure": None}
     values |= {"started_at": now, "updated_at": DatabaseNow()}
+    # A new attempt to load the model replaces the failure of an earlier one.
+    c.execute(delete(_worker).where(_worker.c.model == new.model, _worker.c.failure.is_not(None)))
     statement = upsert(c, _worker).values(id=new.worker_id, beat=0, **values)
     c.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values | {"beat": _worker.c.beat + 1}))
 
@@ -57,6 +59,22 @@ def mark_dead(c: Connection, worker_id: str) -> bool:
     return c.execute(statement.values(status=WorkerStatus.DEAD, running=0)).rowcount == 1
 
 
+def put_failure(c: Connection, new: NewWorker, failure: str, now: datetime) -> None:
+    """Store that the worker ended because its model can never be loaded; the worker may not have registered before.
+
+    failure: the reason, for people
+    """
+    register(c, new, now)
+    values = {"status": WorkerStatus.DEAD, "failure": failure}
+    c.execute(update(_worker).where(_worker.c.id == new.worker_id).values(values))
+
+
+def list_failures(c: Connection) -> dict[str, str]:
+    """Models that cannot be loaded, with the reason."""
+    rows = c.execute(select(_worker.c.model, _worker.c.failure).where(_worker.c.failure.is_not(None)))
+    return {row.model: row.failure for row in rows}
+
+
 def find(c: Connection, worker_id: str) -> Worker | None:
     """The worker's row."""
     row = c.execute(select(_worker).where(_worker.c.id == worker_id)).first()
@@ -79,5 +97,6 @@ def list_alive(c: Connection, lease_s: float) -> list[Worker]:
 
 def forget_dead(c: Connection, before: datetime) -> int:
     """How many dead workers were forgotten, of those silent since before `before`."""
-    statement = delete(_worker).where(_worker.c.status == WorkerStatus.DEAD, _worker.c.updated_at < before)
+    is_forgettable = and_(_worker.c.status == WorkerStatus.DEAD, _worker.c.failure.is_(None))
+    statement = delete(_worker).where(is_forgettable, _worker.c.updated_at < before)
     return c.execute(statement).rowcount

@@ -168,7 +168,8 @@ def test_models_are_listed_with_what_they_can(client: openai.OpenAI, http: httpx
 
 
 def test_readiness_says_what_is_missing(http: httpx2.Client, worker: FakeWorker, server: Server) -> None:
-    assert http.get("/readyz").json() == {"status": "ok", "database": "ok", "redis": "ok", "worker": "ok"}
+    ready = {"status": "ok", "database": "ok", "redis": "ok", "worker": "ok", "models": {"demo": "ready"}}
+    assert http.get("/readyz").json() == ready
 
     worker.die()
     missing = wait_until(lambda: _not_ready(http), 2.0)

@@ -56,7 +56,7 @@ def serving(host: str = "127.0.0.1", port: int = 8123) -> Serving:
 def first_screen(*, is_key_needed: bool) -> str:
     """What a pipe would read."""
     out = io.StringIO()
-    Screen(Console(file=out, width=40)).ready(serving(), "none", is_key_needed=is_key_needed)
+    Screen(Console(file=out, width=40)).ready(serving(), ["demo"], "none", is_key_needed=is_key_needed)
     return out.getvalue()
 
 

@@ -132,3 +132,20 @@ def test_the_last_words_of_a_log_are_the_reason(tmp_path: Path, line: str, words
     log.write_text(f"Traceback\n{line}\n\n")
 
     assert last_log_line(log) == words
+
+
+def test_other_models_are_served_when_one_does_not_load(home: Home, model_folder: Path) -> None:
+    process = start(home, "--model", str(model_folder), "--model", "demo")
+    try:
+        assert process.stdout is not None
+        shown = list(iter(process.stdout.readline, "Ctrl-C stops everything.\n"))
+    finally:
+        process.terminate()
+        process.communicate(timeout=_LIMIT_S)
+
+    assert any(line.startswith("  tiny       failed: ") for line in shown)
+    assert "  Models     demo\n" in shown
+    database = Database(home.database_url)
+    with database.connect() as connection:
+        assert set(workers.list_failures(connection)) == {"tiny"}
+    database.dispose()

@@ -32,8 +32,10 @@ def retry_after_s(value: str, now: datetime) -> float | None:
         return min(float(value[:12]), MAX_PAUSE_S)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        delay = (moment - now).total_seconds()
+    except (ValueError, OverflowError, IndexError, TypeError):
+        # OverflowError: a year or a zone beyond a C integer. The others: text that is no date.
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return min(max((moment - now).total_seconds(), 0.0), MAX_PAUSE_S)
+    return min(max(delay, 0.0), MAX_PAUSE_S)

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from api.cli.supervisor.recovery_notice import does_api_answer, is_back
 from api.cli.supervisor.redis_server import RedisProgram
 from api.cli.supervisor.screen import Screen
 from api.cli.supervisor.supervisor import Supervisor
+from storage import ids
 from storage.contract import WorkerStatus
 from storage.database.connections import Database
 from storage.errors import PlatformError, StorageUnavailable
@@ -57,12 +59,14 @@ class Platform:
         self._start_failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_started = False
         self._early_deaths = 0
+        # Models that cannot be loaded, with the reason.
+        self._failed: dict[str, str] = {}
         self._started_at = time.time()
         self._background_tasks: set[asyncio.Task[None]] = set()
         self._watch_by_name: dict[str, asyncio.Task[None]] = {}
 
-    async def run(self, program: RedisProgram | None, on_ready: Callable[[], None]) -> None:
-        """Start all processes, call `on_ready`, and return after a signal once all have ended.
+    async def run(self, program: RedisProgram | None, on_ready: Callable[[list[str]], None]) -> None:
+        """Start all processes, call `on_ready` with the served models, and return after a signal once all have ended.
 
         program: the embedded Redis; None with an external one
         """
@@ -75,7 +79,7 @@ class Platform:
             starting = asyncio.create_task(self._start(program))
             if await self._raced(starting, self._start_failure):
                 self._is_started = True
-                on_ready()
+                on_ready([name for name in self._model_names if name not in self._failed])
                 await self._raced(asyncio.create_task(asyncio.Event().wait()))
         finally:
             await self._stop()
@@ -110,16 +114,17 @@ class Platform:
         await self._wait_for_api()
 
     async def _wait_for_models(self, children: list[Child]) -> None:
-        """Return when each model has a ready worker; prints a line for each."""
+        """Return when each model has a ready worker or has failed; prints a line for each."""
         began = time.monotonic()
-        missing = [model.name for model in self._serving.models]
-        while missing:
+        ready: set[str] = set()
+        while missing := [name for name in self._model_names if name not in ready and name not in self._failed]:
             rows = {row.id: row for row in await asyncio.to_thread(self._list_workers)}
             elapsed_s = time.monotonic() - began
             for child in children:
                 row = rows.get(child.worker_id or "")
                 if child.spec.model in missing and row is not None and row.status is WorkerStatus.READY:
                     missing.remove(child.spec.model)
+                    ready.add(child.spec.model)
                     self._screen.done(child.spec.model, f"ready on {row.device}, {row.dtype} ({elapsed_s:.1f} s)")
             if missing:
                 self._screen.working(f"Loading {', '.join(missing)}", elapsed_s=elapsed_s)
@@ -171,7 +176,7 @@ class Platform:
 
     def _on_ended(self, ended: Ended) -> None:
         if ended.worker_id is not None:
-            self._mark_dead_soon(ended.worker_id)
+            self._run_soon(partial(self._mark_dead, ended.worker_id))
         if self._is_started:
             retry = f"starting again in {ended.retry_s:g} s"
             self._screen.note(f"{ended.spec.name} ended ({ended.reason}); {retry}; log: {ended.spec.log}", utc_now())
@@ -179,8 +184,31 @@ class Platform:
             return
         self._early_deaths += 1
         # A process that exits by itself has logged the reason; it would fail again.
-        if (ended.code >= 0 or self._early_deaths >= _MAX_EARLY_DEATHS) and not self._start_failure.done():
+        if ended.code < 0 and self._early_deaths < _MAX_EARLY_DEATHS:
+            return
+        model = ended.spec.model
+        if model is not None and set(self._model_names) - {model, *self._failed}:
+            self._give_up(model, ended)
+        elif not self._start_failure.done():
             self._start_failure.set_exception(StartFailed(_exit_message(ended)))
+
+    def _give_up(self, model: str, ended: Ended) -> None:
+        """Serve the other models: this one cannot be loaded."""
+        if model in self._failed:
+            return
+        self._failed[model] = last_log_line(ended.spec.log) or ended.reason
+        for child in self._supervisor.children:
+            if child.spec.model == model:
+                child.stop()
+        self._screen.done(model, f"failed: {self._failed[model]}; log: {ended.spec.log}")
+        self._run_soon(partial(self._store_failure, model, ended.worker_id or ids.new_id("wrk_")))
+
+    def _store_failure(self, model: str, worker_id: str) -> None:
+        new = workers.NewWorker(
+            worker_id=worker_id, model=model, pid=0, host=socket.gethostname(), device="", dtype="", slots=0
+        )
+        with self._database.begin() as connection:
+            workers.put_failure(connection, new, self._failed[model], utc_now())
 
     def _watch(self, name: str) -> None:
         watch = self._watch_by_name.get(name)
@@ -197,8 +225,9 @@ class Platform:
                 self._screen.note(f"{name} is back after {time.monotonic() - began:.1f} s", utc_now())
                 return
 
-    def _mark_dead_soon(self, worker_id: str) -> None:
-        task = asyncio.create_task(asyncio.to_thread(self._mark_dead, worker_id))
+    def _run_soon(self, call: Callable[[], None]) -> None:
+        """Run a call in a thread; `_stop` waits for it."""
+        task = asyncio.create_task(asyncio.to_thread(call))
         self._background_tasks.add(task)
         task.add_done_callback(self._background_tasks.discard)
 
@@ -208,6 +237,10 @@ class Platform:
         except StorageUnavailable as error:
             # The sweeper finds the dead worker when its lease has expired.
             self._screen.note(f"could not mark a worker dead: {error.message}", utc_now())
+
+    @property
+    def _model_names(self) -> list[str]:
+        return [model.name for model in self._serving.models]
 
     def _list_workers(self) -> list[Worker]:
         with self._database.connect() as connection:

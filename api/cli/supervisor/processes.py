@@ -132,7 +132,7 @@ def api_spec(serving: Serving, listener: int) -> ChildSpec:
         host=serving.host,
         port=serving.port,
         is_key_required=serving.is_key_required,
-    )
+    ) | {"TOKENPOST_EXPECTED_MODELS": ",".join(model.name for model in serving.models)}
     return ChildSpec(
         name="api",
         role=Role.API,

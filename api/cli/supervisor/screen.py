@@ -57,15 +57,15 @@ class Screen:
         """Print one plain line."""
         self._print(Text(text))
 
-    def ready(self, serving: Serving, key: str, *, is_key_needed: bool) -> None:
+    def ready(self, serving: Serving, models: list[str], key: str, *, is_key_needed: bool) -> None:
         """Print the ready screen: address, a line about API keys, and two examples that work when pasted."""
         self.quiet()
         self.line("")
         self.done("Address", serving.url)
         self.done("Key", key)
-        self.done("Models", ", ".join(model.name for model in serving.models))
+        self.done("Models", ", ".join(models))
         self.done("Logs", str(serving.location.home.logs))
-        model = serving.models[0].name
+        model = models[0]
         self._example("Try it:", _curl(serving.url, model, is_key_needed=is_key_needed))
         python = _snippet(serving.url, model, is_key_needed=is_key_needed)
         self._example("Or in Python, after pip install openai:", python)

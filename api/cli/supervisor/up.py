@@ -46,7 +46,7 @@ def bring_up(serving: Serving) -> None:
 
         async def run() -> None:
             platform = Platform(serving, screen, listener=listener, lock=lock)
-            await platform.run(program, lambda: screen.ready(serving, key, is_key_needed=is_key_needed))
+            await platform.run(program, lambda names: screen.ready(serving, names, key, is_key_needed=is_key_needed))
 
         try:
             asyncio.run(run())

@@ -95,6 +95,12 @@ async def test_a_wish_to_be_left_alone_is_post_to() -> None:
     assert (await _post_to(answer(503, retry_after="soon"))).retry_after_s is None
 
 
+async def test_a_success_counts_whatever_its_retry_after() -> None:
+    received = await _post_to(answer(200, retry_after="Fri, 31 Dec 99999999999999 23:59:59 GMT"))
+
+    assert (received.is_success, received.error, received.retry_after_s) == (True, None, None)
+
+
 async def test_an_answer_without_end_is_cut_and_its_first_2_kb_kept() -> None:
     response = await _post_to(flood)
     assert response.is_success

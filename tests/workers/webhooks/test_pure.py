@@ -47,10 +47,28 @@ def test_attempts_lie_apart_as_the_schedule_says_and_a_little_more() -> None:
         ("soon", None),
         ("٣", None),
         ("Sat, 99 Nov 2026 99:99:99 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", MAX_PAUSE_S),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
+        # Beyond all dates.
+        ("Fri, 31 Dec 99999 23:59:59 GMT", None),
+        ("Fri, 31 Dec 99999999999999 23:59:59 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -99999999999999", None),
     ],
 )
 def test_a_wish_to_be_left_alone_is_read_and_bounded(value: str, expected: float | None) -> None:
     assert retry_after_s(value, NOW) == expected
+
+
+_DATE_PARTS = st.sampled_from(
+    ["Fri,", "31", "Dec", "9999", "9" * 14, "0000", "23:59:59", "99:99", "-9999", "+0000", "GMT", ",", "-", "\0"]
+)
+
+
+@given(st.one_of(st.text(max_size=40), st.lists(_DATE_PARTS, max_size=8).map(" ".join)))
+def test_whatever_a_receiver_asks_for_is_bounded_or_ignored(value: str) -> None:
+    delay = retry_after_s(value, NOW)
+
+    assert delay is None or 0.0 <= delay <= MAX_PAUSE_S
 
 
 def _at(seconds: float) -> Verdict:

@@ -1,0 +1,96 @@
+"""Models that `tokenpost up` was asked to serve: listed, awaited and refused by status before a worker knows them."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import httpx2
+import msgspec
+import openai
+import pytest
+
+from api.settings import ApiSettings
+from storage.contract import WorkerStatus
+from storage.database.connections import Database
+from storage.fleet import manifests, workers
+from tests.protocol.examples import manifest
+from tests.waiting import wait_until
+
+_NEW = workers.NewWorker(worker_id="w2", model="second", pid=1, host="h", device="cpu", dtype="float32", slots=1)
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str) -> ApiSettings:
+    """An API that expects the served model and one more."""
+    given = {"database_url": database_url, "redis_url": redis_url, "pepper": "pepper"}
+    return ApiSettings(**given, refresh_s=0.05, lease_s=60, expected_models=("demo", "second"))
+
+
+def _is(http: httpx2.Client, status: int) -> Callable[[], bool]:
+    return lambda: http.get("/readyz").status_code == status
+
+
+def _status(http: httpx2.Client) -> dict[str, str]:
+    return {one["id"]: one["status"] for one in http.get("/v1/models").json()["data"]}
+
+
+def test_an_expected_model_is_listed_and_awaited(http: httpx2.Client, client: openai.OpenAI) -> None:
+    assert _status(http) == {"demo": "ready", "second": "loading"}
+    assert client.models.retrieve("second").owned_by == "tokenpost"
+
+    answer = http.get("/readyz")
+
+    assert answer.status_code == 503
+    assert answer.json()["models"] == {"demo": "ready", "second": "loading"}
+    assert "the model 'second' is loading" in answer.json()["error"]["message"]
+
+
+def test_readiness_of_one_model(http: httpx2.Client) -> None:
+    assert http.get("/readyz?model=demo").json()["models"] == {"demo": "ready"}
+    assert http.get("/readyz?model=second").status_code == 503
+    unknown = http.get("/readyz?model=third")
+    assert unknown.status_code == 503
+    assert "'third' is unknown" in unknown.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/async/completions"])
+def test_a_call_for_a_loading_model_is_to_be_repeated(http: httpx2.Client, path: str) -> None:
+    refused = http.post(path, json={"model": "second", "prompt": "x"})
+
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"]
+    assert http.post(path, json={"model": "third", "prompt": "x"}).status_code == 404
+
+
+def test_all_are_ready_once_each_has_a_worker(http: httpx2.Client, database: Database) -> None:
+    with database.begin() as c:
+        workers.register(c, _NEW, datetime.now(UTC))
+        workers.set_status(c, "w2", WorkerStatus.READY)
+        manifests.put_manifest(c, msgspec.structs.replace(manifest(), model="second"), datetime.now(UTC))
+
+    wait_until(_is(http, 200), 20.0, "readiness")
+    assert _status(http) == {"demo": "ready", "second": "ready"}
+
+
+def test_a_model_that_failed_for_good_is_not_awaited(http: httpx2.Client, database: Database) -> None:
+    with database.begin() as c:
+        workers.put_failure(c, _NEW, "no weights", datetime.now(UTC))
+
+    wait_until(_is(http, 200), 20.0, "readiness")
+
+    assert http.get("/readyz").json()["models"] == {"demo": "ready", "second": "failed"}
+    assert _status(http)["second"] == "failed"
+    refused = http.post("/v1/completions", json={"model": "second", "prompt": "x"})
+    assert refused.status_code == 503
+    assert "no weights" in refused.json()["error"]["message"]
+
+
+def test_a_new_attempt_to_load_replaces_the_failure(http: httpx2.Client, database: Database) -> None:
+    with database.begin() as c:
+        workers.put_failure(c, _NEW, "no weights", datetime.now(UTC))
+    wait_until(_is(http, 200), 20.0, "readiness")
+
+    with database.begin() as c:
+        workers.register(c, _NEW, datetime.now(UTC))
+
+    wait_until(_is(http, 503), 20.0, "the wait for the new attempt")
+    assert http.get("/readyz").json()["models"]["second"] == "loading"
