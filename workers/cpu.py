@@ -1,23 +1,26 @@
-"""The CPU worker's entry point: `celery -A workers.cpu worker -P threads`. It loads no model."""
+"""The CPU worker's entry point: `python -m workers.cpu` runs the sweeper and the webhook sender, and loads no model."""
 
-from celery import Celery, bootsteps
-from celery.worker import WorkController
+import signal
+import threading
+from types import FrameType
 
-from storage.broker import celery_queue, redis_client
+import structlog
+
+from storage.broker import redis_client
 from storage.broker.celery_queue import TicketPublisher
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.errors import SettingInvalid
+from storage.process import logging_setup
 from storage.process.logging_setup import LogSettings
 from storage.settings import StorageSettings
-from workers.broker import celery_logging
 from workers.maintenance.sweeper import Sweeper, SweeperThread
 from workers.settings import SweeperSettings
 from workers.webhooks.sender_thread import SenderThread
 
-# The app's configuration key of a Housekeeping.
-HOUSEKEEPING = "tokenpost_housekeeping"
 JOIN_S = 5.0
+
+log = structlog.get_logger()
 
 
 class Housekeeping:
@@ -50,34 +53,27 @@ class Housekeeping:
         self._database.dispose()
 
 
-class HousekeepingStep(bootsteps.StartStopStep):
-    """Ties the housekeeping to the life of a Celery worker."""
+def main() -> None:
+    """Run until SIGTERM or SIGINT; a second signal ends the process at once."""
+    try:
+        logging_setup.configure(LogSettings.read())
+        housekeeping = Housekeeping(SweeperSettings.read(), StorageSettings.read())
+    except SettingInvalid as error:
+        raise SystemExit(error.message) from error
+    stopping = threading.Event()
 
-    def start(self, parent: WorkController) -> None:
-        """Start sweeping and sending."""
-        parent.app.conf[HOUSEKEEPING].start()
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stopping.set()
 
-    def stop(self, parent: WorkController) -> None:
-        """Stop after the current pass."""
-        parent.app.conf[HOUSEKEEPING].stop()
-
-
-def create_cpu_app(settings: SweeperSettings, storage: StorageSettings) -> Celery:
-    """The app for `celery worker`; it starts nothing by itself."""
-    app = celery_queue.create_celery(storage.redis_url)
-    app.conf.update(
-        {
-            "worker_pool": "threads",
-            "worker_consumer": "workers.broker.consumer:PromptConsumer",
-            HOUSEKEEPING: Housekeeping(settings, storage),
-        }
-    )
-    app.steps["worker"].add(HousekeepingStep)
-    return app
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, stop)
+    housekeeping.start()
+    log.info("cpu_worker_started")
+    stopping.wait()
+    housekeeping.stop()
+    log.info("cpu_worker_stopped")
 
 
-try:
-    celery_logging.configure(LogSettings.read())
-    app = create_cpu_app(SweeperSettings.read(), StorageSettings.read())
-except SettingInvalid as error:
-    raise SystemExit(error.message) from error
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,13 +19,14 @@ from tests.workers.harness import MODEL, Ground
 REPOSITORY = Path(__file__).parents[2]
 DOOR = "tests.workers.door"
 FLAGS = ["-n", "test@here", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+WORKER = ("celery", "-q", "-A", DOOR, "worker", "-P", "custom", *FLAGS)
 START_S = 30.0
 
 
 class Child:
     """One worker process; `log` is what it wrote so far."""
 
-    def __init__(self, ground: Ground, log: Path, *, app: str = DOOR, pool: str = "custom", **settings: object) -> None:
+    def __init__(self, ground: Ground, log: Path, *, command: Sequence[str] = WORKER, **settings: object) -> None:
         self.worker_id = ids.new_id("wrk_")
         self._ground = ground
         self._log = log
@@ -40,7 +41,7 @@ class Child:
         environment |= {f"TOKENPOST_{name.upper()}": str(value) for name, value in settings.items()}
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-q", "-A", app, "worker", "-P", pool, *FLAGS],
+                [sys.executable, "-m", *command],
                 cwd=REPOSITORY,
                 env=os.environ | environment,
                 stdin=subprocess.DEVNULL,
@@ -92,11 +93,9 @@ def started(ground: Ground, folder: Path, **settings: object) -> Iterator[Child]
 
 
 @contextmanager
-def starting(
-    ground: Ground, folder: Path, *, app: str = DOOR, pool: str = "custom", **settings: object
-) -> Iterator[Child]:
+def starting(ground: Ground, folder: Path, *, command: Sequence[str] = WORKER, **settings: object) -> Iterator[Child]:
     """A worker that may not be ready yet."""
-    child = Child(ground, folder / "worker.log", app=app, pool=pool, **settings)
+    child = Child(ground, folder / "worker.log", command=command, **settings)
     try:
         yield child
     finally:

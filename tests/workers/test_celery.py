@@ -312,7 +312,7 @@ def test_a_worker_whose_engine_breaks_ends_with_a_failure(
 def test_the_cpu_worker_sweeps(ground: Ground, tmp_path: Path) -> None:
     job_id = ground.put_job(spec(3))
     settings = {"ticket_slack_s": 0.2, "log_format": "json"}
-    with starting(ground, tmp_path, app="workers.cpu", pool="threads", **settings) as child:
+    with starting(ground, tmp_path, command=["workers.cpu"], **settings) as child:
         wait_until(lambda: queue_length(ground.redis, MODEL) == 1, 30.0)
 
         child.terminate()

@@ -108,7 +108,7 @@ def worker(
     """Run one worker alone, for several machines."""
     location = location_of(home, database_url, redis_url)
     if is_cpu:
-        _become(location, cpu_worker_command("cpu-worker"), location_environment(location))
+        _become(location, cpu_worker_command(), location_environment(location))
     served = parse_models([model] if model else [])[0]
     environment = location_environment(location) | generation_environment(served, device=device, dtype=dtype)
     _become(location, generation_worker_command(f"worker-{served.name}"), environment)

@@ -46,9 +46,9 @@ def api_command(listener: int | None = None) -> tuple[str, ...]:
     return (sys.executable, "-m", "api.server.entry_point", *([] if listener is None else [str(listener)]))
 
 
-def cpu_worker_command(name: str) -> tuple[str, ...]:
-    """Celery with the maintenance queue and the sweeper."""
-    return (*_celery("workers.cpu", name), "-P", "threads", "-c", "2")
+def cpu_worker_command() -> tuple[str, ...]:
+    """The sweeper and the webhook sender."""
+    return (sys.executable, "-m", "workers.cpu")
 
 
 def generation_worker_command(name: str) -> tuple[str, ...]:
@@ -147,7 +147,7 @@ def api_spec(serving: Serving, listener: int) -> ChildSpec:
 
 def worker_specs(serving: Serving) -> list[ChildSpec]:
     """The CPU worker, then every generation worker: `replicas` of each model."""
-    specs = [_worker_spec(serving, "cpu-worker", cpu_worker_command("cpu-worker"), None)]
+    specs = [_worker_spec(serving, "cpu-worker", cpu_worker_command(), None)]
     for model in serving.models:
         for replica in range(1, serving.replicas + 1):
             name = f"worker-{model.name}" + (f"-{replica}" if serving.replicas > 1 else "")
