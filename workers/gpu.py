@@ -12,6 +12,7 @@ from workers.engine.engine import Engine
 from workers.generation.engine_thread import Loaded
 from workers.generation.worker_app import create_worker_app
 from workers.model import load as model
+from workers.model.progress import write_to
 from workers.model.resources.memory_options import LoadLimits
 from workers.settings import WorkerSettings
 
@@ -30,7 +31,12 @@ def load(settings: WorkerSettings) -> Loaded:
         is_compiled=settings.compiled,
     )
     loaded = model.load(
-        settings.model, device=settings.device, dtype=settings.dtype, limits=limits, served_name=settings.name
+        settings.model,
+        device=settings.device,
+        dtype=settings.dtype,
+        limits=limits,
+        served_name=settings.name,
+        report=write_to(settings.progress_file),
     )
     engine = Engine(loaded.runner, loaded.text, replace(loaded.limits, starve_after_s=settings.starve_after_s))
     spare_the_collector()

@@ -28,6 +28,7 @@ class WorkerSettings(PlatformSettings):
     num_threads:      compute threads; unset means one for each core
     native:           whether native kernels are compiled where a compiler exists; otherwise torch computes
     kernel_folder:    folder of compiled kernels
+    progress_file:    file for the number of tensors loaded and of all; `tokenpost up` sets and shows it
     compiled:         whether a GPU worker lets torch compile the model at start
     starve_after_s:   aging: how long a sequence may wait in the engine before it goes ahead of more urgent ones
     watchdog_s:       how long an engine with work may make no progress before its process is ended
@@ -48,6 +49,7 @@ class WorkerSettings(PlatformSettings):
     num_threads: int | None = Field(default=None, ge=1)
     native: bool = True
     kernel_folder: Path = Path("~/.cache/tokenpost")
+    progress_file: Path | None = None
     compiled: bool = True
     starve_after_s: float = Field(default=STARVE_AFTER_S, gt=0)
     watchdog_s: float = Field(default=60.0, gt=0)

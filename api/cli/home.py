@@ -86,6 +86,10 @@ class Home:
         """Address of the embedded Redis."""
         return f"unix://{self.redis_socket}"
 
+    def progress_file(self, name: str) -> Path:
+        """How far the worker of that name has loaded its model."""
+        return self.run / f"{self.log_file(name).stem}.progress"
+
     def log_file(self, name: str) -> Path:
         """The log of the process of that name; model ids in names may hold slashes and colons."""
         return self.logs / f"{name.replace('/', '--').replace(':', '-')}.log"

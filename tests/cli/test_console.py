@@ -1,6 +1,7 @@
 """Spans and ages in words, and the first screen's examples."""
 
 import io
+import itertools
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -88,3 +89,17 @@ def test_the_examples_carry_the_key_where_one_is_needed() -> None:
 )
 def test_the_address_shown_is_one_that_can_be_called(host: str, url: str) -> None:
     assert serving(host).url == url
+
+
+def test_progress_is_a_line_every_two_seconds_without_a_terminal() -> None:
+    out = io.StringIO()
+    screen = Screen(Console(file=out, width=80))
+
+    for tenths in range(0, 45, 2):
+        screen.working("Loading demo", detail=f"worker-demo: {tenths} of 68 tensors", elapsed_s=tenths / 10)
+
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "  Loading demo ... worker-demo: 0 of 68 tensors ..."
+    times = [0.0, *(float(line.rpartition("... ")[2].removesuffix(" s")) for line in lines[1:])]
+    assert max(later - earlier for earlier, later in itertools.pairwise(times)) <= 2.0
+    assert "worker-demo: 16 of 68 tensors" in lines[1]

@@ -317,7 +317,7 @@ def test_the_cpu_worker_sweeps(ground: Ground, tmp_path: Path) -> None:
 
         child.terminate()
 
-        assert child.wait(10.0) == 0, child.log
+        assert child.wait(30.0) == 0, child.log
         assert "sweeper_duty" in events_of(child.log)
     assert ground.row(job_id).attempt == 0
 

@@ -14,6 +14,7 @@ from transformers import (
 
 from storage.errors import ModelFilesMissing, ModelUnsupported
 from workers.model.architecture import checks
+from workers.model.progress import Report, reporting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,15 +30,17 @@ class ModelFiles:
     num_parameters: int
 
 
-def read(source: str, dtype: torch.dtype, device: torch.device) -> ModelFiles:
+def read(source: str, dtype: torch.dtype, device: torch.device, report: Report) -> ModelFiles:
     """Configuration, tokenizer and weights.
 
     source: a local folder or a Hugging Face id
+    report: called while the weights are loaded
 
     Raises ModelFilesMissing and ModelUnsupported.
     """
     try:
-        return _read(source, dtype, device)
+        with reporting(report):
+            return _read(source, dtype, device)
     except OSError as error:
         hint = "give a local folder, or check the name and the network"
         raise ModelFilesMissing(f"{source} could not be read ({_first_line(error)}): {hint}") from error

@@ -17,6 +17,7 @@ from workers.model.end_tokens import end_token_ids
 from workers.model.native.build import Build
 from workers.model.native.library import Library
 from workers.model.preparation import ModelRunner, Prepared, prepare
+from workers.model.progress import Report, write_to
 from workers.model.resources import devices
 from workers.model.resources.devices import DeviceName, DtypeName
 from workers.model.resources.memory_options import LoadLimits
@@ -57,10 +58,12 @@ def load(
     dtype: DtypeName = "auto",
     limits: LoadLimits | None = None,
     served_name: str | None = None,
+    report: Report = write_to(None),
 ) -> LoadedModel:
     """The model, read, checked and ready.
 
     source: `demo` for the bundled model, a local folder, or a Hugging Face id (safetensors only, no remote code)
+    report: called while the weights are loaded, with the number of tensors done and of all
 
     Raises ModelFilesMissing, ModelUnsupported, and SettingInvalid for a device that is not there or a cache budget
     that holds not one sequence.
@@ -73,7 +76,7 @@ def load(
     where = devices.device_of(device)
     # The kernels compile while transformers reads the model.
     with closing(Build(_kernel_folder(where, limits))) as build:
-        loaded = files.read(source_of(source), devices.dtype_of(dtype, where), where)
+        loaded = files.read(source_of(source), devices.dtype_of(dtype, where), where, report)
         tokenizer = manifest.fast(loaded.tokenizer)
         library = _library(build)
     vocabulary = _vocabulary(loaded)

@@ -109,7 +109,10 @@ class Platform:
         self._screen.done("Redis", f"{title}, {'embedded' if program else 'external'}")
         self._screen.done("Database", _database_title(location.database_url))
         self._supervisor.start(api_spec(self._serving, self._listener.fileno()))
-        loading = [self._supervisor.start(spec) for spec in worker_specs(self._serving)]
+        specs = worker_specs(self._serving)
+        for spec in specs:
+            location.home.progress_file(spec.name).unlink(missing_ok=True)
+        loading = [self._supervisor.start(spec) for spec in specs]
         await self._wait_for_models([child for child in loading if child.spec.role is Role.GENERATION_WORKER])
         await self._wait_for_api()
 
@@ -127,8 +130,19 @@ class Platform:
                     ready.add(child.spec.model)
                     self._screen.done(child.spec.model, f"ready on {row.device}, {row.dtype} ({elapsed_s:.1f} s)")
             if missing:
-                self._screen.working(f"Loading {', '.join(missing)}", elapsed_s=elapsed_s)
+                detail = "; ".join(self._progress_of(child) for child in children if child.spec.model in missing)
+                self._screen.working(f"Loading {', '.join(missing)}", detail=detail, elapsed_s=elapsed_s)
                 await asyncio.sleep(_POLL_INTERVAL_S)
+
+    def _progress_of(self, child: Child) -> str:
+        """How far a worker has loaded its model, for people."""
+        file = self._serving.location.home.progress_file(child.spec.name)
+        try:
+            done, total = file.read_text(encoding="ascii").split()
+        except (OSError, ValueError):
+            # Not begun, or read while it was written.
+            return f"{child.spec.name}: starting"
+        return f"{child.spec.name}: {done} of {total} tensors"
 
     async def _wait_for_api(self) -> None:
         """Return when the API answers; StartFailed after the timeout."""

@@ -156,7 +156,10 @@ def worker_specs(serving: Serving) -> list[ChildSpec]:
 
 
 def _worker_spec(serving: Serving, name: str, command: tuple[str, ...], model: ModelArgument | None) -> ChildSpec:
-    variables = generation_environment(model, device=serving.device, dtype=serving.dtype) if model else {}
+    variables = {}
+    if model is not None:
+        variables = generation_environment(model, device=serving.device, dtype=serving.dtype)
+        variables["TOKENPOST_PROGRESS_FILE"] = str(serving.location.home.progress_file(name))
     return ChildSpec(
         name=name,
         role=Role.GENERATION_WORKER if model else Role.CPU_WORKER,

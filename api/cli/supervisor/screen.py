@@ -11,6 +11,8 @@ from rich.text import Text
 from api.cli.supervisor.processes import Serving
 
 _LABEL_WIDTH = 10
+# Below the 2 s that a reader of the lines may rely on.
+_PROGRESS_EVERY_S = 1.5
 
 
 class Screen:
@@ -20,14 +22,21 @@ class Screen:
         self._console = console
         self._status: Status | None = None
         self._last = ""
+        self._last_elapsed_s = 0.0
 
-    def working(self, text: str, *, elapsed_s: float = 0.0) -> None:
-        """Show the current activity; the same text again only updates the elapsed time."""
+    def working(self, text: str, *, detail: str = "", elapsed_s: float = 0.0) -> None:
+        """Show the current activity.
+
+        detail:    how far it is; where there is no terminal, a line with it is printed every 2 s
+        elapsed_s: since the activity began
+        """
+        shown = " ... ".join(part for part in (text, detail) if part)
         if not self._console.is_terminal:
-            if text != self._last:
-                self._print(Text(f"  {text} ..."))
+            if text != self._last or elapsed_s - self._last_elapsed_s >= _PROGRESS_EVERY_S:
+                self._print(Text(f"  {shown} ..." if text != self._last else f"  {shown} ... {elapsed_s:.0f} s"))
+                self._last_elapsed_s = elapsed_s
         else:
-            shown = f"{text} ... {elapsed_s:.0f} s" if elapsed_s >= 1 else f"{text} ..."
+            shown = f"{shown} ... {elapsed_s:.0f} s" if elapsed_s >= 1 else f"{shown} ..."
             if self._status is None:
                 self._status = Status("", console=self._console, spinner="dots" if self._is_unicode else "line")
                 self._status.start()
