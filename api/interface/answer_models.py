@@ -242,8 +242,8 @@ class ModelObject(BaseModel):
     created: int
     owned_by: str
     capabilities: dict[str, bool]
-    context_length: int
-    status: str
+    context_length: int | None = Field(description="null until a worker has served the model")
+    status: Literal["ready", "loading", "offline", "failed"]
 
 
 class ModelList(BaseModel):
@@ -303,3 +303,4 @@ class Health(BaseModel):
     database: str | None = Field(default=None, description="in /readyz only, as the following")
     redis: str | None = None
     worker: str | None = None
+    models: dict[str, str] | None = Field(default=None, description="the status of each model")

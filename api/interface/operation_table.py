@@ -200,5 +200,5 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         errors=(errors.WebhookDeliveryNotFound, errors.WebhookEndpointDisabled),
     ),
     ("get", "/healthz"): _HEALTH,
-    ("get", "/readyz"): msgspec.structs.replace(_HEALTH, errors=(errors.StorageUnavailable,)),
+    ("get", "/readyz"): msgspec.structs.replace(_HEALTH, errors=(errors.StorageUnavailable,), query=("model",)),
 }
