@@ -13,8 +13,8 @@ import msgspec
 
 # <linux/prctl.h>
 _PR_SET_CHILD_SUBREAPER = 36
-# A server that was just started imports torch first.
-_FORK_TIMEOUT_S = 60.0
+# A server that was just started imports torch first; a fresh process would take as long.
+_FORK_TIMEOUT_S = 180.0
 
 
 class ForkedProcess:
