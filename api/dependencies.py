@@ -6,8 +6,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from api.headers import header_of
 from api.http.api_versions import QUERY_NAME as VERSION
-from api.http.body_bounds import refuse_too_many_values
 from api.http.compression import decompress
+from api.http.large_json import decode_large
 from api.protocol.shared.lists import Page
 from api.protocol.shared.wire import WireRequest
 from api.services import Services
@@ -74,11 +74,7 @@ async def parse_body(request: Request, kind: type[R], body: bytes) -> R:
     if len(body) <= _SMALL_BODY_BYTES:
         return kind.parse(body)
 
-    def parse() -> R:
-        refuse_too_many_values(body)
-        return kind.parse(body)
-
-    return await services_of(request).catalogue.in_thread(parse)
+    return await services_of(request).catalogue.in_thread(lambda: kind.parse_value(decode_large(body)))
 
 
 def _declared_size(request: Request) -> int:

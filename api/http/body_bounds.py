@@ -13,23 +13,28 @@ from storage.errors import InvalidRequest
 MAX_VALUES = 2**18
 MAX_OBJECTS = 2**12
 MAX_STRINGS = 2**15
-_SLICE_BYTES = 64 * 1024
+SLICE_BYTES = 64 * 1024
 
 
-def refuse_too_many_values(body: bytes) -> None:
+def refuse_too_many_values(body: bytes, slice_bytes: int = SLICE_BYTES) -> list[tuple[int, int]]:
     """Raise InvalidRequest for a JSON body with too many values; for threads, as it may take milliseconds.
 
     Only structure outside strings counts. Bytes that are no JSON are counted somehow and left to the decoder.
+
+    returns: start and end of each run of whole slices inside one string
     """
     num_values = num_objects = num_quotes = 0
+    runs: list[tuple[int, int]] = []
     is_in_string = False
     rest = b""
-    for start in range(0, len(body), _SLICE_BYTES):
-        piece = rest + body[start : start + _SLICE_BYTES]
+    for start in range(0, len(body), slice_bytes):
+        piece = rest + body[start : start + slice_bytes]
         # Escapes are removed in pairs; one that the slice cuts goes to the next slice.
         kept = piece.rstrip(b"\\")
         rest = b"\\" * ((len(piece) - len(kept)) % 2)
         parts = kept.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        if is_in_string and len(parts) == 1:
+            _add_run(runs, start, min(start + slice_bytes, len(body)))
         structure = b"".join(parts[is_in_string::2])
         is_in_string ^= len(parts) % 2 == 0
         num_quotes += len(parts) - 1
@@ -42,3 +47,11 @@ def refuse_too_many_values(body: bytes) -> None:
         if num_values > MAX_VALUES:
             raise InvalidRequest(f"The request body has more than {MAX_VALUES} JSON values.")
         time.sleep(0)  # lets another thread take the interpreter lock
+    return runs
+
+
+def _add_run(runs: list[tuple[int, int]], start: int, end: int) -> None:
+    if runs and runs[-1][1] == start:
+        runs[-1] = runs[-1][0], end
+    else:
+        runs.append((start, end))

@@ -10,6 +10,7 @@ import pytest
 
 from api.http import body_bounds
 from api.http.body_bounds import MAX_OBJECTS, MAX_STRINGS, MAX_VALUES, refuse_too_many_values
+from api.http.large_json import decode_large
 from storage.errors import InvalidRequest
 from tests.api.examples import CHAT, COMPLETION, RESPONSE
 
@@ -67,12 +68,44 @@ def test_counts_agree_with_a_decoder_whatever_the_slices(monkeypatch: pytest.Mon
     for _ in range(300):
         document = {"a": [value(4) for _ in range(5)]}
         body = json.dumps(document, ensure_ascii=chance.random() < 0.5).encode()
-        monkeypatch.setattr(body_bounds, "_SLICE_BYTES", chance.randint(1, 40))
+        slice_bytes = chance.randint(1, 40)
         monkeypatch.setattr(body_bounds, "MAX_OBJECTS", num_objects(document))
-        refuse_too_many_values(body)
+        refuse_too_many_values(body, slice_bytes)
         monkeypatch.setattr(body_bounds, "MAX_OBJECTS", num_objects(document) - 1)
         with pytest.raises(InvalidRequest):
-            refuse_too_many_values(body)
+            refuse_too_many_values(body, slice_bytes)
+
+
+@pytest.mark.parametrize("is_ascii", [True, False])
+def test_long_strings_are_decoded_as_a_decoder_does_whatever_the_slices(is_ascii: bool) -> None:
+    chance = random.Random(11)
+    pieces = ["a", "é", "\\", '"', "\n", "\U0001f600", "\ud7ff", "\x00", "word ", "\\u00e4", "\\\\", "{[,", "\u2028"]
+
+    def text() -> str:
+        kinds = chance.sample(pieces, chance.randint(1, 4))
+        return "".join(chance.choices(kinds, k=chance.choice([3, 300, 3000])))
+
+    for _ in range(300):
+        document = {text(): text(), "messages": [{"content": text()}, [text(), 1, None, True], text()]}
+        body = json.dumps(document, ensure_ascii=is_ascii).encode()
+        assert decode_large(body, chance.randint(300, 900)) == document
+
+
+@pytest.mark.parametrize(
+    ("end", "fault"),
+    [(b"\\ud800", "hex escape"), (b"\x01", "control character"), (b"\xff", "unicode"), (b"\\q", "escape")],
+    ids=["lone surrogate", "control character", "no UTF-8", "unknown escape"],
+)
+def test_a_fault_inside_a_long_string_is_found(end: bytes, fault: str) -> None:
+    for place in (100, 5000, 9900):
+        text = b"x" * place + end + b"x" * (10_000 - place)
+        with pytest.raises(InvalidRequest, match=fault):
+            decode_large(b'{"a": "' + text + b'"}', 500)
+    for length in range(9_000, 10_000, 37):
+        with pytest.raises(InvalidRequest):
+            decode_large(b'{"a": "' + b"x" * length, 500)
+    with pytest.raises(InvalidRequest):
+        decode_large(b'{"a": "' + b"x" * 10_000 + b'" "b": 1}', 500)
 
 
 def test_the_bounds_leave_room_for_real_requests() -> None:

@@ -50,7 +50,14 @@ class WireRequest(Wire):
     @classmethod
     def parse(cls, body: bytes) -> Self:
         """The request in `body`. Raises only InvalidRequest and UnsupportedParameter, for any bytes."""
-        sent = _object_of(body)
+        return cls.parse_value(_value_of(body))
+
+    @classmethod
+    def parse_value(cls, value: object) -> Self:
+        """The request in a decoded body. Raises as `parse`."""
+        if not isinstance(value, dict):
+            raise InvalidRequest("The request body must be a JSON object.")
+        sent = cast(dict[str, object], value)
         try:
             request = cls.model_validate(sent)
         except _Refusal as error:
@@ -64,15 +71,12 @@ class WireRequest(Wire):
         return self._sent
 
 
-def _object_of(body: bytes) -> dict[str, object]:
-    """The JSON object in `body`; of a repeated name the last value counts."""
+def _value_of(body: bytes) -> object:
+    """The JSON value in `body`; of a repeated name the last value counts."""
     try:
-        value = from_json(body, allow_inf_nan=False)
+        return from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise InvalidRequest(f"We could not parse the JSON body of your request: {error}.") from None
-    if not isinstance(value, dict):
-        raise InvalidRequest("The request body must be a JSON object.")
-    return cast(dict[str, object], value)
 
 
 def fault(field: str, sentence: LiteralString) -> PydanticCustomError:

@@ -1,0 +1,100 @@
+"""Decoding of large JSON bodies that lets other threads run: long strings are decoded in short pieces.
+
+A decoder holds the interpreter lock for a whole document. What lies inside long strings is cut out, decoded piece by
+piece, and put back into the decoded rest.
+"""
+
+import os
+import re
+import time
+
+from pydantic_core import from_json
+
+from api.http.body_bounds import SLICE_BYTES, refuse_too_many_values
+from storage.errors import InvalidRequest
+
+_BACKSLASH = ord("\\")
+# The longest text that must stay together is a surrogate pair, as in "\ud83d\ude00".
+_MAX_ESCAPE_BYTES = 12
+# How far a place to cut is searched for.
+_SEARCHED_BYTES = 64
+_HIGH_SURROGATE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}")
+
+
+def decode_large(body: bytes, slice_bytes: int = SLICE_BYTES) -> object:
+    """The value of a JSON body, a repeated name resolved to its last value; for threads.
+
+    Raises InvalidRequest for too many values and for what is no JSON.
+    """
+    runs = refuse_too_many_values(body, slice_bytes)
+    try:
+        cuts = [cut for cut in (_cut_of(body, start, end) for start, end in runs) if cut is not None]
+        if not cuts:
+            return from_json(body, allow_inf_nan=False)
+        nonce = os.urandom(16).hex()
+        short, position = [], 0
+        for index, (start, end) in enumerate(cuts):
+            short += [body[position:start], f"{nonce}{index:08x}".encode()]
+            position = end
+        value = from_json(b"".join([*short, body[position:]]), allow_inf_nan=False)
+        texts = [_decoded(body, start, end, slice_bytes) for start, end in cuts]
+    except ValueError as error:
+        # The place that the decoder names is not one of the body.
+        reason = str(error).partition(" at line ")[0]
+        raise InvalidRequest(f"We could not parse the JSON body of your request: {reason}.") from None
+    return _restored(value, re.compile(f"{nonce}([0-9a-f]{{8}})"), texts)
+
+
+def _cut_of(body: bytes, start: int, end: int) -> tuple[int, int] | None:
+    """Where to cut out the inside of a string, None where that is not worth it or cannot be told."""
+    if end - start < 4 * _SEARCHED_BYTES:
+        return None
+    first = _safe_place(body, start + _SEARCHED_BYTES)
+    last = _safe_place(body, end - 2 * _SEARCHED_BYTES)
+    return None if first is None or last is None or last <= first else (first, last)
+
+
+def _safe_place(body: bytes, low: int) -> int | None:
+    """A place inside a string, at `low` or soon after, that splits no character and no escape; None without one."""
+    for place in range(low, low + _SEARCHED_BYTES):
+        if body[place] & 0xC0 == 0x80:
+            continue  # inside a UTF-8 sequence
+        before = body[place - _MAX_ESCAPE_BYTES : place]
+        if _BACKSLASH not in before:
+            return place
+        # A backslash behind another character begins an escape, so the one before it is complete.
+        starts_escape = body[place] == _BACKSLASH and body[place - 1] != _BACKSLASH
+        if starts_escape and not _HIGH_SURROGATE.fullmatch(before[-6:]):
+            return place
+    return None
+
+
+def _decoded(body: bytes, start: int, end: int, slice_bytes: int) -> str:
+    """The text of the inside of a string."""
+    pieces = []
+    while start < end:
+        stop = start + slice_bytes
+        place = _safe_place(body, stop) if stop + 2 * _SEARCHED_BYTES < end else end
+        if place is None:
+            place = end
+        pieces.append(from_json(b'"%b"' % body[start:place]))
+        start = place
+        time.sleep(0)  # lets another thread take the interpreter lock
+    return "".join(pieces)
+
+
+def _restored(value: object, marker: re.Pattern[str], texts: list[str]) -> object:
+    """The value with the texts in place of their markers."""
+    if isinstance(value, str):
+        parts = marker.split(value)
+        return value if len(parts) == 1 else "".join(_with_texts(parts, texts))
+    if isinstance(value, list):
+        return [_restored(one, marker, texts) for one in value]
+    if isinstance(value, dict):
+        return {_restored(name, marker, texts): _restored(one, marker, texts) for name, one in value.items()}
+    return value
+
+
+def _with_texts(parts: list[str], texts: list[str]) -> list[str]:
+    """What `re.split` found, with each number of a text replaced by the text."""
+    return [texts[int(part, 16)] if index % 2 else part for index, part in enumerate(parts)]
