@@ -3,6 +3,8 @@
 import contextlib
 import json
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -10,6 +12,7 @@ import httpx2
 import pytest
 
 from api.server.connection_limits import ConnectionLimits, Phase
+from api.server.open_files import RESERVED_FILES
 from api.server.read_deadline import ReadDeadline
 from api.settings import ApiSettings
 from storage.errors import PlatformError
@@ -179,3 +182,17 @@ def test_1500_silent_or_half_sent_connections_keep_nobody_out(settings: ApiSetti
                 assert RESPONSE.post(caller).status_code == 200
                 assert caller.get("/v1/models").status_code == 200
             assert server.num_connections <= MAX_CONNECTIONS
+
+
+def test_the_limit_of_open_files_is_raised_and_shared_with_the_platform() -> None:
+    code = (
+        "import resource; from api.server.open_files import num_connections_within, raise_open_files_limit; "
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard)); print(num_connections_within(10_000)); "
+        "raise_open_files_limit(); print(resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)); "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)); print(num_connections_within(10_000))"
+    )
+
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert printed == [str(1024 - RESERVED_FILES), "True", "16"]
