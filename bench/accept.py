@@ -143,8 +143,8 @@ async def answers(
     return num_jobs / took_s, state.latencies_s
 
 
-def make_card() -> ModelManifest:
-    """A card with a byte-level BPE tokenizer, trained on some of the standard library's own sources."""
+def make_manifest() -> ModelManifest:
+    """A manifest with a byte-level BPE tokenizer, trained on some of the standard library's own sources."""
     sources = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("[a-d]*.py"))
     texts = (path.read_text("utf-8", "replace") for path in sources)
     tokenizer = byte_level_bpe(texts, 8192, ["<|im_start|>", "<|im_end|>"])
@@ -167,7 +167,7 @@ def serving(
     migrate(database_url)
     database = Database(database_url)
     with database.begin() as connection:
-        put_manifest(connection, make_card(), datetime.now(UTC))
+        put_manifest(connection, make_manifest(), datetime.now(UTC))
     database.dispose()
     port = free_port()
     settings = {

@@ -50,7 +50,7 @@ class Row:
     rates: dict[str, float]
 
 
-def draw_jobs(num_streams: int, *, is_ragged: bool) -> list[Job]:
+def make_jobs(num_streams: int, *, is_ragged: bool) -> list[Job]:
     """The same jobs at every call."""
     numbers = random.Random(num_streams)
     return [
@@ -64,7 +64,7 @@ def draw_jobs(num_streams: int, *, is_ragged: bool) -> list[Job]:
 
 def measure_row(loaded: LoadedModel, hf: PreTrainedModel, num_streams: int, rounds: int, *, is_ragged: bool) -> Row:
     """Rounds that alternate between all ways; the best of each."""
-    jobs = draw_jobs(num_streams, is_ragged=is_ragged)
+    jobs = make_jobs(num_streams, is_ragged=is_ragged)
     ways: dict[str, Callable[[], float]] = {
         "engine": lambda: engine_alone.rate(loaded, jobs),
         "one by one": lambda: engine_peers.rate_one_by_one(hf, jobs[:4]),
@@ -106,7 +106,7 @@ def tell_alone(console: Console, loaded: LoadedModel) -> None:
     console.print(f"16 streams, p99 between tokens: {alone * 1e3:.1f} ms, with a prompt of 3,900 tokens coming in "
                   f"{beside * 1e3:.1f} ms: {beside / alone:.2f}x (target: at most 3x)")  # fmt: skip
     for num_streams in (1, 32, 64):
-        share = engine_alone.share_outside_runner(loaded, draw_jobs(num_streams, is_ragged=False))
+        share = engine_alone.share_outside_runner(loaded, make_jobs(num_streams, is_ragged=False))
         console.print(f"{num_streams} streams: {share:.1%} of a step outside the runner (target at 32: under 5 %)")
 
 

@@ -1,4 +1,4 @@
-"""llama.cpp's own converter, told how the bench model's tokenizer splits text; runs in llama.cpp's environment.
+"""llama.cpp's converter, with the bench tokenizer's way to split text; runs in llama.cpp's environment.
 
 python -m bench.llama_convert SCRIPT MODEL --outfile FILE --outtype f32|bf16
 

@@ -40,7 +40,7 @@ def make_model(folder: Path, size: ModelSize | None = None) -> Path:
     """The folder of a random Qwen3-shaped model (float32 safetensors, tokenizer, chat template).
 
     The weights are the same on every machine with this version of torch; a folder that holds a model is left alone.
-    Its end-of-turn id ends a sequence, though random weights hardly ever draw it.
+    Its end-of-turn id ends a sequence, though random weights hardly ever sample it.
     """
     if (folder / "config.json").is_file():
         return folder

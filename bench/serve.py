@@ -1,6 +1,6 @@
 """Our engine over HTTP, bare and in the whole platform, beside other servers of the same model, in one run.
 
-python -m bench.serve [--peers FOLDER] [--dtype float32] [--only door --only vllm] [--rounds 3] [--json FILE]
+python -m bench.serve [--peers FOLDER] [--dtype float32] [--only bare --only vllm] [--rounds 3] [--json FILE]
 
 64 prompt tokens in, 128 out, greedy, streamed, at 1, 8, 32 and 64 streams; then 8 prompts of 512 tokens with one token
 out. All servers of a dtype are up; rounds go from one to the next, and those not measured are stopped (SIGSTOP) so that
@@ -32,7 +32,7 @@ from bench import targets
 from bench.models import make_model
 from bench.platform import free_port
 from bench.stream_client import Round, percentile, request_of, run_together
-from bench.targets import DOOR, DTYPES, PEERS, PLATFORM, Server, Target
+from bench.targets import BARE, DTYPES, PEERS, PLATFORM, Server, Target
 
 NUM_STREAMS = (1, 8, 32, 64)
 NUM_PROMPT, NUM_OUTPUT = 64, 128
@@ -80,7 +80,7 @@ class Prompts:
 
 
 def requests_for(
-    target: Target, prompts: Prompts, drawn: list[list[int]], num_output: int, folder: Path
+    target: Target, prompts: Prompts, sampled: list[list[int]], num_output: int, folder: Path
 ) -> list[bytes]:
     """A request for each prompt."""
     usual: dict[str, object] = {
@@ -96,18 +96,18 @@ def requests_for(
             "/v1/completions",
             usual | options | target.fields | {"prompt": prompt if target.has_ids else prompts.text_of(prompt)},
         )
-        for prompt in drawn
+        for prompt in sampled
     ]
 
 
 def measure_case(server: Server, case: str, prompts: Prompts, seed: str, folder: Path) -> Round:
-    """One round; the same seed draws the same prompts for every server."""
+    """One round; the same seed makes the same prompts for every server."""
     numbers = random.Random(seed)
     num_prompts, num_prompt, num_output = int(case) if case != _PREFILL else NUM_PREFILLS, NUM_PROMPT, NUM_OUTPUT
     if case == _PREFILL:
         num_prompt, num_output = NUM_PREFILL, 1
-    drawn = [prompts.draw(numbers, num_prompt) for _ in range(num_prompts)]
-    requests = requests_for(server.target, prompts, drawn, num_output, folder)
+    sampled = [prompts.sample(numbers, num_prompt) for _ in range(num_prompts)]
+    requests = requests_for(server.target, prompts, sampled, num_output, folder)
     done = uvloop.run(run_together(server.port, requests))
     if done.num_tokens != num_prompts * num_output:
         console.print(f"{server.target.name}: {done.num_tokens} tokens instead of {num_prompts * num_output}")
@@ -195,14 +195,14 @@ def _rate_cell(one: Figure | None) -> str:
 
 
 def ratios_table(figures: list[Figure], dtype: str) -> Table:
-    """The door's rate over each peer's, and the platform's over the door's."""
+    """The bare server's rate over each peer's, and the platform's over the bare server's."""
     table = Table(title=f"{dtype}: ratios of the best rounds")
     table.add_column("")
     for case in [*NUM_STREAMS, _PREFILL]:
         table.add_column(str(case), justify="right")
-    names = [one for one in dict.fromkeys(one.target for one in figures) if one != DOOR.name]
+    names = [one for one in dict.fromkeys(one.target for one in figures) if one != BARE.name]
     for name in names:
-        ours, theirs = (name, DOOR.name) if name == PLATFORM.name else (DOOR.name, name)
+        ours, theirs = (name, BARE.name) if name == PLATFORM.name else (BARE.name, name)
         cells = [_ratio(figures, ours, theirs, dtype, str(case)) for case in [*NUM_STREAMS, _PREFILL]]
         table.add_row(f"{ours} / {theirs}", *cells)
     return table
@@ -214,9 +214,9 @@ def _ratio(figures: list[Figure], ours: str, theirs: str, dtype: str, case: str)
 
 
 def ceiling() -> float:
-    """Tokens a second of 64 streams that cost nothing to make: what client and door can carry."""
+    """Tokens a second of 64 streams that cost nothing to make: what client and server can carry."""
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "bench.door", "--port", str(port), "--empty"])
+    process = subprocess.Popen([sys.executable, "-m", "bench.bare_server", "--port", str(port), "--empty"])
     fields: dict[str, object] = {"prompt": [1] * NUM_PROMPT, "max_tokens": NUM_OUTPUT}
     requests = [request_of("/v1/completions", fields)] * max(NUM_STREAMS)
     try:
@@ -232,7 +232,7 @@ def ceiling() -> float:
 
 def _chosen(peers: Path, only: list[str]) -> list[Target]:
     chosen = []
-    for target in (DOOR, PLATFORM, *PEERS):
+    for target in (BARE, PLATFORM, *PEERS):
         if only and target.name not in only:
             continue
         if targets.is_installed(target, peers):
@@ -261,7 +261,7 @@ def main() -> None:
     # The servers have sessions of their own: whoever ends the bench ends them through it.
     signal.signal(signal.SIGTERM, _leave)
     figures: list[Figure] = []
-    console.print(f"load average before: {os.getloadavg()[0]:.1f}; door and client carry {ceiling():,.0f} tokens/s")
+    console.print(f"load average before: {os.getloadavg()[0]:.1f}; server and client carry {ceiling():,.0f} tokens/s")
     with tempfile.TemporaryDirectory(prefix="tokenpost-serve-", ignore_cleanup_errors=True) as home:
         for dtype in arguments.dtype or DTYPES:
             with running(_chosen(peers, arguments.only), peers, model, Path(home), dtype) as servers:

@@ -1,7 +1,7 @@
 """What a token event costs an API process on its way from Redis to its clients' sockets: `python -m bench.sse`.
 
 One process as `tokenpost serve` runs it, a real Redis, no worker: background jobs are queued and streamed, and engine
-steps are published for them at a steady pace, one token for each job. The figure is the API's own CPU time.
+steps are published for them at a steady rate, one token for each job. The figure is the API's own CPU time.
 """
 
 import argparse

@@ -102,8 +102,8 @@ async def run_together(port: int, requests: list[bytes]) -> Round:
         await asyncio.gather(*ends)
     took_s = time.perf_counter() - started
     pairs = [pair for stream in streams for pair in zip(stream.times, stream.times[1:], strict=False)]
-    told = [stream.times for stream in streams if stream.times]
-    all_began, first_ended = max(times[0] for times in told), min(times[-1] for times in told)
+    times_of_streams = [stream.times for stream in streams if stream.times]
+    all_began, first_ended = max(times[0] for times in times_of_streams), min(times[-1] for times in times_of_streams)
     return Round(
         took_s=took_s,
         num_tokens=sum(stream.num_tokens for stream in streams),

@@ -61,8 +61,8 @@ class Target:
     may_sleep: bool = True
 
 
-def _door(location: Location) -> list[str]:
-    command = [sys.executable, "-m", "bench.door", "--port", str(location.port)]
+def _bare(location: Location) -> list[str]:
+    command = [sys.executable, "-m", "bench.bare_server", "--port", str(location.port)]
     return [*command, "--model", str(location.model), "--dtype", location.dtype]
 
 
@@ -112,7 +112,7 @@ def _openvino(location: Location) -> list[str]:
     command = [
         str(location.peers / "openvino/venv/bin/python"),
         "-m",
-        "bench.openvino_door",
+        "bench.openvino_server",
         "--port",
         str(location.port),
     ]
@@ -131,7 +131,7 @@ def _vllm(location: Location) -> list[str]:
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 _IGNORE_EOS: dict[str, object] = {"ignore_eos": True}
 
-DOOR = Target(name="door", command=_door, fields=_IGNORE_EOS)
+BARE = Target(name="bare", command=_bare, fields=_IGNORE_EOS)
 PLATFORM = Target(
     name="platform",
     command=_platform,

@@ -1,4 +1,4 @@
-"""What telling costs: the end of a job, a look beside a backlog, and the way of an event to a receiver.
+"""What webhooks cost: the end of a job, a query beside a backlog, and the way of an event to a receiver.
 
 `python -m bench.webhooks [--backlog 100000] [--postgres URL]`: SQLite in a temporary folder, unless a fresh PostgreSQL
 database is named. The receiver is a bare server in this process, which shares the processors with the sender.
@@ -90,7 +90,7 @@ def put_running(database: Database, owner: str, number: int) -> list[str]:
 
 
 def put_endpoint(database: Database, owner: str, url: str) -> str:
-    """The id of a new endpoint that is told everything."""
+    """The id of a new endpoint that receives every event."""
     endpoint_id = ids.new_id("we_")
     with database.begin() as connection:
         endpoints.create_endpoint(

@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--step-ms", type=float, default=5.0)
     parser.add_argument("--streams", type=int, default=32)
-    parser.add_argument("--logprobs", type=int, help="alternatives told for each token; none tells nothing")
+    parser.add_argument("--logprobs", type=int, help="alternatives reported for each token; none reports nothing")
     arguments = parser.parse_args()
     step_s, num_streams = arguments.step_ms / 1000, arguments.streams
     alone = rate_alone(step_s, num_streams)

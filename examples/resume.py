@@ -1,4 +1,4 @@
-"""Leave a stream and take it up where it was left: the job runs on, and no event is lost or told twice."""
+"""Leave a stream and take it up where it was left: the job runs on, and no event is lost or repeated."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Be told when a job has ended: a receiver that verifies what comes, on this machine."""
+"""Be notified when a job has ended: a receiver that verifies what comes, on this machine."""
 
 import os
 import threading
@@ -14,7 +14,7 @@ model = os.environ.get("TOKENPOST_MODEL", "demo")
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Takes what the endpoint is told."""
+    """Receives the endpoint's events."""
 
     def do_POST(self):
         # What is signed is the body byte for byte: verify before anything reads it.
@@ -31,7 +31,7 @@ class Receiver(BaseHTTPRequestHandler):
         print(event.type, event.data.id)
         if event.type == "response.completed":
             print(client.responses.retrieve(event.data.id).output_text)
-        is_told.set()
+        is_notified.set()
 
     def log_message(self, *_):
         pass
@@ -43,12 +43,12 @@ endpoint = client.webhooks.create(
     url=f"http://127.0.0.1:{server.server_port}/",
     event_types=["response.completed", "response.failed", "response.incomplete", "response.cancelled"],
 )
-is_told = threading.Event()
+is_notified = threading.Event()
 threading.Thread(target=server.serve_forever, daemon=True).start()
 try:
     job = client.responses.create(model=model, input="Tell me a story about a fox.", background=True)
     print("posted", job.id)
-    is_told.wait(60)
+    is_notified.wait(60)
 finally:
     client.webhooks.delete(endpoint.id)
     server.shutdown()

@@ -11,7 +11,7 @@ from workers.text.stream import TextFactory
 
 EOS = 0
 MAX_CONTEXT = 4096
-# A prompt that holds one of these breaks the step, or draws a token that is not finite.
+# A prompt that holds one of these breaks the step, or samples a token that is not finite.
 BREAKS_STEP = 8
 NOT_FINITE = 9
 _FIRST_WORD = 16
@@ -66,7 +66,7 @@ class FakePart:
     """A chunk as it was when it was launched; its lists are not the engine's.
 
     blocks:      as many of its table as hold positions before its end
-    ids:         the ids to store, None for one that the launch before draws
+    ids:         the ids to store, None for one that the launch before samples
     following:   the prompt ids behind each of them
     is_breaking: whether its prompt is marked BREAKS_STEP
     """
@@ -97,7 +97,7 @@ class FakeRunner:
         self.limits = limits
         self.memory = [[0] * limits.block_size for _ in range(limits.num_blocks)]
         self.under_way: deque[list[FakePart]] = deque()
-        self._drawn_by_sequence: dict[str, int] = {}
+        self._sampled_by_sequence: dict[str, int] = {}
 
     def launch(self, chunks: list[Chunk]) -> None:
         """Note what is to be computed."""
@@ -116,7 +116,7 @@ class FakeRunner:
             raise RuntimeError("a broken step")
         sampled = [part for part in parts if part.is_sampled]
         token_ids = [self.next_token(part, self.read(part)) for part in sampled]
-        self._drawn_by_sequence = {
+        self._sampled_by_sequence = {
             part.chunk.sequence_id: token_id or 0 for part, token_id in zip(sampled, token_ids, strict=True)
         }
         return StepOutput(
@@ -155,7 +155,7 @@ class FakeRunner:
     def _store(self, part: FakePart) -> None:
         for position, token_id in enumerate(part.ids, part.chunk.start):
             index, offset = divmod(position, self.limits.block_size)
-            known = self._drawn_by_sequence[part.chunk.sequence_id] if token_id is None else token_id
+            known = self._sampled_by_sequence[part.chunk.sequence_id] if token_id is None else token_id
             self.memory[part.blocks[index]][offset] = known
 
     def _part(self, chunk: Chunk) -> FakePart:
@@ -170,7 +170,7 @@ class FakeRunner:
 
     def _logprobs(self, sampled: list[FakePart]) -> dict[int, Ranked]:
         return {
-            place: ranked(self.read(part), self._drawn_by_sequence[part.chunk.sequence_id], num_top)
+            place: ranked(self.read(part), self._sampled_by_sequence[part.chunk.sequence_id], num_top)
             for place, part in enumerate(sampled)
             if (num_top := part.chunk.sampling.logprobs) is not None
         }

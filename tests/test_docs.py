@@ -50,9 +50,9 @@ def test_every_sampling_field_is_documented_with_its_range() -> None:
     assert set(SamplingRequest.model_fields) - documented.keys() == set()
     checked = 0
     for field, shown in documented.items():
-        told = re.match(r"(-?[\d.]+) to (-?[\d.]+)", shown)
-        if told is not None and field in limits_by_field:
-            assert (float(told[1]), float(told[2])) in limits_by_field[field], field
+        shown_limits = re.match(r"(-?[\d.]+) to (-?[\d.]+)", shown)
+        if shown_limits is not None and field in limits_by_field:
+            assert (float(shown_limits[1]), float(shown_limits[2])) in limits_by_field[field], field
             checked += 1
     assert checked >= 8
 

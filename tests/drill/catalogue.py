@@ -13,8 +13,8 @@ def _clock(*parts: str, seconds: int) -> dict[str, dict[str, str]]:
 
 
 def _with_clock(name: str, *parts: str, seconds: int) -> Fault:
-    doors = _clock(*parts, seconds=seconds)
-    return Fault(name=name, run=faults.kill_with_wrong_clocks, is_apart=True, doors=doors)
+    injections = _clock(*parts, seconds=seconds)
+    return Fault(name=name, run=faults.kill_with_wrong_clocks, is_apart=True, injections=injections)
 
 
 def _held(part: str, server: str, *, ends: tuple[str, ...] = ("cut", "late")) -> list[Fault]:
@@ -62,7 +62,7 @@ FAULTS = (
         run=faults.hang_engine,
         is_apart=True,
         settings={"watchdog_s": faults.WATCHDOG_S},
-        doors=_HANG,
+        injections=_HANG,
     ),
     *_held("API", "Redis"),
     Fault(name="API to Redis slow", run=outages.delay("api-redis"), is_apart=True, proxied=("api-redis",)),

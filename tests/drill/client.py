@@ -125,7 +125,7 @@ class Client:
     # Creation.
 
     async def _create(self, job: _Job) -> bool:
-        """Whether the job's story is already told to its end."""
+        """Whether the job's story already has its end."""
         started = time.monotonic()
         try:
             headers = {"idempotency-key": job.name}
@@ -227,9 +227,9 @@ class Client:
             if answer.status_code != 200:
                 await self._refused(job, answer, time.monotonic() - started)
                 continue
-            told = answer.json()
+            reported = answer.json()
             # A completion that is done is the completion itself and has no status.
-            now = told.get("status", "completed")
+            now = reported.get("status", "completed")
             if now != status:
                 status = now
                 self._ledger.write(job.name, What.POLLED, data=status)

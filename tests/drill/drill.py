@@ -30,7 +30,7 @@ from tests.waiting import wait_until
 _UNDER_WAY_LIMIT_S = 90.0
 _RECOVERY_LIMIT_S = 40.0
 _CLIENT_LIMIT_S = 120.0
-# The sweeper completes the log of an ended job after this long (TOKENPOST_SETTLING_S) and a look.
+# The sweeper completes the log of an ended job after this long (TOKENPOST_SETTLING_S) and a sweep.
 _SETTLING_LIMIT_S = 12.0
 # A delivery whose sender died is another's after a minute; then comes its turn.
 _HOOKS_LIMIT_S = 100.0
@@ -120,7 +120,10 @@ def platform_for(fault: Fault, database: str) -> Iterator[Stage]:
 def _stage(fault: Fault, folder: Path, url: str, postgres: PostgresServer | None) -> Stage:
     if not fault.is_apart:
         return Supervised(folder, url, postgres, replicas=fault.replicas, settings=fault.settings)
-    doors = {part: {key: _absolute(folder, value) for key, value in door.items()} for part, door in fault.doors.items()}
+    injections = {
+        part: {key: _absolute(folder, value) for key, value in injection.items()}
+        for part, injection in fault.injections.items()
+    }
     own: dict[str, dict[str, object]] = {}
     proxies: dict[str, Proxy] = {}
     for between in fault.proxied:
@@ -134,7 +137,9 @@ def _stage(fault: Fault, folder: Path, url: str, postgres: PostgresServer | None
             else:
                 database = url.partition("?")[0].rpartition("/")[2]
                 own.setdefault(one, {})["database_url"] = f"postgresql://postgres@127.0.0.1:{proxy.port}/{database}"
-    stage = Apart(folder, url, postgres, replicas=fault.replicas, settings=fault.settings, own=own, doors=doors)
+    stage = Apart(
+        folder, url, postgres, replicas=fault.replicas, settings=fault.settings, own=own, injections=injections
+    )
     stage.proxies = proxies
     return stage
 
@@ -206,7 +211,7 @@ def _disturb(scene: Scene, fault: Fault, client: Part, load: Load) -> Incident:
 
     def is_under_way() -> bool:
         assert client.is_running, client.log.read_text()[-2000:]
-        return len(measures.streams_open_at(scene.reader.look(), time.monotonic())) >= num_streams * 0.7
+        return len(measures.streams_open_at(scene.reader.read_new(), time.monotonic())) >= num_streams * 0.7
 
     wait_until(is_under_way, _UNDER_WAY_LIMIT_S, "a load under way")
     scene.pause(0.2, 1.5)
@@ -221,7 +226,7 @@ def _recovery(scene: Scene, incident: Incident) -> float | None:
     """Seconds until the platform went on; None where it has not yet."""
     if incident.interrupted is not None:
         return _interrupted_went_on(scene, incident)
-    entries = scene.reader.look()
+    entries = scene.reader.read_new()
     probe = measures.probe_succeeded(entries, incident.back)
     streams = measures.streams_went_on(entries, incident.back)
     if probe is None or streams == float("inf"):
@@ -255,7 +260,7 @@ def _close(client: Part) -> None:
 
 
 def _verdict(scene: Scene, fault: Fault, incident: Incident, references: dict[str, Outcome]) -> Report:
-    stage, entries = scene.stage, scene.reader.look()
+    stage, entries = scene.stage, scene.reader.read_new()
     stories = stories_of(entries)
     job_ids = [job_id for story in stories.values() for job_id in story.ids]
     # Jobs that nobody knows of, after a broken connection, have a while to end as well.
@@ -291,14 +296,14 @@ def _verdict(scene: Scene, fault: Fault, incident: Incident, references: dict[st
 
 
 def _wait_for_hooks(stage: Stage, job_ids: list[str]) -> dict[str, list[Hook]]:
-    """What the receiver was told, once it was told of every job, or its time is over."""
+    """What the receiver received, once it received an event of every job, or its time is over."""
 
-    def is_told() -> bool:
+    def has_received_all() -> bool:
         hooks = stage.receiver.hooks()
         return all(any(hook.is_taken for hook in hooks.get(job_id, [])) for job_id in job_ids)
 
     with contextlib.suppress(AssertionError):
-        wait_until(is_told, _HOOKS_LIMIT_S)
+        wait_until(has_received_all, _HOOKS_LIMIT_S)
     return stage.receiver.hooks()
 
 

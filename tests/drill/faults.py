@@ -34,7 +34,7 @@ class Fault:
     is_apart:  it needs the parts as processes of their own, without a supervisor
     proxied:   which parts reach which server through a proxy: `api-redis`, `worker-database`
     settings:  of all parts
-    doors:     variables for `door/sitecustomize.py`, by part
+    injections:     variables for `injection/sitecustomize.py`, by part
     """
 
     name: str
@@ -44,12 +44,12 @@ class Fault:
     is_apart: bool = False
     proxied: tuple[str, ...] = ()
     settings: dict[str, object] = field(default_factory=dict)
-    doors: dict[str, dict[str, str]] = field(default_factory=dict)
+    injections: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def ground(self) -> str:
         """Faults with the same ground may follow each other on one platform."""
-        return json.dumps([self.replicas, self.is_apart, self.proxied, self.settings, self.doors])
+        return json.dumps([self.replicas, self.is_apart, self.proxied, self.settings, self.injections])
 
 
 def kill_worker(scene: Scene) -> Incident:
@@ -177,11 +177,11 @@ def poison(scene: Scene) -> Incident:
 
 
 def ticket_twice(scene: Scene) -> Incident:
-    """Every job that is queued or runs gets more tickets, in both lanes."""
+    """Every job that is queued or runs gets more tickets, in both priority queues."""
     at = time.monotonic()
     publisher = TicketPublisher(scene.stage.redis_url)
     publisher.start()
-    accepted = [entry.id for entry in scene.reader.look() if entry.what is What.ACCEPTED and entry.id]
+    accepted = [entry.id for entry in scene.reader.read_new() if entry.what is What.ACCEPTED and entry.id]
     for job_id in accepted[-60:]:
         for priority_queue in (PriorityQueue.FRONT, PriorityQueue.BACK, PriorityQueue.FRONT):
             publisher.send(job_id, MODEL, priority_queue)

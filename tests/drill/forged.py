@@ -77,11 +77,11 @@ def evidence(**changes: Any) -> Evidence:  # Any: fields of Evidence
         job_id: [Hook(event_id=f"evt_{job_id}", type=type_, job_id=job_id, is_signed=True, is_taken=True)]
         for job_id, type_ in zip(rows, _HOOK_TYPES, strict=True)
     }
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "hooks": hooks,
         "entries": entries(),
         "references": {reference_key(KINDS[kind], 0): REFERENCE for kind in _KINDS.values()},
         "rows": rows,
         "replays": replays,
     }
-    return Evidence(**told | changes)
+    return Evidence(**reported | changes)

@@ -202,7 +202,7 @@ def _judge_end(story: Story, evidence: Evidence) -> list[Violation]:
         return [_lost(story, f"{job_id} ended as {row.status} {row.failure} ({row.lost_attempts} attempts lost)")]
     found = _judge_hooks(story, row, evidence)
     if not story.has_given_up and len(story.ends) != 1:
-        found.append(_doubled(story, f"told its end {len(story.ends)} times"))
+        found.append(_doubled(story, f"reported its end {len(story.ends)} times"))
     reference = evidence.references[reference_key(story.kind, story.template)]
     found += _judge_usage(story, row, evidence.replays.get(job_id), reference)
     found += _judge_replay(story, evidence.replays.get(job_id), reference)
@@ -226,27 +226,27 @@ def _judge_hooks(story: Story, row: Row, evidence: Evidence) -> list[Violation]:
     hooks = evidence.hooks.get(row.id, ())
     found = []
     if not any(hook.is_taken for hook in hooks):
-        found.append(_lost(story, f"nobody was told of its end ({len(hooks)} deliveries failed)"))
+        found.append(_lost(story, f"no receiver was notified of its end ({len(hooks)} deliveries failed)"))
     if len({hook.event_id for hook in hooks}) > 1:
-        found.append(_doubled(story, f"told as several events: {sorted({hook.event_id for hook in hooks})}"))
+        found.append(_doubled(story, f"reported as several events: {sorted({hook.event_id for hook in hooks})}"))
     expected = event_type_of(_JOB_KINDS[story.kind.surface], JobStatus(row.status))
     if any(hook.type != expected for hook in hooks):
-        found.append(_changed(story, f"told as {sorted({hook.type for hook in hooks})} instead of {expected}"))
+        found.append(_changed(story, f"reported as {sorted({hook.type for hook in hooks})} instead of {expected}"))
     if not all(hook.is_signed for hook in hooks):
-        found.append(_changed(story, "told without a good signature"))
+        found.append(_changed(story, "reported without a good signature"))
     if any(hook.is_followed for hook in hooks):
-        found.append(_changed(story, "told to where a redirect pointed"))
+        found.append(_changed(story, "reported to where a redirect pointed"))
     return found
 
 
 def _judge_usage(story: Story, row: Row, replay: Replay | None, reference: Outcome) -> list[Violation]:
-    told = {"row": (row.num_prompt, row.num_output), "reference": (reference.num_prompt, reference.num_output)}
-    told["token ids"] = (reference.num_prompt, row.num_token_ids)
+    reported = {"row": (row.num_prompt, row.num_output), "reference": (reference.num_prompt, reference.num_output)}
+    reported["token ids"] = (reference.num_prompt, row.num_token_ids)
     if replay is not None and replay.end_usage is not None:
-        told["END"] = replay.end_usage
-    if len(set(told.values())) == 1:
+        reported["END"] = replay.end_usage
+    if len(set(reported.values())) == 1:
         return []
-    return [_changed(story, f"usage (prompt, output) is told differently: {told}")]
+    return [_changed(story, f"usage (prompt, output) is reported differently: {reported}")]
 
 
 def _judge_replay(story: Story, replay: Replay | None, reference: Outcome) -> list[Violation]:

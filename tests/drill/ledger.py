@@ -74,20 +74,20 @@ class Ledger:
 
 
 class Reader:
-    """The other end: gives what was appended since the last look."""
+    """The other end: gives what was appended since the last read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._place = 0
         self.entries: list[Entry] = []
 
-    def look(self) -> list[Entry]:
+    def read_new(self) -> list[Entry]:
         """All entries so far."""
         if self._path.exists():
             with self._path.open("rb") as file:
                 file.seek(self._place)
                 new = file.read()
-            # A line may be half written: the next look takes it.
+            # A line may be half written: the next read takes it.
             whole = new[: new.rfind(b"\n") + 1]
             self._place += len(whole)
             self.entries += [_decoder.decode(line) for line in whole.splitlines()]

@@ -32,12 +32,12 @@ class Creates:
         return not self.bare and not self.others and self.slow_s <= REFUSAL_LIMIT_S + BUSY_S
 
     def __str__(self) -> str:
-        told = f"{self.num_refused}x503"
-        told += f" {self.num_accepted}x2xx" if self.num_accepted else ""
-        told += f" {self.num_broken} broken" if self.num_broken else ""
-        told += f" {self.others}" if self.others else ""
-        told += f" {self.bare} without Retry-After" if self.bare else ""
-        return f"{told}, {self.slow_s:.2f} s"
+        reported = f"{self.num_refused}x503"
+        reported += f" {self.num_accepted}x2xx" if self.num_accepted else ""
+        reported += f" {self.num_broken} broken" if self.num_broken else ""
+        reported += f" {self.others}" if self.others else ""
+        reported += f" {self.bare} without Retry-After" if self.bare else ""
+        return f"{reported}, {self.slow_s:.2f} s"
 
 
 def creates_between(entries: Iterable[Entry], start: float, end: float) -> Creates | None:

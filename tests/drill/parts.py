@@ -74,16 +74,16 @@ def cli(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "api.cli.main", *arguments]
 
 
-def environment(settings: Mapping[str, object], *, door: str = "") -> dict[str, str]:
+def environment(settings: Mapping[str, object], *, injection: str = "") -> dict[str, str]:
     """The environment of a part: TOKENPOST_* by lower-case names, and this tree's packages.
 
-    door: a folder whose `sitecustomize` is run first
+    injection: a folder whose `sitecustomize` is run first
     """
-    path = [door] if door else []
+    path = [injection] if injection else []
     path += [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH", "")])]
-    told = {f"TOKENPOST_{name.upper()}": str(value) for name, value in settings.items()}
+    reported = {f"TOKENPOST_{name.upper()}": str(value) for name, value in settings.items()}
     # Many processes share few cores: threads that spin take them from each other.
-    return bare_environment() | {"OMP_WAIT_POLICY": "passive", "PYTHONPATH": os.pathsep.join(path)} | told
+    return bare_environment() | {"OMP_WAIT_POLICY": "passive", "PYTHONPATH": os.pathsep.join(path)} | reported
 
 
 def signal_ours(pid: int, number: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""A receiver of webhooks that can misbehave, and remembers who told it what."""
+"""A receiver of webhooks that can misbehave, and records what it received."""
 
 import json
 import threading
@@ -71,7 +71,7 @@ class Receiver:
 
     @property
     def target(self) -> dict[str, object]:
-        """The `webhook` of a job that is to be told here."""
+        """The `webhook` of a job whose events go here."""
         return {"url": f"http://127.0.0.1:{self._server.server_port}/hook", "secret": self.secret}
 
     def start(self) -> None:
@@ -86,7 +86,7 @@ class Receiver:
         self._thread.join(5.0)
 
     def hooks(self) -> dict[str, list[Hook]]:
-        """What was told and taken, by job."""
+        """The accepted events, by job."""
         with self._lock:
             found: dict[str, list[Hook]] = {}
             for visit in self._visits:
@@ -105,16 +105,16 @@ class Receiver:
         self._answer(request, manner)
 
     def _hook(self, request: BaseHTTPRequestHandler, event: dict[str, object], body: bytes, is_taken: bool) -> Hook:
-        told = [request.headers.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature")]
+        reported = [request.headers.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature")]
         try:
-            signing.verify([self.secret], *told, body, time.time() + self._clock_shift_s)
-            is_signed = told[0] == event["id"]
+            signing.verify([self.secret], *reported, body, time.time() + self._clock_shift_s)
+            is_signed = reported[0] == event["id"]
         except WebhookSignatureInvalid:
             is_signed = False
         data = event["data"]
         assert isinstance(data, dict)
         return Hook(
-            event_id=told[0],
+            event_id=reported[0],
             type=str(event["type"]),
             job_id=str(data["id"]),
             is_signed=is_signed,

@@ -29,7 +29,7 @@ from tests.services import PostgresServer, RedisServer, redis_binary, running_po
 from tests.waiting import wait_until
 
 START_LIMIT_S = 240.0
-DOOR = Path(__file__).parent / "door"
+INJECTION = Path(__file__).parent / "injection"
 # A drained worker finishes some of what it runs and gives the rest back.
 SETTINGS: dict[str, object] = {
     "drain_grace_s": 2,
@@ -195,12 +195,12 @@ class Apart(Stage):
         replicas: int,
         settings: dict[str, object],
         own: dict[str, dict[str, object]] | None = None,
-        doors: dict[str, dict[str, str]] | None = None,
+        injections: dict[str, dict[str, str]] | None = None,
     ) -> None:
         """own:   settings of single parts: `api`, `cpu`, `worker-1`, ...
-        doors: variables for `door/sitecustomize.py` in single parts
+        injections: variables for `injection/sitecustomize.py` in single parts
         """
-        shift = (doors or {}).get("cpu", {}).get("DRILL_CLOCK_SHIFT_S", "0")
+        shift = (injections or {}).get("cpu", {}).get("DRILL_CLOCK_SHIFT_S", "0")
         super().__init__(folder, database_url, postgres, sender_shift_s=float(shift))
         binary = redis_binary()
         assert binary is not None, "no Redis on this machine"
@@ -211,10 +211,12 @@ class Apart(Stage):
         commands = {"api": ("serve", "--port", str(self.port)), "cpu": ("worker", "--cpu")}
         self.parts: dict[str, Part] = {}
         for name in names:
-            door = (doors or {}).get(name)
-            variables = environment(shared | (own or {}).get(name, {}), door="" if door is None else str(DOOR))
+            injection = (injections or {}).get(name)
+            variables = environment(
+                shared | (own or {}).get(name, {}), injection="" if injection is None else str(INJECTION)
+            )
             command = cli(*commands.get(name, ("worker", "--model", MODEL)), *ground)
-            self.parts[name] = Part(name, command, variables | (door or {}), folder)
+            self.parts[name] = Part(name, command, variables | (injection or {}), folder)
 
     def _socket_folder(self) -> Path:
         folder = self.folder / "redis"

@@ -36,8 +36,8 @@ def without(match: Callable[[Entry], bool]) -> Evidence:
 
 def with_changed(match: Callable[[Entry], bool], **fields: Any) -> Evidence:  # Any: fields of Entry
     """The ledger with some entries changed."""
-    told = [msgspec.structs.replace(one, **fields) if match(one) else one for one in entries()]
-    return evidence(entries=told)
+    reported = [msgspec.structs.replace(one, **fields) if match(one) else one for one in entries()]
+    return evidence(entries=reported)
 
 
 def with_more(*more: Entry) -> Evidence:
@@ -73,7 +73,7 @@ def without_replay(name: str) -> Evidence:
 
 
 def stray(status: str, name: str = STREAM) -> Evidence:
-    """A row that nobody was told of."""
+    """A row of which no client was notified."""
     row = Row(id="resp_9", status=status, name=name)
     return evidence(rows=dict(evidence().rows) | {row.id: row})
 
@@ -84,10 +84,10 @@ def is_event(name: str, seq: int) -> Callable[[Entry], bool]:
 
 def event_again(name: str, seq: int) -> Evidence:
     """An event comes twice in a row."""
-    told = []
+    reported = []
     for entry in entries():
-        told += [entry, entry] if is_event(name, seq)(entry) else [entry]
-    return evidence(entries=told)
+        reported += [entry, entry] if is_event(name, seq)(entry) else [entry]
+    return evidence(entries=reported)
 
 
 def another_delta() -> Evidence:
@@ -107,8 +107,8 @@ def refused(name: str, status: int) -> Entry:
 def refused_and_yet_made() -> Evidence:
     asked = Entry(t=4, job="load-new", what=What.ASKED, kind="poll", template=0)
     row = Row(id="resp_9", status="completed", name="load-new", num_prompt=7, num_output=3, num_token_ids=3)
-    told = [*entries(), asked, refused("load-new", 503)]
-    return evidence(entries=told, rows=dict(evidence().rows) | {row.id: row}, has_keys=False)
+    reported = [*entries(), asked, refused("load-new", 503)]
+    return evidence(entries=reported, rows=dict(evidence().rows) | {row.id: row}, has_keys=False)
 
 
 def ended_is(name: str) -> Callable[[Entry], bool]:
@@ -162,12 +162,12 @@ LIES: dict[str, tuple[Harm, Forge]] = {
         Harm.CHANGED,
         lambda: with_more(Entry(t=40, job=POLL, what=What.POLLED, data="in_progress")),
     ),
-    "nobody told": (Harm.LOST, lambda: evidence(hooks={})),
-    "told in vain": (Harm.LOST, lambda: with_hooks(POLL, is_taken=False)),
-    "told as two events": (Harm.DOUBLED, lambda: with_hooks(CHAT, {"event_id": "evt_other"})),
-    "told of another end": (Harm.CHANGED, lambda: with_hooks(POLL, type="response.failed")),
-    "told without signature": (Harm.CHANGED, lambda: with_hooks(BLOCK, is_signed=False)),
-    "told to another place": (Harm.CHANGED, lambda: with_hooks(BLOCK, {"is_followed": True})),
+    "nobody notified": (Harm.LOST, lambda: evidence(hooks={})),
+    "refused by the receiver": (Harm.LOST, lambda: with_hooks(POLL, is_taken=False)),
+    "two events": (Harm.DOUBLED, lambda: with_hooks(CHAT, {"event_id": "evt_other"})),
+    "another end reported": (Harm.CHANGED, lambda: with_hooks(POLL, type="response.failed")),
+    "no signature": (Harm.CHANGED, lambda: with_hooks(BLOCK, is_signed=False)),
+    "another receiver": (Harm.CHANGED, lambda: with_hooks(BLOCK, {"is_followed": True})),
     "a doomed job that completes": (
         Harm.CHANGED,
         lambda: dataclasses.replace(evidence(), doomed=frozenset([IDS[POLL]])),

@@ -19,7 +19,7 @@ def receiver() -> Iterator[Receiver]:
     made.stop()
 
 
-def told(receiver: Receiver, *, secret: str = "", path: str = "") -> httpx2.Response:
+def post_event(receiver: Receiver, *, secret: str = "", path: str = "") -> httpx2.Response:
     """One delivery, signed."""
     body = json.dumps({"id": "evt_1", "type": "response.completed", "data": {"id": "resp_1"}}).encode()
     now = int(time.time())
@@ -33,8 +33,8 @@ def told(receiver: Receiver, *, secret: str = "", path: str = "") -> httpx2.Resp
     return httpx2.post(url, content=body, headers=headers, trust_env=False, timeout=10)
 
 
-def test_it_remembers_who_told_it_what(receiver: Receiver) -> None:
-    assert told(receiver).status_code == 200
+def test_it_records_what_it_received(receiver: Receiver) -> None:
+    assert post_event(receiver).status_code == 200
 
     [hook] = receiver.hooks()["resp_1"]
     assert (hook.event_id, hook.type) == ("evt_1", "response.completed")
@@ -44,8 +44,8 @@ def test_it_remembers_who_told_it_what(receiver: Receiver) -> None:
 
 
 def test_it_sees_another_signature_and_a_followed_redirect(receiver: Receiver) -> None:
-    told(receiver, secret=signing.new_secret())
-    told(receiver, path=ELSEWHERE)
+    post_event(receiver, secret=signing.new_secret())
+    post_event(receiver, path=ELSEWHERE)
 
     first, second = receiver.hooks()["resp_1"]
     assert not first.is_signed
@@ -56,12 +56,12 @@ def test_it_sees_another_signature_and_a_followed_redirect(receiver: Receiver) -
 def test_it_misbehaves_at_the_first_delivery_alone(receiver: Receiver, manner: Manner, status: int) -> None:
     receiver.manner = manner
 
-    assert [told(receiver).status_code for _ in range(2)] == [status, 200]
+    assert [post_event(receiver).status_code for _ in range(2)] == [status, 200]
     assert [hook.is_taken for hook in receiver.hooks()["resp_1"]] == [False, True]
 
 
 def test_it_can_break_off_and_say_too_much(receiver: Receiver) -> None:
     receiver.manner = Manner.BREAKING
     with pytest.raises(httpx2.HTTPError):
-        told(receiver)
-    assert len(told(receiver).content) == 2
+        post_event(receiver)
+    assert len(post_event(receiver).content) == 2

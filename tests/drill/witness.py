@@ -78,8 +78,8 @@ def _read_one(http: httpx2.Client, stage: Stage, story: Story, job_id: str) -> R
     answer = http.get(path)
     if answer.status_code != 200:
         return None
-    told, frames = answer.json(), []
-    text = text_of(story.kind.surface, told) if "output" in told or "choices" in told else ""
+    reported, frames = answer.json(), []
+    text = text_of(story.kind.surface, reported) if "output" in reported or "choices" in reported else ""
     if story.kind.is_stream:
         raw = http.get(path, params={"stream": "true"}).text
         frames = [one for one in raw.split("\n\n") if one and not one.startswith((":", "data: [DONE]"))]

@@ -10,7 +10,7 @@ NUM_TEMPLATES = 8
 
 
 class Surface(StrEnum):
-    """Which protocol a job is asked in: the prompt is rendered, and the answer told, in its way."""
+    """Which protocol a job is asked in: the prompt is rendered, and the answer formatted, in its way."""
 
     RESPONSE = "response"
     CHAT = "chat"

@@ -29,24 +29,24 @@ def test_the_doctor_finds_nothing_wrong(platform: Platform) -> None:
     assert platform.command("doctor")["is_ok"]
 
 
-def test_models_are_told_as_the_api_tells_them(platform: Platform, client: OpenAI) -> None:
-    [told] = platform.command("models", "list")
+def test_models_are_listed_as_the_api_lists_them(platform: Platform, client: OpenAI) -> None:
+    [reported] = platform.command("models", "list")
 
     [served] = client.models.list().data
-    assert (told["id"], told["status"]) == (served.id, "ready")
-    assert told["context_length"] == served.context_length  # type: ignore[attr-defined]  # our addition to OpenAI's
+    assert (reported["id"], reported["status"]) == (served.id, "ready")
+    assert reported["context_length"] == served.context_length  # type: ignore[attr-defined]  # our addition to OpenAI's
 
 
 def test_a_tail_follows_a_running_job_to_its_end(platform: Platform, client: OpenAI) -> None:
     job = client.responses.create(model="demo", input=STORY, temperature=0, background=True)
     line = [sys.executable, "-m", "api.cli.main", "jobs", "tail", job.id, "--home", str(platform.home)]
 
-    told = subprocess.run(line, capture_output=True, text=True, check=True, env=bare_environment(), timeout=120)
+    reported = subprocess.run(line, capture_output=True, text=True, check=True, env=bare_environment(), timeout=120)
 
     ended = client.responses.retrieve(job.id)
     assert ended.status == "completed"
-    assert told.stdout == ended.output_text + "\n"
-    assert told.stderr.startswith("tokenpost: completed, ")
+    assert reported.stdout == ended.output_text + "\n"
+    assert reported.stderr.startswith("tokenpost: completed, ")
 
 
 def test_a_running_job_is_cancelled_by_command(platform: Platform, client: OpenAI) -> None:

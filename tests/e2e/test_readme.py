@@ -95,15 +95,15 @@ def test_what_up_shows_works_when_pasted(platform: Platform, tmp_path: Path) -> 
 
 
 def test_every_command_of_the_readme_exists() -> None:
-    told = set(
+    reported = set(
         re.findall(r"tokenpost ((?:up|serve|worker|ps|doctor|jobs|models|keys|webhooks|db)(?: [a-z]+)?)", README)
     )
     groups = {"jobs", "models", "keys", "webhooks", "db"}
-    for words in sorted({tuple(one.split()[: 1 + (one.split()[0] in groups)]) for one in told}):
+    for words in sorted({tuple(one.split()[: 1 + (one.split()[0] in groups)]) for one in reported}):
         assert CliRunner().invoke(app, [*words, "--help"]).exit_code == 0, words
 
 
-def test_every_example_is_told_in_its_readme() -> None:
-    told = (ROOT / "examples" / "README.md").read_text()
+def test_every_example_is_in_its_readme() -> None:
+    reported = (ROOT / "examples" / "README.md").read_text()
 
-    assert [path.name for path in EXAMPLES if f"`{path.name}`" not in told] == []
+    assert [path.name for path in EXAMPLES if f"`{path.name}`" not in reported] == []

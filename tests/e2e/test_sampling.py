@@ -159,12 +159,12 @@ def test_responses_tell_the_same_as_chat(client: OpenAI) -> None:
     )
 
     assert choice.logprobs is not None
-    told = [(token.token, token.logprob) for token in choice.logprobs.content or []]
+    reported = [(token.token, token.logprob) for token in choice.logprobs.content or []]
     [item] = response.output
     assert item.type == "message"
     [part] = item.content
     assert part.type == "output_text"
-    assert [(token.token, token.logprob) for token in part.logprobs or []] == told
+    assert [(token.token, token.logprob) for token in part.logprobs or []] == reported
 
 
 def test_an_echoed_prompt_tells_how_likely_it_was(client: OpenAI) -> None:
@@ -177,9 +177,9 @@ def test_an_echoed_prompt_tells_how_likely_it_was(client: OpenAI) -> None:
     assert "".join(read.logprobs.tokens or []) == START
     assert "".join(written.logprobs.tokens or []) == written.text
     # The SDK's type forgets that nothing comes before the first token.
-    first, *told = list[float | None](read.logprobs.token_logprobs or [])
+    first, *reported = list[float | None](read.logprobs.token_logprobs or [])
     assert first is None
-    assert (written.logprobs.token_logprobs or [])[1 : 1 + len(told)] == pytest.approx(told, abs=1e-4)
+    assert (written.logprobs.token_logprobs or [])[1 : 1 + len(reported)] == pytest.approx(reported, abs=1e-4)
 
 
 MIXED: list[dict[str, Any]] = [

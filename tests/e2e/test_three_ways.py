@@ -53,16 +53,16 @@ def test_a_stream_of_a_background_job_can_be_left_and_resumed(client: OpenAI) ->
 def test_chats_run_side_by_side_and_stay_apart(platform: Platform) -> None:
     words = ("river", "stone", "cloud", "garden", "window", "yellow", "copper", "lantern")
 
-    async def spell_all() -> list[str]:
+    async def ask_all() -> list[str]:
         async with AsyncOpenAI(base_url=platform.base_url, api_key="none", max_retries=0) as client:
-            return await asyncio.gather(*(_spelled(client, word) for word in words))
+            return await asyncio.gather(*(_asked(client, word) for word in words))
 
-    answers = asyncio.run(spell_all())
+    answers = asyncio.run(ask_all())
 
     assert answers == ["-".join(word) for word in words]
 
 
-async def _spelled(client: AsyncOpenAI, word: str) -> str:
+async def _asked(client: AsyncOpenAI, word: str) -> str:
     question: ChatCompletionUserMessageParam = {"role": "user", "content": f"Spell the word {word}."}
     stream = await client.chat.completions.create(model="demo", messages=[question], temperature=0, stream=True)
     return "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])

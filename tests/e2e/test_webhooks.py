@@ -1,4 +1,4 @@
-"""Being told, by a real platform: to the SDK's own verification, to one job's target, and to `listen`."""
+"""Webhooks of a real platform: to the SDK's own verification, to one job's target, and to `listen`."""
 
 import re
 import signal
@@ -57,7 +57,7 @@ def receiver() -> Iterator[Receiver]:
     made.server.server_close()
 
 
-def test_the_sdk_accepts_what_an_endpoint_is_told(client: OpenAI, receiver: Receiver) -> None:
+def test_the_sdk_accepts_what_an_endpoint_receives(client: OpenAI, receiver: Receiver) -> None:
     endpoint = client.webhooks.create(name="e2e", url=receiver.url, event_types=["response.completed"])
     try:
         tested = client.webhooks.test(endpoint.id, event_type="response.completed")
@@ -66,9 +66,9 @@ def test_the_sdk_accepts_what_an_endpoint_is_told(client: OpenAI, receiver: Rece
     finally:
         client.webhooks.delete(endpoint.id)
 
-    (trial, trial_headers), (body, headers) = receiver.posts
+    (test_event, test_headers), (body, headers) = receiver.posts
     assert (tested.status_code, tested.success) == (200, True)
-    assert client.webhooks.unwrap(trial, trial_headers, secret=endpoint.signing_secret).type == "response.completed"
+    assert client.webhooks.unwrap(test_event, test_headers, secret=endpoint.signing_secret).type == "response.completed"
     event = client.webhooks.unwrap(body, headers, secret=endpoint.signing_secret)
     assert isinstance(event, openai.types.webhooks.ResponseCompletedWebhookEvent)
     assert event.data.id == job.id
@@ -80,18 +80,18 @@ def test_the_sdk_accepts_what_an_endpoint_is_told(client: OpenAI, receiver: Rece
 def test_the_docs_verify_by_hand_what_the_platform_signs() -> None:
     docs = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
     [block] = [one for one in re.findall(r"^```python\n(.*?)^```$", docs, re.MULTILINE | re.DOTALL) if "hmac" in one]
-    told: dict[str, Any] = {}  # Any: what a page for people defines
-    exec(block, told)
+    reported: dict[str, Any] = {}  # Any: what a page for people defines
+    exec(block, reported)
     secret, body, now = new_secret(), b'{"id": "evt_1"}', int(time.time())
 
     def headers(moment: int) -> dict[str, str]:
         signature = sign([new_secret(), secret], "evt_1", moment, body)
         return {"webhook-id": "evt_1", "webhook-timestamp": str(moment), "webhook-signature": signature}
 
-    assert told["is_genuine"](body, headers(now), secret)
-    assert not told["is_genuine"](body + b" ", headers(now), secret)
-    assert not told["is_genuine"](body, headers(now), new_secret())
-    assert not told["is_genuine"](body, headers(now - 301), secret)
+    assert reported["is_genuine"](body, headers(now), secret)
+    assert not reported["is_genuine"](body + b" ", headers(now), secret)
+    assert not reported["is_genuine"](body, headers(now), new_secret())
+    assert not reported["is_genuine"](body, headers(now - 301), secret)
 
 
 def test_two_secrets_sign_while_one_takes_the_others_place(client: OpenAI, receiver: Receiver) -> None:
@@ -140,16 +140,16 @@ def test_what_happens_is_printed_where_somebody_listens(platform: Platform, clie
         assert process.stdout is not None
         assert process.stderr is not None
         try:
-            greeting, trial = process.stderr.readline(), process.stderr.readline()
+            greeting, test_event = process.stderr.readline(), process.stderr.readline()
             job_id = client.responses.create(model="demo", input="Hello!").id
-            told = process.stdout.readline().split()
+            reported = process.stdout.readline().split()
             process.send_signal(signal.SIGINT)
             code = process.wait(_TIMEOUT_S)
         finally:
             process.kill()
 
     assert greeting.startswith("tokenpost: listening on http://127.0.0.1:")
-    assert trial == "tokenpost: the platform reaches this receiver\n"
-    assert told[2] == job_id
+    assert test_event == "tokenpost: the platform reaches this receiver\n"
+    assert reported[2] == job_id
     assert code == 0
     assert list(client.webhooks.list()) == []

@@ -26,6 +26,7 @@ EXEMPT = (
     "workers/model/demo/",
     "tests/demo/",
     "tests/house/",
+    "tests/test_house.py",
     "LICENSE",
     "constraints.txt",
 )
@@ -113,7 +114,12 @@ RULES = (
     Rule(use="poison-job isolation", words="trial trials", allowed=(r"trial[ _]render\w*",)),
     Rule(use="aging", words="starve starves starved starving starvation"),
     Rule(use="ownership lost", words="stolen"),
-    Rule(use="ports, event loop", words="road roads hub hubs"),
+    Rule(
+        use="ports, event loop",
+        words="road roads hub hubs",
+        # Hugging Face's.
+        allowed=(r"\b(?:HF_HUB|hf_hub)\w*", r"huggingface_hub", r"\bthe Hub\b"),
+    ),
     Rule(use="pipeline", names="walk walks walked", phrases=(r"\b(?:a|the|its|their) walk\b",), allowed=(r"\.walk\b",)),
     Rule(use="formatter", words="teller tellers"),
     Rule(use="token bytes", words="spelling spellings", names="spelled spell"),

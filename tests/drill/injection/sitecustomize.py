@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def _shift_clock(seconds: float) -> None:
-    # In C, so that every module that has taken its function from `time` is told the wrong time too.
+    # In C, so that every module that has taken its function from `time` gets the wrong time too.
     import time_machine  # noqa: PLC0415 - only here, in processes with a wrong clock
 
     time_machine.travel(time.time() + seconds, tick=True).start()

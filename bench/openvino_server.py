@@ -1,6 +1,6 @@
-"""OpenVINO GenAI's continuous batching behind the same bare door; runs in OpenVINO's own environment.
+"""OpenVINO GenAI's continuous batching behind the same bare HTTP server; runs in OpenVINO's own environment.
 
-python -m bench.openvino_door --port N --model FOLDER --dtype float32|bfloat16
+python -m bench.openvino_server --port N --model FOLDER --dtype float32|bfloat16
 """
 
 import argparse
@@ -16,7 +16,7 @@ import openvino_genai as genai
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from bench.sse_door import Courier, OnText, serve
+from bench.bare_sse import Courier, OnText, serve
 
 _CACHE_GB = 2
 

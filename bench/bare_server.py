@@ -1,7 +1,7 @@
-"""Our engine behind a bare HTTP door, in one process: what the engine gives over HTTP without the platform.
+"""Our engine behind a bare HTTP server, in one process: what the engine gives over HTTP without the platform.
 
-python -m bench.door --port N --model FOLDER [--dtype float32|bfloat16]
-python -m bench.door --port N --empty         tokens out of thin air: how fast door and client are
+python -m bench.bare_server --port N --model FOLDER [--dtype float32|bfloat16]
+python -m bench.bare_server --port N --empty         tokens out of thin air: how fast server and client are
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from bench.sse_door import Courier, OnText, serve
+from bench.bare_sse import Courier, OnText, serve
 from storage.contract import SamplingParams
 from storage.process.garbage_collection import spare_the_collector
 from workers.engine.engine import Engine

@@ -21,7 +21,7 @@ _USAGE = '{"id":"%s","object":"text_completion","created":0,"model":"bench","cho
 
 
 class Generator(Protocol):
-    """What stands behind the door."""
+    """What the server streams from."""
 
     def submit(self, prompt: list[int], max_tokens: int, on_text: OnText) -> None:
         """Generate greedily, past any end of sequence; `on_text` is called on the loop's thread."""
