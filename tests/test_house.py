@@ -57,7 +57,7 @@ PRIVATE_WORDS = {
     "bench": 8,
     "docs": 7,
     "storage": 59,
-    "tests": 640,
+    "tests": 660,
     "workers": 824,
 }
 # Alembic writes these: one long function each.
