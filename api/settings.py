@@ -17,6 +17,8 @@ class ApiSettings(StorageSettings):
     api_key:           the first key; it is stored as a row, with the owner `admin`
     api_key_required:  a key is needed on loopback too, even while none exists
     max_body_bytes:    larger request bodies are refused
+    max_chain_bytes:   stored bytes of all turns that a `previous_response_id` continues, new input included; a request
+                       beyond that is refused
     heartbeat_s:       a silent stream sends a comment after this time
     storage_timeout_s: longest wait for one answer of the database or Redis; under two seconds, the limit for
                        accepting a job
@@ -34,6 +36,7 @@ class ApiSettings(StorageSettings):
     api_key: SecretStr | None = None
     api_key_required: bool = False
     max_body_bytes: int = Field(default=10_000_000, ge=1024)
+    max_chain_bytes: int = Field(default=64_000_000, ge=1024)
     heartbeat_s: float = Field(default=15.0, gt=0)
     storage_timeout_s: float = Field(default=1.5, gt=0)
     idempotency_key_ttl_s: int = Field(default=86400, ge=1)

@@ -41,6 +41,12 @@ class ContextLengthExceeded(InvalidRequest):
     code = "context_length_exceeded"
 
 
+class ContextTooLarge(InvalidRequest):
+    """The conversation that `previous_response_id` continues holds more bytes than a chain of turns may."""
+
+    code = "context_too_large"
+
+
 class PreviousResponseNotFound(InvalidRequest):
     """`previous_response_id` names no usable response of this owner."""
 

@@ -121,7 +121,9 @@ _DELIVERIES = webhooks.WebhookDeliveryList
 _HEALTH = Operation(answers={200: answers.Health}, is_open=True)
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
-    ("post", "/v1/responses"): _create(ResponseRequest, _RESPONSE, _RESPONSE, errors.PreviousResponseNotFound),
+    ("post", "/v1/responses"): _create(
+        ResponseRequest, _RESPONSE, _RESPONSE, errors.PreviousResponseNotFound, errors.ContextTooLarge
+    ),
     ("post", "/v1/responses/input_tokens"): Operation(
         body=InputTokensRequest,
         answers={200: answers.InputTokenCount},

@@ -1,4 +1,4 @@
-"""A job's row, read for its owner and decoded; run these in a reader's thread."""
+"""Job views: stored jobs, read for their owners and decoded. Run these functions in a reader's thread."""
 
 import msgspec
 from msgspec import structs
@@ -6,9 +6,9 @@ from sqlalchemy import Connection
 
 from api.protocol.answer.outcome import entries_of
 from api.protocol.kinds import object_of
-from api.protocol.responses.stored_items import PreviousResponse, previous_of
+from api.protocol.responses.stored_items import Item, PreviousResponse, StoredTurn, input_items_of, previous_of
 from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry, Result
-from storage.errors import JobNotFound, PreviousResponseNotFound
+from storage.errors import ContextTooLarge, JobNotFound, PreviousResponseNotFound
 from storage.jobs import jobs, records, waiting
 from storage.jobs.records import JobRecord
 from storage.jobs.waiting import QueuePosition
@@ -18,9 +18,9 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     """A job as its owner may see it.
 
     end:       how it ended, None while it runs
-    result:    what came of it; None while it runs, and of a cancelled or failed job until somebody has stored it
-    has_begun: whether a worker ever took it
-    place:     where it stands in line; None unless it is queued
+    result:    None while it runs, and of a cancelled or failed job until its partial result is stored
+    has_begun: whether a worker ever claimed it
+    position:  its position in the queue; None unless it is queued
     """
 
     header: JobHeader
@@ -32,15 +32,15 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_settled(self) -> bool:
-        """Whether the row alone tells the whole job."""
+        """Whether the job can be read from the database alone, without its log."""
         return self.end is not None and self.result is not None
 
     def entries(self) -> list[LogEntry]:
-        """The log that a settled job's row stands for."""
+        """The log of a settled job, from its stored result."""
         return list(entries_of(self.result or Result(), self.end))
 
     def object(self, entries: list[LogEntry] | Result) -> dict[str, object]:
-        """The job as its protocol shows it, with what came of it so far."""
+        """The protocol object of the job, from its entries so far."""
         return object_of(self.header, entries, self.end, metadata=self.metadata)
 
 
@@ -53,7 +53,7 @@ def view(connection: Connection, job_id: str, owner: str, kind: JobKind) -> JobV
 
 
 def view_with_position(connection: Connection, job: JobRecord) -> JobView:
-    """The row, decoded, with the place of one that is queued."""
+    """The view of a stored job, with its position while it is queued."""
     seen = view_of(job)
     if job.status is not JobStatus.QUEUED:
         return seen
@@ -63,7 +63,7 @@ def view_with_position(connection: Connection, job: JobRecord) -> JobView:
 
 
 def view_of(job: JobRecord) -> JobView:
-    """The row, decoded, wherever it stands."""
+    """The view of a stored job, whatever its status."""
     return JobView(
         header=records.header_of(job),
         metadata=job.metadata_,
@@ -73,16 +73,44 @@ def view_of(job: JobRecord) -> JobView:
     )
 
 
-def previous_turn(connection: Connection, job_id: str, owner: str) -> PreviousResponse:
-    """The ended response that a new request continues; raises PreviousResponseNotFound."""
+def input_items(connection: Connection, job_id: str, owner: str) -> list[Item]:
+    """The input items of the owner's response, those of earlier turns first; JobNotFound as `view`."""
+    view(connection, job_id, owner, JobKind.RESPONSE)
+    return input_items_of(_turns(connection, job_id))
+
+
+def previous_turn(connection: Connection, job_id: str, owner: str, *, max_bytes: int) -> PreviousResponse:
+    """The ended response that a new request continues; raises PreviousResponseNotFound.
+
+    max_bytes: raises ContextTooLarge where its chain holds more
+    """
     try:
-        found = view(connection, job_id, owner, JobKind.RESPONSE)
+        job = jobs.get(connection, job_id, owner)
     except JobNotFound as error:
-        raise PreviousResponseNotFound(
-            f"Previous response with id '{job_id}' not found.", param="previous_response_id"
-        ) from error
+        raise previous_not_found(job_id) from error
+    # A response with `store: false` is kept for some minutes, so that its caller can read it; it cannot be continued.
+    if job.kind != JobKind.RESPONSE or not job.store:
+        raise previous_not_found(job_id)
+    found = view_of(job)
     if found.end is None:
         raise PreviousResponseNotFound(
             f"Previous response with id '{job_id}' has not ended yet.", param="previous_response_id"
         )
-    return previous_of(found.header, found.object(found.result or Result()))
+    chain_bytes = records.chain_bytes_of(connection, job_id)
+    if chain_bytes > max_bytes:
+        raise ContextTooLarge(
+            "The conversation that 'previous_response_id' continues is too large together with the new input. "
+            "Please begin a new one.",
+            param="previous_response_id",
+        )
+    response = found.object(found.result or Result())
+    return previous_of(_turns(connection, job_id), found.header, response, chain_bytes)
+
+
+def previous_not_found(job_id: str) -> PreviousResponseNotFound:
+    """The error for an id that no usable response has."""
+    return PreviousResponseNotFound(f"Previous response with id '{job_id}' not found.", param="previous_response_id")
+
+
+def _turns(connection: Connection, job_id: str) -> list[StoredTurn]:
+    return [StoredTurn(job_id=one.job_id, context=one.context) for one in records.list_chain(connection, job_id)]

@@ -5,12 +5,14 @@ import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sqlalchemy.exc import IntegrityError
+
 from api.caches.catalogue import ModelEntry
 from api.caches.database_reads import Prompt
 from api.jobs.admission import admit
 from api.jobs.create_request import CreateRequest, digest_of
 from api.jobs.idempotent_replay import find_replay, follow_replay, key_expiry, keyed_of
-from api.jobs.job_views import previous_turn
+from api.jobs.job_views import previous_not_found, previous_turn
 from api.jobs.submitted import Submitted
 from api.protocol.jobs.prepared import Prepared
 from api.protocol.kinds import prepare
@@ -85,10 +87,13 @@ async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedReq
     target = order.request.webhook
     if target is not None:
         await services.receivers.judge(target.url, param="webhook.url")
-    prepared = await _prepare(services, order, entry)
+    previous = await find_previous(
+        services, order.create_request.owner, order.request, num_bytes=len(order.create_request.body)
+    )
+    prepared = await _prepare(services, order, entry, previous)
     # Once more: others came while this call was read, and nothing is awaited from here until it is counted.
     services.admission_limits.check(order.create_request.owner, entry.model, priority_queue)
-    new = _new_job(order, prepared, digest, services.clock.now())
+    new = _new_job(order, prepared, digest, services.clock.now(), previous)
     subscription = services.relay.subscribe(new.job_id, is_new=True) if order.is_followed else None
     # Before the row is there: a look that ends meanwhile may miss the job, and none counts it twice.
     position = services.statistics.join(new.owner, new.model, priority_queue)
@@ -110,10 +115,9 @@ async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedReq
     return replay
 
 
-async def _prepare(services: Services, order: Order, entry: ModelEntry) -> Prepared:
+async def _prepare(services: Services, order: Order, entry: ModelEntry, previous: PreviousResponse | None) -> Prepared:
     """The request in tokens; big ones are read in a thread."""
     tools = await services.catalogue.tools_of(entry)
-    previous = await find_previous(services, order.create_request.owner, order.request)
     # A seed is told to nobody and need not be secret; the operating system's randomness costs a system call.
     seed = random.getrandbits(63)
 
@@ -132,15 +136,25 @@ async def _prepare(services: Services, order: Order, entry: ModelEntry) -> Prepa
     return await services.catalogue.in_thread(work)
 
 
-async def find_previous(services: Services, owner: str, request: JobRequest) -> PreviousResponse | None:
-    """The turn that the request continues, if it names one; raises PreviousResponseNotFound."""
+async def find_previous(
+    services: Services, owner: str, request: JobRequest, *, num_bytes: int
+) -> PreviousResponse | None:
+    """The turn that the request continues, if it names one; raises PreviousResponseNotFound and ContextTooLarge.
+
+    num_bytes: of the request itself, which its chain will hold too
+    """
     previous_id = request.previous_id
     if previous_id is None:
         return None
-    return await services.reads.ask(lambda connection: previous_turn(connection, previous_id, owner))
+    max_bytes = services.settings.max_chain_bytes - num_bytes
+    return await services.reads.ask(
+        lambda connection: previous_turn(connection, previous_id, owner, max_bytes=max_bytes)
+    )
 
 
-def _new_job(order: Order, prepared: Prepared, digest: bytes, now: datetime) -> NewJob:
+def _new_job(
+    order: Order, prepared: Prepared, digest: bytes, now: datetime, previous: PreviousResponse | None
+) -> NewJob:
     expiry = order.request.expires_after
     return NewJob(
         job_id=new_job_id(prepared.kind),
@@ -158,6 +172,9 @@ def _new_job(order: Order, prepared: Prepared, digest: bytes, now: datetime) -> 
         cancel_at=_later(now, order.create_request.cancel_after_s),
         body_digest=digest if order.create_request.key is None else None,
         webhook=None if order.request.webhook is None else order.request.webhook.stored,
+        parent_id=None if previous is None else previous.job_id,
+        # The body stands for the items in it, which are hardly larger.
+        chain_bytes=len(order.create_request.body) + (0 if previous is None else previous.chain_bytes),
     )
 
 
@@ -189,6 +206,11 @@ async def _insert(services: Services, new: NewJob, keyed: KeyedRequest | None) -
             return await services.writer.call(
                 lambda c: attaching.insert_keyed(c, rows, keyed, now=new.created_at, expires_at=expires_at)
             )
+    except IntegrityError as error:
+        if new.parent_id is None:
+            raise
+        # The job that it continues was erased a moment ago.
+        raise previous_not_found(new.parent_id) from error
     except (StorageUnavailable, asyncio.CancelledError):
         # It may be committed after all, and nobody knows its id.
         services.compensating_delete.erase(new.job_id)

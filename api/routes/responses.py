@@ -7,12 +7,12 @@ from api.dependencies import Query, body_of, no_query, owner_of, parse_body, ser
 from api.errors import JOB_ID
 from api.jobs import stored_jobs
 from api.jobs.create_request import create_request_of
+from api.jobs.job_views import input_items
 from api.jobs.replies import erased_reply, json_reply
 from api.jobs.submit import find_previous
 from api.lean_route import LeanRoute
 from api.protocol.responses.prepare import count_input_tokens
 from api.protocol.responses.request import INCLUDED_LOGPROBS, InputTokensRequest, ResponseRequest
-from api.protocol.responses.stored_items import input_items_of
 from api.protocol.shared.lists import page_of
 from api.routes.job_routes import create_job, read_job
 from storage.contract import JobKind
@@ -36,7 +36,7 @@ async def count_tokens(request: Request) -> Response:
     services, body = services_of(request), await body_of(request)
     wanted = await parse_body(request, InputTokensRequest, body)
     tools = await services.catalogue.tools_of(await services.catalogue.get(wanted.model))
-    previous = await find_previous(services, owner_of(request), wanted)
+    previous = await find_previous(services, owner_of(request), wanted, num_bytes=len(body))
     count = await services.catalogue.in_thread(lambda: count_input_tokens(wanted, tools, previous=previous))
     return json_reply(count)
 
@@ -72,8 +72,9 @@ async def list_input_items(request: Request, response_id: str) -> Response:
     """List the input items of a response, previous turns included."""
     query = Query(request, "limit", "order", "after", "include")
     _refuse_extras(query)
-    job = await stored_jobs.get_job(services_of(request), response_id, owner_of(request), JobKind.RESPONSE)
-    return json_reply(page_of(input_items_of(job.header), query.get_page(order="desc")))
+    owner = owner_of(request)
+    items = await services_of(request).reads.ask(lambda connection: input_items(connection, response_id, owner))
+    return json_reply(page_of(items, query.get_page(order="desc")))
 
 
 def _refuse_extras(query: Query, *, but: str = "") -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Connection, Row, Select, Text, bindparam, cast, func, literal, select
 
 from storage.contract import End, Failure, JobHeader, JobKind, JobSpec, JobStatus, PriorityQueue, Result, Usage
 from storage.database.table_definitions import table_of
@@ -180,3 +180,36 @@ def result_of(job: JobRecord) -> Result:
     assert job.result_kind is not None
     assert job.result_version is not None
     return decode_result(job.result_kind, job.result_version, job.result)
+
+
+class ChainLink(msgspec.Struct, frozen=True, kw_only=True):
+    """The context of one job of a chain; the job itself may be erased."""
+
+    job_id: str
+    context: dict[str, object]
+
+
+def chain_bytes_of(c: Connection, job_id: str) -> int:
+    """The bytes that a job's chain holds; 0 for an absent one."""
+    return int(c.execute(_CHAIN_BYTES, {"of_job": job_id}).scalar() or 0)
+
+
+def list_chain(c: Connection, job_id: str) -> list[ChainLink]:
+    """The chain that ends with a job, the first one first: it, the job that it continues, and so on."""
+    return [ChainLink(job_id=row.job_id, context=row.context) for row in c.execute(_CHAIN, {"of_job": job_id})]
+
+
+def _chain() -> Select[*tuple[Any, ...]]:
+    last = select(_input.c.job_id, _input.c.parent_id, literal(0).label("depth"))
+    link = last.where(_input.c.job_id == bindparam("of_job")).cte("link", recursive=True)
+    before = select(_input.c.job_id, _input.c.parent_id, link.c.depth + 1)
+    link = link.union_all(before.where(_input.c.job_id == link.c.parent_id))
+    contexts = select(_input.c.job_id, _input.c.context).join(link, link.c.job_id == _input.c.job_id)
+    return contexts.order_by(link.c.depth.desc())
+
+
+_CHAIN = _chain()
+# A row of an earlier version holds its whole chain, and its size is not noted.
+_CHAIN_BYTES = select(func.coalesce(_input.c.chain_bytes, func.length(cast(_input.c.context, Text)))).where(
+    _input.c.job_id == bindparam("of_job")
+)

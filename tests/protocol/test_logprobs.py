@@ -337,9 +337,9 @@ def test_the_chosen_tell_their_log_probabilities_when_asked() -> None:
 
 def test_the_next_turn_does_not_drag_them_along() -> None:
     answer = object_of(RESPONSE, HEY)
-    previous = previous_of(RESPONSE, answer)
+    previous = previous_of([], RESPONSE, answer)
 
     second = prepare(ResponseRequest.parse(body(input="more")), tools(), previous=previous, seed=1)
 
-    kept: Any = second.context["input_items"]
-    assert kept[-2]["content"] == [{"type": "output_text", "text": "Hé!", "annotations": [], "logprobs": []}]
+    kept: Any = second.context["previous_output"]
+    assert kept[0]["content"] == [{"type": "output_text", "text": "Hé!", "annotations": [], "logprobs": []}]

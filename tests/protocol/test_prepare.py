@@ -11,7 +11,7 @@ from api.protocol.kinds import object_of, prepare
 from api.protocol.prompt.tokenizing import PromptTools
 from api.protocol.responses.prepare import count_input_tokens
 from api.protocol.responses.request import InputTokensRequest, ResponseRequest
-from api.protocol.responses.stored_items import PreviousResponse, input_items_of, previous_of
+from api.protocol.responses.stored_items import PreviousResponse, StoredTurn, input_items_of, previous_of
 from storage.contract import JobKind, JobSpec
 from storage.errors import ContextLengthExceeded, InvalidRequest
 from tests.protocol.examples import CHATML, GEMMA, body, end, event, header, tokens, tools
@@ -115,25 +115,26 @@ def test_a_turn_goes_on_from_the_previous_one_without_its_instructions() -> None
     first_header = header(JobKind.RESPONSE, first.request, first.context)
     answer = object_of(first_header, [tokens(1, event("hello")), end(2)])
 
-    previous = previous_of(first_header, answer)
+    turns = [StoredTurn(job_id=first_header.job_id, context=first.context)]
+    previous = previous_of(turns, first_header, answer)
     second = prepare(response(input="more"), tools(), previous=previous, seed=1)
 
     assert text_of(second.spec, tools()) == (
         "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nhello<|im_end|>\n"
         "<|im_start|>user\nmore<|im_end|>\n<|im_start|>assistant\n"
     )
-    second_header = msgspec.structs.replace(first_header, job_id="resp_two", context=second.context)
-    ids = [item["id"] for item in input_items_of(second_header)]
+    turns.append(StoredTurn(job_id="resp_two", context=second.context))
+    ids = [item["id"] for item in input_items_of(turns)]
     output = answer["output"]
     assert isinstance(output, list)
-    assert ids == [input_items_of(first_header)[0]["id"], output[0]["id"], "msg_twoi2"]
+    assert ids == [input_items_of(turns[:1])[0]["id"], output[0]["id"], "msg_twoi2"]
 
 
 def test_input_items_never_share_an_id() -> None:
     twin = {**USER, "id": "msg_x"}
     prepared = prepare(response(input=[twin, twin, USER]), tools(), seed=1)
 
-    items = input_items_of(header(JobKind.RESPONSE, prepared.request, prepared.context))
+    items = input_items_of([StoredTurn(job_id="resp_1", context=prepared.context)])
 
     assert items[0]["id"] == "msg_x"
     assert len({item["id"] for item in items}) == 3
@@ -141,6 +142,7 @@ def test_input_items_never_share_an_id() -> None:
 
 def test_a_response_may_go_on_without_new_input() -> None:
     previous = PreviousResponse(
+        job_id="resp_1",
         input_items=[
             {"id": "msg_1", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}
         ],

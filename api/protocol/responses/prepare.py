@@ -2,41 +2,59 @@
 
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from api.protocol.jobs.prepared import Prepared, Terms, not_empty, prepared, spec_of
 from api.protocol.prompt.token_budget import fitting_prompt, output_budget
 from api.protocol.prompt.tokenizing import PromptTools
 from api.protocol.responses.request import ResponseRequest
-from api.protocol.responses.stored_items import PreviousResponse, messages_of_items, stored_items
+from api.protocol.responses.stored_items import (
+    Item,
+    PreviousResponse,
+    context_of,
+    items_of_context,
+    messages_of_items,
+)
 from storage.contract import JobKind
 
 
 def prepare_response(request: ResponseRequest, tools: PromptTools, terms: Terms) -> Prepared:
-    """The job of `POST /v1/responses`; its context is {"input_items"}.
+    """The job of `POST /v1/responses`; its context is {"input_items"}, with "previous_output" where it continues one.
+
+    The stored request has no `input`: the items are it.
 
     raises: ContextLengthExceeded, InvalidRequest
     """
     assert terms.previous is None or isinstance(terms.previous, PreviousResponse)
-    items = stored_items(terms.previous, request.messages)
+    context = context_of(terms.previous, request.messages)
+    items = _conversation(terms.previous, request)
     prompt = not_empty(_prompt_of(request, tools, _messages(request, messages_of_items(items))), "input")
     limit = output_budget(len(prompt), request.max_output_tokens, tools.context_length, field="input")
-    return prepared(
+    job = prepared(
         request,
         JobKind.RESPONSE,
         terms,
         spec_of(request, tools, terms, (prompt,), max_tokens=limit),
-        context={"input_items": items},
+        context=context,
         store_default=True,
         background=request.background or False,
     )
+    return structs.replace(job, request={name: value for name, value in job.request.items() if name != "input"})
 
 
 def count_input_tokens(
     request: ResponseRequest, tools: PromptTools, *, previous: PreviousResponse | None = None
 ) -> dict[str, object]:
     """The answer of `POST /v1/responses/input_tokens`: the number of prompt tokens, even above the context length."""
-    items = stored_items(previous, request.messages)
+    items = _conversation(previous, request)
     num_tokens = tools.count(_messages(request, messages_of_items(items)))
     return {"object": "response.input_tokens", "input_tokens": num_tokens}
+
+
+def _conversation(previous: PreviousResponse | None, request: ResponseRequest) -> list[Item]:
+    """The conversation so far, then the new input."""
+    history = [] if previous is None else previous.items
+    return [*history, *items_of_context(context_of(None, request.messages))]
 
 
 def _messages(request: ResponseRequest, messages: list[dict[str, str]]) -> list[dict[str, str]]:

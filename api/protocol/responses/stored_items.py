@@ -13,24 +13,60 @@ Item = dict[str, object]
 
 
 class PreviousResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """The turn that a request continues by `previous_response_id`. Its instructions do not carry over."""
+    """The turn that a request continues by `previous_response_id`. Its instructions do not carry over.
 
+    input_items:  all of its conversation before its output
+    output_items: without log probabilities
+    chain_bytes:  stored bytes of the conversation, output included
+    """
+
+    job_id: str
     input_items: list[Item]
     output_items: list[Item]
+    chain_bytes: int = 0
+
+    @property
+    def items(self) -> list[Item]:
+        """The whole conversation, oldest item first."""
+        return [*self.input_items, *self.output_items]
 
 
-def previous_of(header: JobHeader, response: dict[str, object]) -> PreviousResponse:
-    """The previous turn, from a job's header and its finished `response` object."""
-    return PreviousResponse(input_items=input_items_of(header), output_items=cast(list[Item], response["output"]))
+class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
+    """The stored input of one turn: the job's own input items, and the output of the turn that it continues."""
+
+    job_id: str
+    context: dict[str, object]
 
 
-def stored_items(previous: PreviousResponse | None, messages: Sequence[InputMessage]) -> list[Item]:
-    """The input items of a job: previous input + previous output + new input. New items get ids when they are read.
+def previous_of(
+    turns: Iterable[StoredTurn], header: JobHeader, response: dict[str, object], chain_bytes: int = 0
+) -> PreviousResponse:
+    """The previous turn, from its finished `response` object.
 
-    Log probabilities of previous output are not copied.
+    turns:       its chain, the first turn first and itself last
+    chain_bytes: stored bytes of its input and of all turns before it
     """
-    history = [] if previous is None else [*previous.input_items, *map(_without_logprobs, previous.output_items)]
-    return [*history, *map(_item_of, messages)]
+    output_items = [_without_logprobs(item) for item in cast(list[Item], response["output"])]
+    return PreviousResponse(
+        job_id=header.job_id,
+        input_items=input_items_of(turns),
+        output_items=output_items,
+        chain_bytes=chain_bytes + len(msgspec.json.encode(output_items)),
+    )
+
+
+def context_of(previous: PreviousResponse | None, messages: Sequence[InputMessage]) -> dict[str, object]:
+    """The stored context of a turn: its own input, and the output of the turn that it continues.
+
+    Earlier turns are not copied: the chain is put together when it is read. New items get ids when they are read.
+    """
+    context: dict[str, object] = {} if previous is None else {"previous_output": previous.output_items}
+    return {**context, "input_items": [_item_of(message) for message in messages]}
+
+
+def items_of_context(context: dict[str, object]) -> list[Item]:
+    """The items that a turn adds to its chain. A turn of an earlier version of this program holds its whole chain."""
+    return [*cast(list[Item], context.get("previous_output", [])), *cast(list[Item], context.get("input_items", []))]
 
 
 def _without_logprobs(item: Item) -> Item:
@@ -52,17 +88,18 @@ def _part_of(role: str, text: str) -> Item:
     return {"type": "input_text", "text": text}
 
 
-def input_items_of(header: JobHeader) -> list[Item]:
-    """All input items of a response job, oldest first. Each has a unique id that never changes."""
-    suffix = suffix_of(header.job_id)
+def input_items_of(turns: Iterable[StoredTurn]) -> list[Item]:
+    """All input items of the last turn of a chain, oldest first. Each has a unique id that never changes."""
     taken: set[object] = set()
     items: list[Item] = []
-    for index, item in enumerate(cast(list[Item], header.context.get("input_items", []))):
-        item_id = item.get("id")
-        if item_id is None or item_id in taken:
-            item_id = f"msg_{suffix}i{index}"
-        taken.add(item_id)
-        items.append({"id": item_id, **{name: value for name, value in item.items() if name != "id"}})
+    for turn in turns:
+        suffix = suffix_of(turn.job_id)
+        for item in items_of_context(turn.context):
+            item_id = item.get("id")
+            if item_id is None or item_id in taken:
+                item_id = f"msg_{suffix}i{len(items)}"
+            taken.add(item_id)
+            items.append({"id": item_id, **{name: value for name, value in item.items() if name != "id"}})
     return items
 
 
