@@ -233,7 +233,12 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EntryKind(IntEnum):
-    """Kinds of log entries: an attempt began, tokens were emitted, the job ended."""
+    """Kinds of log entries: an attempt began, tokens were emitted, the job ended.
+
+    UNKNOWN is any kind of a later version of this program, as during a rolling upgrade; readers skip it.
+    """
+
+    UNKNOWN = -1
 
     START = 0
     TOKENS = 1

@@ -198,7 +198,10 @@ class Subscription:
         if entry.seq > self._seq + 1:
             self.has_gap = True
             return False
-        is_known = entry.kind is EntryKind.TOKENS and entry.seq <= self._seq
+        if entry.kind is EntryKind.UNKNOWN:
+            # Of a later version: it has a number in the log, and is skipped.
+            self._seq = max(self._seq, entry.seq)
+        is_known = entry.kind in (EntryKind.TOKENS, EntryKind.UNKNOWN) and entry.seq <= self._seq
         is_known = is_known or (entry.kind is EntryKind.START and entry.attempt == self._attempt)
         if not is_known:
             self._hand_on(entry)

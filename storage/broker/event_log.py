@@ -109,12 +109,12 @@ def encode_end(end: End) -> bytes:
 
 
 def decode_entry(attempt: int, seq: int, kind: int, data: bytes | str) -> LogEntry:
-    """The entry that travelled as a row."""
+    """The entry of a row; one of a kind that this version does not know has kind UNKNOWN and no content."""
     if kind == EntryKind.TOKENS:
         return LogEntry(attempt=attempt, seq=seq, kind=EntryKind.TOKENS, tokens=_tokens_decoder.decode(data))
     if kind == EntryKind.END:
         return LogEntry(attempt=attempt, seq=seq, kind=EntryKind.END, end=_end_decoder.decode(data))
-    return LogEntry(attempt=attempt, seq=seq, kind=EntryKind.START)
+    return LogEntry(attempt=attempt, seq=seq, kind=EntryKind.START if kind == EntryKind.START else EntryKind.UNKNOWN)
 
 
 def decode_batch(blob: bytes) -> list[PublishedRow]:

@@ -186,3 +186,19 @@ def test_what_was_missed_before_the_start_of_an_attempt_is_found_in_the_log() ->
 
     told = [entry.seq for entry in subscription.read() if entry.kind is EntryKind.TOKENS]
     assert (told, subscription.has_gap) == ([1, 2, 3, 4, 5], False)
+
+
+async def test_an_entry_of_a_later_version_is_skipped() -> None:
+    unknown = LogEntry(attempt=1, seq=2, kind=EntryKind.UNKNOWN)
+    log = [start(), tokens(1, event("1")), unknown, tokens(3, event("3")), end(4)]
+    live, late = Subscription("job"), Subscription("job")
+
+    for entry in log:
+        live.offer(entry)
+    late.begin_filling()
+    late.catch_up(log)
+    late.finish_filling()
+
+    wanted = [entry for entry in log if entry is not unknown]
+    assert await _read_all(live) == wanted
+    assert await _read_all(late) == wanted

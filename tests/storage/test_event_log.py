@@ -251,3 +251,19 @@ async def test_the_log_is_read_on_an_event_loop_with_the_same_parser(redis_clien
     raw = await client.xrange(event_log.log_key("a"), min=event_log.range_start((1, 0)))
     await client.aclose()
     assert event_log.parse_entries(raw) == event_log.read_log(redis_client, "a", (1, 0))
+
+
+def test_an_entry_of_a_later_version_is_no_start(redis_client: redis.Redis) -> None:
+    """As during a rolling upgrade: a newer worker wrote it, an older process reads the log."""
+    writer = LogWriter(redis_client, "newer")
+    writer.append([_start("job", 1), _tokens("job", 1, 1), ("job", 1, 2, 7, b"[1]"), _tokens("job", 1, 3)])
+
+    entries = event_log.read_log(redis_client, "job")
+
+    assert [entry.kind for entry in entries] == [
+        EntryKind.START,
+        EntryKind.TOKENS,
+        EntryKind.UNKNOWN,
+        EntryKind.TOKENS,
+    ]
+    assert entries[2] == LogEntry(attempt=1, seq=2, kind=EntryKind.UNKNOWN)
