@@ -18,7 +18,7 @@ from tests.size.stocks import ACCEPT, Stock, fill
 
 pytestmark = [pytest.mark.at_size, pytest.mark.timeout(3600)]
 
-NUM_STORED, NUM_QUEUED = 100_000, 20_000
+NUM_STORED, NUM_QUEUED = 1_000_000, 100_000
 NUM_STORED_EMPTY, NUM_QUEUED_EMPTY = 100, 500
 MOST = 1.3
 MOST_START_S = 2.0
