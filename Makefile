@@ -41,7 +41,10 @@ check: $(VENV)/.installed-test ## format check, lint, types, import rules and ev
 types: $(VENV)/.installed-test ## check the types
 	$(BIN)/mypy
 
-size: $(VENV)/.installed-test ## fill databases with a million jobs and measure beside them (30 minutes)
+size: $(VENV)/.installed-test ## fill databases with a million jobs and measure beside them, with benches of load (an hour)
+	$(BIN)/python -m bench.accept
+	$(BIN)/python -m bench.large_bodies
+	$(BIN)/python -m bench.idle_streams
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest tests/size --size $(ARGS)
 
 drill: $(VENV)/.installed-test ## kill and cut everything under load, and count what was lost (20 minutes)
