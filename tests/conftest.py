@@ -20,8 +20,10 @@ LONGEST_FIRST = ("e2e", "demo", "model", "api", "workers")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give every file, or a folder of `GROUPS`, to one process of a parallel run; the longest folders first."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
     for item in items:
         folder = folder_of(item)
         item.add_marker(pytest.mark.xdist_group(GROUPS.get(folder) or str(item.path)))
