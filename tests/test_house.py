@@ -34,10 +34,6 @@ BIG_CLASSES = {
 }
 CIRCLES = {
     "api.caches",
-    "api.cli.open_database",
-    "api.cli.settings",
-    "api.cli.state",
-    "api.cli.supervisor",
     "api.dependencies",
     "api.jobs",
     "api.services",

@@ -6,7 +6,6 @@ from pathlib import Path
 import msgspec
 
 from api.cli.home import Home
-from api.cli.supervisor.child import Child
 
 
 class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,21 +39,6 @@ class PlatformState(msgspec.Struct, frozen=True, kw_only=True):
     database_url: str
     redis_url: str
     processes: list[ProcessState]
-
-
-def process_state(child: Child) -> ProcessState:
-    """The child's entry in the state file."""
-    return ProcessState(
-        role=child.spec.role,
-        name=child.spec.name,
-        pid=child.pid,
-        state=child.state,
-        since=child.since,
-        restarts=max(child.restarts, 0),
-        model=child.spec.model,
-        worker_id=child.worker_id,
-        log=str(child.spec.log),
-    )
 
 
 def write_state(home: Home, state: PlatformState) -> None:

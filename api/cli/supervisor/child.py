@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from api.cli.state import ProcessState
 from api.cli.supervisor.fork_client import ForkedProcess, ForkServer
 from storage import ids
 
@@ -252,3 +253,18 @@ async def _first(*waits: Coroutine[object, object, object]) -> int:
     for task in pending:
         task.cancel()
     return next(index for index, task in enumerate(tasks) if task in done)
+
+
+def process_state(child: Child) -> ProcessState:
+    """The child's entry in the state file."""
+    return ProcessState(
+        role=child.spec.role,
+        name=child.spec.name,
+        pid=child.pid,
+        state=child.state,
+        since=child.since,
+        restarts=max(child.restarts, 0),
+        model=child.spec.model,
+        worker_id=child.worker_id,
+        log=str(child.spec.log),
+    )

@@ -13,6 +13,7 @@ import msgspec
 
 # <linux/prctl.h>
 _PR_SET_CHILD_SUBREAPER = 36
+_NVIDIA_DRIVER = Path("/dev/nvidiactl")
 # A server that was just started imports torch first; a fresh process would take as long.
 _FORK_TIMEOUT_S = 180.0
 
@@ -55,8 +56,11 @@ class ForkServer:
 
     @staticmethod
     def is_supported() -> bool:
-        """Whether this system has subreapers and process descriptors."""
-        return sys.platform == "linux" and hasattr(os, "pidfd_open")
+        """Whether this system has subreapers and process descriptors, and no NVIDIA GPU.
+
+        CUDA does not survive a fork, and whether all imports leave it alone was never tried on a machine with a GPU.
+        """
+        return sys.platform == "linux" and hasattr(os, "pidfd_open") and not _NVIDIA_DRIVER.exists()
 
     def close(self) -> None:
         """Close and remove the socket."""

@@ -12,9 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from api.cli.console import utc_now
-from api.cli.state import PlatformState, process_state, write_state
+from api.cli.state import PlatformState, write_state
 from api.cli.supervisor import redis_server
-from api.cli.supervisor.child import Child, ChildState, Ended, Role
+from api.cli.supervisor.child import Child, ChildState, Ended, Role, process_state
 from api.cli.supervisor.fork_client import ForkServer
 from api.cli.supervisor.processes import Serving, api_spec, fork_server_spec, redis_spec, worker_specs
 from api.cli.supervisor.recovery_notice import does_api_answer, is_back
