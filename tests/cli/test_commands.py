@@ -307,7 +307,7 @@ def test_ps_of_a_home_where_nothing_runs_says_so(run: Run, home: Home) -> None:
     assert run("ps").out == f"Nothing runs on {home.path}.\n"
 
 
-def test_a_home_without_a_platform_is_told_in_words(run: Run, tmp_path: Path) -> None:
+def test_a_home_without_a_platform_is_reported_in_words(run: Run, tmp_path: Path) -> None:
     said = run("jobs", "list", "--home", str(tmp_path / "nothing"))
 
     assert said.code == 1
@@ -349,14 +349,14 @@ def test_a_wrong_setting_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         (("up", "--dtype", "foo"), "'TOKENPOST_DTYPE'): 'foo' is not one of 'auto', 'float32', 'bfloat16'."),
     ],
 )
-def test_a_wrong_option_is_told_in_plain_words(run: Run, arguments: tuple[str, ...], ending: str) -> None:
+def test_a_wrong_option_is_reported_in_plain_words(run: Run, arguments: tuple[str, ...], ending: str) -> None:
     said = run(*arguments)
 
     assert said.code == 2
     assert said.err.strip().endswith(ending)
 
 
-def test_a_setting_that_breaks_a_rule_of_ours_is_told_in_plain_words(
+def test_a_setting_that_breaks_a_rule_of_ours_is_reported_in_plain_words(
     run: Run, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOKENPOST_DATABASE_URL", f"sqlite:///{home.path}/tokenpost.db")

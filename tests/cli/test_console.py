@@ -22,7 +22,7 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0, "0 s"), (-3, "0 s"), (59, "59 s"), (60, "1 min"), (7200, "2 h"), (86400 * 30, "30 d")]
 )
-def test_an_age_is_told_in_its_largest_unit(seconds: int, words: str) -> None:
+def test_an_age_is_reported_in_its_largest_unit(seconds: int, words: str) -> None:
     assert age(NOW - timedelta(seconds=seconds), NOW) == words
 
 

@@ -48,7 +48,7 @@ def test_a_home_that_never_ran_is_no_trouble(tmp_path: Path) -> None:
     assert not home.path.exists()
 
 
-def test_tables_of_another_version_are_told(tmp_path: Path) -> None:
+def test_tables_of_another_version_are_reported(tmp_path: Path) -> None:
     home = Home(path=tmp_path)
     (tmp_path / "tokenpost.db").touch()
     location = Location(home=home, database_url=home.database_url, redis_url=home.redis_url, is_embedded=True)

@@ -24,7 +24,7 @@ def test_a_home_is_made_for_its_user_alone(tmp_path: Path) -> None:
     assert [mode_of(folder) for folder in (home.path, home.run, home.logs, home.redis_data)] == [0o700] * 4
 
 
-def test_a_second_supervisor_is_refused_and_told_who_has_the_home(tmp_path: Path) -> None:
+def test_a_second_supervisor_is_refused_and_learns_who_holds_the_home(tmp_path: Path) -> None:
     home = Home(path=tmp_path)
     home.create()
 

@@ -29,20 +29,20 @@ def test_an_equals_sign_in_a_path_is_part_of_the_path(model_folder: Path) -> Non
 
 
 @pytest.mark.parametrize("argument", ["./nowhere", "/nowhere", "~/nowhere-at-all", "a/b/c", "name=../nowhere"])
-def test_a_missing_folder_is_told_at_once(argument: str) -> None:
+def test_a_missing_folder_is_reported_at_once(argument: str) -> None:
     with pytest.raises(ModelArgumentInvalid, match="there is no model folder"):
         parse_models([argument])
 
 
 @pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_a_folder_without_a_model_in_it_is_told_at_once(model_folder: Path, missing: str) -> None:
+def test_a_folder_without_a_model_in_it_is_reported_at_once(model_folder: Path, missing: str) -> None:
     (model_folder / missing).unlink()
 
     with pytest.raises(ModelArgumentInvalid, match="no model folder"):
         parse_models([str(model_folder)])
 
 
-def test_a_pointer_in_place_of_weights_is_told_at_once(model_folder: Path) -> None:
+def test_a_pointer_in_place_of_weights_is_reported_at_once(model_folder: Path) -> None:
     (model_folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
 
     with pytest.raises(ModelArgumentInvalid, match="no whole safetensors file"):

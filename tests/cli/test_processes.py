@@ -25,7 +25,7 @@ def _loopback_wishes(home: Home, *, host: str = "127.0.0.1", is_key_required: bo
     return {spec.environment["TOKENPOST_WEBHOOK_LOOPBACK"] for spec in specs}
 
 
-def test_this_machine_may_be_told_where_it_may_call_without_a_key(home: Home) -> None:
+def test_loopback_webhooks_are_allowed_where_callers_need_no_key(home: Home) -> None:
     assert _loopback_wishes(home) == _loopback_wishes(home, host="localhost") == {"true"}
     assert _loopback_wishes(home, host="0.0.0.0") == {"false"}
     assert _loopback_wishes(home, is_key_required=True) == {"false"}

@@ -71,7 +71,7 @@ def test_a_server_that_is_too_old_is_passed_over(monkeypatch: pytest.MonkeyPatch
     assert redis_server.find_program().path != old
 
 
-def test_no_answer_is_told_without_the_password() -> None:
+def test_no_answer_is_reported_without_the_password() -> None:
     with pytest.raises(StorageUnavailable, match=r"answer at redis://127\.0\.0\.1:1/0") as caught:
         redis_server.check("redis://user:secret@127.0.0.1:1/0")
     assert "secret" not in caught.value.message

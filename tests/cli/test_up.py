@@ -68,7 +68,7 @@ def test_an_open_address_needs_a_key(home: Home, model_folder: Path) -> None:
     assert len(err.splitlines()) == 1
 
 
-def test_a_missing_model_is_told_before_anything_starts(home: Home) -> None:
+def test_a_missing_model_is_reported_before_anything_starts(home: Home) -> None:
     assert mistake(home, "--model", "./nowhere").startswith("tokenpost: there is no model folder ")
     assert not home.log_file("redis").exists()
 

@@ -128,7 +128,7 @@ def test_deliveries_are_listed_and_sent_again(run: Run, home_database: Database,
 
 
 @pytest.mark.parametrize("arguments", [("we_x",), ("dlv_x", "--since", "1h")])
-def test_only_an_endpoint_is_told_again_since_a_moment(run: Run, arguments: tuple[str, ...]) -> None:
+def test_only_an_endpoint_is_redelivered_since_a_moment(run: Run, arguments: tuple[str, ...]) -> None:
     said = run("webhooks", "redeliver", *arguments)
 
     assert (said.code, said.err) == (2, "tokenpost: an endpoint needs --since, a delivery does not\n")

@@ -1,4 +1,4 @@
-"""A webhook receiver on this machine that answers as it is told."""
+"""A webhook receiver on this machine that answers as it is configured."""
 
 import asyncio
 import ssl

@@ -140,12 +140,12 @@ async def test_nobody_there_is_a_failure() -> None:
     assert response.error == "The connection failed: no server accepts connections there."
 
 
-async def test_text_that_a_database_cannot_keep_is_mended() -> None:
+async def test_text_that_a_database_cannot_keep_is_replaced() -> None:
     assert (await _post_to(answer(200, b"a\0b\xff"))).text == "a\ufffdb\ufffd"
 
 
 @pytest.mark.parametrize("policy", [Policy(), Policy(allows_http=True), Policy(allowed=("10.0.0.0/8",))])
-async def test_without_leave_this_machine_is_told_nothing(receiver: Receiver, policy: Policy) -> None:
+async def test_nothing_is_posted_to_this_machine_unless_it_is_allowed(receiver: Receiver, policy: Policy) -> None:
     for host in ("127.0.0.1", "localhost", "[::1]", "2130706433", "[::ffff:127.0.0.1]"):
         response = await _post(f"http://{host}:{receiver.port}/hook", policy)
         assert response.status_code is None

@@ -108,7 +108,7 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield opened
 
 
-async def _look(sender: Sender) -> None:
+async def _poll(sender: Sender) -> None:
     await sender.poll()
     await sender.finish()
 
@@ -121,8 +121,8 @@ async def test_the_end_of_a_job_is_heard_by_all_who_asked(house: House, receiver
         jobs.cancel(c, job_id, house.clock.now)
     sender = house.sender(Poster(ssl.create_default_context()).post)
 
-    await _look(sender)
-    await _look(sender)
+    await _poll(sender)
+    await _poll(sender)
 
     assert len(receiver.calls) == 2
     [event_id] = {call.headers["webhook-id"] for call in receiver.calls}
@@ -137,9 +137,9 @@ async def test_the_end_of_a_job_is_heard_by_all_who_asked(house: House, receiver
 
 async def test_nothing_to_do_writes_nothing(house: House) -> None:
     sender = house.sender()
-    await _look(sender)  # the first look also erases what is old
+    await _poll(sender)  # the first poll also erases what is old
     house.writer.stop()
-    await _look(sender)
+    await _poll(sender)
 
 
 async def test_a_failing_receiver_is_tried_by_the_schedule_and_given_up(house: House) -> None:
@@ -150,9 +150,9 @@ async def test_a_failing_receiver_is_tried_by_the_schedule_and_given_up(house: H
     for number, delay in enumerate(SCHEDULE_S, start=1):
         if delay:
             house.clock.forward(delay - 1)
-            await _look(sender)
+            await _poll(sender)
             house.clock.forward(1)
-        await _look(sender)
+        await _poll(sender)
         assert len(house.post.sent) == number
 
     [row] = house.deliveries()
@@ -164,7 +164,7 @@ async def test_a_failing_receiver_is_tried_by_the_schedule_and_given_up(house: H
 
     house.write(lambda c: deliveries.redeliver(c, row.id, "alice", house.clock.now))
     house.post.answer_of = lambda sending: OK
-    await _look(sender)
+    await _poll(sender)
     assert house.statuses() == {DeliveryStatus.DELIVERED}
 
 
@@ -184,7 +184,7 @@ async def test_a_slow_receiver_delays_no_other(house: House) -> None:
     assert len(house.post.sent) == 9
     house.post.stuck["slow.example"].set()
     await sender.finish()
-    await _look(sender)
+    await _poll(sender)
     assert len(house.post.sent) == 9 + MAX_PER_DESTINATION
 
 
@@ -195,7 +195,7 @@ async def test_two_senders_send_each_thing_once(house: House) -> None:
 
     async with asyncio.timeout(10):
         while house.statuses() != {DeliveryStatus.DELIVERED}:
-            await asyncio.gather(*map(_look, senders))
+            await asyncio.gather(*map(_poll, senders))
 
     ids = [sending.delivery_id for sending in house.post.sent]
     assert len(ids) == len(set(ids)) == 40
@@ -210,10 +210,10 @@ async def test_what_a_killed_sender_held_is_sent_after_its_lease(house: House) -
     second = FakePost()
     other = house.sender(second)
     house.clock.forward(LEASE.total_seconds() - 1)
-    await _look(other)
+    await _poll(other)
     assert second.sent == []
     house.clock.forward(1)
-    await _look(other)
+    await _poll(other)
 
     [sending] = second.sent
     assert (sending.number, sending.event_id) == (2, house.deliveries()[0].event_id)
@@ -232,7 +232,7 @@ async def test_events_of_one_job_come_in_their_order(house: House) -> None:
     sender = house.sender()
 
     for _ in range(4):
-        await _look(sender)
+        await _poll(sender)
         house.clock.forward(5)
 
     assert [sending.type[-1] for sending in house.post.sent] == ["1", "1", "2", "3"]
@@ -242,26 +242,26 @@ async def test_a_receiver_that_is_busy_is_left_alone_and_others_are_not(house: H
     house.deliver("busy.example", number=MAX_PER_DESTINATION + 3)
     house.post.answer_of = lambda sending: Answer(status_code=429, retry_after_s=60)
     sender = house.sender()
-    await _look(sender)
+    await _poll(sender)
     house.post.answer_of = lambda sending: OK
     house.deliver("other.example")
 
     house.clock.forward(59)
-    await _look(sender)
+    await _poll(sender)
     assert house.post.hosts() == ["busy.example"] * MAX_PER_DESTINATION + ["other.example"]
     house.clock.forward(1)
-    await _look(sender)
-    await _look(sender)
+    await _poll(sender)
+    await _poll(sender)
     assert house.statuses() == {DeliveryStatus.DELIVERED}
     assert len(house.post.sent) == 2 * MAX_PER_DESTINATION + 4
 
 
-async def test_a_receiver_that_is_gone_is_told_nothing_more(house: House) -> None:
+async def test_a_receiver_that_is_gone_gets_no_more_events(house: House) -> None:
     house.deliver("gone.example", number=MAX_PER_DESTINATION + 3)
     house.post.answer_of = lambda sending: Answer(status_code=410)
     sender = house.sender()
-    await _look(sender)
-    await _look(sender)
+    await _poll(sender)
+    await _poll(sender)
 
     assert len(house.post.sent) == MAX_PER_DESTINATION
     assert house.statuses() == {DeliveryStatus.DEAD}
@@ -273,10 +273,10 @@ async def test_a_receiver_that_is_gone_is_told_nothing_more(house: House) -> Non
 async def test_this_machine_is_a_receiver_only_until_a_key_exists(house: House) -> None:
     sender = house.sender()
     house.deliver("a.example")
-    await _look(sender)
+    await _poll(sender)
     house.write(lambda c: keys.create(c, "alice", pepper=b"p", now=NOW))
     house.deliver("b.example")
-    await _look(sender)
+    await _poll(sender)
     assert [policy.allows_loopback for policy in house.post.policies] == [True, False]
 
 
@@ -292,15 +292,15 @@ async def test_what_is_under_way_when_a_sender_stops_is_given_back(house: House)
     await asyncio.wait_for(running, 5)
 
     second = FakePost()
-    await _look(house.sender(second))
+    await _poll(house.sender(second))
     assert [(sending.destination.host, sending.num_failures) for sending in second.sent] == [("slow.example", 0)]
 
 
-async def test_a_running_sender_empties_a_long_destination_without_waiting_for_its_next_look(house: House) -> None:
+async def test_a_running_sender_empties_a_long_destination_without_waiting_for_its_next_poll(house: House) -> None:
     house.deliver("fast.example", number=15 * MAX_PER_DESTINATION)
     stopping = asyncio.Event()
     running = asyncio.create_task(house.sender().run(stopping, grace_s=1))
-    # At a look every half second it would take seven seconds.
+    # At a poll every half second it would take seven seconds.
     await wait_until_async(lambda: house.statuses() == {DeliveryStatus.DELIVERED}, 5.0)
     stopping.set()
     await asyncio.wait_for(running, 5)
@@ -313,7 +313,7 @@ async def test_a_fault_of_our_own_is_tried_again_too(house: House) -> None:
 
     house.deliver("example.com")
     house.post.answer_of = broken
-    await _look(house.sender())
+    await _poll(house.sender())
     [row] = house.deliveries()
     assert (row.status, row.next_attempt_at) == (DeliveryStatus.PENDING, after(5))
 
@@ -333,21 +333,21 @@ async def test_a_database_that_goes_away_costs_an_attempt_and_no_delivery(house:
 
     house.deliver("example.com")
     sender = Sender(house.settings, house.database, Leaving(), house.post, clock=house.clock)  # type: ignore[arg-type]
-    with pytest.raises(StorageUnavailable):  # of the look: it also wants to erase
+    with pytest.raises(StorageUnavailable):  # of the poll: it also wants to erase
         await sender.poll()
     await sender.finish()
 
     house.clock.forward(LEASE.total_seconds())
-    await _look(house.sender())
+    await _poll(house.sender())
     assert [sending.number for sending in house.post.sent] == [1, 2]
     assert house.statuses() == {DeliveryStatus.DELIVERED}
 
 
 async def test_what_is_old_is_erased(house: House) -> None:
     house.deliver("example.com")
-    await _look(house.sender())
+    await _poll(house.sender())
     house.clock.forward(31 * 86400)
-    await _look(house.sender())
+    await _poll(house.sender())
     assert house.deliveries() == []
 
 
