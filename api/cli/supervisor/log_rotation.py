@@ -18,7 +18,11 @@ def rotate(log: Path, *, max_bytes: int = MAX_LOG_BYTES) -> None:
     for number in range(NUM_OLD_LOGS - 1, 0, -1):
         if (old := old_log(log, number)).exists():
             old.replace(old_log(log, number + 1))
-    shutil.copyfile(log, old_log(log, 1))
+    try:
+        shutil.copyfile(log, old_log(log, 1))
+    except OSError:
+        # A full disk: the log is emptied without a copy.
+        old_log(log, 1).unlink(missing_ok=True)
     with log.open("r+b") as file:
         file.truncate(0)
 
