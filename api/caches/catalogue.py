@@ -32,8 +32,8 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: dict[str, bool]
 
 
-class _Look(msgspec.Struct, frozen=True):
-    """One look at the rows: known models, and names that a worker is loading for the first time."""
+class _Snapshot(msgspec.Struct, frozen=True):
+    """A snapshot of the rows: known models, and names that a worker is loading for the first time."""
 
     rows: list[manifests.ModelRow]
     loading: frozenset[str]
@@ -123,13 +123,13 @@ class Catalogue:
         return self._entries.get(entry.model, entry)
 
     async def tools_of(self, entry: ModelEntry) -> PromptTools:
-        """The model's tokenizer and template, built once for each card."""
+        """The model's tokenizer and template, built once for each manifest."""
         tools = self._tools.get(entry.manifest_digest)
         if tools is not None:
             return tools
         building = self._building.get(entry.manifest_digest)
         if building is None:
-            # One builds for all, so that all learn at once when the card cannot be read.
+            # One builds for all, so that all learn at once when the manifest cannot be read.
             building = self._building[entry.manifest_digest] = asyncio.create_task(
                 self._build(entry), name="build-tools"
             )
@@ -151,11 +151,11 @@ class Catalogue:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _load(self) -> None:
-        look = await self._reads.ask(lambda connection: _look(connection, self._lease_s))
-        self._failures = look.failures
-        self._were_ready |= {row.model for row in look.rows if row.status is ModelStatus.READY}
-        self._entries = {row.model: await self._entry_of(self._as_expected(row)) for row in look.rows}
-        self._loading = look.loading
+        snapshot = await self._reads.ask(lambda connection: _read_snapshot(connection, self._lease_s))
+        self._failures = snapshot.failures
+        self._were_ready |= {row.model for row in snapshot.rows if row.status is ModelStatus.READY}
+        self._entries = {row.model: await self._entry_of(self._as_expected(row)) for row in snapshot.rows}
+        self._loading = snapshot.loading
         digests = {entry.manifest_digest for entry in self._entries.values()}
         self._tools = {digest: tools for digest, tools in self._tools.items() if digest in digests}
         for entry in self.entries:
@@ -189,8 +189,8 @@ class Catalogue:
         )
 
 
-def _look(connection: Connection, lease_s: float) -> _Look:
+def _read_snapshot(connection: Connection, lease_s: float) -> _Snapshot:
     rows = manifests.list_models(connection, lease_s)
     alive = workers.list_alive(connection, lease_s)
     beginners = {worker.model for worker in alive if worker.status is WorkerStatus.LOADING}
-    return _Look(rows, frozenset(beginners - {row.model for row in rows}), workers.list_failures(connection))
+    return _Snapshot(rows, frozenset(beginners - {row.model for row in rows}), workers.list_failures(connection))

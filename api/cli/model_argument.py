@@ -13,7 +13,7 @@ from storage.errors import PlatformError
 BUNDLED_NAME = "demo"
 _NAME = re.compile(r"[A-Za-z0-9][\w.:/-]{0,127}", re.ASCII)
 # Source: https://huggingface.co/docs/huggingface_hub/package_reference/utilities (validate_repo_id)
-_HUB_ID = re.compile(r"(?:[\w.-]{1,96}/)?[\w.-]{1,96}", re.ASCII)
+_MODEL_ID = re.compile(r"(?:[\w.-]{1,96}/)?[\w.-]{1,96}", re.ASCII)
 
 
 class ModelArgumentInvalid(PlatformError):
@@ -66,14 +66,14 @@ def _parse(argument: str) -> ModelArgument:
     if source == BUNDLED_NAME:
         return ModelArgument(name=name or BUNDLED_NAME, source=bundled_model().source)
     path = Path(source).expanduser()
-    if path.exists() or _looks_like_a_path(source):
+    if path.exists() or _is_like_a_path(source):
         folder = _checked(path.absolute())
         return ModelArgument(name=name or _folder_name(folder), source=str(folder))
     return ModelArgument(name=name or source, source=source)
 
 
-def _looks_like_a_path(source: str) -> bool:
-    return source.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(source)
+def _is_like_a_path(source: str) -> bool:
+    return source.startswith((".", "/", "~")) or not _MODEL_ID.fullmatch(source)
 
 
 def _folder_name(folder: Path) -> str:

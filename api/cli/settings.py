@@ -45,19 +45,19 @@ class CliSettings(PlatformSettings):
     lease_s: float = Field(default=6.0, gt=0)
 
 
-class HubSettings(BaseSettings):
+class HuggingFaceSettings(BaseSettings):
     """Hugging Face's own variables that `doctor` reads."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     hf_home: Path = Path("~/.cache/huggingface")
-    hf_hub_cache: Path | None = None
-    hf_hub_offline: bool = False
+    download_folder: Path | None = Field(default=None, validation_alias="HF_HUB_CACHE")
+    is_offline: bool = Field(default=False, validation_alias="HF_HUB_OFFLINE")
 
     @property
     def cache(self) -> Path:
         """The folder of downloaded models."""
-        return (self.hf_hub_cache or self.hf_home / "hub").expanduser()
+        return (self.download_folder or self.hf_home / "hub").expanduser()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ class Receivers:
         self._resolve = resolve or Resolver(_MAX_THREADS).resolve
 
     async def judge(self, url: str, *, param: str) -> None:
-        """Return if the URL may be told something; WebhookUrlRefused with `param` if not.
+        """Return if the URL may receive events; WebhookUrlRefused with `param` if not.
 
         A name that no server answers for at this moment passes: it is judged when something is sent.
         """

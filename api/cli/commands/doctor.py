@@ -11,7 +11,7 @@ import msgspec
 
 from api.cli.home import Home, is_locked
 from api.cli.model_argument import ModelArgumentInvalid, parse_models
-from api.cli.settings import HubSettings, Location
+from api.cli.settings import HuggingFaceSettings, Location
 from api.cli.supervisor import redis_server
 from storage.database.connections import Database
 from storage.database.migration import is_current
@@ -90,7 +90,7 @@ def _check_database(location: Location) -> Finding:
 def _check_model(argument: str) -> Finding:
     try:
         model = parse_models([argument] if argument else [])[0]
-        fact = _local_fact(Path(model.source)) if model.is_local else _hub_fact(model.source)
+        fact = _local_fact(Path(model.source)) if model.is_local else _remote_fact(model.source)
     except PlatformError as error:
         return Finding(name="model", is_ok=False, fact=error.message, advice="name a whole model with --model")
     return Finding(name="model", is_ok=True, fact=f"{model.name}: {fact}")
@@ -101,13 +101,13 @@ def _local_fact(folder: Path) -> str:
     return f"{size_bytes / 1e6:.1f} MB in {folder}"
 
 
-def _hub_fact(model_id: str) -> str:
+def _remote_fact(model_id: str) -> str:
     """Whether a Hugging Face model is downloaded; ModelArgumentInvalid when it is not and downloads are off."""
-    settings = HubSettings()
+    settings = HuggingFaceSettings()
     folder = settings.cache / f"models--{model_id.replace('/', '--')}" / "snapshots"
     if any(folder.glob("*/config.json")):
         return f"downloaded, in {folder.parent}"
-    if settings.hf_hub_offline:
+    if settings.is_offline:
         raise ModelArgumentInvalid(f"{model_id} is not downloaded, and HF_HUB_OFFLINE forbids to fetch it")
     return "not downloaded yet; its first start does that"
 

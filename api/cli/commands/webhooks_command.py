@@ -1,4 +1,4 @@
-"""`tokenpost webhooks`: endpoints, deliveries, redelivery, secrets, and a local receiver for trials."""
+"""`tokenpost webhooks`: endpoints, deliveries, redelivery, secrets, and a local receiver for tests."""
 
 import asyncio
 from datetime import timedelta

@@ -77,14 +77,14 @@ class Platform:
                 loop.add_signal_handler(number, self._on_signal)
         try:
             starting = asyncio.create_task(self._start(program))
-            if await self._raced(starting, self._start_failure):
+            if await self._reached(starting, self._start_failure):
                 self._is_started = True
                 on_ready([name for name in self._model_names if name not in self._failed])
-                await self._raced(asyncio.create_task(asyncio.Event().wait()))
+                await self._reached(asyncio.create_task(asyncio.Event().wait()))
         finally:
             await self._stop()
 
-    async def _raced(self, *goals: asyncio.Future[None] | asyncio.Task[object]) -> bool:
+    async def _reached(self, *goals: asyncio.Future[None] | asyncio.Task[object]) -> bool:
         """Whether a goal was reached before a stop was requested; raises the goal's error."""
         stop = asyncio.create_task(self._stop_asked.wait())
         broken = asyncio.create_task(self._supervisor.broken())
@@ -240,7 +240,7 @@ class Platform:
                 return
 
     def _run_soon(self, call: Callable[[], None]) -> None:
-        """Run a call in a thread; `_stop` waits for it."""
+        """Run something in a thread; `_stop` waits for it."""
         task = asyncio.create_task(asyncio.to_thread(call))
         self._background_tasks.add(task)
         task.add_done_callback(self._background_tasks.discard)
