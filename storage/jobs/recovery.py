@@ -142,7 +142,10 @@ def move_to_front(c: Connection, job_ids: Collection[str]) -> list[Ticket]:
 def list_ended(
     c: Connection, after: datetime, before: datetime, *, retentions_s: Collection[int], limit: int = 500
 ) -> Ended:
-    """The jobs that ended behind `after` and until `before`, oldest first.
+    """The jobs that ended after `after` and until `before`, oldest first.
+
+    A page holds all jobs that ended at the moment of its last one, however many they are, so that the next page can go
+    on after that moment.
 
     retentions_s: how long jobs are kept in this platform; with them the index on `erase_at` finds the jobs
     """
@@ -151,8 +154,13 @@ def list_ended(
     kept = [timedelta(seconds=seconds) for seconds in retentions_s]
     is_near = or_(*(_job.c.erase_at.between(after + time - slack, before + time + slack) for time in kept))
     query = select(_job.c.id, _job.c.ended_at).where(is_near, _job.c.ended_at > after, _job.c.ended_at <= before)
-    rows = c.execute(query.order_by(_job.c.ended_at).limit(limit)).all()
-    return Ended(job_ids=[row.id for row in rows], until=rows[-1].ended_at if len(rows) == limit else before)
+    rows = c.execute(query.order_by(_job.c.ended_at, _job.c.id).limit(limit)).all()
+    job_ids = [row.id for row in rows]
+    if len(rows) < limit:
+        return Ended(job_ids=job_ids, until=before)
+    last = rows[-1]
+    tied = query.where(_job.c.ended_at == last.ended_at, _job.c.id > last.id).order_by(_job.c.id)
+    return Ended(job_ids=job_ids + [row.id for row in c.execute(tied)], until=last.ended_at)
 
 
 def list_unsettled(c: Connection, limit: int = 500) -> list[str]:

@@ -214,6 +214,24 @@ def test_ended_jobs_are_listed_once_in_the_order_of_their_end(c: Connection) -> 
     assert recovery.list_ended(c, rest.until, after(9), retentions_s=[600]).job_ids == []
 
 
+def test_jobs_that_ended_at_the_same_moment_are_on_one_page(c: Connection) -> None:
+    first, *tied = [put_job(c) for _ in range(5)]
+    jobs.cancel(c, first, after(1))
+    for job_id in tied:
+        jobs.cancel(c, job_id, after(2))
+    last = put_job(c)
+    jobs.cancel(c, last, after(3))
+
+    listed: list[str] = []
+    since = NOW
+    while since < after(9):
+        page = recovery.list_ended(c, since, after(9), retentions_s=[600], limit=2)
+        listed += page.job_ids
+        since = page.until
+
+    assert listed == [first, *sorted(tied), last]
+
+
 def test_a_job_with_too_many_lost_attempts_is_claimed_only_on_purpose_and_can_be_cleared(c: Connection) -> None:
     lost_from = poison_jobs.isolation_threshold(3)
     job_id = put_job(c)
