@@ -24,7 +24,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 7_306_911_205
 # A portion grows while it takes less than this, so that other writers are not held up for long.
 _PORTION_S = 0.5
-_FIRST_PORTION = 100
+_MIN_PORTION = 50
 _MAX_PORTION = 20_000
 
 
@@ -77,7 +77,7 @@ def _upgrade(database: Database, revision: str) -> None:
 
 
 def _move(database: Database, module: ModuleType, on_progress: Callable[[Progress], None] | None) -> None:
-    limit, num_moved, num_left = _FIRST_PORTION, 0, 0
+    limit, num_moved, num_left = _MIN_PORTION, 0, 0
     while True:
         started = time.monotonic()
         with database.begin() as connection:
@@ -93,7 +93,7 @@ def _move(database: Database, module: ModuleType, on_progress: Callable[[Progres
         if on_progress is not None:
             on_progress(Progress(revision=module.revision, num_moved=num_moved, num_total=max(num_left, num_moved)))
         took_s = time.monotonic() - started
-        limit = min(2 * limit, _MAX_PORTION) if took_s < _PORTION_S else max(limit // 2, 1)
+        limit = min(2 * limit, _MAX_PORTION) if took_s < _PORTION_S else max(limit // 2, _MIN_PORTION)
 
 
 def _lock(connection: Connection) -> None:
