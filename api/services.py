@@ -23,7 +23,7 @@ from api.jobs.compensating_delete import CompensatingDelete
 from api.jobs.idempotency_keys_in_flight import KeysInUse
 from api.jobs.recent_refusals import Refusals
 from api.settings import ApiSettings
-from api.streaming.catch_up import CatchUp
+from api.streaming.backfill import Backfill
 from api.streaming.log_reader import LogReader
 from api.streaming.relay import Relay
 from api.webhooks.url_check import Receivers
@@ -120,7 +120,7 @@ def _wire(settings: ApiSettings, database: Database) -> Services:
     # The listening connection is silent for as long as nobody generates.
     listener = connect_async(settings.redis_url, socket_timeout_s=None)
     api_key_cache = ApiKeyCache(settings, reads, writer)
-    relay = Relay(listener, CatchUp(logs, reads), heartbeat_s=settings.heartbeat_s)
+    relay = Relay(listener, Backfill(logs, reads), heartbeat_s=settings.heartbeat_s)
     return Services(
         settings=settings,
         writer=writer,

@@ -80,7 +80,11 @@ def _load(folder: Path, dtype: str) -> Loaded:
     engine = Engine(loaded.runner, loaded.text, loaded.limits)
     spare_the_collector()
     return Loaded(
-        engine=engine, manifest=loaded.manifest, spelling=loaded.token_bytes, device=loaded.device, dtype=loaded.dtype
+        engine=engine,
+        manifest=loaded.manifest,
+        token_bytes=loaded.token_bytes,
+        device=loaded.device,
+        dtype=loaded.dtype,
     )
 
 

@@ -142,6 +142,7 @@ def _chunk(row: int, blocks: range, start: int, end: int) -> Chunk:
         end=end,
         num_prompt=end,
         sampling=SamplingParams(max_tokens=1, temperature=0.0),
+        logits_from=end - 1,
     )
 
 

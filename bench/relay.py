@@ -22,7 +22,7 @@ from api.caches.database_reads import Reader
 from api.cli.home import Home
 from api.cli.supervisor import redis_server
 from api.protocol.kinds import fold_of
-from api.streaming.catch_up import CatchUp
+from api.streaming.backfill import Backfill
 from api.streaming.log_reader import LogReader
 from api.streaming.relay import Relay
 from storage.broker.event_log import TOKENS_CHANNEL, encode_tokens
@@ -96,7 +96,7 @@ async def run(home: Home, num_jobs: int, num_steps: int, pause_s: float) -> tupl
     redis, listener = connect_async(home.redis_url), connect_async(home.redis_url, socket_timeout_s=None)
     reads = Reader(database, timeout_s=5)
     # The jobs of the bench have no rows to look at.
-    relay = Relay(listener, CatchUp(LogReader(redis), reads), silence_s=3600)
+    relay = Relay(listener, Backfill(LogReader(redis), reads), silence_s=3600)
     await relay.start()
     await relay.wait_connected(5)
     streams = [Stream(relay, index, num_steps, is_timed=pause_s > 0) for index in range(num_jobs)]

@@ -65,6 +65,7 @@ def chunks_of(num_rows: int, vocab_size: int, sampling: dict[str, object]) -> li
                 end=NUM_TOKENS,
                 num_prompt=NUM_PROMPT,
                 sampling=params,
+                logits_from=NUM_TOKENS - 1,
             )
         )
     return chunks

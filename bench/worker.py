@@ -25,7 +25,7 @@ from tests.fakes import LIMITS, TEXT, FakeRunner, prompt, spec
 from tests.services import running_redis
 from tests.waiting import wait_until
 from tests.workers.children import started, tickets_to
-from tests.workers.harness import MODEL, Ground
+from tests.workers.harness import MODEL, Backend
 from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceRequest
 
@@ -36,10 +36,10 @@ NUM_WORDS = 500
 class Listener:
     """Hears every entry as the API would."""
 
-    def __init__(self, ground: Ground) -> None:
-        self._channel: redis.client.PubSub = ground.redis.pubsub(ignore_subscribe_messages=True)
+    def __init__(self, backend: Backend) -> None:
+        self._channel: redis.client.PubSub = backend.redis.pubsub(ignore_subscribe_messages=True)
         self._channel.subscribe(TOKENS_CHANNEL)
-        wait_until(lambda: ground.redis.pubsub_numsub(TOKENS_CHANNEL)[0][1] == 1)
+        wait_until(lambda: backend.redis.pubsub_numsub(TOKENS_CHANNEL)[0][1] == 1)
 
     def rows(self) -> Iterator[tuple[float, Row]]:
         """(moment, row) for ever; moments in seconds of `time.perf_counter`."""
@@ -51,28 +51,28 @@ class Listener:
 
 
 @contextmanager
-def worker(step_s: float) -> Iterator[tuple[Ground, TicketPublisher, Listener]]:
+def worker(step_s: float) -> Iterator[tuple[Backend, TicketPublisher, Listener]]:
     """A worker that is ready, and ways to use and watch it."""
     with tempfile.TemporaryDirectory(prefix="tokenpost-bench-") as name, running_redis() as server:
         url = f"sqlite:///{name}/bench.db"
         migrate(url)
-        ground = Ground(url, server.url)
-        with started(ground, Path(name), fake_step_s=step_s), tickets_to(ground) as tickets:
-            yield ground, tickets, Listener(ground)
-        ground.close()
+        backend = Backend(url, server.url)
+        with started(backend, Path(name), fake_step_s=step_s), tickets_to(backend) as tickets:
+            yield backend, tickets, Listener(backend)
+        backend.close()
 
 
-def latencies(ground: Ground, tickets: TicketPublisher, listener: Listener) -> dict[str, list[float]]:
+def latencies(backend: Backend, tickets: TicketPublisher, listener: Listener) -> dict[str, list[float]]:
     """Milliseconds of jobs that run one after another."""
     times: dict[str, list[float]] = {"ticket to first token": [], "END to acknowledgement": []}
     rows = listener.rows()
     for index in range(NUM_JOBS):
-        job_id = ground.put_job(spec(3, salt=index))
+        job_id = backend.put_job(spec(3, salt=index))
         sent = time.perf_counter()
         tickets.send(job_id, MODEL)
         first = next(now for now, row in rows if row[3] == EntryKind.TOKENS)
         ended = next(now for now, row in rows if row[3] == EntryKind.END)
-        while ground.redis.hlen("unacked"):
+        while backend.redis.hlen("unacked"):
             pass
         times["ticket to first token"].append(1000 * (first - sent))
         times["END to acknowledgement"].append(1000 * (time.perf_counter() - ended))
@@ -80,13 +80,13 @@ def latencies(ground: Ground, tickets: TicketPublisher, listener: Listener) -> d
 
 
 def rate_through_worker(
-    ground: Ground, tickets: TicketPublisher, listener: Listener, num_streams: int, num_logprobs: int | None
+    backend: Backend, tickets: TicketPublisher, listener: Listener, num_streams: int, num_logprobs: int | None
 ) -> float:
     """Tokens a second, from the first token to the last END."""
     rows = listener.rows()
     asked = structs.replace(spec(NUM_WORDS).sampling, logprobs=num_logprobs)
     specs = [structs.replace(spec(NUM_WORDS, salt=index), sampling=asked) for index in range(num_streams)]
-    job_ids = [ground.put_job(one) for one in specs]
+    job_ids = [backend.put_job(one) for one in specs]
     for job_id in job_ids:
         tickets.send(job_id, MODEL)
     begun = next(now for now, row in rows if row[3] == EntryKind.TOKENS)
@@ -116,9 +116,9 @@ def main() -> None:
     arguments = parser.parse_args()
     step_s, num_streams = arguments.step_ms / 1000, arguments.streams
     alone = rate_alone(step_s, num_streams)
-    with worker(step_s) as (ground, tickets, listener):
-        times = latencies(ground, tickets, listener)
-        rate = rate_through_worker(ground, tickets, listener, num_streams, arguments.logprobs)
+    with worker(step_s) as (backend, tickets, listener):
+        times = latencies(backend, tickets, listener)
+        rate = rate_through_worker(backend, tickets, listener, num_streams, arguments.logprobs)
     table = Table(title=f"generation worker, {arguments.step_ms} ms a step")
     for heading in ("milliseconds", "p10", "p50", "p90"):
         table.add_column(heading, justify="right")

@@ -1,9 +1,11 @@
 """Where the ground lies: addresses of database and Redis, and how long things are kept."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
+import structlog
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -13,6 +15,8 @@ from storage.network.url_policy import Policy, is_allow_entry
 
 ENV_PREFIX = "TOKENPOST_"
 _POSTGRES_SPELLINGS = ("postgresql://", "postgres://", "postgresql+psycopg://")
+
+log = structlog.get_logger()
 
 
 class _FileSource(PydanticBaseSettingsSource):
@@ -33,9 +37,33 @@ class _FileSource(PydanticBaseSettingsSource):
         return {name: value for name, value in found.items() if value is not None}
 
 
-class PlatformSettings(BaseSettings):
-    """What every room's Settings share: frozen, from `TOKENPOST_*`, any of them also as `TOKENPOST_*_FILE`."""
+class _OldNameSource(PydanticBaseSettingsSource):
+    """Values of deprecated variables; each that is set is logged."""
 
+    def __init__(self, settings_cls: type[BaseSettings], old_names: Mapping[str, str]) -> None:
+        super().__init__(settings_cls)
+        self._old_names = old_names
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
+        variable = f"{ENV_PREFIX}{self._old_names[field_name].upper()}"
+        value = os.environ.get(variable) or None
+        if value is not None:
+            log.warning("setting_deprecated", name=variable, use=f"{ENV_PREFIX}{field_name.upper()}")
+        return value, field_name, False
+
+    def __call__(self) -> dict[str, str]:
+        fields = self.settings_cls.model_fields
+        found = {name: self.get_field_value(fields[name], name)[0] for name in self._old_names}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+class PlatformSettings(BaseSettings):
+    """What every room's Settings share: frozen, from `TOKENPOST_*`, any of them also as `TOKENPOST_*_FILE`.
+
+    old_names: deprecated names of fields, by field; they are read where the new name is not set
+    """
+
+    old_names: ClassVar[Mapping[str, str]] = {}
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     @classmethod
@@ -47,8 +75,8 @@ class PlatformSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments first, then the environment, then files that the environment names."""
-        return init_settings, env_settings, _FileSource(settings_cls)
+        """Arguments first, then the environment, then files that the environment names, then deprecated variables."""
+        return init_settings, env_settings, _FileSource(settings_cls), _OldNameSource(settings_cls, cls.old_names)
 
     @classmethod
     def read(cls, **given: Any) -> Self:  # Any: pydantic judges it

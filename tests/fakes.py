@@ -75,7 +75,6 @@ class FakePart:
     blocks: list[int]
     ids: list[int | None]
     following: list[int]
-    is_sampled: bool
     is_breaking: bool
 
 
@@ -97,7 +96,7 @@ class FakeRunner:
         self.limits = limits
         self.memory = [[0] * limits.block_size for _ in range(limits.num_blocks)]
         self.under_way: deque[list[FakePart]] = deque()
-        self._sampled_by_sequence: dict[str, int] = {}
+        self._last_by_sequence: dict[str, int] = {}
 
     def launch(self, chunks: list[Chunk]) -> None:
         """Note what is to be computed."""
@@ -114,14 +113,23 @@ class FakeRunner:
             self._store(part)
         if any(part.is_breaking for part in parts):
             raise RuntimeError("a broken step")
-        sampled = [part for part in parts if part.is_sampled]
-        token_ids = [self.next_token(part, self.read(part)) for part in sampled]
-        self._sampled_by_sequence = {
-            part.chunk.sequence_id: token_id or 0 for part, token_id in zip(sampled, token_ids, strict=True)
+        token_ids = [self._sampled(part) for part in parts]
+        self._last_by_sequence = {
+            part.chunk.sequence_id: sampled[-1] if sampled else 0
+            for part, sampled in zip(parts, token_ids, strict=True)
         }
         return StepOutput(
-            token_ids=token_ids, logprobs=self._logprobs(sampled), prompt_logprobs=self._prompt_logprobs(parts)
+            token_ids=token_ids,
+            logprobs=self._logprobs(parts, token_ids),
+            prompt_logprobs=self._prompt_logprobs(parts),
         )
+
+    def _sampled(self, part: FakePart) -> tuple[int, ...] | None:
+        ids = self.read(part)
+        found = [
+            self.next_token(part, ids[: position + 1]) for position in range(part.chunk.logits_from, part.chunk.end)
+        ]
+        return None if None in found else tuple(one for one in found if one is not None)
 
     def clear(self, blocks: list[int]) -> None:
         """Forget what the blocks hold."""
@@ -155,7 +163,7 @@ class FakeRunner:
     def _store(self, part: FakePart) -> None:
         for position, token_id in enumerate(part.ids, part.chunk.start):
             index, offset = divmod(position, self.limits.block_size)
-            known = self._sampled_by_sequence[part.chunk.sequence_id] if token_id is None else token_id
+            known = self._last_by_sequence[part.chunk.sequence_id] if token_id is None else token_id
             self.memory[part.blocks[index]][offset] = known
 
     def _part(self, chunk: Chunk) -> FakePart:
@@ -164,15 +172,19 @@ class FakeRunner:
             blocks=list(chunk.blocks[: -(-chunk.end // self.limits.block_size)]),
             ids=[None] if chunk.is_pending else list(chunk.tokens[chunk.start : chunk.end]),
             following=list(chunk.tokens[chunk.start + 1 : min(chunk.end + 1, chunk.num_prompt)]),
-            is_sampled=chunk.is_sampled,
             is_breaking=len(chunk.tokens) > 3 and chunk.tokens[3] == BREAKS_STEP,
         )
 
-    def _logprobs(self, sampled: list[FakePart]) -> dict[int, Ranked]:
+    def _logprobs(
+        self, parts: list[FakePart], token_ids: list[tuple[int, ...] | None]
+    ) -> dict[int, tuple[Ranked, ...]]:
         return {
-            place: ranked(self.read(part), self._sampled_by_sequence[part.chunk.sequence_id], num_top)
-            for place, part in enumerate(sampled)
-            if (num_top := part.chunk.sampling.logprobs) is not None
+            place: tuple(
+                ranked(self.read(part)[: position + 1], token_id, num_top)
+                for position, token_id in enumerate(sampled, part.chunk.logits_from)
+            )
+            for place, (part, sampled) in enumerate(zip(parts, token_ids, strict=True))
+            if (num_top := part.chunk.sampling.logprobs) is not None and sampled
         }
 
     def _prompt_logprobs(self, parts: list[FakePart]) -> dict[int, list[Ranked]]:

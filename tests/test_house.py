@@ -28,9 +28,6 @@ SHARED_NAMES = {"settings", "tables", "errors", "request", "prepare", "object", 
 CROWDED_FOLDERS: set[str] = set()
 BIG_CLASSES = {
     "api/streaming/relay.py:Relay",
-    "workers/engine/blocks.py:BlockManager",
-    "workers/engine/scheduler.py:Scheduler",
-    "workers/generation/dispatch.py:Dispatcher",
 }
 CIRCLES = {
     "api.caches",
@@ -44,8 +41,6 @@ CIRCLES = {
     "storage.fleet",
     "storage.jobs",
     "storage.webhooks",
-    "workers.broker",
-    "workers.generation",
 }
 # How many private words (tests/house/words.py) each folder may still hold; these only become fewer.
 PRIVATE_WORDS = {

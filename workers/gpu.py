@@ -38,10 +38,14 @@ def load(settings: WorkerSettings) -> Loaded:
         served_name=settings.name,
         report=write_to(settings.progress_file),
     )
-    engine = Engine(loaded.runner, loaded.text, replace(loaded.limits, starve_after_s=settings.starve_after_s))
+    engine = Engine(loaded.runner, loaded.text, replace(loaded.limits, aging_after_s=settings.aging_after_s))
     spare_the_collector()
     return Loaded(
-        engine=engine, manifest=loaded.manifest, spelling=loaded.token_bytes, device=loaded.device, dtype=loaded.dtype
+        engine=engine,
+        manifest=loaded.manifest,
+        token_bytes=loaded.token_bytes,
+        device=loaded.device,
+        dtype=loaded.dtype,
     )
 
 

@@ -8,7 +8,8 @@ from pydantic import Field
 from storage import ids
 from storage.settings import PlatformSettings
 
-STARVE_AFTER_S = 60.0
+AGING_AFTER_S = 60.0
+_OLD_NAMES = {"aging_after_s": "starve_after_s"}
 
 
 class WorkerSettings(PlatformSettings):
@@ -30,10 +31,12 @@ class WorkerSettings(PlatformSettings):
     kernel_folder:    folder of compiled kernels
     progress_file:    file for the number of tensors loaded and of all; `tokenpost up` sets and shows it
     compiled:         whether a GPU worker lets torch compile the model at start
-    starve_after_s:   aging: how long a sequence may wait in the engine before it goes ahead of more urgent ones
+    aging_after_s:    aging: how long a sequence may wait in the engine before it goes ahead of more urgent ones
     watchdog_s:       how long an engine with work may make no progress before its process is ended
     drain_grace_s:    how long running jobs may finish after SIGTERM before they are requeued
     """
+
+    old_names = _OLD_NAMES
 
     model: str
     served_name: str = ""
@@ -51,7 +54,7 @@ class WorkerSettings(PlatformSettings):
     kernel_folder: Path = Path("~/.cache/tokenpost")
     progress_file: Path | None = None
     compiled: bool = True
-    starve_after_s: float = Field(default=STARVE_AFTER_S, gt=0)
+    aging_after_s: float = Field(default=AGING_AFTER_S, gt=0)
     watchdog_s: float = Field(default=60.0, gt=0)
     drain_grace_s: float = Field(default=20.0, ge=0)
 
@@ -74,12 +77,14 @@ class SweeperSettings(PlatformSettings):
     settling_s:       seconds after which the sweeper completes the log of an ended job
     unserved_after_s: how long a queued job waits for a model without a worker before it fails
     ticket_slack_s:   how much older than the oldest waiting ticket a queued row must be to count as lost
-    starve_after_s:   aging: how long a job may wait in the back queue before it moves to the front queue
+    aging_after_s:    aging: how long a job may wait in the back queue before it moves to the front queue
     """
+
+    old_names = _OLD_NAMES
 
     worker_id: str = Field(default_factory=lambda: ids.new_id("cpu_"), min_length=1)
     sweep_interval_s: float = Field(default=1.0, gt=0)
     settling_s: float = Field(default=5.0, ge=0)
     unserved_after_s: float = Field(default=86400.0, ge=0)
     ticket_slack_s: float = Field(default=3.0, ge=0)
-    starve_after_s: float = Field(default=STARVE_AFTER_S, gt=0)
+    aging_after_s: float = Field(default=AGING_AFTER_S, gt=0)

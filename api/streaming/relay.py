@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import Connection
 from redis.exceptions import RedisError
 
-from api.streaming.catch_up import CatchUp
+from api.streaming.backfill import Backfill
 from api.streaming.subscription import Subscription
 from api.task_cancellation import end
 from storage.broker.event_log import TOKENS_CHANNEL, decode_batch, decode_entry
@@ -33,7 +33,7 @@ class Relay:
     def __init__(
         self,
         listener: Redis,
-        catch_up: CatchUp,
+        backfill: Backfill,
         *,
         tick_s: float = 0.5,
         silence_s: float = 2.0,
@@ -45,7 +45,7 @@ class Relay:
         heartbeat_s: how long a reader may be given nothing before it is woken
         """
         self._listener = listener
-        self._catch_up = catch_up
+        self._backfill = backfill
         self._tick_s = tick_s
         self.silence_s = silence_s
         self.heartbeat_s = heartbeat_s
@@ -137,7 +137,7 @@ class Relay:
         now = asyncio.get_running_loop().time()
         for one in touched:
             one.touched_at = now
-            one.tell()
+            one.notify()
         gaps = [one for one in touched if one.has_gap and not one.is_filling]
         if gaps:
             self._fill(gaps)
@@ -151,7 +151,7 @@ class Relay:
         for one in empty:
             one.begin_filling()
         if empty:
-            self._spawn(self._catch_up.fill(empty), "relay-fill")
+            self._spawn(self._backfill.fill(empty), "relay-fill")
 
     # --- the connection ---
 
@@ -222,7 +222,7 @@ class Relay:
                     one.touched_at = now
                     silent.append(one)
         if silent:
-            self._spawn(self._catch_up.check(silent), "relay-check")
+            self._spawn(self._backfill.check(silent), "relay-check")
 
     async def _ping(self, now: float) -> None:
         """Make a dead connection fail, so that `_listen` makes a new one."""

@@ -103,9 +103,9 @@ class Subscription:
     def wake(self) -> None:
         """Let the reader look around, with or without entries."""
         self._is_woken = True
-        self.tell()
+        self.notify()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Let the reader look for what came, if anything did."""
         if not self.has_news:
             return
@@ -122,7 +122,7 @@ class Subscription:
     def fail(self, error: PlatformError) -> None:
         """Nothing will come any more; the reader gets what is ready, then the error."""
         self._error = error
-        self.tell()
+        self.notify()
 
     @property
     def is_failed(self) -> bool:
@@ -152,20 +152,20 @@ class Subscription:
         elif not self.has_gap and not self.is_behind:
             self._take(entry)
 
-    def catch_up(self, entries: Iterable[LogEntry]) -> None:
+    def take_logged(self, entries: Iterable[LogEntry]) -> None:
         """Take what the log holds behind `position`, in order, up to a gap or as much as may wait."""
         self.has_gap = False
         for entry in entries:
             if not self._take(entry):
                 break
-        self.tell()
+        self.notify()
 
     def finish_filling(self) -> None:
         """Take what was published while the log was read."""
         self.is_filling = self._is_rereading = False
         waiting, self._waiting = self._waiting, []
         if not self.has_gap and not self.is_behind:
-            self.catch_up(waiting)
+            self.take_logged(waiting)
         self._ask_for_more()
 
     def conclude(self, entries: Iterable[LogEntry]) -> None:
@@ -175,7 +175,7 @@ class Subscription:
         for entry in entries:
             if entry.kind is EntryKind.END or entry.seq > self._seq:
                 self._hand_on(entry)
-        self.tell()
+        self.notify()
 
     def _ask_for_more(self) -> None:
         """Have the log read again where the reader has read all that it held."""

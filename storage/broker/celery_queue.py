@@ -1,4 +1,4 @@
-"""The queues: Celery on Redis, one for each model and lane, and the thread that sends tickets to them.
+"""The task queues: Celery on Redis, one for each model and priority queue, and the thread that sends tickets to them.
 
 A ticket carries a job id and nothing else. A lost one is found by the sweeper, a doubled one is refused by the claim.
 """
@@ -48,7 +48,7 @@ def queue_of(model: str, priority_queue: PriorityQueue = PriorityQueue.FRONT) ->
 
 
 def broker_url(redis_url: str) -> str:
-    """A redis-py URL in kombu's spelling: a socket is `redis+socket:///path?virtual_host=0`."""
+    """A redis-py URL in kombu's format: a socket is `redis+socket:///path?virtual_host=0`."""
     if not redis_url.startswith("unix://"):
         return redis_url
     path, _, query = redis_url.removeprefix("unix://").partition("?")
@@ -124,7 +124,7 @@ class TicketPublisher:
             is_running = tickets[-1] is not None
             try:
                 self._send([ticket for ticket in tickets if ticket is not None])
-            except Exception:  # the thread's door: the sweeper finds what was not sent, and the thread must live
+            except Exception:  # exception boundary of the thread: the sweeper sends what was not sent
                 log.exception("ticket_publisher_failed", num_tickets=len(tickets))
                 self._disconnect()
         self._disconnect()
@@ -247,5 +247,5 @@ def _seconds(moment: tuple[int, int]) -> float:
 
 
 def queue_length(redis: Redis, model: str) -> int:
-    """How many tickets wait for the model, in all lanes."""
+    """How many tickets wait for the model, in all its priority queues."""
     return sum(int(redis.llen(queue_of(model, priority_queue))) for priority_queue in PriorityQueue)

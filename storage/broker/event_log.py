@@ -27,14 +27,14 @@ PublishedRow = tuple[str, int, int, int, str]
 EntryId = tuple[int, int]
 
 # ARGV: batch, seconds a running log lives after its last sign of life, seconds an ended log lives.
-# A log begins with a START, or with the END that nobody's attempt wrote: both have seq 0. Anything else for a log that
-# is not there was written behind one that was lost, and would leave a hole. A worker's END tells what the row tells
-# already: readers hear it, but it makes no log.
+# A log begins with a START, or with the END that no attempt wrote: both have seq 0. Any other entry for a missing log
+# belongs after entries that were lost, and would leave a gap. A worker's END repeats what the row says: it is
+# published, but it creates no log.
 # An entry that cannot be added for another reason than its id ends the script with that error; the caller repeats the
 # batch, of which what is in already is neither added nor published twice.
 _SCRIPT = """
 local batch = cmsgpack.unpack(ARGV[1])
-local accepted, fenced, lost, is_told, failure = {}, {}, {}, {}, nil
+local accepted, fenced, lost, is_listed, failure = {}, {}, {}, {}, nil
 for _, row in ipairs(batch[3]) do
   local job_id, attempt, seq, kind, data = unpack(row)
   local key, id = 'LOG_PREFIX' .. job_id, attempt .. '-' .. seq
@@ -43,8 +43,8 @@ for _, row in ipairs(batch[3]) do
   if is_new and seq == 0 then reply = redis.pcall('XADD', key, id, 'k', kind, 'd', data) end
   if not reply then
     if kind == 2 then accepted[#accepted + 1] = row
-    elseif not is_told[job_id] then
-      is_told[job_id] = true
+    elseif not is_listed[job_id] then
+      is_listed[job_id] = true
       lost[#lost + 1] = job_id
     end
   elseif type(reply) ~= 'table' then
@@ -56,8 +56,8 @@ for _, row in ipairs(batch[3]) do
     break
   else
     local last_id = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1]
-    if tonumber(string.match(last_id, '^%d+')) > attempt and not is_told[job_id] then
-      is_told[job_id] = true
+    if tonumber(string.match(last_id, '^%d+')) > attempt and not is_listed[job_id] then
+      is_listed[job_id] = true
       fenced[#fenced + 1] = job_id
     end
   end
@@ -84,7 +84,7 @@ def log_key(job_id: str) -> str:
 
 
 def control_channel(worker_id: str) -> str:
-    """The channel on which a worker hears of cancelled jobs; its messages are `encode_cancel`'s."""
+    """The channel on which a worker receives cancellations; its messages are `encode_cancel`'s."""
     return _CONTROL_PREFIX + worker_id
 
 
@@ -144,7 +144,7 @@ class LogWriter:
     """Appends to logs; of one thread. An append may be repeated after an error: Redis knows what it has."""
 
     def __init__(self, redis: Redis, source: str, *, ttl_running_s: int = 86400, ttl_ended_s: int = 3600) -> None:
-        """source: who writes, for people who watch the channel (a worker id)."""
+        """source: the writer's id, for people who watch the channel"""
         self._redis = redis
         self._source = source
         self._batch_no = 0
@@ -179,26 +179,26 @@ class LogWriter:
 def append_end(redis: Redis, job_id: str, attempt: int, end: End, *, ttl_ended_s: int = 3600) -> bool:
     """Whether the END entry `{attempt + 1}-0` of a job that no worker runs is in its log.
 
-    attempt: the row's; for whoever cancels a queued or orphaned job, or fails one
+    attempt: the row's; for the process that cancels a queued or orphaned job, or fails one
     """
     row = (job_id, attempt + 1, 0, int(EntryKind.END), encode_end(end))
     return not LogWriter(redis, "end", ttl_ended_s=ttl_ended_s).append([row]).fenced
 
 
 def read_log(redis: Redis, job_id: str, after: EntryId | None = None) -> list[LogEntry]:
-    """The entries of a job's log behind `after`, in order; empty when there is no log (any more)."""
+    """The entries of a job's log after `after`, in order; empty when there is no log (any more)."""
     return parse_entries(redis.xrange(log_key(job_id), min=range_start(after)))
 
 
 def range_start(after: EntryId | None) -> str:
-    """The lower bound for XRANGE: what lies strictly behind an entry, or everything."""
+    """The lower bound for XRANGE: what lies strictly after an entry, or everything."""
     return "-" if after is None else f"({after[0]}-{after[1]}"
 
 
 def parse_entries(raw: Iterable[Any] | None) -> list[LogEntry]:
     """The entries that XRANGE replied.
 
-    raw: (id, fields) with bytes throughout; Any, because redis-py's types tell replies in text and bytes not apart
+    raw: (id, fields) with bytes throughout; Any, because redis-py's types do not distinguish replies in text and bytes
     """
     entries = []
     for entry_id, fields in raw or ():
@@ -218,7 +218,7 @@ def list_tails(redis: Redis, job_ids: Sequence[str]) -> dict[str, Tail | None]:
 
 def _tail(redis: Redis, job_id: str, newest: Sequence[LogEntry]) -> Tail | None:
     if newest and newest[0].kind is not EntryKind.TOKENS:
-        # Only TOKENS tell how many stand before them.
+        # Only TOKENS entries carry the count of those before them.
         newest = read_log(redis, job_id)
     if not newest:
         return None
@@ -239,7 +239,7 @@ def list_unended(redis: Redis, job_ids: Sequence[str]) -> list[str]:
 def seal(redis: Redis, job_id: str, *, ttl_s: int = 60) -> None:
     """Leave only the END in the log of a job that was erased while it ran; call it after `append_end`.
 
-    A deleted log would be begun anew by a worker that has not heard of it yet; this one shuts that worker out.
+    A worker that does not know of the erasure yet would begin a deleted log anew; this END fences it.
     """
     redis.xtrim(log_key(job_id), maxlen=1, approximate=False)
     redis.expire(log_key(job_id), ttl_s)

@@ -1,4 +1,4 @@
-"""Connections to Redis or Valkey that fail fast and retry nothing: our own loops know what to read again."""
+"""Redis (or Valkey) clients that fail fast and never retry: the callers know what has to be read again."""
 
 import socket
 from typing import Any
@@ -11,8 +11,8 @@ from redis.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-# A network that swallows packets closes nothing: by default the kernel asks after two hours whether the other side is
-# still there, and whoever only listens, as Celery does, would wait for so long. macOS knows not all of these.
+# TCP keepalive. A network that drops packets closes no connection, and the kernel's default probes only after two
+# hours; a connection that only reads, as Celery's does, would wait for so long. macOS lacks some of these options.
 KEEPALIVE: dict[int, int] = {
     getattr(socket, name): value
     for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000))
@@ -46,7 +46,7 @@ def connect_once(url: str, *, socket_timeout_s: float | None = 5.0) -> Redis:
 
 
 class _Once:
-    """Lets one connection be made: redis-py's clients and pools renew a lost one without a word."""
+    """Allows one connection only: redis-py's clients and pools reconnect silently."""
 
     def __init__(self) -> None:
         self._is_made = False

@@ -53,13 +53,14 @@ class Writer:
         if was_open:
             self._thread.join()
 
-    def submit(self, operation: Operation[T]) -> Future[T]:
+    def submit(self, operation: Operation[T], *, on_executed: Callable[[T], None] | None = None) -> Future[T]:
         """A future of what `operation` returns, done after its commit; callbacks run on the writer's thread.
 
-        operation: may run twice, so it is a function of the connection only; what it raises undoes it alone
+        operation:   may run twice, so it is a function of the connection only; what it raises undoes it alone
+        on_executed: called with its value ahead of the commit, which may still fail; again when it runs again
         """
         future: Future[T] = Future()
-        self._put(_Entry(future, operation=operation))
+        self._put(_Entry(future, operation=operation, on_executed=on_executed))
         return future
 
     def insert(self, *rows: Insert) -> Future[None]:
@@ -140,6 +141,9 @@ class Writer:
                         if connection.invalidated:
                             raise
                         raise _SpanFailed(start, end, error) from error
+                for entry, result in zip(entries, results, strict=True):
+                    if entry.on_executed is not None:
+                        entry.on_executed(result)
         except _SpanFailed as failed:
             return failed
         except Exception as error:  # noqa: BLE001 - begin or commit failed: told to everyone who waits
@@ -158,16 +162,18 @@ class _SpanFailed(Exception):
 class _Entry:
     """One thing to write and the future that waits for it; an insert when it has rows, else an operation."""
 
-    __slots__ = ("future", "is_settled", "operation", "rows")
+    __slots__ = ("future", "is_settled", "on_executed", "operation", "rows")
 
     def __init__(
         self,
         future: Future[Any] | asyncio.Future[Any],  # Any: entries of all results share a group
         *,
         operation: Operation[Any] | None = None,
+        on_executed: Callable[[Any], None] | None = None,
         rows: tuple[Insert, ...] = (),
     ) -> None:
         self.future, self.operation, self.rows = future, operation, rows
+        self.on_executed = on_executed
         self.is_settled = False
 
     def begin(self) -> bool:

@@ -41,7 +41,7 @@ class _Client:
             self._is_over.set()
 
 
-async def test_notes_are_told_at_the_beginning_and_when_there_is_nothing_else() -> None:
+async def test_notes_are_sent_at_the_beginning_and_when_there_is_nothing_else() -> None:
     subscription, client, notes = Subscription("chatcmpl-1"), _Client(), _notes()
     stream = EventStream(fold_of(HEADER), subscription, release=lambda _: None, notes=lambda: next(notes))
 
@@ -52,7 +52,7 @@ async def test_notes_are_told_at_the_beginning_and_when_there_is_nothing_else() 
     await wait_until_async(lambda: len(client.bodies) == 5)
     for entry in (start(), tokens(1, event("a")), end(2)):
         subscription.offer(entry)
-    subscription.tell()
+    subscription.notify()
     await running
 
     assert client.bodies[1:5] == [b": first\n\n", b": second\n\n", b": third\n\n", HEARTBEAT]
@@ -72,7 +72,7 @@ async def test_what_came_while_a_client_was_slow_is_one_write() -> None:
     client.takes.clear()
     for entry in (start(), *(tokens(seq, event(str(seq))) for seq in range(1, 6)), end(6)):
         subscription.offer(entry)
-        subscription.tell()
+        subscription.notify()
     client.takes.set()
     await running
 
@@ -94,7 +94,7 @@ async def test_a_stream_that_breaks_takes_nobody_with_it() -> None:
     await wait_until_async(lambda: subscription.listener is not None)
 
     subscription.offer(start())
-    subscription.tell()
+    subscription.notify()
 
     with pytest.raises(LookupError):
         await running

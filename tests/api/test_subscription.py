@@ -48,7 +48,7 @@ async def test_a_missing_entry_is_a_gap_that_the_log_fills() -> None:
 
     subscription.begin_filling()
     subscription.offer(LOG[5])
-    subscription.catch_up(LOG[:5])
+    subscription.take_logged(LOG[:5])
     subscription.finish_filling()
     subscription.offer(LOG[6])
 
@@ -65,7 +65,7 @@ async def test_an_end_is_not_taken_over_a_gap() -> None:
     assert subscription.has_gap
 
 
-async def test_an_attempt_that_is_over_is_not_heard() -> None:
+async def test_entries_of_an_earlier_attempt_are_dropped() -> None:
     subscription = Subscription("job")
     story = [start(), tokens(1, event("a")), start(2), tokens(2, event("b"), attempt=2), end(3, attempt=2)]
     for entry in (*story[:3], tokens(2, event("zombie")), *story[3:]):
@@ -111,7 +111,7 @@ async def test_any_mixture_of_live_and_log_gives_the_log() -> None:
                 if written < len(LOG) and chance.random() < 0.5:
                     subscription.offer(LOG[written])
                     written += 1
-                subscription.catch_up(snapshot)
+                subscription.take_logged(snapshot)
                 subscription.finish_filling()
             entries += await _read_all(subscription)
         # A START that was missed is no gap: streams say nothing of it.
@@ -128,7 +128,7 @@ async def test_what_a_slow_reader_cannot_hold_is_read_from_the_log_when_it_comes
         while not (subscription.is_ended and len(entries) == len(log)):
             if written < len(log):
                 subscription.offer(log[written])
-                subscription.tell()
+                subscription.notify()
                 written += 1
             if chance.random() < 0.2:
                 await asyncio.sleep(0)
@@ -144,7 +144,7 @@ async def test_what_a_slow_reader_cannot_hold_is_read_from_the_log_when_it_comes
                 while written < len(log) and chance.random() < 0.8:
                     subscription.offer(log[written])
                     written += 1
-                subscription.catch_up(snapshot)
+                subscription.take_logged(snapshot)
                 await asyncio.sleep(0)
                 if chance.random() < 0.5 and reader.done():
                     entries += reader.result()
@@ -156,7 +156,7 @@ async def test_what_a_slow_reader_cannot_hold_is_read_from_the_log_when_it_comes
     assert most == 4
 
 
-async def test_a_reader_that_waits_is_woken_and_told_of_errors() -> None:
+async def test_a_reader_that_waits_is_woken_and_gets_errors() -> None:
     subscription = Subscription("job")
     waiting = asyncio.create_task(subscription.next())
     await asyncio.sleep(0)
@@ -181,7 +181,7 @@ def test_what_was_missed_before_the_start_of_an_attempt_is_found_in_the_log() ->
 
     subscription.begin_filling()
     assert subscription.position is None
-    subscription.catch_up(log)
+    subscription.take_logged(log)
     subscription.finish_filling()
 
     told = [entry.seq for entry in subscription.read() if entry.kind is EntryKind.TOKENS]

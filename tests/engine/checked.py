@@ -24,7 +24,7 @@ LIMITS = EngineLimits(
     num_blocks=4 * 12,
     block_size=4,
     max_batch_tokens=7,
-    max_catch_up_tokens=7,
+    max_prefill_tokens=7,
     vocab_size=VOCAB_SIZE,
     eos_token_ids=frozenset({EOS}),
 )
@@ -128,7 +128,7 @@ class CheckedRunner(FakeRunner):
             super().clear(blocks)
 
     def next_token(self, part: FakePart, ids: list[int]) -> int | None:
-        """The token behind the ids that the blocks hold; None where one of them, or what lies behind, is poison.
+        """The token behind the ids that the blocks hold; None where one of them, or what lies behind them, is poison.
 
         Masked positions are multiplied by zero, which does not help against what is not finite.
         """

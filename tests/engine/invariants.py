@@ -11,14 +11,14 @@ def check(engine: Engine) -> None:
     """Assert every invariant of scheduler and blocks."""
     assert not getattr(engine._runner, "broken", [])
     scheduler = engine._scheduler
-    running, waiting = scheduler._running, [one for _, one in scheduler._waiting]
+    running, waiting = scheduler._running, scheduler._waiting.sequences()
     check_blocks(scheduler.blocks, [one.table for one in (*running, *engine._leaving)])
     assert len(running) <= engine.limits.max_running
     assert {*running, *waiting} == set(engine._sequence_by_id.values())
     assert len(running) + len(waiting) == len(engine._sequence_by_id)
-    assert set(scheduler.suspects) | scheduler.cautious | scheduler._starved <= {*running, *waiting}
-    assert len(scheduler._starved) <= scheduler._max_starved
-    assert all(order == one.order for order, one in scheduler._waiting)
+    assert set(scheduler.isolated) | scheduler.cautious | scheduler._waiting._aged <= {*running, *waiting}
+    assert len(scheduler._waiting._aged) <= scheduler._waiting._max_aged
+    assert all(order == one.order for order, one in scheduler._waiting._heap)
     assert not {*engine._leaving} & {*running, *waiting}
     assert len(engine._under_way) <= engine._runner.num_ahead
     for one in running:
@@ -38,9 +38,9 @@ def check_blocks(blocks: BlockManager, tables: list[BlockTable]) -> None:
     assert [refs[block] for block in range(blocks.num_blocks)] == blocks._num_refs
     assert {digest: block for block, digest in blocks._hash_by_block.items()} == blocks._block_by_hash
     assert set(blocks._cached) <= set(blocks._hash_by_block) <= set(blocks._cached) | set(refs)
-    assert blocks._unproven <= set(refs)
+    assert blocks._unvalidated <= set(refs)
     for block, writer in blocks._writer_by_block.items():
-        assert block in blocks._unproven
+        assert block in blocks._unvalidated
         assert writer is None or (block in writer.blocks and writer in tables)
 
 

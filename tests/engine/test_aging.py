@@ -9,15 +9,15 @@ from tests.engine import invariants
 from tests.engine.checked import LIMITS, TEXT, CheckedRunner, expected_output, request
 from workers.engine.engine import Engine
 
-STARVE_AFTER_S = 20.0
+AGING_AFTER_S = 20.0
 
 
 class Ward:
     """An engine whose every step takes a second."""
 
-    def __init__(self, *, starve_after_s: float = STARVE_AFTER_S, max_running: int = 4, num_ahead: int = 0) -> None:
-        changes = {"max_running": max_running, "max_batch_tokens": 60, "max_catch_up_tokens": 60, "num_blocks": 400}
-        limits = replace(LIMITS, starve_after_s=starve_after_s, **changes)  # type: ignore[arg-type]  # by name
+    def __init__(self, *, aging_after_s: float = AGING_AFTER_S, max_running: int = 4, num_ahead: int = 0) -> None:
+        changes = {"max_running": max_running, "max_batch_tokens": 60, "max_prefill_tokens": 60, "num_blocks": 400}
+        limits = replace(LIMITS, aging_after_s=aging_after_s, **changes)  # type: ignore[arg-type]  # by name
         self.now = 0.0
         self.engine = Engine(CheckedRunner(limits, num_ahead), TEXT, limits, clock=lambda: self.now)
         self.num_added = 0
@@ -56,11 +56,11 @@ def test_one_that_can_wait_ends_in_time_however_many_urgent_ones_come(num_ahead:
     ended_at = ward.end_in_a_flood(patient, max_steps=200)
 
     # It waits no longer than its patience, then runs on without a break: twelve tokens and a prompt in chunks.
-    assert ended_at <= STARVE_AFTER_S + 12 + 5
+    assert ended_at <= AGING_AFTER_S + 12 + 5
 
 
 def test_without_a_bound_it_would_never_end() -> None:
-    ward = Ward(starve_after_s=math.inf)
+    ward = Ward(aging_after_s=math.inf)
     patient = ward.add(10, max_tokens=12)
     ward.step()
 
@@ -86,7 +86,7 @@ def test_waits_are_added_up_over_preemptions() -> None:
     assert all(list(one) == [patient] for one in names)
 
 
-def test_those_that_starve_together_take_a_share_of_the_places_the_longest_waiting_first() -> None:
+def test_those_that_age_together_take_a_share_of_the_places_the_longest_waiting_first() -> None:
     ward = Ward(max_running=8)
     patient = [ward.add(10, max_tokens=40) for _ in range(8)]
     ward.step()
@@ -95,32 +95,32 @@ def test_those_that_starve_together_take_a_share_of_the_places_the_longest_waiti
         ward.step()
     assert set(ward.step()) == set(urgent)
 
-    ward.now += STARVE_AFTER_S
+    ward.now += AGING_AFTER_S
     ward.step()
-    told = set(ward.step()) | set(ward.step())
+    served = set(ward.step()) | set(ward.step())
 
-    assert told & set(patient) == set(patient[:2])
-    assert len(told & set(urgent)) == 6
+    assert served & set(patient) == set(patient[:2])
+    assert len(served & set(urgent)) == 6
 
 
-def test_one_that_starves_takes_no_place_of_who_was_there_before_it() -> None:
+def test_an_aged_sequence_preempts_none_that_came_before_it() -> None:
     ward = Ward(max_running=2)
     first = [ward.add(0, max_tokens=40) for _ in range(2)]
     ward.step()
     ward.add(0)
-    ward.now += 2 * STARVE_AFTER_S
+    ward.now += 2 * AGING_AFTER_S
 
     assert [set(ward.step()) for _ in range(4)] == [set(first)] * 4
     assert ward.engine.stats().num_preemptions == 0
 
 
-def test_one_that_starves_does_not_stand_in_the_way_of_urgent_ones() -> None:
+def test_an_aged_sequence_does_not_block_urgent_ones() -> None:
     ward = Ward(max_running=2)
     for _ in range(2):
         ward.add(5, max_tokens=40)
     ward.step()
     starving = ward.add(10)
-    ward.now += 2 * STARVE_AFTER_S
+    ward.now += 2 * AGING_AFTER_S
     ward.step()
     urgent = ward.add(0)
     ward.step()
@@ -129,7 +129,7 @@ def test_one_that_starves_does_not_stand_in_the_way_of_urgent_ones() -> None:
     assert set(ward.step()) == {starving, urgent}
 
 
-def test_whoever_starved_says_what_it_would_have_said() -> None:
+def test_an_aged_sequence_generates_the_same_text() -> None:
     ward = Ward(max_running=2)
     requests = [
         request(f"x{number}", prompt=(3 + number, 1, 1, 1), priority=number % 3, max_tokens=30, ignore_eos=True)

@@ -58,10 +58,10 @@ class Cache:
 
     def say(self, holder: Holder, token_id: int) -> bool:
         """Draw a token and compute it; False when there is no block for it."""
-        if not holder.table.is_proven:
-            self.blocks.prove(holder.table)
+        if not holder.table.is_validated:
+            self.blocks.validate(holder.table)
         is_full = holder.num_computed == len(holder.table.blocks) * SIZE
-        if is_full and not self.blocks.grow(holder.table, holder.tokens, holder.salt):
+        if is_full and not self.blocks.grow(holder.table, holder.tokens, holder.num_computed, holder.salt):
             return False
         self.memory[holder.table.blocks[holder.num_computed // SIZE]][holder.num_computed % SIZE] = token_id
         holder.tokens.append(token_id)
@@ -71,10 +71,10 @@ class Cache:
     def release(self, holder: Holder) -> list[int]:
         """End a holder; the blocks that had to be cleared."""
         self.holders.remove(holder)
-        unclean = self.blocks.release(holder.table, holder.tokens, holder.num_computed, holder.salt)
-        for block in unclean:
+        needs_zeroing = self.blocks.release(holder.table, holder.tokens, holder.num_computed, holder.salt)
+        for block in needs_zeroing:
             self.memory[block] = [0] * SIZE
-        return unclean
+        return needs_zeroing
 
     def read(self, holder: Holder) -> list[int]:
         """What the cache holds for the positions that the holder takes for computed."""
@@ -108,7 +108,7 @@ class BlocksMachine(RuleBasedStateMachine):
     def end(self, data: st.DataObject, is_finite: bool) -> None:
         holder = data.draw(st.sampled_from(self.cache.holders))
         if not is_finite:
-            self.cache.blocks.distrust(holder.table)
+            self.cache.blocks.invalidate(holder.table)
         self.cache.release(holder)
 
     @invariant()
@@ -121,9 +121,9 @@ class BlocksMachine(RuleBasedStateMachine):
             assert self.cache.read(holder) == holder.tokens[: holder.num_computed]
 
     def teardown(self) -> None:
-        """Nobody waits for somebody who waits for it."""
-        while behind := [holder for holder in self.cache.holders if holder.num_computed < len(holder.tokens)]:
-            assert sum(self.cache.compute(holder, 3) for holder in behind)
+        """No two holders wait for each other."""
+        while prefilling := [holder for holder in self.cache.holders if holder.num_computed < len(holder.tokens)]:
+            assert sum(self.cache.compute(holder, 3) for holder in prefilling)
             self.everyone_finds_what_it_takes_for_computed()
 
 
@@ -141,7 +141,7 @@ def ready(cache: Cache, tokens: list[int], salt: str = "") -> Holder:
     holder = cache.admit(tokens, salt)
     assert holder is not None
     cache.compute(holder)
-    cache.blocks.prove(holder.table)
+    cache.blocks.validate(holder.table)
     return holder
 
 
@@ -234,7 +234,7 @@ def test_blocks_that_were_not_finite_are_lost_to_all_but_those_who_hold_them(cac
     bad = ready(cache, [1, 2, 3, 4, 5])
     neighbour = ready(cache, [1, 2, 3, 4, 6])
 
-    cache.blocks.distrust(bad.table)
+    cache.blocks.invalidate(bad.table)
 
     assert cache.release(bad) == [2]
     assert ready(cache, [1, 2, 3, 4, 7]).table.num_attached == 0

@@ -92,7 +92,9 @@ def test_what_is_not_finite_is_cleared_before_anybody_else_gets_its_blocks(
     assert not any(POISON in block for block in runner.memory)
 
 
-def test_a_prompt_that_is_cancelled_half_read_leaves_nothing_behind(engine: Engine, runner: CheckedRunner) -> None:
+def test_a_prompt_that_is_cancelled_in_its_prefill_leaves_nothing_allocated(
+    engine: Engine, runner: CheckedRunner
+) -> None:
     engine.add(request("bad", prompt=(POISON, *(1,) * 20)))
     engine.step()
     engine.cancel("bad")

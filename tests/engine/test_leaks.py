@@ -69,6 +69,6 @@ def test_a_thousand_mixed_requests_cancels_and_faults_leave_memory_where_it_was(
     assert engine.stats().num_blocks_used == engine.num_running == engine.num_waiting == 0
     assert engine._scheduler.blocks.num_available == limits.num_blocks
     assert not engine._scheduler.cautious
-    assert not engine._scheduler.suspects
+    assert not engine._scheduler.isolated
     invariants.check(engine)
     assert grown < MAX_GROWN_BYTES

@@ -39,13 +39,13 @@ def test_a_cache_plan_keeps_its_budget(context: int, per_block: int, running: in
     ("changes", "message"),
     [
         ({"max_batch_tokens": 7}, "max_batch_tokens"),
-        ({"max_catch_up_tokens": 0}, "max_catch_up_tokens"),
+        ({"max_prefill_tokens": 0}, "max_prefill_tokens"),
         ({"max_running": 0}, "1 sequence"),
         ({"block_size": 3}, "power of two"),
         ({"num_blocks": 4}, "do not hold one sequence of 10"),
     ],
 )
-def test_limits_under_which_somebody_would_starve_are_refused(changes: dict[str, int], message: str) -> None:
+def test_limits_under_which_a_sequence_would_never_run_are_refused(changes: dict[str, int], message: str) -> None:
     measures = {"max_running": 8, "max_len": 10, "num_blocks": 5, "block_size": 2, "max_batch_tokens": 8}
 
     EngineLimits(**measures, vocab_size=10)  # type: ignore[arg-type]  # by name

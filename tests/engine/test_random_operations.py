@@ -38,7 +38,7 @@ MEASURES = st.builds(
         num_blocks=-(-num_blocks // block_size),
         block_size=block_size,
         max_batch_tokens=budget,
-        max_catch_up_tokens=share,
+        max_prefill_tokens=share,
     ),
     st.sampled_from([48, 60, 200]),
     st.sampled_from([1, 2, 4, 8]),
@@ -55,7 +55,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.is_calm = is_calm
         self.runner = CheckedRunner(limits, num_ahead)  # type: ignore[arg-type]  # hypothesis tells no type
         self.now = 0.0
-        limits = replace(self.runner.limits, starve_after_s=10.0)
+        limits = replace(self.runner.limits, aging_after_s=10.0)
         self.engine = Engine(self.runner, TEXT, limits, clock=lambda: self.now)
         self.requests: dict[str, SequenceRequest] = {}
         self.outputs: dict[str, list[SequenceOutput]] = {}

@@ -42,7 +42,7 @@ def test_a_long_prompt_is_computed_in_chunks_and_does_not_stop_running_sequences
 
 
 def test_prompts_get_a_share_of_a_step_while_others_decode_and_all_of_it_otherwise() -> None:
-    engine, runner = engine_of(replace(LIMITS, max_batch_tokens=20, max_catch_up_tokens=3))
+    engine, runner = engine_of(replace(LIMITS, max_batch_tokens=20, max_prefill_tokens=3))
     engine.add(request("first", prompt=(2,) * 25, max_tokens=8, ignore_eos=True))
     steps(engine, 2)
     engine.add(request("second", prompt=(3,) * 10, max_tokens=1))
@@ -52,11 +52,11 @@ def test_prompts_get_a_share_of_a_step_while_others_decode_and_all_of_it_otherwi
 
 
 def test_a_crowd_of_prompts_is_not_held_back_for_one_stream() -> None:
-    engine, runner = engine_of(replace(LIMITS, max_batch_tokens=20, max_catch_up_tokens=3))
+    engine, runner = engine_of(replace(LIMITS, max_batch_tokens=20, max_prefill_tokens=3))
     engine.add(request("stream", prompt=(2,) * 4, max_tokens=20, ignore_eos=True))
     engine.step()
     for first in (3, 4, 5):
-        engine.add(request(f"crowd{first}", prompt=(first,) * 18, max_tokens=1))
+        engine.add(request(f"num_others{first}", prompt=(first,) * 18, max_tokens=1))
 
     engine.step()
 
@@ -108,7 +108,7 @@ def test_equal_priorities_do_not_push_each_other_out() -> None:
 
 
 @pytest.mark.parametrize("num_ahead", [0, 1])
-def test_when_blocks_run_out_the_last_goes_back_and_catches_up_later(num_ahead: int) -> None:
+def test_when_blocks_run_out_the_last_is_preempted_and_prefills_again(num_ahead: int) -> None:
     engine, _ = engine_of(TIGHT, num_ahead)
     requests = named("a", "b", "c", "d", max_tokens=41)
 
@@ -131,7 +131,7 @@ def test_the_first_in_order_goes_on_in_every_step_however_short_blocks_are() -> 
 
 @pytest.mark.parametrize("num_ahead", [0, 1])
 def test_choices_of_one_prompt_compute_it_once(num_ahead: int) -> None:
-    engine, runner = engine_of(replace(LIMITS, max_batch_tokens=30, max_catch_up_tokens=30), num_ahead)
+    engine, runner = engine_of(replace(LIMITS, max_batch_tokens=30, max_prefill_tokens=30), num_ahead)
     choices = [request(f"c{i}", prompt=tuple(range(1, 14)), seed=i, max_tokens=2, ignore_eos=True) for i in range(4)]
 
     outputs = run(engine, *choices)
@@ -177,7 +177,7 @@ def test_the_next_turn_of_a_chat_finds_prompt_and_output() -> None:
 
 
 @pytest.mark.parametrize("num_ahead", [0, 1])
-def test_log_probabilities_of_a_prompt_are_computed_anew_and_told_once(num_ahead: int) -> None:
+def test_log_probabilities_of_a_prompt_are_recomputed_and_reported_once(num_ahead: int) -> None:
     engine, runner = engine_of(num_ahead=num_ahead)
     prompt = tuple(range(1, 18))
     run(engine, request("before", prompt=prompt))

@@ -71,7 +71,7 @@ class Course:
 
     num_blocks: int
     max_batch_tokens: int
-    max_catch_up_tokens: int
+    max_prefill_tokens: int
     gap: int
     cut: int
     fault_at: int
@@ -82,7 +82,7 @@ class Course:
             limits,
             num_blocks=self.num_blocks,
             max_batch_tokens=self.max_batch_tokens,
-            max_catch_up_tokens=self.max_catch_up_tokens,
+            max_prefill_tokens=self.max_prefill_tokens,
         )
 
 
@@ -90,7 +90,7 @@ COURSES = st.builds(
     Course,
     num_blocks=st.sampled_from([4, 6, 24]),
     max_batch_tokens=st.sampled_from([6, 17, 64]),
-    max_catch_up_tokens=st.sampled_from([5, 64]),
+    max_prefill_tokens=st.sampled_from([5, 64]),
     gap=st.integers(0, 3),
     cut=st.sampled_from([0, 0, 3]),
     fault_at=st.sampled_from([0, 0, 3, 9]),

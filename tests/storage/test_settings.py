@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from storage.errors import SettingInvalid
 from storage.settings import StorageSettings
+from workers.settings import SweeperSettings
 
 DATABASE = "sqlite:////var/lib/x.db"
 
@@ -82,3 +84,25 @@ def test_internal_webhook_receivers_are_a_list(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("TOKENPOST_WEBHOOK_ALLOW", "10.0.0.1/8")
     with pytest.raises(SettingInvalid, match="WEBHOOK_ALLOW"):
         StorageSettings.read()
+
+
+def test_a_deprecated_name_is_read_and_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENPOST_STARVE_AFTER_S", "7")
+    with capture_logs() as logged:
+        settings = SweeperSettings.read()
+
+    assert settings.aging_after_s == 7
+    assert logged == [
+        {
+            "event": "setting_deprecated",
+            "log_level": "warning",
+            "name": "TOKENPOST_STARVE_AFTER_S",
+            "use": "TOKENPOST_AGING_AFTER_S",
+        }
+    ]
+
+
+def test_the_new_name_wins_over_the_deprecated_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENPOST_STARVE_AFTER_S", "7")
+    monkeypatch.setenv("TOKENPOST_AGING_AFTER_S", "8")
+    assert SweeperSettings.read().aging_after_s == 8

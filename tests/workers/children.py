@@ -14,27 +14,27 @@ from storage.broker.celery_queue import TicketPublisher
 from storage.contract import WorkerStatus
 from storage.fleet import workers
 from tests.waiting import wait_until
-from tests.workers.harness import MODEL, Ground
+from tests.workers.harness import MODEL, Backend
 
 REPOSITORY = Path(__file__).parents[2]
-DOOR = "tests.workers.door"
+FAKE_APP = "tests.workers.fake_worker_app"
 FLAGS = ["-n", "test@here", "--without-gossip", "--without-mingle", "--without-heartbeat"]
-WORKER = ("celery", "-q", "-A", DOOR, "worker", "-P", "custom", *FLAGS)
+WORKER = ("celery", "-q", "-A", FAKE_APP, "worker", "-P", "custom", *FLAGS)
 START_S = 30.0
 
 
 class Child:
     """One worker process; `log` is what it wrote so far."""
 
-    def __init__(self, ground: Ground, log: Path, *, command: Sequence[str] = WORKER, **settings: object) -> None:
+    def __init__(self, backend: Backend, log: Path, *, command: Sequence[str] = WORKER, **settings: object) -> None:
         self.worker_id = ids.new_id("wrk_")
-        self._ground = ground
+        self._backend = backend
         self._log = log
         environment = {
             "CELERY_CUSTOM_WORKER_POOL": "workers.broker.celery_pool:EnginePool",
-            "TOKENPOST_DATABASE_URL": ground.settings.database_url,
-            "TOKENPOST_REDIS_URL": ground.settings.redis_url,
-            "TOKENPOST_LEASE_S": str(ground.settings.lease_s),
+            "TOKENPOST_DATABASE_URL": backend.settings.database_url,
+            "TOKENPOST_REDIS_URL": backend.settings.redis_url,
+            "TOKENPOST_LEASE_S": str(backend.settings.lease_s),
             "TOKENPOST_MODEL": MODEL,
             "TOKENPOST_WORKER_ID": self.worker_id,
         }
@@ -56,7 +56,7 @@ class Child:
 
     def status(self) -> WorkerStatus | None:
         """What its row says."""
-        with self._ground.database.connect() as connection:
+        with self._backend.database.connect() as connection:
             row = workers.find(connection, self.worker_id)
         return None if row is None else row.status
 
@@ -85,17 +85,17 @@ def events_of(log: str) -> list[str]:
 
 
 @contextmanager
-def started(ground: Ground, folder: Path, **settings: object) -> Iterator[Child]:
+def started(backend: Backend, folder: Path, **settings: object) -> Iterator[Child]:
     """A worker that is ready; gone at the end. `settings` are TOKENPOST_* by their lower-case names."""
-    with starting(ground, folder, **settings) as child:
+    with starting(backend, folder, **settings) as child:
         child.wait_until_ready()
         yield child
 
 
 @contextmanager
-def starting(ground: Ground, folder: Path, *, command: Sequence[str] = WORKER, **settings: object) -> Iterator[Child]:
+def starting(backend: Backend, folder: Path, *, command: Sequence[str] = WORKER, **settings: object) -> Iterator[Child]:
     """A worker that may not be ready yet."""
-    child = Child(ground, folder / "worker.log", command=command, **settings)
+    child = Child(backend, folder / "worker.log", command=command, **settings)
     try:
         yield child
     finally:
@@ -103,9 +103,9 @@ def starting(ground: Ground, folder: Path, *, command: Sequence[str] = WORKER, *
 
 
 @contextmanager
-def tickets_to(ground: Ground) -> Iterator[TicketPublisher]:
+def tickets_to(backend: Backend) -> Iterator[TicketPublisher]:
     """A running publisher of tickets."""
-    publisher = TicketPublisher(ground.settings.redis_url)
+    publisher = TicketPublisher(backend.settings.redis_url)
     publisher.start()
     try:
         yield publisher

@@ -7,7 +7,7 @@ import pytest
 from storage import ids
 from storage.database.group_commit import Writer
 from tests.fakes import FakeQueue
-from tests.workers.harness import Bench, Ground, running
+from tests.workers.harness import Backend, Bench, running
 from workers.maintenance.sweeper import Sweeper
 from workers.settings import SweeperSettings
 
@@ -15,17 +15,17 @@ Make = Callable[[], Sweeper]
 
 
 @pytest.fixture
-def ground(database_url: str, redis_url: str) -> Iterator[Ground]:
+def backend(database_url: str, redis_url: str) -> Iterator[Backend]:
     """A fresh database of each kind, and the empty Redis."""
-    opened = Ground(database_url, redis_url)
+    opened = Backend(database_url, redis_url)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def bench(ground: Ground) -> Iterator[Bench]:
+def bench(backend: Backend) -> Iterator[Bench]:
     """A worker whose steps take no time."""
-    with running(ground) as ready:
+    with running(backend) as ready:
         yield ready
 
 
@@ -35,14 +35,14 @@ def tickets() -> FakeQueue:
 
 
 @pytest.fixture
-def make(ground: Ground, tickets: FakeQueue) -> Iterator[Make]:
+def make(backend: Backend, tickets: FakeQueue) -> Iterator[Make]:
     """Makes sweepers, each as a process of its own would."""
-    writer = Writer(ground.database)
+    writer = Writer(backend.database)
     writer.start()
 
     def sweeper() -> Sweeper:
-        settings = SweeperSettings(worker_id=ids.new_id("cpu_"), ticket_slack_s=60, settling_s=0.0, starve_after_s=50)
-        return Sweeper(settings, ground.settings, ground.database, writer, ground.redis, tickets)
+        settings = SweeperSettings(worker_id=ids.new_id("cpu_"), ticket_slack_s=60, settling_s=0.0, aging_after_s=50)
+        return Sweeper(settings, backend.settings, backend.database, writer, backend.redis, tickets)
 
     yield sweeper
     writer.stop()

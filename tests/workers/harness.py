@@ -32,10 +32,10 @@ LEASE_S = 0.9
 def load(runner: FakeRunner) -> Loaded:
     """An engine around the fake model."""
     engine = Engine(runner, TEXT, LIMITS)
-    return Loaded(engine=engine, manifest=MANIFEST, spelling=FakeSpelling(), device="cpu", dtype="float32")
+    return Loaded(engine=engine, manifest=MANIFEST, token_bytes=FakeTokenBytes(), device="cpu", dtype="float32")
 
 
-class FakeSpelling:
+class FakeTokenBytes:
     """The bytes of the fake model's words; the first one of a text stands without its space."""
 
     def is_spoken(self, token_id: int) -> bool:
@@ -59,7 +59,7 @@ class FakeTicket:
         self.answers.append("given back")
 
 
-class FakeHub:
+class FakeEventLoop:
     """A thread that runs what it is told, in order."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class FakeHub:
             call()
 
 
-class Ground:
+class Backend:
     """Rows and logs, as everybody sees them."""
 
     def __init__(self, database_url: str, redis_url: str, **settings: float) -> None:
@@ -170,12 +170,12 @@ class Ground:
 
 
 class Bench:
-    """One worker on a ground; `settings` are those of `WorkerSettings`."""
+    """One worker on a backend; `settings` are those of `WorkerSettings`."""
 
-    def __init__(self, ground: Ground, *, runner: FakeRunner | None = None, **settings: float) -> None:
-        self.ground = ground
+    def __init__(self, backend: Backend, *, runner: FakeRunner | None = None, **settings: float) -> None:
+        self.backend = backend
         self.runner = runner or FakeRunner()
-        self.hub = FakeHub()
+        self.event_loop = FakeEventLoop()
         self.was_fatal = threading.Event()
         self.exit_codes: list[int] = []
         self._is_over = threading.Event()
@@ -183,9 +183,9 @@ class Bench:
         own = WorkerSettings(model=MODEL, served_name=MODEL, worker_id=self.worker_id, **settings)
         self.process = GenerationProcess(
             own,
-            ground.settings,
+            backend.settings,
             lambda: load(self.runner),
-            self.hub.call_soon,
+            self.event_loop.call_soon,
             self.was_fatal.set,
             self._end_hard,
         )
@@ -198,7 +198,7 @@ class Bench:
     def submit(self, job_id: str) -> FakeTicket:
         """Deliver a ticket."""
         ticket = FakeTicket()
-        self.hub.call_soon(lambda: self.process.accept(job_id, ticket))
+        self.event_loop.call_soon(lambda: self.process.accept(job_id, ticket))
         return ticket
 
     def stop(self) -> None:
@@ -208,13 +208,13 @@ class Bench:
         self.process.give_back()
         wait_until(lambda: self.process.num_live == 0)
         self.process.stop()
-        self.hub.stop()
+        self.event_loop.stop()
 
 
 @contextmanager
-def running(ground: Ground, *, runner: FakeRunner | None = None, **settings: float) -> Iterator[Bench]:
+def running(backend: Backend, *, runner: FakeRunner | None = None, **settings: float) -> Iterator[Bench]:
     """A worker that is ready; stopped at the end if the test has not done so."""
-    bench = Bench(ground, runner=runner, **settings)
+    bench = Bench(backend, runner=runner, **settings)
     bench.process.start(lambda: None)
     try:
         yield bench

@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 from storage.fleet import workers
 from tests.fakes import FakeRunner, spec
 from tests.waiting import wait_until
-from tests.workers.harness import Ground, running, wait_for_answer
+from tests.workers.harness import Backend, running, wait_for_answer
 from workers.engine.stats import EngineStats
 from workers.generation.engine_snapshot import EngineWatch
 
@@ -45,7 +45,7 @@ def test_an_engine_that_steps_fast_is_looked_at_twice_a_second() -> None:
     assert watch.latest == structs.replace(NOTHING, num_steps=4)
 
 
-def test_an_engine_that_rests_has_told_everything() -> None:
+def test_an_idle_engine_has_reported_everything() -> None:
     engine, watch = FakeEngine(), EngineWatch(FakeClock())
     watch.look(engine)
 
@@ -67,22 +67,22 @@ def test_a_working_engine_is_logged_once_a_minute() -> None:
     assert [entry["num_steps"] for entry in logs] == [61, 121]
 
 
-def _engine_of(ground: Ground, worker_id: str) -> dict[str, int]:
-    with ground.database.connect() as connection:
+def _engine_of(backend: Backend, worker_id: str) -> dict[str, int]:
+    with backend.database.connect() as connection:
         row = workers.find(connection, worker_id)
     return (row and row.engine) or {}
 
 
-def test_a_workers_row_tells_of_its_engine(ground: Ground) -> None:
-    with running(ground, runner=FakeRunner(step_s=0.01)) as bench:
-        long = ground.put_job(spec(1500))
+def test_a_workers_row_tells_of_its_engine(backend: Backend) -> None:
+    with running(backend, runner=FakeRunner(step_s=0.01)) as bench:
+        long = backend.put_job(spec(1500))
         bench.submit(long)
-        wait_until(lambda: _engine_of(ground, bench.worker_id).get("num_running") == 1)
-        ground.cancel(long, bench.worker_id)
-        wait_for_answer(bench.submit(ground.put_job(spec(5))))
+        wait_until(lambda: _engine_of(backend, bench.worker_id).get("num_running") == 1)
+        backend.cancel(long, bench.worker_id)
+        wait_for_answer(bench.submit(backend.put_job(spec(5))))
 
-        wait_until(lambda: _engine_of(ground, bench.worker_id).get("num_running") == 0)
+        wait_until(lambda: _engine_of(backend, bench.worker_id).get("num_running") == 0)
 
-    told = _engine_of(ground, bench.worker_id)
+    told = _engine_of(backend, bench.worker_id)
     assert told["num_prompt_tokens"] == 8
     assert told["num_output_tokens"] > 6

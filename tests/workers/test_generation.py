@@ -13,10 +13,10 @@ from storage.contract import (
     SamplingParams,
     TokenEvent,
 )
-from tests.workers.harness import FakeSpelling
+from tests.workers.harness import FakeTokenBytes
 from workers.engine.sampling_seed import choice_seed
 from workers.engine.sequence import SequenceOutput
-from workers.generation.job_generation import Generation
+from workers.generation.pipeline.job_generation import Generation
 
 SPEC = JobSpec(prompts=((1, 2), (3,)), sampling=SamplingParams(max_tokens=9, seed=5), num_choices=2)
 
@@ -45,7 +45,7 @@ def test_every_choice_is_a_sequence_with_its_prompt_and_its_own_seed(generation:
     assert [request.emitted for request in requests] == [()] * 4
 
 
-def test_a_later_attempt_goes_on_behind_what_the_log_has(generation: Generation) -> None:
+def test_a_later_attempt_goes_on_after_what_the_log_has(generation: Generation) -> None:
     log = [
         LogEntry(attempt=1, seq=0, kind=EntryKind.START),
         _entry(1, _event(0, 7), _event(1, 8)),
@@ -105,8 +105,8 @@ def test_an_output_that_says_nothing_is_no_event(generation: Generation) -> None
     bare = SequenceOutput(sequence_id="a", token_ids=(), text="", failure=Failure(code="x", message="y"))
     last = SequenceOutput(sequence_id="a", token_ids=(), text="", finish=FinishReason.STOP)
 
-    assert generation.event_of(0, bare, FakeSpelling) is None
-    assert generation.event_of(0, last, FakeSpelling) == TokenEvent(
+    assert generation.event_of(0, bare, FakeTokenBytes) is None
+    assert generation.event_of(0, last, FakeTokenBytes) == TokenEvent(
         choice=0, token_ids=(), text="", finish=FinishReason.STOP
     )
 
@@ -122,7 +122,7 @@ def _cached(generation: Generation, *num_cached: int) -> int:
     """The cached tokens of a job whose choices found so many."""
     for choice, number in enumerate(num_cached):
         output = SequenceOutput(sequence_id="a", token_ids=(7,), text="x", num_cached=number)
-        generation.event_of(choice, output, FakeSpelling)
+        generation.event_of(choice, output, FakeTokenBytes)
     return generation.usage().cached_tokens
 
 

@@ -32,7 +32,7 @@ def test_a_log_that_lost_the_start_of_an_attempt_gets_it_again() -> None:
     assert _ids(Tail((1, 2), 2)) == [START, *_tokens(3, 4)]
 
 
-def test_behind_a_start_stands_what_the_log_has_not() -> None:
+def test_after_a_start_comes_what_the_log_lacks() -> None:
     assert _ids(Tail((2, 0), 2)) == _tokens(3, 4)
     assert _ids(Tail((2, 0), 0)) == _tokens(1, 2, 3, 4)
     assert _ids(Tail((1, 0), 2)) == [START, *_tokens(3, 4)]

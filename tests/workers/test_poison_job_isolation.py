@@ -12,9 +12,9 @@ from storage.contract import JobStatus
 from storage.database.group_commit import Writer
 from tests.fakes import FakePart, FakeQueue, FakeRunner, bad_spec, foretold, spec
 from tests.waiting import wait_until
-from tests.workers.harness import Bench, Ground, running, text_of
+from tests.workers.harness import Backend, Bench, running, text_of
 from workers.engine.runner import StepOutput
-from workers.generation.poison_job_isolation import Quarantine
+from workers.generation.pipeline.poison_job_isolation import PoisonJobIsolation
 from workers.maintenance.sweeper import Sweeper
 from workers.settings import SweeperSettings
 
@@ -40,9 +40,9 @@ class PoisonedRunner(FakeRunner):
 class PatientRunner(FakeRunner):
     """A model that computes nothing near a suspect's end before its lost attempts are forgiven."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, backend: Backend) -> None:
         super().__init__()
-        self._ground = ground
+        self._ground = backend
         self._forgiven: set[str] = set()
 
     def collect(self) -> StepOutput:
@@ -60,21 +60,23 @@ class PatientRunner(FakeRunner):
 class Fleet:
     """Workers one after the other, each begun when the last one has ended hard, and the sweeper between them."""
 
-    def __init__(self, ground: Ground) -> None:
-        self.ground = ground
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
         self.cure = threading.Event()
         self.benches: list[Bench] = []
-        self._writer = Writer(ground.database)
+        self._writer = Writer(backend.database)
         self._writer.start()
         self._tickets = FakeQueue()
         settings = SweeperSettings(worker_id=ids.new_id("cpu_"), settling_s=5.0, ticket_slack_s=60)
-        self._sweeper = Sweeper(settings, ground.settings, ground.database, self._writer, ground.redis, self._tickets)
+        self._sweeper = Sweeper(
+            settings, backend.settings, backend.database, self._writer, backend.redis, self._tickets
+        )
 
     def run(self, job_ids: list[str], *, max_crashes: int) -> None:
         """Return when all jobs have ended."""
         waiting = list(job_ids)
         for _ in range(max_crashes + 1):
-            bench = Bench(self.ground, runner=PoisonedRunner(self.cure), watchdog_s=0.6)
+            bench = Bench(self.backend, runner=PoisonedRunner(self.cure), watchdog_s=0.6)
             self.benches.append(bench)
             bench.process.start(lambda: None)
             for job_id in waiting:
@@ -92,7 +94,7 @@ class Fleet:
         raise AssertionError("too many crashes")
 
     def are_ended(self, job_ids: list[str]) -> bool:
-        return all(self.ground.row(job_id).status.is_terminal for job_id in job_ids)
+        return all(self.backend.row(job_id).status.is_terminal for job_id in job_ids)
 
     def stop(self) -> None:
         self.cure.set()
@@ -102,104 +104,104 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(ground: Ground) -> Iterator[Fleet]:
-    made = Fleet(ground)
+def fleet(backend: Backend) -> Iterator[Fleet]:
+    made = Fleet(backend)
     yield made
     made.stop()
 
 
-def test_a_poison_job_fails_after_three_workers_and_its_neighbours_survive(ground: Ground, fleet: Fleet) -> None:
-    neighbours = [ground.put_job(spec(60, salt=salt)) for salt in range(4)]
-    poison = ground.put_job(bad_spec(POISON))
+def test_a_poison_job_fails_after_three_workers_and_its_neighbours_survive(backend: Backend, fleet: Fleet) -> None:
+    neighbours = [backend.put_job(spec(60, salt=salt)) for salt in range(4)]
+    poison = backend.put_job(bad_spec(POISON))
 
     fleet.run([*neighbours, poison], max_crashes=4)
 
     assert len([bench for bench in fleet.benches if bench.exit_codes]) == 3
-    row = ground.row(poison)
+    row = backend.row(poison)
     assert (row.status, (row.failure or {})["code"], row.lost_attempts) == (JobStatus.FAILED, "worker_lost", 3)
     for salt, job_id in enumerate(neighbours):
-        assert ground.row(job_id).status is JobStatus.COMPLETED
-        assert text_of(ground.log(job_id)) == foretold(60, salt=salt)
+        assert backend.row(job_id).status is JobStatus.COMPLETED
+        assert text_of(backend.log(job_id)) == foretold(60, salt=salt)
 
 
-def test_suspects_are_acquitted_one_by_one_and_new_jobs_get_their_turn(ground: Ground) -> None:
-    suspected = [ground.put_job(spec(200, salt=salt)) for salt in range(3)]
+def test_possible_poison_jobs_run_isolated_one_by_one_and_new_jobs_run_between_them(backend: Backend) -> None:
+    suspected = [backend.put_job(spec(200, salt=salt)) for salt in range(3)]
     for job_id in suspected:
-        ground.lose(job_id, times=2)
+        backend.lose(job_id, times=2)
 
-    with running(ground, runner=PatientRunner(ground)) as bench:
-        tickets = [bench.submit(job_id) for job_id in (*suspected, ground.put_job(spec(5)))]
+    with running(backend, runner=PatientRunner(backend)) as bench:
+        tickets = [bench.submit(job_id) for job_id in (*suspected, backend.put_job(spec(5)))]
         wait_until(lambda: all(ticket.answers == ["acknowledged"] for ticket in tickets), 20.0)
 
     for salt, job_id in enumerate(suspected):
-        row = ground.row(job_id)
+        row = backend.row(job_id)
         assert (row.status, row.lost_attempts) == (JobStatus.COMPLETED, 0)
-        assert text_of(ground.log(job_id)) == foretold(200, salt=salt)
+        assert text_of(backend.log(job_id)) == foretold(200, salt=salt)
 
 
-def test_a_worker_that_drains_gives_waiting_suspects_back_at_once(ground: Ground) -> None:
+def test_a_worker_that_drains_gives_jobs_that_wait_for_isolation_back_at_once(backend: Backend) -> None:
     cure = threading.Event()
-    bench = Bench(ground, runner=PoisonedRunner(cure))
+    bench = Bench(backend, runner=PoisonedRunner(cure))
     bench.process.start(lambda: None)
-    hanging, suspect, fresh = ground.put_job(bad_spec(POISON)), ground.put_job(spec(5)), ground.put_job(spec(5))
-    ground.lose(suspect, times=2)
+    hanging, suspect, fresh = backend.put_job(bad_spec(POISON)), backend.put_job(spec(5)), backend.put_job(spec(5))
+    backend.lose(suspect, times=2)
     first = bench.submit(hanging)
-    ground.wait_for_status(hanging, JobStatus.IN_PROGRESS)
+    backend.wait_for_status(hanging, JobStatus.IN_PROGRESS)
     tickets = [bench.submit(suspect)]
-    wait_until(lambda: bench.process._dispatcher._quarantine.is_active)
+    wait_until(lambda: bench.process._pipeline._intake.watches)
     tickets.append(bench.submit(fresh))
-    bench.hub.call_soon(bench.process.drain)
+    bench.event_loop.call_soon(bench.process.drain)
 
     wait_until(lambda: all(ticket.answers == ["given back"] for ticket in tickets))
 
     assert first.answers == []
-    assert ground.row(suspect).lost_attempts == 2
+    assert backend.row(suspect).lost_attempts == 2
     cure.set()
     bench.stop()
 
 
 class Model:
-    """What a quarantine decided, and whom it had among the jobs."""
+    """What a isolation decided, and whom it had among the jobs."""
 
     def __init__(self) -> None:
-        self.unproven: set[str] = set()
-        self.on_trial: str | None = None
+        self.unvalidated: set[str] = set()
+        self.isolated: str | None = None
         self.begun: list[str] = []
-        self.quarantine = Quarantine(self.begin, self.has_unproven)
+        self.isolation = PoisonJobIsolation(self.begin, self.has_unvalidated)
 
-    def has_unproven(self, waiting: Collection[str]) -> bool:
-        return bool(self.unproven - set(waiting))
+    def has_unvalidated(self, waiting: Collection[str]) -> bool:
+        return bool(self.unvalidated - set(waiting))
 
-    def begin(self, job_id: str, is_on_trial: bool) -> None:
-        # The promise: nobody begins beside a trial, and no trial beside somebody unproven.
-        assert self.on_trial is None
-        if is_on_trial:
-            assert not self.unproven
-            self.on_trial = job_id
-        self.unproven.add(job_id)
+    def begin(self, job_id: str, is_isolated: bool) -> None:
+        # The promise: nobody begins beside a trial, and no trial beside somebody unvalidated.
+        assert self.isolated is None
+        if is_isolated:
+            assert not self.unvalidated
+            self.isolated = job_id
+        self.unvalidated.add(job_id)
         self.begun.append(job_id)
 
-    def arrive(self, job_id: str, is_suspect: bool) -> None:
-        if is_suspect:
-            self.quarantine.add(job_id)
-        elif self.quarantine.is_active:
-            self.quarantine.hold(job_id)
+    def arrive(self, job_id: str, needs_isolation: bool) -> None:
+        if needs_isolation:
+            self.isolation.add(job_id)
+        elif self.isolation.is_active:
+            self.isolation.hold(job_id)
         else:
             self.begin(job_id, False)
 
-    def prove(self, leave: Callable[[str], None]) -> None:
-        if self.unproven:
-            job_id = sorted(self.unproven)[0]
-            self.unproven.remove(job_id)
-            if self.on_trial == job_id:
-                self.on_trial = None
+    def validate(self, leave: Callable[[str], None]) -> None:
+        if self.unvalidated:
+            job_id = sorted(self.unvalidated)[0]
+            self.unvalidated.remove(job_id)
+            if self.isolated == job_id:
+                self.isolated = None
                 leave(job_id)
             else:
-                self.quarantine.advance()
+                self.isolation.advance()
 
 
 @given(st.lists(st.sampled_from(["job", "suspect", "proof", "end"]), max_size=40))
-def test_in_any_order_nobody_begins_beside_a_suspect_and_everybody_begins_in_the_end(acts: list[str]) -> None:
+def test_in_any_order_no_job_begins_beside_an_isolated_one_and_every_job_begins_in_the_end(acts: list[str]) -> None:
     model = Model()
     arrived = []
     for number, act in enumerate([*acts, *["proof"] * 200]):
@@ -208,9 +210,9 @@ def test_in_any_order_nobody_begins_beside_a_suspect_and_everybody_begins_in_the
                 arrived.append(f"{number:03}")
                 model.arrive(arrived[-1], act == "suspect")
             case "proof":
-                model.prove(model.quarantine.end_trial)
+                model.validate(model.isolation.end_isolation)
             case _:
-                model.prove(model.quarantine.forget)
+                model.validate(model.isolation.forget)
 
     assert sorted(model.begun) == arrived
-    assert not model.quarantine.is_active
+    assert not model.isolation.is_active

@@ -4,7 +4,7 @@ import pytest
 
 from storage.contract import JobSpec, SamplingParams
 from tests.fakes import LIMITS
-from tests.workers.harness import Bench, Ground, running, wait_for_answer
+from tests.workers.harness import Backend, Bench, running, wait_for_answer
 
 # Four words follow; the prompt fills three blocks and a part of a fourth.
 PROMPT = (5, 100, 3, 7, *range(100, 196))
@@ -14,9 +14,9 @@ NUM_SHARED = 3 * LIMITS.block_size
 
 def cached_tokens(bench: Bench, spec: JobSpec = SPEC, owner: str = "alice") -> int | None:
     """What the usage of a job says once it has run."""
-    job_id = bench.ground.put_job(spec, owner=owner)
+    job_id = bench.backend.put_job(spec, owner=owner)
     wait_for_answer(bench.submit(job_id))
-    row = bench.ground.row(job_id)
+    row = bench.backend.row(job_id)
     assert row.prompt_tokens == sum(map(len, spec.prompts))
     return row.cached_tokens
 
@@ -47,6 +47,6 @@ def test_an_equal_prompt_of_the_same_job_is_a_prompt_of_its_own(bench: Bench) ->
     assert cached_tokens(bench, twice) == NUM_SHARED
 
 
-def test_a_worker_can_be_told_to_share_nothing_between_jobs(ground: Ground) -> None:
-    with running(ground, prefix_cache=False) as bench:
+def test_a_worker_can_be_configured_to_share_nothing_between_jobs(backend: Backend) -> None:
+    with running(backend, prefix_cache=False) as bench:
         assert [cached_tokens(bench) for _ in range(2)] == [0, 0]

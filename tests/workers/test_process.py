@@ -10,9 +10,9 @@ from storage.jobs import jobs, records
 from tests.fakes import BREAKS_STEP, MANIFEST, NOT_FINITE, FakeRunner, bad_spec, foretold, spec
 from tests.waiting import wait_until
 from tests.workers.harness import (
+    Backend,
     Bench,
     FakeTicket,
-    Ground,
     assert_whole,
     running,
     text_of,
@@ -24,21 +24,21 @@ from workers.publishing.log_entries import start_row, tokens_row
 
 
 @contextmanager
-def _generating(ground: Ground, *, num_entries: int = 2) -> Iterator[tuple[Bench, str, FakeTicket]]:
+def _generating(backend: Backend, *, num_entries: int = 2) -> Iterator[tuple[Bench, str, FakeTicket]]:
     """A worker in the midst of a long job, once so many entries are in its log."""
-    with running(ground, runner=FakeRunner(step_s=0.01)) as bench:
-        job_id = ground.put_job(spec(1500))
+    with running(backend, runner=FakeRunner(step_s=0.01)) as bench:
+        job_id = backend.put_job(spec(1500))
         ticket = bench.submit(job_id)
-        ground.wait_for_tokens(job_id, num_entries)
+        backend.wait_for_tokens(job_id, num_entries)
         yield bench, job_id, ticket
 
 
-def test_a_job_runs_to_its_end(ground: Ground, bench: Bench) -> None:
-    job_id = ground.put_job(spec(5))
+def test_a_job_runs_to_its_end(backend: Backend, bench: Bench) -> None:
+    job_id = backend.put_job(spec(5))
 
     assert wait_for_answer(bench.submit(job_id)) == "acknowledged"
 
-    row, log = ground.row(job_id), ground.log(job_id)
+    row, log = backend.row(job_id), backend.log(job_id)
     assert row.status is JobStatus.COMPLETED
     assert (row.prompt_tokens, row.completion_tokens, row.attempt) == (4, 6, 1)
     assert_whole(log, records.result_of(row))
@@ -46,225 +46,225 @@ def test_a_job_runs_to_its_end(ground: Ground, bench: Bench) -> None:
     assert log[-1].end == records.end_of(row)
 
 
-def test_choices_of_a_job_share_its_entries(ground: Ground, bench: Bench) -> None:
-    job_id = ground.put_job(spec(5, num_choices=3))
+def test_choices_of_a_job_share_its_entries(backend: Backend, bench: Bench) -> None:
+    job_id = backend.put_job(spec(5, num_choices=3))
 
     wait_for_answer(bench.submit(job_id))
 
-    log = ground.log(job_id)
-    assert_whole(log, records.result_of(ground.row(job_id)))
+    log = backend.log(job_id)
+    assert_whole(log, records.result_of(backend.row(job_id)))
     assert len(tokens_of(log)) == 6
     assert [text_of(log, choice) for choice in range(3)] == [
         foretold(5, seed=choice_seed(11, choice)) for choice in range(3)
     ]
 
 
-def test_a_job_that_reaches_its_limit_is_incomplete(ground: Ground, bench: Bench) -> None:
-    job_id = ground.put_job(spec(50, max_tokens=4))
+def test_a_job_that_reaches_its_limit_is_incomplete(backend: Backend, bench: Bench) -> None:
+    job_id = backend.put_job(spec(50, max_tokens=4))
 
     wait_for_answer(bench.submit(job_id))
 
-    row = ground.row(job_id)
+    row = backend.row(job_id)
     assert row.status is JobStatus.INCOMPLETE
     assert records.result_of(row).entries[-1][0].finish is FinishReason.LENGTH
 
 
-def test_a_bad_job_fails_alone(ground: Ground) -> None:
-    with running(ground, runner=FakeRunner(step_s=0.002)) as bench:
-        good = ground.put_job(spec(40))
-        bad = [ground.put_job(bad_spec(mark)) for mark in (BREAKS_STEP, NOT_FINITE)]
-        too_long = ground.put_job(spec(5, max_tokens=5000))
+def test_a_bad_job_fails_alone(backend: Backend) -> None:
+    with running(backend, runner=FakeRunner(step_s=0.002)) as bench:
+        good = backend.put_job(spec(40))
+        bad = [backend.put_job(bad_spec(mark)) for mark in (BREAKS_STEP, NOT_FINITE)]
+        too_long = backend.put_job(spec(5, max_tokens=5000))
 
         tickets = [bench.submit(job_id) for job_id in (good, *bad, too_long)]
 
         assert [wait_for_answer(ticket) for ticket in tickets] == ["acknowledged"] * 4
-        codes = [(row.failure or {}).get("code") for row in map(ground.row, (*bad, too_long))]
+        codes = [(row.failure or {}).get("code") for row in map(backend.row, (*bad, too_long))]
         assert codes == ["engine_fault", "numerical_error", "context_length_exceeded"]
-        assert text_of(ground.log(good)) == foretold(40)
-        assert all(ground.is_closed(job_id) for job_id in bad)
+        assert text_of(backend.log(good)) == foretold(40)
+        assert all(backend.is_closed(job_id) for job_id in bad)
 
 
-def test_a_ticket_that_comes_twice_joins_the_running_job(ground: Ground) -> None:
-    with running(ground, runner=FakeRunner(step_s=0.005)) as bench:
-        job_id = ground.put_job(spec(30))
+def test_a_ticket_that_comes_twice_joins_the_running_job(backend: Backend) -> None:
+    with running(backend, runner=FakeRunner(step_s=0.005)) as bench:
+        job_id = backend.put_job(spec(30))
 
         first, second = bench.submit(job_id), bench.submit(job_id)
 
         assert [wait_for_answer(first), wait_for_answer(second)] == ["acknowledged"] * 2
-        assert ground.row(job_id).attempt == 1
+        assert backend.row(job_id).attempt == 1
         assert wait_for_answer(bench.submit(job_id)) == "acknowledged"
-        assert ground.row(job_id).attempt == 1
+        assert backend.row(job_id).attempt == 1
 
 
-def test_a_ticket_of_another_workers_job_is_dropped(ground: Ground, bench: Bench) -> None:
-    job_id = ground.put_job(spec(5))
-    ground.claim(job_id)
+def test_a_ticket_of_another_workers_job_is_dropped(backend: Backend, bench: Bench) -> None:
+    job_id = backend.put_job(spec(5))
+    backend.claim(job_id)
 
     assert wait_for_answer(bench.submit(job_id)) == "acknowledged"
-    assert ground.log(job_id) == []
+    assert backend.log(job_id) == []
 
 
-def test_a_cancelled_job_stops_within_a_second(ground: Ground) -> None:
-    with _generating(ground, num_entries=5) as (bench, job_id, ticket):
-        ground.cancel(job_id, bench.worker_id)
+def test_a_cancelled_job_stops_within_a_second(backend: Backend) -> None:
+    with _generating(backend, num_entries=5) as (bench, job_id, ticket):
+        backend.cancel(job_id, bench.worker_id)
 
         assert wait_for_answer(ticket, timeout_s=1.0) == "acknowledged"
-        row, log = ground.row(job_id), ground.log(job_id)
+        row, log = backend.row(job_id), backend.log(job_id)
         assert row.status is JobStatus.CANCELLED
         assert row.completion_tokens == len(tokens_of(log)) >= 5
         assert_whole(log, records.result_of(row))
         assert log[-1].end == records.end_of(row)
 
 
-def test_a_cancel_whose_message_was_lost_is_found_by_the_beat(ground: Ground) -> None:
-    with _generating(ground) as (_, job_id, ticket):
-        ground.cancel(job_id)
+def test_a_cancel_whose_message_was_lost_is_found_by_the_beat(backend: Backend) -> None:
+    with _generating(backend) as (_, job_id, ticket):
+        backend.cancel(job_id)
 
         assert wait_for_answer(ticket, timeout_s=3.0) == "acknowledged"
-        assert_whole(ground.log(job_id), records.result_of(ground.row(job_id)))
+        assert_whole(backend.log(job_id), records.result_of(backend.row(job_id)))
 
 
-def test_an_erased_job_leaves_no_log(ground: Ground) -> None:
-    with _generating(ground) as (_, job_id, ticket):
-        with ground.database.begin() as connection:
+def test_an_erased_job_leaves_no_log(backend: Backend) -> None:
+    with _generating(backend) as (_, job_id, ticket):
+        with backend.database.begin() as connection:
             jobs.erase(connection, job_id, "alice")
 
         assert wait_for_answer(ticket, timeout_s=3.0) == "acknowledged"
-        assert ground.log(job_id) == []
+        assert backend.log(job_id) == []
 
 
-def test_a_worker_whose_log_another_attempt_took_over_falls_silent(ground: Ground) -> None:
-    with _generating(ground) as (_, job_id, ticket):
-        ground.requeue(job_id, 1)
-        attempt = ground.claim(job_id)
+def test_a_worker_whose_log_another_attempt_took_over_falls_silent(backend: Backend) -> None:
+    with _generating(backend) as (_, job_id, ticket):
+        backend.requeue(job_id, 1)
+        attempt = backend.claim(job_id)
 
-        LogWriter(ground.redis, "another").append([start_row(job_id, attempt)])
+        LogWriter(backend.redis, "another").append([start_row(job_id, attempt)])
 
         assert wait_for_answer(ticket, timeout_s=3.0) == "acknowledged"
-        row = ground.row(job_id)
+        row = backend.row(job_id)
         assert (row.status, row.worker_id, row.attempt) == (JobStatus.IN_PROGRESS, "somebody", 2)
-        assert ground.log(job_id)[-1].attempt == 2
+        assert backend.log(job_id)[-1].attempt == 2
 
 
-def test_a_log_that_is_flushed_under_a_running_job_is_whole_again_at_the_next_step(ground: Ground) -> None:
-    with running(ground, runner=FakeRunner(step_s=0.005)) as bench:
-        job_id = ground.put_job(spec(120))
+def test_a_log_that_is_flushed_under_a_running_job_is_whole_again_at_the_next_step(backend: Backend) -> None:
+    with running(backend, runner=FakeRunner(step_s=0.005)) as bench:
+        job_id = backend.put_job(spec(120))
         ticket = bench.submit(job_id)
         for num_entries in (5, 20):
-            ground.wait_for_tokens(job_id, num_entries)
-            ground.redis.flushall()
-            ground.wait_for_tokens(job_id, num_entries)
+            backend.wait_for_tokens(job_id, num_entries)
+            backend.redis.flushall()
+            backend.wait_for_tokens(job_id, num_entries)
 
         assert wait_for_answer(ticket) == "acknowledged"
-        log = ground.log(job_id)
-        assert_whole(log, records.result_of(ground.row(job_id)))
+        log = backend.log(job_id)
+        assert_whole(log, records.result_of(backend.row(job_id)))
         assert text_of(log) == foretold(120)
 
 
-def test_a_ticket_of_the_next_attempt_is_not_lost_behind_the_stolen_one(ground: Ground) -> None:
-    with running(ground, runner=FakeRunner(step_s=0.005)) as bench:
-        job_id = ground.put_job(spec(200))
+def test_a_ticket_of_the_next_attempt_is_not_lost_after_ownership_was_lost(backend: Backend) -> None:
+    with running(backend, runner=FakeRunner(step_s=0.005)) as bench:
+        job_id = backend.put_job(spec(200))
         first = bench.submit(job_id)
-        ground.wait_for_tokens(job_id, 2)
+        backend.wait_for_tokens(job_id, 2)
 
-        ground.requeue(job_id, 1)
+        backend.requeue(job_id, 1)
         second = bench.submit(job_id)
 
         assert [wait_for_answer(first), wait_for_answer(second)] == ["acknowledged"] * 2
-        row = ground.row(job_id)
+        row = backend.row(job_id)
         assert (row.status, row.attempt) == (JobStatus.COMPLETED, 2)
-        assert text_of(ground.log(job_id)) == foretold(200)
+        assert text_of(backend.log(job_id)) == foretold(200)
 
 
-def test_a_worker_that_ends_gives_its_jobs_back_and_another_goes_on(ground: Ground) -> None:
-    with running(ground, runner=FakeRunner(step_s=0.005)) as bench:
-        job_id = ground.put_job(spec(300))
+def test_a_worker_that_ends_gives_its_jobs_back_and_another_goes_on(backend: Backend) -> None:
+    with running(backend, runner=FakeRunner(step_s=0.005)) as bench:
+        job_id = backend.put_job(spec(300))
         ticket = bench.submit(job_id)
-        ground.wait_for_tokens(job_id, 5)
+        backend.wait_for_tokens(job_id, 5)
     assert wait_for_answer(ticket) == "given back"
-    row = ground.row(job_id)
+    row = backend.row(job_id)
     assert (row.status, row.lost_attempts) == (JobStatus.QUEUED, 0)
-    num_entries = len(tokens_of(ground.log(job_id)))
+    num_entries = len(tokens_of(backend.log(job_id)))
 
-    with running(ground) as other:
+    with running(backend) as other:
         assert wait_for_answer(other.submit(job_id)) == "acknowledged"
 
-    log = ground.log(job_id)
-    assert_whole(log, records.result_of(ground.row(job_id)))
+    log = backend.log(job_id)
+    assert_whole(log, records.result_of(backend.row(job_id)))
     assert text_of(log) == foretold(300)
     assert {entry.attempt for entry in tokens_of(log)} == {1, 2}
     assert len([entry for entry in tokens_of(log) if entry.attempt == 1]) == num_entries
 
 
-def test_a_job_that_was_generated_but_not_committed_only_needs_its_commit(ground: Ground, bench: Bench) -> None:
-    job_id = ground.put_job(spec(3))
+def test_a_job_that_was_generated_but_not_committed_only_needs_its_commit(backend: Backend, bench: Bench) -> None:
+    job_id = backend.put_job(spec(3))
     wait_for_answer(bench.submit(job_id))
-    entries = records.result_of(ground.row(job_id)).entries
-    died = ground.put_job(spec(3))
+    entries = records.result_of(backend.row(job_id)).entries
+    died = backend.put_job(spec(3))
     rows = [tokens_row(died, 1, seq, events) for seq, events in enumerate(entries, start=1)]
-    LogWriter(ground.redis, "dead").append([start_row(died, ground.claim(died)), *rows])
-    ground.requeue(died, 1)
+    LogWriter(backend.redis, "dead").append([start_row(died, backend.claim(died)), *rows])
+    backend.requeue(died, 1)
     num_steps = bench.runner.num_steps
 
     assert wait_for_answer(bench.submit(died)) == "acknowledged"
 
-    row, log = ground.row(died), ground.log(died)
+    row, log = backend.row(died), backend.log(died)
     assert (row.status, row.attempt) == (JobStatus.COMPLETED, 2)
     assert records.result_of(row).entries == entries
     assert [(entry.attempt, entry.seq) for entry in log][-2:] == [(2, 0), (2, 5)]
     assert bench.runner.num_steps == num_steps
 
 
-def test_a_row_that_the_worker_does_not_know_is_given_back(ground: Ground, bench: Bench) -> None:
-    job_id = ground.put_job(spec(3))
+def test_a_row_that_the_worker_does_not_know_is_given_back(backend: Backend, bench: Bench) -> None:
+    job_id = backend.put_job(spec(3))
 
-    ground.claim(job_id, bench.worker_id)
+    backend.claim(job_id, bench.worker_id)
 
-    ground.wait_for_status(job_id, JobStatus.QUEUED, timeout_s=3.0)
-    assert ground.row(job_id).lost_attempts == 0
+    backend.wait_for_status(job_id, JobStatus.QUEUED, timeout_s=3.0)
+    assert backend.row(job_id).lost_attempts == 0
 
 
-def test_a_worker_tells_of_itself_and_its_model(ground: Ground) -> None:
+def test_a_worker_tells_of_itself_and_its_model(backend: Backend) -> None:
     def status() -> WorkerStatus | None:
-        with ground.database.connect() as connection:
+        with backend.database.connect() as connection:
             row = workers.find(connection, bench.worker_id)
         return None if row is None else row.status
 
-    bench = Bench(ground)
+    bench = Bench(backend)
     assert status() is None
     bench.process.start(lambda: None)
     assert status() is WorkerStatus.READY
-    with ground.database.connect() as connection:
+    with backend.database.connect() as connection:
         assert manifests.get_manifest(connection, MANIFEST.model) == MANIFEST
         beat = workers.list_workers(connection)[0].beat
         assert workers.list_workers(connection)[0].slots == 64
-    with ground.database.begin() as connection:
+    with backend.database.begin() as connection:
         workers.mark_dead(connection, bench.worker_id)
     wait_until(lambda: status() is WorkerStatus.READY, 3.0, "the return of a worker declared dead")
-    with ground.database.connect() as connection:
+    with backend.database.connect() as connection:
         assert workers.list_workers(connection)[0].beat > beat
     bench.stop()
     assert status() is WorkerStatus.DEAD
 
 
-def test_a_broken_engine_ends_the_worker_and_frees_its_jobs(ground: Ground) -> None:
+def test_a_broken_engine_ends_the_worker_and_frees_its_jobs(backend: Backend) -> None:
     runner = FakeRunner(step_s=0.002)
-    with running(ground, runner=runner) as bench:
-        job_id = ground.put_job(spec(500))
+    with running(backend, runner=runner) as bench:
+        job_id = backend.put_job(spec(500))
         bench.submit(job_id)
-        ground.wait_for_tokens(job_id, 2)
+        backend.wait_for_tokens(job_id, 2)
         runner.is_unusable = True
-        bench.submit(ground.put_job(bad_spec(BREAKS_STEP)))
+        bench.submit(backend.put_job(bad_spec(BREAKS_STEP)))
 
         assert bench.was_fatal.wait(5.0)
         assert bench.process.num_live == 0
 
-    assert ground.row(job_id).status is JobStatus.QUEUED
+    assert backend.row(job_id).status is JobStatus.QUEUED
 
 
-def test_the_end_follows_the_commit(ground: Ground, bench: Bench) -> None:
-    job_id = ground.put_job(spec(3))
-    with ground.redis.pubsub() as tokens:
+def test_the_end_follows_the_commit(backend: Backend, bench: Bench) -> None:
+    job_id = backend.put_job(spec(3))
+    with backend.redis.pubsub() as tokens:
         tokens.subscribe("tokenpost:tokens")
         # Redis' word that we listen; how many do is no such word, for a listener of another test may not be gone yet.
         assert wait_until(lambda: tokens.get_message(timeout=0.01))["type"] == "subscribe"
@@ -276,17 +276,17 @@ def test_the_end_follows_the_commit(ground: Ground, bench: Bench) -> None:
 
         wait_until(end_came, 20.0, "the END")
 
-    assert ground.row(job_id).status is JobStatus.COMPLETED
-    assert ground.log(job_id)[-1].kind is EntryKind.END
+    assert backend.row(job_id).status is JobStatus.COMPLETED
+    assert backend.log(job_id)[-1].kind is EntryKind.END
 
 
-def test_a_failure_is_told_in_row_and_log(ground: Ground, bench: Bench) -> None:
-    job_id = ground.put_job(spec(5, max_tokens=5000))
+def test_a_failure_is_in_row_and_log(backend: Backend, bench: Bench) -> None:
+    job_id = backend.put_job(spec(5, max_tokens=5000))
 
     wait_for_answer(bench.submit(job_id))
 
-    end = ground.log(job_id)[-1].end
+    end = backend.log(job_id)[-1].end
     assert end is not None
     assert end.status is JobStatus.FAILED
     assert isinstance(end.failure, Failure)
-    assert end == records.end_of(ground.row(job_id))
+    assert end == records.end_of(backend.row(job_id))

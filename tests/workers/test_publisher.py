@@ -137,7 +137,7 @@ def test_a_keyframe_goes_in_portions(memory: Memory, monkeypatch: pytest.MonkeyP
     assert memory.log("cmpl-b") == memory.entries["cmpl-b"]
 
 
-def test_a_full_redis_is_waited_for_and_nothing_is_lost_or_told_twice(memory: Memory) -> None:
+def test_a_full_redis_is_waited_for_and_nothing_is_lost_or_published_twice(memory: Memory) -> None:
     memory.step("cmpl-a")
     memory.client.config_resetstat()
     waiting = threading.Thread(target=lambda: [memory.step("cmpl-a") for _ in range(3)])
@@ -153,7 +153,7 @@ def test_a_full_redis_is_waited_for_and_nothing_is_lost_or_told_twice(memory: Me
     assert len(memory.entries["cmpl-a"]) == 4
 
 
-def test_an_end_behind_a_lost_log_is_told_and_makes_no_log(memory: Memory) -> None:
+def test_an_end_after_a_lost_log_is_published_and_creates_no_log(memory: Memory) -> None:
     memory.step("cmpl-a")
     del memory.entries["cmpl-a"]
     memory.client.flushall()

@@ -5,7 +5,7 @@ import threading
 from storage.contract import JobStatus
 from tests.fakes import FakeRunner, foretold, spec
 from tests.waiting import wait_until
-from tests.workers.harness import Ground, load, running, text_of, wait_for_answer
+from tests.workers.harness import Backend, load, running, text_of, wait_for_answer
 from workers.engine.runner import StepOutput
 from workers.generation.engine_thread import EngineThread
 from workers.generation.watchdog import Watchdog
@@ -68,12 +68,12 @@ class HangingRunner(FakeRunner):
         return super().collect()
 
 
-def test_a_worker_whose_engine_hangs_says_so_ends_and_loses_its_jobs_to_another(ground: Ground) -> None:
+def test_a_worker_whose_engine_hangs_says_so_ends_and_loses_its_jobs_to_another(backend: Backend) -> None:
     runner = HangingRunner()
-    with running(ground, runner=runner, watchdog_s=1.0) as bench:
-        job_id = ground.put_job(spec(200))
+    with running(backend, runner=runner, watchdog_s=1.0) as bench:
+        job_id = backend.put_job(spec(200))
         bench.submit(job_id)
-        ground.wait_for_tokens(job_id, 3)
+        backend.wait_for_tokens(job_id, 3)
         assert bench.exit_codes == []
 
         runner.release.clear()
@@ -81,10 +81,10 @@ def test_a_worker_whose_engine_hangs_says_so_ends_and_loses_its_jobs_to_another(
 
         assert bench.exit_codes[0] == 70
         runner.release.set()
-    assert ground.row(job_id).status is JobStatus.QUEUED
-    with running(ground) as other:
+    assert backend.row(job_id).status is JobStatus.QUEUED
+    with running(backend) as other:
         assert wait_for_answer(other.submit(job_id)) == "acknowledged"
-    assert text_of(ground.log(job_id)) == foretold(200)
+    assert text_of(backend.log(job_id)) == foretold(200)
 
 
 def _wait_for(event: threading.Event) -> None:
@@ -105,12 +105,12 @@ def test_an_engine_that_hangs_before_its_first_rest_has_a_pulse_that_stands() ->
     assert errors == []
 
 
-def test_a_worker_that_rests_is_left_alone(ground: Ground) -> None:
-    with running(ground, watchdog_s=0.1) as bench:
+def test_a_worker_that_rests_is_left_alone(backend: Backend) -> None:
+    with running(backend, watchdog_s=0.1) as bench:
         beats = [0]
 
         def has_beaten() -> bool:
-            with ground.database.connect() as connection:
+            with backend.database.connect() as connection:
                 from_row = connection.exec_driver_sql("SELECT max(beat) FROM worker").scalar()
             beats.append(int(from_row or 0))
             return beats[-1] >= 4

@@ -1,8 +1,7 @@
-"""A second line into the worker, for tickets of jobs that can wait: so that a worker full of them still takes others.
+"""A second AMQP consumer, for the back queue: a worker that is full of background jobs still takes other jobs.
 
-Celery bounds the tickets that a worker holds unanswered by channel. On one channel, a house full of background jobs
-would let nobody in until one of them ends; here the front lane has Celery's own channel to itself, and its whole
-bound.
+Celery bounds a worker's unacknowledged tickets by channel. On one channel, a worker full of background jobs would take
+no other job until one of them ends. Here the front queue has Celery's own channel to itself, and its whole bound.
 """
 
 from types import MethodType
@@ -15,12 +14,12 @@ from kombu import Queue
 from kombu.common import ignore_errors
 from kombu.transport.virtual import Channel, QoS
 
-# The app's configuration key of the back lane's queue.
+# The app's configuration key of the back queue's name.
 BACK_QUEUE = "tokenpost_back_queue"
 
 
 class BackQueueConsumer(bootsteps.StartStopStep):
-    """Takes back tickets while the worker holds fewer jobs, of both lanes, than its concurrency."""
+    """Consumes the back queue while the worker holds fewer jobs, of both queues, than its concurrency."""
 
     requires = (Tasks,)
 
@@ -54,7 +53,7 @@ class BackQueueConsumer(bootsteps.StartStopStep):
 
 
 def _bound(qos: QoS, c: Consumer) -> None:
-    """Let this channel's bound count the jobs of both lanes, as Celery itself does for `worker_disable_prefetch`."""
+    """Let this channel's bound count the jobs of both queues, as Celery itself does for `worker_disable_prefetch`."""
     own = qos.can_consume
 
     def can_consume(_: QoS) -> bool:

@@ -1,4 +1,4 @@
-"""The process's own log, with Celery's manners: it writes what all rooms write, and leaves out what says nothing."""
+"""Log set-up of a Celery process: our format, without Celery's handlers and without messages that say nothing."""
 
 import logging
 import warnings
@@ -12,19 +12,19 @@ from storage.process.logging_setup import LogSettings
 
 
 def configure(settings: LogSettings) -> None:
-    """Set up logging for this process, once, at its door; Celery then leaves it alone."""
+    """Set up logging for this process, once, at its entry point; Celery then configures nothing."""
     logging_setup.configure(settings)
     signals.setup_logging.connect(_leave_alone, weak=False)
-    # What it says at a signal goes past the log, to standard output; what becomes of the jobs is logged by the pool.
+    # Celery's message at a signal goes to standard output and not to the log. The pool logs what happens to the jobs.
     worker.safe_say = _say_nothing  # type: ignore[attr-defined]  # the stub lacks it
     # It is about pickled tasks under root; only JSON is accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    # Celery itself turns this one on again: what a later release will do at a reconnect unless told otherwise.
+    # Celery itself turns this warning on again; it is about what a later release will do at a reconnect.
     logging.getLogger("py.warnings").addFilter(_says_something)
 
 
 def _leave_alone(**_: object) -> None:
-    """Celery configures logging unless somebody listens to this signal."""
+    """Celery configures logging unless this signal has a receiver."""
 
 
 def _say_nothing(*_: object) -> None:

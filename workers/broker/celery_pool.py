@@ -1,4 +1,4 @@
-"""The Celery pool that feeds the engine: a ticket is handed on at once and answered when its job has ended.
+"""The Celery pool that feeds the engine: it passes a ticket on at once and acknowledges it when its job has ended.
 
 Celery makes the pool itself, so what it needs lies in the app's configuration under PROCESS.
 """
@@ -18,8 +18,8 @@ from celery.worker import state
 from kombu.asynchronous import Hub
 
 from storage.errors import PlatformError
-from workers.broker.event_loop import HubInbox
-from workers.generation.ports import Ticket
+from workers.broker.event_loop import EventLoopInbox
+from workers.broker.ticket import Ticket
 
 # The app's configuration key of a ProcessFactory.
 PROCESS = "tokenpost_process"
@@ -58,8 +58,8 @@ class EnginePool(BasePool):
 
     def __init__(self, *args: Any, **options: Any) -> None:  # Any: Celery's own signature
         super().__init__(*args, **options)
-        self._hub: Hub | None = None
-        self._inbox = HubInbox()
+        self._event_loop: Hub | None = None
+        self._inbox = EventLoopInbox()
         self._num_signals = 0
         self._is_stopping = False
         make: ProcessFactory = self.app.conf[PROCESS]
@@ -89,8 +89,8 @@ class EnginePool(BasePool):
             raise WorkerShutdown(EX_FAILURE) from error
 
     def register_with_event_loop(self, loop: Hub) -> None:
-        """Tie ourselves to the hub; Celery calls this at every (re)connect, before it consumes."""
-        self._hub = loop
+        """Attach the inbox to Celery's event loop; Celery calls this at every (re)connect, before it consumes."""
+        self._event_loop = loop
         self._inbox.attach(loop)
 
     def on_apply(self, *args: Any, **options: Any) -> None:  # Any: Celery's own signature
@@ -134,19 +134,19 @@ class EnginePool(BasePool):
         self._num_signals += 1
 
     def _pump(self, timeout_s: float, until: Callable[[], bool] = lambda: False) -> None:
-        """Keep the hub turning, and so answer tickets, until no job is live, or the time is over."""
-        hub = self._hub
-        if hub is None:
+        """Run the event loop, and so answer tickets, until no job is live or the time is over."""
+        event_loop = self._event_loop
+        if event_loop is None:
             return
-        # A connection that broke before the signal came took the inbox out of the hub.
-        self._inbox.attach(hub)
+        # A connection that broke before the signal came removed the inbox from the event loop.
+        self._inbox.attach(event_loop)
         deadline = time.monotonic() + timeout_s
-        look_up = hub.call_repeatedly(LOOK_UP_S, _nothing)
+        look_up = event_loop.call_repeatedly(LOOK_UP_S, _nothing)
         while self._process.num_live and not until() and time.monotonic() < deadline:
             try:
-                hub.run_once()
-            except Exception:  # the door of a loop that is not ours: a broken broker must not end the drain
-                log.warning("hub_error_while_draining", exc_info=True)
+                event_loop.run_once()
+            except Exception:  # exception boundary of a loop that is not ours: a broken broker must not end the drain
+                log.warning("event_loop_error_while_draining", exc_info=True)
         look_up.cancel()
 
 
@@ -172,4 +172,4 @@ class _CeleryTicket:
 
 
 def _nothing() -> None:
-    """Wakes the hub."""
+    """Wakes the event loop."""

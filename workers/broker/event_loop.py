@@ -1,8 +1,7 @@
-"""A way onto Celery's own thread from any other.
+"""The event loop's inbox: runs calls from any thread on Celery's own thread.
 
-Not `hub.call_soon`: Celery's acknowledgements are themselves put off with it, and what is put off while the hub runs
-such calls waits for the next poll to time out, up to a second (kombu 5.7). Calls that come in as an event of the
-poller are followed by a new turn at once.
+Not kombu's `call_soon`: Celery's acknowledgements use it too, and a call that is added while the loop runs such calls
+waits for the next poll to time out, up to a second (kombu 5.7). A readable pipe makes the loop turn at once.
 """
 
 import os
@@ -14,8 +13,8 @@ from kombu.asynchronous import Hub
 Call = Callable[[], None]
 
 
-class HubInbox:
-    """Calls that wait for the hub's thread; a byte in a pipe wakes its poller."""
+class EventLoopInbox:
+    """Calls that wait for the event loop's thread; a byte in a pipe wakes its poller."""
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
@@ -23,17 +22,17 @@ class HubInbox:
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
 
-    def attach(self, hub: Hub) -> None:
-        """Let the hub run the calls, from now until its next reset; those that wait already too."""
-        hub.add_reader(self._reader, self._run)
+    def attach(self, event_loop: Hub) -> None:
+        """Let the event loop run the calls, those that wait already too, until its next reset."""
+        event_loop.add_reader(self._reader, self._run)
 
     def put(self, call: Call) -> None:
-        """Have `call` run on the hub's thread."""
+        """Have `call` run on the event loop's thread."""
         self._calls.put(call)
         try:
             os.write(self._writer, b"\0")
         except BlockingIOError:
-            # The pipe is full of wake-ups that the hub has not seen: one more says nothing new.
+            # The pipe is full of wake-ups that the event loop has not read; one more is not needed.
             return
 
     def _run(self) -> None:

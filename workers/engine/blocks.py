@@ -1,6 +1,6 @@
-"""Who holds which block of the cache, and which blocks hold what others may read: reference counts and chained hashes.
+"""The KV block allocator and the prefix cache: reference counts and chained hashes.
 
-A block is free, held by sequences, or cached: held by nobody, but found by its hash until its place is needed.
+A block is free, held by sequences, or cached: no sequence holds it, and its hash finds it until its place is needed.
 A block with a hash is also found while it is held, even before it is computed: it is pending then, and has a writer.
 """
 
@@ -19,31 +19,31 @@ class BlockTable:
     hashes:       of its leading full blocks, as far as they were asked for; kept when the blocks are given back
     num_attached: leading blocks that were found by their hash
     num_listed:   leading full blocks that were offered to others, or not for good
-    is_proven:    whether a finite token was drawn from what the sequence computed to catch up
+    is_validated: whether a finite token was drawn from what the sequence's prefill computed
     """
 
-    __slots__ = ("blocks", "hashes", "is_proven", "num_attached", "num_listed")
+    __slots__ = ("blocks", "hashes", "is_validated", "num_attached", "num_listed")
 
     def __init__(self) -> None:
         self.blocks = array("i")
         self.hashes: list[bytes] = []
         self.num_attached = 0
         self.num_listed = 0
-        self.is_proven = False
+        self.is_validated = False
 
     def clear(self) -> None:
         """It holds no blocks any more."""
         self.blocks = array("i")
         self.num_attached = self.num_listed = 0
-        self.is_proven = False
+        self.is_validated = False
 
 
 class BlockManager:
     """The blocks of a cache and the prefix cache in them.
 
-    A block that is complete is never written again, but for those that only one sequence holds and nobody finds.
-    Blocks whose contents nobody has vouched for (their writer drew nothing since) are not kept for others, and
-    `release` hands them back to be cleared: what a model computed may not have been finite.
+    A complete block is never written again, unless one sequence alone holds it and no hash finds it.
+    Blocks that are not validated (their writer has drawn no token since) are not kept in the prefix cache, and
+    `release` returns them as in need of zeroing: what a model computed may not have been finite.
     """
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
@@ -60,11 +60,11 @@ class BlockManager:
         self._hash_by_block: dict[int, bytes] = {}
         self._block_by_hash: dict[bytes, int] = {}
         self._writer_by_block: dict[int, BlockTable | None] = {}
-        self._unproven: set[int] = set()
+        self._unvalidated: set[int] = set()
 
     @property
     def num_available(self) -> int:
-        """Blocks that nobody holds."""
+        """Blocks that no sequence holds."""
         return len(self._free) + len(self._cached)
 
     @property
@@ -74,7 +74,7 @@ class BlockManager:
 
     @property
     def num_cached(self) -> int:
-        """Blocks that nobody holds and that can still be found."""
+        """Blocks that no sequence holds and that the prefix cache still finds."""
         return len(self._cached)
 
     def admit(self, table: BlockTable, tokens: Ids[int], *, salt: str, reads_cache: bool, num_spared: int) -> bool:
@@ -85,7 +85,7 @@ class BlockManager:
         num_spared: blocks that must be left for others
         """
         assert not table.blocks
-        self._extend_hashes(table, tokens, len(tokens), salt)
+        _extend_hashes(table, tokens, len(tokens), block_size=self.block_size, salt=salt)
         found = self._find(table, (len(tokens) - 1) // self.block_size) if reads_cache else []
         num_fresh = blocks_of(len(tokens), self.block_size) - len(found)
         num_revived = sum(not self._num_refs[block] for block in found)
@@ -96,18 +96,18 @@ class BlockManager:
         table.num_attached = len(found)
         fresh = [self._take() for _ in range(num_fresh)]
         table.blocks = array("i", found + fresh)
-        self._unproven.update(fresh)
+        self._unvalidated.update(fresh)
         self._announce(table)
         return True
 
-    def grow(self, table: BlockTable, tokens: Ids[int], salt: str) -> bool:
+    def grow(self, table: BlockTable, tokens: Ids[int], num_computed: int, salt: str) -> bool:
         """One more block for a sequence that filled the last one; False when there is none.
 
-        tokens: at least as many as the table's blocks hold
+        num_computed: leading positions that are computed, or will be by a launch under way
         """
         if not self.num_available:
             return False
-        self._list(table, tokens, len(table.blocks) * self.block_size, salt)
+        self._list(table, tokens, num_computed, salt)
         table.blocks.append(self._take())
         return True
 
@@ -134,32 +134,32 @@ class BlockManager:
         return end
 
     def complete(self, table: BlockTable, start: int, end: int) -> None:
-        """Positions start..end of a sequence that catches up are computed, by this step at the latest."""
+        """Mark positions start..end of a prefill as computed, by this step at the latest."""
         for index in range(start // self.block_size, end // self.block_size):
             block = table.blocks[index]
             if self._writer_by_block.get(block) is table:
                 del self._writer_by_block[block]
 
-    def prove(self, table: BlockTable) -> None:
-        """Vouch for all that the table holds: a finite token was drawn from it."""
-        table.is_proven = True
-        self._unproven.difference_update(table.blocks)
+    def validate(self, table: BlockTable) -> None:
+        """Validate all blocks of the table: a finite token was drawn from them."""
+        table.is_validated = True
+        self._unvalidated.difference_update(table.blocks)
 
-    def distrust(self, table: BlockTable) -> None:
-        """Let nobody find the table's blocks any more: what was drawn from them was not finite."""
-        table.is_proven = False
+    def invalidate(self, table: BlockTable) -> None:
+        """Invalidate the table's blocks in the prefix cache: what was drawn from them was not finite."""
+        table.is_validated = False
         for block in table.blocks:
             self._forget(block)
-        self._unproven.update(table.blocks)
+        self._unvalidated.update(table.blocks)
 
     def release(self, table: BlockTable, tokens: Ids[int], num_computed: int, salt: str) -> list[int]:
-        """Take the table's blocks back, keep what others may find; blocks that must be cleared at once.
+        """Take the table's blocks back, keep what the prefix cache may serve; the blocks that need zeroing.
 
         num_computed: leading positions that were computed
         """
-        if table.is_proven:
+        if table.is_validated:
             self._list(table, tokens, min(num_computed, len(tokens)), salt)
-        unclean = []
+        needs_zeroing = []
         # The end of a prefix is used less often than its beginning, so it goes first.
         for block in reversed(table.blocks):
             if self._writer_by_block.get(block) is table:
@@ -167,16 +167,16 @@ class BlockManager:
             self._num_refs[block] -= 1
             if self._num_refs[block]:
                 continue
-            if block in self._unproven:
-                self._unproven.remove(block)
+            if block in self._unvalidated:
+                self._unvalidated.remove(block)
                 self._forget(block)
-                unclean.append(block)
+                needs_zeroing.append(block)
             if block in self._hash_by_block:
                 self._cached[block] = None
             else:
                 self._free.append(block)
         table.clear()
-        return unclean
+        return needs_zeroing
 
     def _find(self, table: BlockTable, max_blocks: int) -> list[int]:
         found = []
@@ -212,7 +212,7 @@ class BlockManager:
 
     def _list(self, table: BlockTable, tokens: Ids[int], num_computed: int, salt: str) -> None:
         """Let others find the blocks that were filled since."""
-        self._extend_hashes(table, tokens, num_computed, salt)
+        _extend_hashes(table, tokens, num_computed, block_size=self.block_size, salt=salt)
         for index in range(table.num_listed, num_computed // self.block_size):
             block, digest = table.blocks[index], table.hashes[index]
             if digest not in self._block_by_hash:
@@ -224,21 +224,22 @@ class BlockManager:
         self._block_by_hash[digest] = block
 
     def _forget(self, block: int) -> None:
-        """Let nobody find the block; a pending one is its holders' own from here on."""
+        """Remove the block from the prefix cache; a pending one belongs to its holders alone from here on."""
         digest = self._hash_by_block.pop(block, None)
         if digest is not None:
             del self._block_by_hash[digest]
         if block in self._writer_by_block and not self._num_refs[block]:
             del self._writer_by_block[block]
 
-    def _extend_hashes(self, table: BlockTable, tokens: Ids[int], num_tokens: int, salt: str) -> None:
-        """Each block's hash covers the salt and all ids from the sequence's beginning to the block's end."""
-        hashes, size = table.hashes, self.block_size
-        for index in range(len(hashes), num_tokens // size):
-            before = hashes[-1] if hashes else _digest(salt.encode())
-            hashes.append(_digest(before + array("q", tokens[index * size : (index + 1) * size]).tobytes()))
+
+def _extend_hashes(table: BlockTable, tokens: Ids[int], num_tokens: int, *, block_size: int, salt: str) -> None:
+    """Each block's hash covers the salt and all ids from the sequence's beginning to the block's end."""
+    hashes = table.hashes
+    for index in range(len(hashes), num_tokens // block_size):
+        before = hashes[-1] if hashes else _digest(salt.encode())
+        hashes.append(_digest(before + array("q", tokens[index * block_size : (index + 1) * block_size]).tobytes()))
 
 
 def _digest(data: bytes) -> bytes:
-    # 128 bits: nobody finds two prompts with the same digest, so what is found needs no comparing.
+    # 128 bits: a collision is infeasible, so that a hit needs no comparison of tokens.
     return hashlib.blake2b(data, digest_size=16).digest()

@@ -23,7 +23,7 @@ class Engine:
     """Sequences that run together. Every one that was added gets exactly one last output, unless it is cancelled.
 
     With a runner that works one launch ahead, the next step is launched before the tokens of the last are known. A
-    sequence that turns out to have ended leaves its superfluous token behind, and its blocks when that is collected.
+    sequence that turns out to have ended drops its superfluous token; its blocks are freed when that is collected.
 
     One thread owns an engine: `add`, `cancel` and `step` are called between each other, never at once.
     """
@@ -36,7 +36,7 @@ class Engine:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """clock: seconds, from anywhere on; it tells how long sequences wait"""
+        """clock: monotonic seconds; measures how long sequences wait"""
         self.limits = limits
         self._runner = runner
         self._text = text
@@ -100,7 +100,7 @@ class Engine:
             request,
             self._text.open(request.sampling.stop, request.sampling.min_tokens),
             arrival=next(self._arrivals),
-            patience_s=self.limits.starve_after_s,
+            patience_s=self.limits.aging_after_s,
             eos_token_ids=self.limits.eos_token_ids,
         )
         for token_id in request.emitted:
@@ -148,9 +148,9 @@ class Engine:
         """As many launches as may be under way."""
         while len(self._under_way) <= self._runner.num_ahead:
             batch = self._scheduler.plan(is_ahead=bool(self._under_way))
-            if self._scheduler.unclean:
-                self._runner.clear(self._scheduler.unclean)
-                self._scheduler.unclean = []
+            if self._scheduler.needs_zeroing:
+                self._runner.clear(self._scheduler.needs_zeroing)
+                self._scheduler.needs_zeroing = []
             if not batch.chunks:
                 return
             self._under_way.append(batch)
@@ -161,53 +161,62 @@ class Engine:
         for place, ranked in output.prompt_logprobs.items():
             batch.sequences[place].prompt_logprobs += ranked
         outputs = []
-        for place, (sequence, token_id) in enumerate(zip(batch.sampled, output.token_ids, strict=True)):
-            if token_id is None:
-                self._scheduler.blocks.distrust(sequence.table)
+        for place, (sequence, token_ids) in enumerate(zip(batch.sequences, output.token_ids, strict=True)):
+            if token_ids is None:
+                self._scheduler.blocks.invalidate(sequence.table)
                 if sequence.is_open:
                     outputs.append(self._fail(sequence, "numerical_error", "The model's output was not finite"))
-            elif sequence.is_open:
-                outputs.append(self._take(sequence, token_id, output.logprobs.get(place)))
+            elif token_ids and sequence.is_open:
+                outputs.append(self._take(sequence, token_ids, output.logprobs.get(place, ())))
         for sequence in leaving:
             self._scheduler.release(sequence)
         return outputs
 
-    def _take(self, sequence: Sequence, token_id: int, ranked: Ranked | None) -> SequenceOutput:
-        if not sequence.table.is_proven:
-            self._prove(sequence)
+    def _take(self, sequence: Sequence, sampled: tuple[int, ...], ranked: tuple[Ranked, ...]) -> SequenceOutput:
+        if not sequence.table.is_validated:
+            self._validate(sequence)
         try:
-            token_ids, text = self._accept(sequence, token_id)
+            token_ids, text = self._accept(sequence, sampled)
         except Exception:
             log.exception("text_fault", sequence_id=sequence.sequence_id)
             return self._fail(sequence, "engine_fault", "The engine could not turn the output into text")
         if sequence.finish is not None:
             self._remove(sequence)
-        if sequence.is_told and ranked is None:
+        if sequence.had_output and not ranked:
             return SequenceOutput(
                 sequence_id=sequence.sequence_id, token_ids=token_ids, text=text, finish=sequence.finish
             )
         return self._full_output(sequence, token_ids, text, ranked)
 
-    def _accept(self, sequence: Sequence, token_id: int) -> tuple[tuple[int, ...], str]:
-        """The ids that the sequence emits, and text that became certain."""
+    def _accept(self, sequence: Sequence, token_ids: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
+        """The ids that the sequence emits, up to its last, and text that became certain."""
         if sequence.max_total == sequence.num_prompt:
             sequence.finish = FinishReason.LENGTH
             return (), ""
-        self._num_output_tokens += 1
-        text = sequence.accept(token_id)
-        return (token_id,), text if sequence.finish is None else text + sequence.close()
+        text = ""
+        for count, token_id in enumerate(token_ids, 1):
+            text += sequence.accept(token_id)
+            if sequence.finish is not None:
+                text += sequence.close()
+                token_ids = token_ids[:count]
+                break
+        self._num_output_tokens += len(token_ids)
+        if len(token_ids) > 1:
+            # Of several tokens only the last may lack its keys and values; the others are computed like a prompt's.
+            sequence.is_prefilling = sequence.num_computed + 1 < len(sequence.tokens)
+        return token_ids, text
 
-    def _prove(self, sequence: Sequence) -> None:
-        """The sequence has caught up, and what was computed for that is sound."""
-        self._scheduler.blocks.prove(sequence.table)
-        if sequence in self._scheduler.suspects:
-            self._scheduler.suspects.remove(sequence)
+    def _validate(self, sequence: Sequence) -> None:
+        """The prefill is done, and what it computed is finite."""
+        self._scheduler.blocks.validate(sequence.table)
+        if sequence in self._scheduler.isolated:
+            self._scheduler.isolated.remove(sequence)
 
     def _full_output(
-        self, sequence: Sequence, token_ids: tuple[int, ...], text: str, ranked: Ranked | None
+        self, sequence: Sequence, token_ids: tuple[int, ...], text: str, ranked: tuple[Ranked, ...]
     ) -> SequenceOutput:
         """An output with log probabilities, or the first one."""
-        is_first = not sequence.is_told
+        is_first = not sequence.had_output
         num_cached = min(sequence.num_cached, sequence.num_prompt) if is_first else 0
         if is_first:
             self._num_prompt_tokens += sequence.num_prompt
@@ -217,8 +226,8 @@ class Engine:
             token_ids=token_ids,
             text=text,
             finish=sequence.finish,
-            logprobs=(ranked,) if ranked is not None and token_ids else (),
-            prompt_logprobs=sequence.tell() if is_first else (),
+            logprobs=ranked[: len(token_ids)],
+            prompt_logprobs=sequence.take_prompt_logprobs() if is_first else (),
             num_cached=num_cached,
         )
 
@@ -231,14 +240,14 @@ class Engine:
         sequences = list(dict.fromkeys(one for batch in batches for one in batch.sequences if one.is_open))
         self._num_step_faults += 1
         self._runner.reset()
-        on_trial = self._scheduler.suspects
+        isolated = self._scheduler.isolated
         self._scheduler.restart()
-        if on_trial:
-            return [self._fail(on_trial[0], "engine_fault", "The engine failed on this sequence")]
+        if isolated:
+            return [self._fail(isolated[0], "engine_fault", "The engine failed on this sequence")]
         if is_memory and not self._scheduler.cautious:
             self._scheduler.cautious.update(sequences)
         else:
-            self._scheduler.suspects = sequences
+            self._scheduler.isolated = sequences
         return []
 
     def _fail(self, sequence: Sequence, code: str, message: str) -> SequenceOutput:

@@ -1,4 +1,4 @@
-"""What the engine asks of whoever computes: tokens for a batch, over a cache that is cut into blocks."""
+"""The runner protocol: what the engine asks of a model: tokens for a batch, over a KV cache of blocks."""
 
 import collections.abc
 from array import array
@@ -12,13 +12,15 @@ from storage.contract import SamplingParams
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """The part of one sequence that a step computes: `tokens[start:end]`.
 
-    blocks:     the sequence's block table, covering at least the positions before `end`; blocks[i] holds the
-                positions from i * block_size on; of type code i. Valid during `launch` only
-    tokens:     all ids of the sequence so far. Valid during `launch` only
-    start:      positions before it are in the cache, or are computed by this very step or an earlier launch
-    num_prompt: tokens[num_prompt:] are output
-    is_pending: whether tokens[start] is the token that the previous launch drew for this sequence and that is not
-                known yet; start == len(tokens) then, and end == start + 1
+    blocks:      the sequence's block table, covering at least the positions before `end`; blocks[i] holds the
+                 positions from i * block_size on; of type code i. Valid during `launch` only
+    tokens:      all ids of the sequence so far. Valid during `launch` only
+    start:       positions before it are in the cache, or are computed by this very step or an earlier launch
+    num_prompt:  tokens[num_prompt:] are output
+    logits_from: the first position whose logits are wanted; a token is sampled after it and after each following
+                 position of the chunk. `end` where none is wanted
+    is_pending:  whether tokens[start] is the token that the previous launch sampled for this sequence and that is not
+                 known yet; start == len(tokens) then, and end == start + 1
     """
 
     sequence_id: str
@@ -28,12 +30,13 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     end: int
     num_prompt: int
     sampling: SamplingParams
+    logits_from: int
     is_pending: bool = False
 
     @property
-    def is_sampled(self) -> bool:
-        """Whether the chunk reaches the sequence's end, so that its next token is drawn (max_tokens 0 included)."""
-        return self.end >= len(self.tokens)
+    def num_logits(self) -> int:
+        """How many tokens are sampled: one for each position whose logits are wanted."""
+        return self.end - self.logits_from
 
 
 class Ranked(msgspec.Struct, frozen=True):
@@ -47,14 +50,15 @@ class Ranked(msgspec.Struct, frozen=True):
 class StepOutput(msgspec.Struct, frozen=True, kw_only=True):
     """What one launch yielded.
 
-    token_ids:       one for each sampled chunk, in order; None where the logits are not finite
-    logprobs:        by place in token_ids, where sampling.logprobs is not None
+    token_ids:       for each chunk the tokens that were sampled, one for each position whose logits it wanted; None
+                     where some of those logits are not finite
+    logprobs:        by place in the launched chunks, where sampling.logprobs is not None: one for each of its token_ids
     prompt_logprobs: by place in the launched chunks, where sampling.prompt_logprobs is not None: the token at p + 1
                      for each computed position p with p + 1 < num_prompt
     """
 
-    token_ids: list[int | None]
-    logprobs: dict[int, Ranked] = {}
+    token_ids: list[tuple[int, ...] | None]
+    logprobs: dict[int, tuple[Ranked, ...]] = {}
     prompt_logprobs: dict[int, list[Ranked]] = {}
 
 
@@ -63,7 +67,7 @@ class OutOfDeviceMemory(Exception):
 
 
 class Runner(Protocol):
-    """A model with a cache of blocks. It keeps nothing per sequence but, one step ahead, the token drawn last.
+    """A model with a cache of blocks. It keeps nothing per sequence but, one step ahead, the token sampled last.
 
     Launches take effect in the order of their calls, and `clear` in its place between them.
 
@@ -76,7 +80,8 @@ class Runner(Protocol):
         """Begin a step. Chunks of one token come first.
 
         All keys and values of a step are stored, layer by layer, before any are looked at: a chunk may read blocks
-        that another chunk of the same step writes. A chunk's noise is fixed by (sampling.seed, end).
+        that another chunk of the same step writes. The noise of the token after position p is fixed by
+        (sampling.seed, p + 1).
 
         May raise, OutOfDeviceMemory where that is the cause: the engine then calls `reset`.
         """

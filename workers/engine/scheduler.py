@@ -1,8 +1,5 @@
-"""Which tokens the next step computes: one budget, decoding sequences first, then those that catch up or wait."""
+"""The scheduler: which tokens the next step computes, decodes first, then chunked prefills, in one token budget."""
 
-import heapq
-import math
-import sys
 from collections.abc import Callable
 from operator import attrgetter
 
@@ -10,14 +7,9 @@ from workers.engine.blocks import BlockManager
 from workers.engine.runner import Chunk
 from workers.engine.sequence import Sequence
 from workers.engine.step_limits import EngineLimits
+from workers.engine.waiting_queue import WaitingQueue
 
 _ORDER = attrgetter("order")
-_STARVES_AT = attrgetter("starves_at")
-# The priority of those that starve: before any that can be asked for.
-_FIRST = -sys.maxsize
-# Of the places, this share goes to those that starve, and at least one place; or a crowd that starves together would
-# push out everybody who is being served.
-_STARVED_SHARE = 4
 
 
 class Batch:
@@ -25,52 +17,44 @@ class Batch:
 
     chunks:    those of one token first
     sequences: of each chunk
-    sampled:   those that a token is drawn for, in the order of their chunks
     """
 
-    __slots__ = ("chunks", "sampled", "sequences")
+    __slots__ = ("chunks", "sequences")
 
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []
         self.sequences: list[Sequence] = []
-        self.sampled: list[Sequence] = []
 
     def add(self, chunk: Chunk, sequence: Sequence) -> None:
         """Append a chunk."""
         self.chunks.append(chunk)
         self.sequences.append(sequence)
-        if chunk.is_sampled:
-            self.sampled.append(sequence)
 
 
 class Scheduler:
-    """The waiting line, the sequences that run, and their blocks. There is no prefill phase: everyone catches up.
+    """The waiting queue, the running sequences, and their blocks. Prefill and decode share steps (chunked prefill).
 
     A running sequence has blocks for all its tokens; it gets one more when it fills the last. When there is none,
-    the running sequence that comes last in order is preempted: it goes back to the waiting line with its tokens and
-    catches up later. One that waits takes the place of those with a worse priority. One that has waited for
-    `starve_after_s` starves: it goes before all others until it ends, and takes the place of those that came later.
-    So the first in order always goes on, and everyone becomes the first at last.
+    the running sequence that comes last in order is preempted: it goes back to the waiting queue with its tokens and
+    prefills again later. A waiting sequence preempts running ones of a worse priority. Aging: one that has waited for
+    `aging_after_s` goes before all others until it ends, and preempts those that came later. So the first in order
+    always proceeds, and every sequence becomes the first in the end.
 
-    suspects: sequences of a step that failed; each is computed alone until it drew a token again
+    isolated: sequences of a step that failed; each is computed alone until it draws a token again
     cautious: sequences of a step that ran out of memory; steps are half as large until all of them have ended
-    unclean:  blocks given back that must be cleared before the next launch
+    needs_zeroing: blocks given back that must be cleared before the next launch
     """
 
     def __init__(self, limits: EngineLimits, clock: Callable[[], float]) -> None:
         self.blocks = BlockManager(limits.num_blocks, limits.block_size)
-        self.suspects: list[Sequence] = []
+        self.isolated: list[Sequence] = []
         self.cautious: set[Sequence] = set()
-        self.unclean: list[int] = []
+        self.needs_zeroing: list[int] = []
         self.num_preemptions = 0
         self._limits = limits
         self._clock = clock
         self._running: list[Sequence] = []
-        self._waiting: list[tuple[tuple[int, int], Sequence]] = []
-        # Those that starved and have not ended, and when the next one of those that wait will.
-        self._starved: set[Sequence] = set()
-        self._max_starved = max(1, limits.max_running // _STARVED_SHARE)
-        self._next_starves_at = math.inf
+        self._waiting = WaitingQueue(limits.max_running, clock)
 
     @property
     def num_running(self) -> int:
@@ -83,32 +67,30 @@ class Scheduler:
         return len(self._waiting)
 
     def add(self, sequence: Sequence) -> None:
-        """Put the sequence into the waiting line."""
-        sequence.starves_at = self._clock() + sequence.patience_s
-        if sequence not in self._starved:
-            self._next_starves_at = min(self._next_starves_at, sequence.starves_at)
-        heapq.heappush(self._waiting, (sequence.order, sequence))
+        """Put the sequence into the waiting queue."""
+        self._waiting.add(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Take the sequence out, wherever it is. Its blocks stay its own until `release`."""
         self.cautious.discard(sequence)
-        self._starved.discard(sequence)
-        if sequence in self.suspects:
-            self.suspects.remove(sequence)
+        self._waiting.forget(sequence)
+        if sequence in self.isolated:
+            self.isolated.remove(sequence)
         if sequence.capacity:
             self._running.remove(sequence)
         else:
-            self._waiting.remove((sequence.order, sequence))
-            heapq.heapify(self._waiting)
+            self._waiting.remove(sequence)
 
     def release(self, sequence: Sequence) -> None:
         """Take back the blocks of a sequence that has left or is preempted."""
-        self.unclean += self.blocks.release(sequence.table, sequence.tokens, sequence.num_computed, sequence.cache_salt)
+        self.needs_zeroing += self.blocks.release(
+            sequence.table, sequence.tokens, sequence.num_computed, sequence.cache_salt
+        )
 
     def restart(self) -> None:
-        """The cache is empty: let everyone wait and be computed anew."""
+        """The cache is empty: every running sequence waits and is computed anew."""
         self.blocks.reset()
-        self.unclean = []
+        self.needs_zeroing = []
         for sequence in self._running:
             sequence.table.clear()
             sequence.restart()
@@ -118,106 +100,61 @@ class Scheduler:
     def plan(self, *, is_ahead: bool) -> Batch:
         """The next launch.
 
-        is_ahead: another launch is under way. Nobody is preempted then, for a token is on its way to everyone; when
-        somebody has to be, or when there are suspects, the batch is empty
+        is_ahead: another launch is under way. No sequence is preempted then, for each has a token on its way. Where one
+        has to be preempted, or where sequences are isolated, the batch is empty
         """
         batch = Batch()
-        if self.suspects:
+        if self.isolated:
             if not is_ahead:
-                self._plan_alone(batch, self.suspects[0])
+                self._plan_alone(batch, self.isolated[0])
             return batch
-        self._look_for_starved()
+        self._waiting.age()
         if not self._make_way(is_ahead) or not self._grow(is_ahead):
             return batch
-        decoding, behind = self._split()
-        late = self._catch_ups(behind, self._catch_up_budget(len(decoding), len(behind)))
-        self._add_decodes(batch, decoding)
+        decoding, prefilling = _split(self._running)
+        late = self._prefills(prefilling, self._prefill_budget(len(decoding), len(prefilling)))
+        _add_decodes(batch, decoding)
         for chunk, sequence in sorted(late, key=_has_several_tokens):
             batch.add(chunk, sequence)
         return batch
 
-    def _look_for_starved(self) -> None:
-        """Let those that have waited too long go first, the longest overdue before others, as many as may."""
-        if not self._waiting or len(self._starved) >= self._max_starved or self._clock() < self._next_starves_at:
-            return
-        now = self._clock()
-        patient = sorted((one for _, one in self._waiting if one not in self._starved), key=_STARVES_AT)
-        overdue = [one for one in patient if one.starves_at <= now][: self._max_starved - len(self._starved)]
-        for sequence in overdue:
-            sequence.order = (_FIRST, sequence.order[1])
-            self._starved.add(sequence)
-        self._next_starves_at = min((one.starves_at for one in patient[len(overdue) :]), default=math.inf)
-        self._waiting = [(one.order, one) for _, one in self._waiting]
-        heapq.heapify(self._waiting)
-
-    def _catch_up_budget(self, num_decoding: int, num_behind: int) -> int:
-        """Tokens of a step for those that catch up.
+    def _prefill_budget(self, num_decoding: int, num_prefilling: int) -> int:
+        """Prefill tokens of a step.
 
         One prompt gets the limit, so that it does not stall the streams. Where many wait for their first token, each
-        more adds its share of the step: holding a crowd back for the few that stream would cost more than it saves.
+        more adds its share of the step: delaying many for the few that stream would cost more than it saves.
         """
         whole = self._halved(self._limits.max_batch_tokens)
         if not num_decoding:
             return whole
         num_entering = min(len(self._waiting), self._limits.max_running - len(self._running))
-        crowd = max(0, num_behind + num_entering - 1)
-        fair = whole * crowd // (crowd + num_decoding)
-        return min(whole - num_decoding, max(fair, self._halved(self._limits.max_catch_up_tokens)))
+        num_others = max(0, num_prefilling + num_entering - 1)
+        fair = whole * num_others // (num_others + num_decoding)
+        return min(whole - num_decoding, max(fair, self._halved(self._limits.max_prefill_tokens)))
 
     def _halved(self, limit: int) -> int:
         return max(1, limit // 2) if self.cautious else limit
 
-    def _split(self) -> tuple[list[Sequence], list[Sequence]]:
-        """Those that need their next token, and those that catch up; the last token of some is under way."""
-        decoding, behind = [], []
-        for sequence in self._running:
-            if sequence.is_behind:
-                behind.append(sequence)
-            elif sequence.num_computed + 1 < sequence.max_total:
-                decoding.append(sequence)
-        return decoding, behind
-
-    def _add_decodes(self, batch: Batch, decoding: list[Sequence]) -> None:
-        """One token each. This loop is the engine's cost of a token: it calls nothing of ours."""
-        add = batch.chunks.append
-        batch.sequences = decoding
-        batch.sampled = decoding.copy()
-        for sequence in decoding:
-            start, tokens = sequence.num_computed, sequence.tokens
-            sequence.num_computed = start + 1
-            add(
-                Chunk(
-                    sequence_id=sequence.sequence_id,
-                    blocks=sequence.table.blocks,
-                    tokens=tokens,
-                    start=start,
-                    end=start + 1,
-                    num_prompt=sequence.num_prompt,
-                    sampling=sequence.sampling,
-                    is_pending=start == len(tokens),
-                )
-            )
-
-    def _catch_ups(self, behind: list[Sequence], budget: int) -> list[tuple[Chunk, Sequence]]:
-        """Chunks of sequences that catch up or enter, in order, until the budget is spent."""
+    def _prefills(self, prefilling: list[Sequence], budget: int) -> list[tuple[Chunk, Sequence]]:
+        """Prefill chunks of running and entering sequences, in order, until the budget is spent."""
         chunks = []
-        behind.sort(key=_ORDER, reverse=True)
-        while budget > 0 and (sequence := self._next(behind)) is not None:
-            chunk = self._catch_up(sequence, budget)
+        prefilling.sort(key=_ORDER, reverse=True)
+        while budget > 0 and (sequence := self._next(prefilling)) is not None:
+            chunk = self._prefill(sequence, budget)
             if chunk is not None:
                 chunks.append((chunk, sequence))
                 budget -= chunk.end - chunk.start
         return chunks
 
-    def _next(self, behind: list[Sequence]) -> Sequence | None:
-        """The first in order of those that catch up, which come last to first, and those that can enter."""
-        if self._waiting and (not behind or self._waiting[0][0] < behind[-1].order):
+    def _next(self, prefilling: list[Sequence]) -> Sequence | None:
+        """The first in order of those that prefill, which come last to first, and those that can enter."""
+        if self._waiting and (not prefilling or self._waiting.first.order < prefilling[-1].order):
             entered = self._enter()
             if entered is not None:
                 return entered
-        return behind.pop() if behind else None
+        return prefilling.pop() if prefilling else None
 
-    def _catch_up(self, sequence: Sequence, budget: int) -> Chunk | None:
+    def _prefill(self, sequence: Sequence, budget: int) -> Chunk | None:
         """The next part that the sequence computes; None while it waits for others to compute what they share."""
         table, num_known = sequence.table, len(sequence.tokens)
         start = self.blocks.skip(table, sequence.num_computed)
@@ -228,7 +165,7 @@ class Scheduler:
             return None
         self.blocks.complete(table, start, end)
         sequence.num_computed = end
-        sequence.is_behind = end < num_known
+        sequence.is_prefilling = end < num_known
         return Chunk(
             sequence_id=sequence.sequence_id,
             blocks=table.blocks,
@@ -237,36 +174,37 @@ class Scheduler:
             end=end,
             num_prompt=sequence.num_prompt,
             sampling=sequence.sampling,
+            logits_from=end if sequence.is_prefilling else end - 1,
         )
 
-    def _plan_alone(self, batch: Batch, suspect: Sequence) -> None:
-        """One sequence; whoever else holds the blocks it needs gives them back."""
-        if not suspect.capacity:
-            self._waiting.remove((suspect.order, suspect))
-            heapq.heapify(self._waiting)
-            while not self._seat(suspect, num_spared=0):
+    def _plan_alone(self, batch: Batch, sequence: Sequence) -> None:
+        """One sequence; others that hold the blocks it needs are preempted."""
+        if not sequence.capacity:
+            self._waiting.remove(sequence)
+            while not self._seat(sequence, num_spared=0):
                 self._preempt(max(self._running, key=_ORDER))
-        chunk = self._catch_up(suspect, self._halved(self._limits.max_batch_tokens))
+        chunk = self._prefill(sequence, self._halved(self._limits.max_batch_tokens))
         assert chunk is not None
-        batch.add(chunk, suspect)
+        batch.add(chunk, sequence)
 
     def _grow(self, is_ahead: bool) -> bool:
-        """One more block for everyone who filled the last; False when launches under way must be collected first."""
-        full = [one for one in self._running if one.num_computed == one.capacity and one.capacity < one.max_total - 1]
+        """New blocks for sequences that filled their last; False when launches under way must be collected first."""
+        full = [one for one in self._running if one.is_full and one.capacity < one.max_total - 1]
         if not full:
             return True
         full.sort(key=_ORDER)
         for sequence in full:
-            while sequence.capacity and not self.blocks.grow(sequence.table, sequence.tokens, sequence.cache_salt):
-                if is_ahead:
+            while sequence.capacity and sequence.is_full:
+                if self.blocks.grow(sequence.table, sequence.tokens, sequence.num_computed, sequence.cache_salt):
+                    sequence.capacity += self._limits.block_size
+                elif is_ahead:
                     return False
-                self._preempt(max(self._running, key=_ORDER))
-            if sequence.capacity:
-                sequence.capacity += self._limits.block_size
+                else:
+                    self._preempt(max(self._running, key=_ORDER))
         return True
 
     def _make_way(self, is_ahead: bool) -> bool:
-        """Let those with a better priority take the places of others; False when launches must be collected first."""
+        """Preempt for waiting sequences with a better priority; False when launches must be collected first."""
         while self._waiting and self._running and (last := self._who_yields()) is not None:
             if self._enter() is not None:
                 continue
@@ -276,24 +214,25 @@ class Scheduler:
         return True
 
     def _who_yields(self) -> Sequence | None:
-        """The running sequence whose place somebody who waits may take.
+        """The running sequence that the first waiting one may preempt.
 
-        One that starves takes the place of those that came later, not of those that were here before it.
+        An aged sequence preempts those that came later, not those that came before it.
         """
         last = max(self._running, key=_ORDER)
-        (priority, arrival), first = self._waiting[0]
-        if first in self._starved:
-            younger = [one for one in self._running if one.order[1] > arrival and one not in self._starved]
+        first = self._waiting.first
+        priority, arrival = first.order
+        if self._waiting.is_aged(first):
+            younger = [one for one in self._running if one.order[1] > arrival and not self._waiting.is_aged(one)]
             if younger:
                 return max(younger, key=_ORDER)
-            priority = min((order[0] for order, one in self._waiting if one not in self._starved), default=sys.maxsize)
+            priority = self._waiting.best_priority()
         return last if last.priority > priority else None
 
     def _enter(self) -> Sequence | None:
-        """Let whoever waits first run, if there is a place."""
-        if not self._waiting or not self._seat(self._waiting[0][1], num_spared=len(self._running)):
+        """Let the first waiting sequence run, if there is a place."""
+        if not self._waiting or not self._seat(self._waiting.first, num_spared=len(self._running)):
             return None
-        return heapq.heappop(self._waiting)[1]
+        return self._waiting.pop()
 
     def _seat(self, sequence: Sequence, num_spared: int) -> bool:
         """Let the sequence run if there is room for it.
@@ -311,12 +250,12 @@ class Scheduler:
         ):
             return False
         sequence.capacity = len(sequence.table.blocks) * self._limits.block_size
-        sequence.patience_s = max(0.0, sequence.starves_at - self._clock())
+        sequence.patience_s = max(0.0, sequence.ages_at - self._clock())
         self._running.append(sequence)
         return True
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Back to the waiting line; its tokens are kept and computed again, or found in the cache."""
+        """Back to the waiting queue; its tokens are kept and computed again, or found in the cache."""
         self.num_preemptions += 1
         self._running.remove(sequence)
         self.release(sequence)
@@ -326,3 +265,36 @@ class Scheduler:
 
 def _has_several_tokens(planned: tuple[Chunk, Sequence]) -> bool:
     return planned[0].end - planned[0].start > 1
+
+
+def _split(running: list[Sequence]) -> tuple[list[Sequence], list[Sequence]]:
+    """The decoding and the prefilling sequences; the last token of some is under way."""
+    decoding, prefilling = [], []
+    for sequence in running:
+        if sequence.is_prefilling:
+            prefilling.append(sequence)
+        elif sequence.num_computed + 1 < sequence.max_total:
+            decoding.append(sequence)
+    return decoding, prefilling
+
+
+def _add_decodes(batch: Batch, decoding: list[Sequence]) -> None:
+    """One token each. This loop is the engine's cost of a token: it calls nothing of ours."""
+    add = batch.chunks.append
+    batch.sequences = decoding
+    for sequence in decoding:
+        start, tokens = sequence.num_computed, sequence.tokens
+        sequence.num_computed = start + 1
+        add(
+            Chunk(
+                sequence_id=sequence.sequence_id,
+                blocks=sequence.table.blocks,
+                tokens=tokens,
+                start=start,
+                end=start + 1,
+                num_prompt=sequence.num_prompt,
+                sampling=sequence.sampling,
+                logits_from=start,
+                is_pending=start == len(tokens),
+            )
+        )

@@ -15,7 +15,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine is to run.
 
     emitted:    output ids that an earlier run already published; they count toward `max_tokens`
-    priority:   lower goes first; equal priorities go in order of arrival; one that starves goes first whatever it has
+    priority:   lower goes first; equal priorities go in order of arrival; an aged one goes first whatever its priority
     cache_salt: only sequences with the same salt share what the cache holds of their prefixes
     """
 
@@ -56,28 +56,29 @@ class SequenceOutput(msgspec.Struct, frozen=True, kw_only=True):
 class Sequence:
     """A sequence in the engine, waiting or running.
 
-    order:           sort key of the waiting line; the greatest is the first to be preempted
-    patience_s:      time that it may still spend waiting before it starves
-    starves_at:      when that time is over; of one that waits
+    order:           sort key of the waiting queue; the greatest is the first to be preempted
+    patience_s:      time that it may still wait before it ages
+    ages_at:      when that time is over; of one that waits
     tokens:          prompt and output ids
     max_total:       tokens that it may have at most
     num_computed:    leading positions whose keys and values are in the cache or are computed by a launch
     capacity:        positions that its blocks hold; 0 while it waits
-    is_behind:       whether it catches up: a prompt, or tokens that are computed again
+    is_prefilling:       whether it prefills: a prompt, or tokens that are computed again
     is_open:         whether it has yet to end
-    is_told:         whether it had an output
+    had_output:         whether it had an output
     num_cached:      positions that it found in the cache
     prompt_logprobs: collected until the first output
     """
 
     __slots__ = (
         "_ending",
+        "ages_at",
         "cache_salt",
         "capacity",
         "finish",
-        "is_behind",
+        "had_output",
         "is_open",
-        "is_told",
+        "is_prefilling",
         "max_total",
         "num_cached",
         "num_computed",
@@ -87,7 +88,6 @@ class Sequence:
         "prompt_logprobs",
         "sampling",
         "sequence_id",
-        "starves_at",
         "table",
         "text",
         "tokens",
@@ -106,7 +106,7 @@ class Sequence:
         self.cache_salt = request.cache_salt
         self.order = (request.priority, arrival)
         self.patience_s = patience_s
-        self.starves_at = math.inf
+        self.ages_at = math.inf
         self.tokens = list(request.prompt)
         self.num_prompt = len(request.prompt)
         self.max_total = self.num_prompt + request.sampling.max_tokens
@@ -114,7 +114,7 @@ class Sequence:
         self.text = text
         self.finish: FinishReason | None = None
         self.is_open = True
-        self.is_told = False
+        self.had_output = False
         self.sampling = request.sampling
         if request.emitted:
             self._forget_prompt_logprobs()
@@ -125,7 +125,7 @@ class Sequence:
         """Nothing of it is in the cache any more."""
         self.num_computed = 0
         self.capacity = 0
-        self.is_behind = True
+        self.is_prefilling = True
         self.num_cached = 0
         self.prompt_logprobs: list[Ranked] = []
 
@@ -133,6 +133,11 @@ class Sequence:
     def priority(self) -> int:
         """Lower goes first."""
         return self.order[0]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether its blocks do not hold the next position, or, where several tokens came at once, all its tokens."""
+        return self.num_computed == self.capacity or (self.is_prefilling and len(self.tokens) > self.capacity)
 
     @property
     def reads_cache(self) -> bool:
@@ -159,16 +164,16 @@ class Sequence:
             self.finish = FinishReason.STOP
         return text
 
-    def tell(self) -> tuple[Ranked, ...]:
+    def take_prompt_logprobs(self) -> tuple[Ranked, ...]:
         """Note the first output; the prompt's log probabilities, which go with it."""
-        told = tuple(self.prompt_logprobs)
-        self.is_told = True
+        logprobs = tuple(self.prompt_logprobs)
+        self.had_output = True
         self.prompt_logprobs = []
         self._forget_prompt_logprobs()
-        return told
+        return logprobs
 
     def _forget_prompt_logprobs(self) -> None:
-        """They are told once; a sequence that is computed again need not compute them again."""
+        """They are reported once; a sequence that is recomputed does not compute them again."""
         if self.sampling.prompt_logprobs is not None:
             self.sampling = structs.replace(self.sampling, prompt_logprobs=None)
 

@@ -1,4 +1,4 @@
-"""The beat thread: shows that the worker lives, compares what it runs with the rows, and tries failed things again."""
+"""The heartbeat thread: renews the lease, compares running jobs with their rows, and retries failed operations."""
 
 import queue
 import threading
@@ -13,7 +13,7 @@ log = structlog.get_logger()
 
 
 def strays(believed: Mapping[str, int], rows: Iterable[JobState]) -> list[str]:
-    """Ids of jobs that a worker runs although their rows say otherwise: cancelled, stolen or erased.
+    """Ids of jobs that a worker runs although their rows say otherwise: cancelled, erased, or owned by another attempt.
 
     believed: attempt by job id, taken before the rows were read
     rows:     the jobs in progress under this worker's name
@@ -53,7 +53,7 @@ class Beat:
                 self._try_beat()
                 self._stopping.wait(self._period_s)
                 self._try_again()
-        except Exception as error:  # noqa: BLE001 - the thread's door: without a beat others get jobs that run here
+        except Exception as error:  # noqa: BLE001 - exception boundary of the thread: without a heartbeat other workers get the jobs that run here
             self._on_fatal(error)
 
     def _try_beat(self) -> None:

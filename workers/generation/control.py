@@ -1,4 +1,4 @@
-"""The control thread: hears which jobs were cancelled. What it misses, the beat finds in the rows."""
+"""The control thread: receives cancellations by pub/sub. The heartbeat finds those that it misses in the rows."""
 
 import threading
 import time
@@ -34,7 +34,7 @@ class ControlListener:
         self._thread.start()
 
     def stop(self) -> None:
-        """Hear no more; the thread ends within a second, and nobody needs to wait for it."""
+        """Stop listening; the thread ends within a second and need not be joined."""
         self._stopping.set()
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""What an engine told of itself last: looked at on its own thread, read on any."""
+"""Engine statistics: taken on the engine's thread, read on any thread."""
 
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class Watched(Protocol):
 
 
 class EngineWatch:
-    """Keeps what the engine told last, and logs it now and then while the engine works."""
+    """Keeps the engine's newest statistics, and logs them once a minute while the engine works."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """clock: seconds, from anywhere on"""

@@ -1,4 +1,4 @@
-"""The engine's own thread: it loads the model, steps, and waits for nothing but work.
+"""The engine thread: loads the model and steps it.
 
 Load and step share one thread because two threads with OpenMP pools halve the speed of each other.
 """
@@ -14,20 +14,20 @@ from storage.process.thread_timeslice import take_long_turns
 from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceOutput
 from workers.generation.engine_snapshot import EngineWatch
-from workers.generation.logprob_bytes import Spelling
+from workers.generation.pipeline.logprob_bytes import TokenBytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """An engine that is ready to run.
 
-    spelling:      the bytes of its tokens
+    token_bytes:      the bytes of its tokens
     device, dtype: as worker rows show them
     """
 
     engine: Engine
     manifest: ModelManifest
-    spelling: Spelling
+    token_bytes: TokenBytes
     device: str
     dtype: str
 
@@ -53,7 +53,7 @@ class EngineThread:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self, on_step: OnStep) -> None:
-        """Load the model, then run; `loaded` tells when, or why not.
+        """Load the model, then run; `loaded` then holds the engine, or the error.
 
         on_step: takes what one step yielded, on the engine's thread
         """
@@ -75,6 +75,11 @@ class EngineThread:
             self._wake.notify()
 
     @property
+    def token_bytes(self) -> TokenBytes:
+        """The bytes of the loaded model's tokens; waits while it loads."""
+        return self.loaded.result().token_bytes
+
+    @property
     def pulse(self) -> int | None:
         """A counter that moves with every piece of work and every step that computes; None while nothing is to do."""
         return None if self._is_resting else self._num_moves
@@ -83,14 +88,14 @@ class EngineThread:
         take_long_turns()
         try:
             loaded = self._load()
-        except BaseException as error:  # noqa: BLE001 - the thread's door: whoever started it decides what follows
+        except BaseException as error:  # noqa: BLE001 - exception boundary of the thread: the caller of `start` decides what follows
             self.loaded.set_exception(error)
             return
         self.loaded.set_result(loaded)
         try:
             while self._turn(loaded.engine):
                 pass
-        except BaseException as error:  # noqa: BLE001 - the thread's door: without its engine a worker is of no use
+        except BaseException as error:  # noqa: BLE001 - exception boundary of the thread: a worker cannot go on without its engine
             self._on_fatal(error)
 
     def _turn(self, engine: Engine) -> bool:

@@ -1,10 +1,10 @@
 """One generation worker process: its threads, how they are started and how they end.
 
-hub        Celery's loop (main thread): tickets in, answers out
+event loop Celery's (main thread): tickets in, acknowledgements out
 engine     loads the model and steps
 publisher  writes event logs
 writer     commits rows
-control    hears of cancelled jobs
+control    receives cancellations
 beat       renews the lease, compares with the rows, tries again
 """
 
@@ -25,12 +25,13 @@ from storage.database.group_commit import Writer
 from storage.errors import JobNotFound, ShuttingDown, StorageUnavailable
 from storage.jobs import jobs, poison_jobs
 from storage.settings import StorageSettings
+from workers.broker.ticket import Ticket
 from workers.generation.beat import Beat, strays
 from workers.generation.control import ControlListener
-from workers.generation.dispatch import Dispatcher
 from workers.generation.engine_thread import EngineThread, Loaded
-from workers.generation.job_generation import StopReason
-from workers.generation.ports import Road, Ticket
+from workers.generation.pipeline.job_generation import StopReason
+from workers.generation.pipeline.pipeline import Pipeline
+from workers.generation.pipeline.ports import Ports
 from workers.generation.registry import Registry
 from workers.generation.watchdog import Watchdog
 from workers.publishing.publisher import Publisher, Watch
@@ -54,18 +55,18 @@ class GenerationProcess:
         settings: WorkerSettings,
         storage: StorageSettings,
         load: Callable[[], Loaded],
-        on_hub: Callable[[Call], None],
+        on_event_loop: Callable[[Call], None],
         on_fatal: Call,
         end_hard: Callable[[int], object] = os._exit,
     ) -> None:
         """Start nothing yet.
 
         load:     makes the engine, on the engine's thread
-        on_hub:   runs a call on Celery's own thread, soon
-        on_fatal: told when the process cannot go on
+        on_event_loop:   runs a call on Celery's own thread, soon
+        on_fatal: called when the process cannot go on
         end_hard: ends the process at once, with a code
         """
-        self._tell_fatal = on_fatal
+        self._call_on_fatal = on_fatal
         self._end_hard = end_hard
         self._watchdog_s = settings.watchdog_s
         self._watchdog = Watchdog(settings.watchdog_s)
@@ -85,19 +86,19 @@ class GenerationProcess:
         self._registry = Registry(
             self._writer, worker_id=settings.worker_id, model=settings.name, slots=settings.max_running
         )
-        self._dispatcher = Dispatcher(
+        self._pipeline = Pipeline(
             settings.worker_id,
-            self._road(on_hub),
+            self._ports(on_event_loop),
             shares_prefixes=settings.prefix_cache,
-            suspect_from=poison_jobs.isolation_threshold(storage.max_lost_attempts),
+            isolation_threshold=poison_jobs.isolation_threshold(storage.max_lost_attempts),
         )
 
-    def _road(self, on_hub: Callable[[Call], None]) -> Road:
-        return Road(
+    def _ports(self, on_event_loop: Callable[[Call], None]) -> Ports:
+        return Ports(
             writer=self._writer,
             engine=self._engine,
             publisher=self._publisher,
-            on_hub=on_hub,
+            on_event_loop=on_event_loop,
             later=self._beat.later,
             tails=partial(list_tails, self._redis),
             drop_log=lambda job_id: delete_logs(self._redis, [job_id]),
@@ -114,9 +115,9 @@ class GenerationProcess:
         self._writer.start()
         self._registry.announce()
         self._beat.start()
-        self._publisher.start(Watch(on_fenced=self._dispatcher.on_fenced, missing=self._dispatcher.missing))
+        self._publisher.start(Watch(on_fenced=self._pipeline.on_fenced, missing=self._pipeline.missing))
         self._control.start()
-        self._engine.start(on_step=self._dispatcher.on_step)
+        self._engine.start(on_step=self._pipeline.on_step)
         loaded = self._wait_for_model(check)
         self._registry.ready(loaded.manifest, device=loaded.device, dtype=loaded.dtype)
         log.info("worker_ready", model=loaded.manifest.model, device=loaded.device, dtype=loaded.dtype)
@@ -130,25 +131,25 @@ class GenerationProcess:
                     raise
                 check()
 
-    # Run: `accept` on the hub's thread, the rest on the threads named in their callers.
+    # Run: `accept` on the event loop's thread, the rest on the threads named in their callers.
 
     def accept(self, job_id: str, ticket: Ticket) -> None:
-        """Take a ticket; it is answered when its job has ended, on the hub's thread."""
-        self._dispatcher.accept(job_id, ticket)
+        """Take a ticket; it is answered when its job has ended, on the event loop's thread."""
+        self._pipeline.accept(job_id, ticket)
 
     def _on_cancel(self, job_id: str) -> None:
-        self._dispatcher.stop(job_id, StopReason.CANCELLED)
+        self._pipeline.stop(job_id, StopReason.CANCELLED)
 
     def _on_beat(self) -> None:
         """Renew the lease, and compare what runs here with what the rows say."""
         if self._watchdog.is_stuck(self._engine.pulse):
             self._end_stuck()
-        believed = self._dispatcher.running()
-        rows = self._registry.beat(len(believed), self._engine.watch.latest, self._dispatcher.num_ended)
+        believed = self._pipeline.running()
+        rows = self._registry.beat(len(believed), self._engine.watch.latest, self._pipeline.num_ended)
         for job_id in strays(believed, rows):
-            self._dispatcher.stop(job_id, StopReason.OWNERSHIP_LOST)
-        # A claim whose answer got lost leaves a row with us that nobody runs; seen twice, it is no claim on its way.
-        unknown = {(row.job_id, row.attempt) for row in rows if not self._dispatcher.knows(row.job_id)}
+            self._pipeline.stop(job_id, StopReason.OWNERSHIP_LOST)
+        # A claim whose reply got lost leaves a row of ours that does not run. Seen twice, it is not a claim in flight.
+        unknown = {(row.job_id, row.attempt) for row in rows if not self._pipeline.knows(row.job_id)}
         self._registry.give_back([row for row in rows if (row.job_id, row.attempt) in unknown & self._orphans])
         self._orphans = unknown
 
@@ -158,7 +159,7 @@ class GenerationProcess:
             "worker_stuck",
             why="the engine has work and computed nothing for so long; TOKENPOST_WATCHDOG_S is the limit",
             watchdog_s=self._watchdog_s,
-            job_ids=list(self._dispatcher.running()),
+            job_ids=list(self._pipeline.running()),
         )
         faulthandler.dump_traceback()
         # Its jobs are given back at once, as lost attempts; without a database they are when the lease is over.
@@ -168,23 +169,23 @@ class GenerationProcess:
     def _on_fatal(self, error: BaseException) -> None:
         log.error("worker_broken", exc_info=error)
         self._is_broken = True
-        self._tell_fatal()
+        self._call_on_fatal()
 
     # End.
 
     @property
     def num_live(self) -> int:
         """Jobs whose tickets wait for an answer."""
-        return 0 if self._is_broken else self._dispatcher.num_live
+        return 0 if self._is_broken else self._pipeline.num_live
 
     def drain(self) -> None:
         """Take no more jobs, and say so."""
-        self._dispatcher.drain()
+        self._pipeline.drain()
         self._try(self._registry.draining)
 
     def give_back(self) -> None:
         """Stop every job after its current step and queue it again."""
-        self._dispatcher.stop_all(StopReason.GIVEN_BACK)
+        self._pipeline.stop_all(StopReason.GIVEN_BACK)
 
     def stop(self) -> None:
         """End the threads. Rows that are still this worker's go back to the queue without their logs' last word."""
@@ -192,7 +193,7 @@ class GenerationProcess:
         self._beat.stop(JOIN_S)
         self._engine.stop(JOIN_S)
         self._publisher.stop(JOIN_S)
-        for done in self._dispatcher.abandon():
+        for done in self._pipeline.abandon():
             self._try(partial(done.result, PARTING_S))
         self._try(self._registry.dead)
         self._writer.stop()

@@ -1,4 +1,4 @@
-"""What a generation worker says about itself in the rows: who it is, what it serves, that it lives."""
+"""The worker's registration: its row, its model's manifest and its heartbeat."""
 
 import os
 import socket
@@ -47,7 +47,7 @@ class Registry:
         self._write(self._put_row)
 
     def ready(self, manifest: ModelManifest, *, device: str, dtype: str) -> None:
-        """Publish the model's card, and that this worker serves it."""
+        """Publish the model's manifest, and that this worker serves it."""
         self._new = structs.replace(self._new, model=manifest.model, device=device, dtype=dtype)
         self._status = WorkerStatus.READY
 
@@ -63,22 +63,22 @@ class Registry:
         self._write(self._put_status)
 
     def dead(self) -> None:
-        """Say that the worker is gone, so that nobody waits for its lease."""
+        """Mark the worker dead, so that its lease need not run out."""
         self._write(lambda connection: workers.mark_dead(connection, self._new.worker_id))
 
     def beat(self, running: int, engine: EngineStats | None, num_jobs_ended: int) -> list[JobState]:
         """Renew the lease; the jobs that the rows say are in progress here.
 
-        engine:         what it told last; None while the model loads
-        num_jobs_ended: by which others measure how fast this worker is
+        engine:         its newest statistics; None while the model loads
+        num_jobs_ended: from which the API estimates this worker's throughput
 
         A worker that was declared dead by mistake comes back; its jobs were given to others.
         """
 
-        told = None if engine is None else {**structs.asdict(engine), "num_jobs_ended": num_jobs_ended}
+        reported = None if engine is None else {**structs.asdict(engine), "num_jobs_ended": num_jobs_ended}
 
         def write(connection: Connection) -> list[JobState]:
-            if not workers.beat(connection, self._new.worker_id, running, told):
+            if not workers.beat(connection, self._new.worker_id, running, reported):
                 log.warning("worker_was_declared_dead", worker_id=self._new.worker_id)
                 self._put_row(connection)
             return jobs.list_running_of(connection, self._new.worker_id)

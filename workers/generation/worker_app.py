@@ -1,4 +1,4 @@
-"""Puts a generation worker together: Celery's app with our pool, the model's queues and the process behind it."""
+"""Assembles a generation worker: Celery's app with our pool, the model's queues and the process that runs the jobs."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,7 +26,7 @@ def create_worker_app(settings: WorkerSettings, storage: StorageSettings, load: 
     app.conf.update(
         {
             "task_default_queue": front,
-            # On one channel, from which kombu takes in turns: neither lane can shut out the other.
+            # On one channel, which kombu serves in turns: neither queue can block the other.
             "task_queues": [_declared(front), _declared(celery_queue.queue_of(settings.name, PriorityQueue.PRIORITY))],
             "worker_pool": "workers.broker.celery_pool:EnginePool",
             "worker_consumer": "workers.broker.consumer:PromptConsumer",
@@ -42,7 +42,7 @@ def create_worker_app(settings: WorkerSettings, storage: StorageSettings, load: 
 
 
 def _declared(name: str) -> Queue:
-    """A queue as Celery declares one that it was not told of."""
+    """A queue as Celery declares one that is not configured."""
     return Queue(name, Exchange(name), routing_key=name)
 
 

@@ -1,4 +1,4 @@
-"""Who lives, judged by counters that move: pure functions of what was seen and of the watcher's own clock."""
+"""Liveness by heartbeat counters: pure functions of what was observed and of the observer's own clock."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -33,5 +33,5 @@ def dead_workers(observations: Mapping[str, Observation], now: float, lease_s: f
 
 
 def renewed(observations: Mapping[str, Observation], now: float) -> dict[str, Observation]:
-    """The same, with every lease beginning now: while the database was away nobody could beat."""
+    """The same, with every lease beginning now: while the database was away no worker could renew its lease."""
     return {name: replace(seen, since=now) for name, seen in observations.items()}

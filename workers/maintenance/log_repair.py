@@ -1,4 +1,4 @@
-"""Completes the logs of ended jobs that do not say so: whoever ended them died before the last word."""
+"""Log repair: appends the END to logs of ended jobs whose worker died before it could."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -14,8 +14,7 @@ from storage.database.group_commit import Writer
 from storage.jobs import jobs, records, recovery
 from storage.jobs.records import JobRecord
 from storage.settings import StorageSettings
-from workers.generation.job_generation import usage_of
-from workers.publishing.log_entries import end_row, start_row, tokens_row
+from workers.publishing.log_entries import end_row, start_row, tokens_row, usage_of
 
 # How far back the first look goes.
 LOOK_BACK = timedelta(minutes=10)
@@ -24,13 +23,13 @@ PATIENCE_S = 10.0
 log = structlog.get_logger()
 
 
-class Mender:
+class LogRepair:
     """Looks once at the log of every ended job, a few seconds after its end."""
 
     def __init__(
         self, storage: StorageSettings, database: Database, writer: Writer, connection: Redis, *, settling_s: float
     ) -> None:
-        """settling_s: how long whoever ended a job has to say so in its log before somebody else does."""
+        """settling_s: how long the process that ended a job has to append its END."""
         self._settling_time = timedelta(seconds=settling_s)
         self._database = database
         self._writer = writer
@@ -44,16 +43,16 @@ class Mender:
         self._unsettled: dict[str, float] = {}
         self._unreadable: set[str] = set()
 
-    def mend_ended(self) -> None:
+    def repair_ended(self) -> None:
         """Complete the logs of jobs that ended since the last look.
 
-        By the clocks of those who ended them: where one is off, a log stays open, and its readers are told by the row.
+        By the clocks of the processes that ended them. Where one is off, a log stays open, and its readers use the row.
         """
         before = datetime.now(UTC) - self._settling_time
         with self._database.connect() as connection:
             ended = recovery.list_ended(connection, self._looked_until, before, retentions_s=self._retentions_s)
         for job_id in list_unended(self._redis, ended.job_ids):
-            self.mend(job_id)
+            self.repair(job_id)
         self._looked_until = ended.until
 
     def settle_ended(self) -> None:
@@ -65,20 +64,20 @@ class Mender:
         self._unreadable &= self._unsettled.keys()
         for job_id, since in self._unsettled.items():
             if job_id not in self._unreadable and now - since >= self._settling_time.total_seconds():
-                self.mend(job_id)
+                self.repair(job_id)
 
-    def mend(self, job_id: str) -> None:
-        """Complete one ended job's log, and the row of one that nobody settled.
+    def repair(self, job_id: str) -> None:
+        """Complete one ended job's log, and its row if its result was never stored.
 
-        One that cannot be read, of another version perhaps, is told and left: others wait for theirs.
+        A job that cannot be read (of another version perhaps) is logged and skipped.
         """
         try:
-            self._mend(job_id)
+            self._repair(job_id)
         except msgspec.MsgspecError as error:
             self._unreadable.add(job_id)
-            log.error("log_not_mended", job_id=job_id, error=str(error))
+            log.error("log_not_repaired", job_id=job_id, error=str(error))
 
-    def _mend(self, job_id: str) -> None:
+    def _repair(self, job_id: str) -> None:
         job = self._find(job_id)
         if job is None or not job.status.is_terminal:
             return
@@ -90,19 +89,19 @@ class Mender:
             return
         result = records.result_of(job).entries
         known = max((entry.seq for entry in entries), default=0)
-        # A worker that settled its job while we began to keeps its word, behind the START that shut it out.
+        # Where the worker stored its result meanwhile, that result is kept, after the START that fenced the worker.
         attempt = max(job.attempt, entries[-1].attempt) if entries else job.attempt
         rows: list[Row] = [] if entries else [start_row(job_id, attempt)]
         rows += [tokens_row(job_id, attempt, seq, result[seq - 1]) for seq in range(known + 1, len(result) + 1)]
         rows.append(end_row(job_id, attempt, len(result), end))
         if self._log_writer.append_many(rows).lost:
             # Redis was emptied in between.
-            self._mend(job_id)
+            self._repair(job_id)
             return
         log.warning("log_completed", job_id=job_id, status=job.status, num_entries=len(rows))
 
     def _settle(self, job: JobRecord) -> JobRecord | None:
-        """The row with what its log has of it; the START of an attempt without a worker shuts out who comes back."""
+        """Store what the log holds as the row's result. The START of an attempt without a worker fences the old one."""
         self._log_writer.append([start_row(job.id, job.attempt + 1)])
         entries = gapless(read_log(self._redis, job.id))
         with self._database.connect() as connection:

@@ -1,4 +1,4 @@
-"""Ends jobs that waited or ran for too long: past their own deadline, or for a model that nobody serves."""
+"""Ends overdue jobs: past their own deadline, or queued for a model without a worker."""
 
 import time
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.jobs import deadlines
 from storage.jobs.records import JobState
-from workers.maintenance.log_repair import Mender
+from workers.maintenance.log_repair import LogRepair
 
 # How long a commit may take.
 PATIENCE_S = 10.0
-# A platform that was just started has no workers yet, and its rows tell of a long absence.
+# A platform that was just started has no workers yet, and its rows show a long absence.
 WARM_UP_S = 600.0
 LOOK_EVERY_S = 60.0
 
@@ -25,16 +25,16 @@ log = structlog.get_logger()
 
 
 class Overdue:
-    """Ends them in their rows first; then their workers hear of it, or the mender writes their logs' ends."""
+    """Ends them in their rows first; then their workers are notified, or log repair appends the END."""
 
     def __init__(
-        self, database: Database, writer: Writer, connection: Redis, mender: Mender, *, unserved_after_s: float
+        self, database: Database, writer: Writer, connection: Redis, log_repair: LogRepair, *, unserved_after_s: float
     ) -> None:
         """unserved_after_s: how long a queued job waits for a model without a worker"""
         self._database = database
         self._writer = writer
         self._redis = connection
-        self._mender = mender
+        self._log_repair = log_repair
         self._unserved_after_s = unserved_after_s
         self._look_at = time.monotonic() + min(unserved_after_s, WARM_UP_S)
 
@@ -61,6 +61,6 @@ class Overdue:
             log.warning(event, num_jobs=len(ended))
         for state in ended:
             if state.worker_id is None:
-                self._mender.mend(state.job_id)
+                self._log_repair.repair(state.job_id)
             else:
                 self._redis.publish(control_channel(state.worker_id), encode_cancel(state.job_id))

@@ -26,9 +26,9 @@ from storage.fleet import lock_holders, workers
 from storage.jobs import recovery
 from storage.jobs.recovery import Recovered, Ticket
 from storage.settings import StorageSettings
-from workers.broker.aging import Starving
+from workers.maintenance.aging import Aging
 from workers.maintenance.liveness import Observation, dead_workers, observe, renewed
-from workers.maintenance.log_repair import Mender
+from workers.maintenance.log_repair import LogRepair
 from workers.maintenance.overdue import Overdue
 from workers.settings import SweeperSettings
 
@@ -66,9 +66,11 @@ class Sweeper:
         self._writer = writer
         self._redis = connection
         self._tickets = tickets
-        self._mender = Mender(storage, database, writer, connection, settling_s=settings.settling_s)
-        self._overdue = Overdue(database, writer, connection, self._mender, unserved_after_s=settings.unserved_after_s)
-        self._starving = Starving(database, writer, settings.starve_after_s)
+        self._log_repair = LogRepair(storage, database, writer, connection, settling_s=settings.settling_s)
+        self._overdue = Overdue(
+            database, writer, connection, self._log_repair, unserved_after_s=settings.unserved_after_s
+        )
+        self._aging = Aging(database, writer, settings.aging_after_s)
         self._workers: dict[str, Observation] = {}
         self._holder: dict[str, Observation] = {}
         self._num_sweeps = 0
@@ -97,10 +99,10 @@ class Sweeper:
             self._overdue.end_overdue,
             self._overdue.end_unserved,
             self._send_again,
-            self._move_starving,
+            self._move_aged,
             self._erase,
-            self._mender.mend_ended,
-            self._mender.settle_ended,
+            self._log_repair.repair_ended,
+            self._log_repair.settle_ended,
         ):
             try:
                 part()
@@ -137,16 +139,16 @@ class Sweeper:
         alive = [(row.id, row.beat) for row in rows if row.status is not WorkerStatus.DEAD]
         self._workers = observe(self._workers, alive, now)
         dead = dead_workers(self._workers, now, self._storage.lease_s)
-        recovered = self._write(lambda connection: self._bury(connection, dead))
+        recovered = self._write(lambda connection: self._mark_dead(connection, dead))
         if dead:
             log.warning("workers_lost", worker_ids=dead)
         if recovered.tickets or recovered.failed:
             log.warning("jobs_recovered", num_queued=len(recovered.tickets), num_failed=len(recovered.failed))
         self._send(recovered.tickets)
         for state in recovered.failed:
-            self._mender.mend(state.job_id)
+            self._log_repair.repair(state.job_id)
 
-    def _bury(self, connection: Connection, dead: list[str]) -> Recovered:
+    def _mark_dead(self, connection: Connection, dead: list[str]) -> Recovered:
         for worker_id in dead:
             workers.mark_dead(connection, worker_id)
         return recovery.requeue_of_dead_workers(
@@ -176,9 +178,9 @@ class Sweeper:
         for ticket in tickets:
             self._tickets.send(ticket.job_id, ticket.model, ticket.priority_queue)
 
-    def _move_starving(self) -> None:
+    def _move_aged(self) -> None:
         """Bring jobs that waited too long in the back lane to the front."""
-        self._send(self._starving.move())
+        self._send(self._aging.move())
 
     def _erase(self) -> None:
         """Erase jobs whose time is over: the log first, so that a crash between leaves a row that is found again."""

@@ -29,7 +29,7 @@ from workers.text.token_bytes import TokenBytes
 _MIB = 1 << 20
 # Tokens of a prompt that a step reads beside 16 streams: on a CPU so many that a step takes two to three times as long
 # (`bench/README.md`). A GPU computes many more in the time of one decode step; not measured.
-_CATCH_UP_TOKENS = {"cpu": 48, "cuda": 512}
+_PREFILL_TOKENS = {"cpu": 48, "cuda": 512}
 
 log = structlog.get_logger()
 
@@ -135,7 +135,7 @@ def _engine_limits(
         max_batch_tokens=max(limits.max_batch_tokens, limits.max_running),
         vocab_size=vocabulary.size,
         eos_token_ids=frozenset(vocabulary.eos_token_ids),
-        max_catch_up_tokens=_CATCH_UP_TOKENS[loaded.model.device.type],
+        max_prefill_tokens=_PREFILL_TOKENS[loaded.model.device.type],
     )
 
 

@@ -241,6 +241,7 @@ def trial_logits(runner: ModelRunner, token_ids: list[int]) -> Tensor:
             end=end,
             num_prompt=end,
             sampling=SamplingParams(max_tokens=1),
+            logits_from=end - 1,
         )
         logits.append(runner.logits([chunk]))
         start = end

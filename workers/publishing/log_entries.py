@@ -1,15 +1,15 @@
-"""Which entries a log lacks, from what is known elsewhere: pure, for workers and the sweeper."""
+"""Log entries: the rows to append, what a log lacks, the usage of what it holds; pure, for workers and sweeper."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from storage.broker.event_log import Row, Tail, encode_end, encode_tokens
-from storage.contract import End, EntryKind, TokenEvent
+from storage.contract import End, EntryKind, JobSpec, TokenEvent, Usage
 
 Entries = Sequence[tuple[TokenEvent, ...]]
 
 
 def start_row(job_id: str, attempt: int) -> Row:
-    """The entry that opens an attempt, and shuts out all before it."""
+    """The entry that opens an attempt, and fences all before it."""
     return (job_id, attempt, 0, EntryKind.START, b"")
 
 
@@ -19,7 +19,7 @@ def tokens_row(job_id: str, attempt: int, seq: int, events: Sequence[TokenEvent]
 
 
 def end_row(job_id: str, attempt: int, num_entries: int, end: End) -> Row:
-    """The entry that closes a log behind `num_entries` TOKENS entries."""
+    """The entry that closes a log after `num_entries` TOKENS entries."""
     return (job_id, attempt, num_entries + 1, EntryKind.END, encode_end(end))
 
 
@@ -34,3 +34,16 @@ def missing_rows(job_id: str, attempt: int, entries: Entries, tail: Tail | None)
     rows = [] if known.last[0] == attempt else [start_row(job_id, attempt)]
     rows += [tokens_row(job_id, attempt, seq, entries[seq - 1]) for seq in range(known.seq + 1, len(entries) + 1)]
     return rows
+
+
+def usage_of(spec: JobSpec, entries: Collection[tuple[TokenEvent, ...]], cached_tokens: int = 0) -> Usage:
+    """Tokens of a job: the prompts of which something came, each once, and everything that its entries emitted.
+
+    What was stopped while it waited, in a queue or in the engine, used nothing.
+    """
+    begun = {event.choice // spec.num_choices for entry in entries for event in entry}
+    return Usage(
+        prompt_tokens=sum(len(spec.prompts[number]) for number in begun),
+        completion_tokens=sum(len(event.token_ids) for entry in entries for event in entry),
+        cached_tokens=cached_tokens,
+    )

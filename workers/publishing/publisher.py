@@ -33,7 +33,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """What a publisher asks and tells while it works, on its own thread.
+    """What a publisher calls while it works, on its own thread.
 
     on_fenced: these jobs' logs belong to higher attempts
     missing:   rows that Redis lost, from memory: what the logs lack up to now; may raise RedisError
@@ -102,7 +102,7 @@ class Publisher:
         self.put_rows(row, then=lambda: self._read(row[0], then))
 
     def put_call(self, call: Callable[[], object], then: Callable[[], None]) -> None:
-        """Ask something else of Redis, behind all rows that were put before, until it answers; then call `then`."""
+        """Run another Redis call after all rows that were put before, retried until Redis answers; then call `then`."""
 
         def work() -> None:
             self._until_redis_answers(call)
@@ -114,7 +114,7 @@ class Publisher:
         try:
             while self._round():
                 pass
-        except Exception as error:  # noqa: BLE001 - the thread's door: without it the worker would work for nobody
+        except Exception as error:  # noqa: BLE001 - exception boundary of the thread: without it no token would be published
             self._on_fatal(error)
         finally:
             self._close_log()
@@ -150,7 +150,7 @@ class Publisher:
         return fenced is not None
 
     def _write(self, rows: list[Row]) -> list[str]:
-        """Ids of jobs that other attempts own; all other rows are in, behind everything that was lost."""
+        """Ids of jobs that other attempts own; all other rows are in, after everything that was lost."""
         if self._writer is None:
             self._writer = self._open_log()
             # Before the first connection there was nothing to lose.

@@ -62,6 +62,7 @@ def chunk(name: str, start: int, num_tokens: int, kind: str, *, is_pending: bool
         end=start + num_tokens,
         num_prompt=6,
         sampling=SamplingParams(max_tokens=20, **ASKED[kind]),  # type: ignore[arg-type]  # as in ASKED
+        logits_from=start + num_tokens - (start + num_tokens >= 9),
         is_pending=is_pending,
     )
 

@@ -21,6 +21,7 @@ def chunk(name: str, blocks: list[int], start: int, end: int, *, is_pending: boo
         end=end,
         num_prompt=1,
         sampling=SamplingParams(max_tokens=1),
+        logits_from=end - 1,
         is_pending=is_pending,
     )
 

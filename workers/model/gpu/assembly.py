@@ -102,6 +102,7 @@ def trial_chunks(max_running: int, num_tokens: int) -> list[Chunk]:
             end=length,
             num_prompt=length,
             sampling=sampling,
+            logits_from=length - 1,
         )
         for place, length in enumerate(lengths)
     ]

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import structlog
 import torch
@@ -13,8 +14,9 @@ from workers.model.gpu.graphs import DecodeGraphs, bucket_of, buckets_of
 from workers.model.gpu.network import Network
 from workers.model.gpu.step_tables import StepTables, pack, shape_of
 from workers.model.sampling.drawn import Drawn
-from workers.model.sampling.logit_rows import last_rows, prompt_ranks_of, wanted_positions
+from workers.model.sampling.logit_rows import prompt_ranks_of, sampled_rows, wanted_positions
 from workers.model.sampling.sampler import Sampler
+from workers.model.sampling.step_output import output_of, requests_of
 from workers.model.sampling.token_logprobs import pack_ranked, unpack_ranked
 from workers.model.sampling.upload import upload
 from workers.model.torch.cache import BlockCache
@@ -35,8 +37,12 @@ class _PromptRanks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Flight:
-    """A launch that was not collected yet; the event is reached when the host's copies are whole."""
+    """A launch that was not collected yet; the event is reached when the host's copies are whole.
 
+    counts: tokens that each chunk samples
+    """
+
+    counts: list[int]
     drawn: Drawn | None
     prompt: _PromptRanks | None
     event: torch.cuda.Event | None
@@ -96,11 +102,7 @@ class GpuRunner:
         except torch.OutOfMemoryError as error:
             raise OutOfDeviceMemory from error
         draws = None if flight.drawn is None else self._sampler.results(flight.drawn)
-        return StepOutput(
-            token_ids=draws.token_ids if draws else [],
-            logprobs=draws.logprobs if draws else {},
-            prompt_logprobs=_told(flight.prompt) if flight.prompt else {},
-        )
+        return output_of(flight.counts, draws, _unpacked(flight.prompt) if flight.prompt else {})
 
     @torch.inference_mode()
     def clear(self, blocks: list[int]) -> None:
@@ -129,14 +131,14 @@ class GpuRunner:
         logits = self._compute(chunks, wanted)
         # Before anything is drawn: edits are made in place.
         prompt = self._prompt_ranks(chunks, wanted, logits)
-        sampled = [chunk for chunk in chunks if chunk.is_sampled]
+        rows = sampled_rows(chunks, wanted)
         drawn = None
-        if sampled:
-            lasts = last_rows(chunks, wanted)
-            is_whole = lasts == list(range(len(logits)))
-            drawn = self._draw(logits if is_whole else logits[upload(lasts, torch.int64, self._device)], sampled)
-        self._rows = {chunk.sequence_id: row for row, chunk in enumerate(sampled)}
-        return self._flight(drawn, prompt)
+        if rows:
+            is_whole = rows == list(range(len(logits)))
+            drawn = self._draw(logits if is_whole else logits[upload(rows, torch.int64, self._device)], chunks)
+        sampled = [chunk.sequence_id for chunk in chunks if chunk.num_logits]
+        self._rows = {sequence_id: row for row, sequence_id in enumerate(sampled)}
+        return self._flight([chunk.num_logits for chunk in chunks], drawn, prompt)
 
     def _compute(self, chunks: list[Chunk], wanted: list[range]) -> Tensor:
         """Logits after the wanted positions of each chunk, one chunk after another; one row of no use where none is."""
@@ -154,15 +156,20 @@ class GpuRunner:
         last = None if len(places) == shape.num_tokens else upload(places or [0], torch.int64, self._device)
         return self._network.compute(tables, self._last, last)
 
-    def _draw(self, logits: Tensor, sampled: Sequence[Chunk]) -> Drawn:
-        """Draw a token for each row, and keep them for the next launch."""
-        prepared = self._sampler.prepare(sampled)
+    def _draw(self, logits: Tensor, chunks: Sequence[Chunk]) -> Drawn:
+        """Sample a token for each row, and keep the last of each chunk for the next launch."""
+        requests = requests_of(chunks)
+        prepared = self._sampler.prepare(requests)
         pending = None
-        if any(chunk.is_pending for chunk in sampled):
-            rows = [self._rows[chunk.sequence_id] if chunk.is_pending else 0 for chunk in sampled]
+        if any(one.is_pending for one in requests):
+            rows = [self._rows[one.sequence_id] if one.is_pending else 0 for one in requests]
             pending = self._last[upload(rows, torch.int64, self._device)]
         drawn = self._sampler.draw(logits, prepared, pending)
-        self._last[: len(sampled)].copy_(drawn.token_ids)
+        lasts = [end - 1 for end in accumulate(chunk.num_logits for chunk in chunks if chunk.num_logits)]
+        kept = drawn.token_ids
+        if len(lasts) < len(requests):
+            kept = kept[upload(lasts, torch.int64, self._device)]
+        self._last[: len(lasts)].copy_(kept)
         return drawn
 
     def _prompt_ranks(self, chunks: list[Chunk], wanted: list[range], logits: Tensor) -> _PromptRanks | None:
@@ -183,16 +190,16 @@ class GpuRunner:
         packed = pack_ranked(logits[places], ids, max(num_top for _, num_top in lengths.values()))
         return _PromptRanks(packed=packed, lengths=lengths)
 
-    def _flight(self, drawn: Drawn | None, prompt: _PromptRanks | None) -> _Flight:
+    def _flight(self, counts: list[int], drawn: Drawn | None, prompt: _PromptRanks | None) -> _Flight:
         if not self._is_cuda:
-            return _Flight(drawn=drawn, prompt=prompt, event=None)
+            return _Flight(counts=counts, drawn=drawn, prompt=prompt, event=None)
         if drawn is not None:
             drawn = replace(drawn, packed=_on_its_way(drawn.packed))
         if prompt is not None:
             prompt = replace(prompt, packed=_on_its_way(prompt.packed))
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch left it bare
         event.record()
-        return _Flight(drawn=drawn, prompt=prompt, event=event)
+        return _Flight(counts=counts, drawn=drawn, prompt=prompt, event=event)
 
 
 def _on_its_way(tensor: Tensor) -> Tensor:
@@ -211,7 +218,7 @@ def _places(chunks: Sequence[Chunk], wanted: Sequence[range]) -> list[int]:
     return places
 
 
-def _told(prompt: _PromptRanks) -> dict[int, list[Ranked]]:
+def _unpacked(prompt: _PromptRanks) -> dict[int, list[Ranked]]:
     num_tops = [num_top for length, num_top in prompt.lengths.values() for _ in range(length)]
     ranked = iter(unpack_ranked(prompt.packed.cpu(), num_tops))
     return {place: [next(ranked) for _ in range(length)] for place, (length, _) in prompt.lengths.items()}

@@ -8,8 +8,11 @@ from torch import Tensor
 from workers.engine.runner import Chunk, Ranked, StepOutput
 from workers.model.native.decoder import Decoder
 from workers.model.native.library import Batch
+from workers.model.sampling.drawn import Draws
 from workers.model.sampling.logit_rows import prompt_ranks_of
 from workers.model.sampling.sampler import Sampler
+from workers.model.sampling.sampling_rows import DrawRequest
+from workers.model.sampling.step_output import output_of, requests_of
 
 
 class NativeRunner:
@@ -29,21 +32,26 @@ class NativeRunner:
 
     @torch.inference_mode()
     def launch(self, chunks: list[Chunk]) -> None:
-        """Compute the chunks and draw the next token of each sampled one."""
-        lasts = self._compute(chunks)
-        sampled = [chunk for chunk in chunks if chunk.is_sampled]
-        token_ids: list[int | None] = []
-        logprobs: dict[int, Ranked] = {}
-        if sampled:
-            # Before the scores: the threads that compute these still look for work when it is their turn to draw.
-            prepared = self._sampler.prepare(sampled)
-            best = self._decoder.head(lasts)
-            if prepared.is_plain:
-                token_ids = best
-            else:
-                draws = self._sampler.results(self._sampler.draw(self._decoder.logits[: len(sampled)], prepared))
-                token_ids, logprobs = draws.token_ids, draws.logprobs
-        self._output = StepOutput(token_ids=token_ids, logprobs=logprobs, prompt_logprobs=self._prompt_logprobs(chunks))
+        """Compute the chunks and sample the tokens that they want."""
+        rows = self._compute(chunks)
+        requests = requests_of(chunks)
+        draws = None
+        if requests:
+            # As many rows at once as the decoder has logits for; a plain step never has more.
+            parts = [
+                self._sample(rows[start : start + self._max_rows], requests[start : start + self._max_rows])
+                for start in range(0, len(requests), self._max_rows)
+            ]
+            draws = parts[0] if len(parts) == 1 else _joined(parts)
+        self._output = output_of([chunk.num_logits for chunk in chunks], draws, self._prompt_logprobs(chunks))
+
+    def _sample(self, rows: "array[int]", requests: list[DrawRequest]) -> Draws:
+        # Before the scores: the threads that compute these still look for work when it is their turn to sample.
+        prepared = self._sampler.prepare(requests)
+        best = self._decoder.head(rows)
+        if prepared.is_plain:
+            return Draws(token_ids=best)
+        return self._sampler.results(self._sampler.draw(self._decoder.logits[: len(requests)], prepared))
 
     def collect(self) -> StepOutput:
         """What the launch yielded."""
@@ -58,15 +66,15 @@ class NativeRunner:
         self._decoder.reset()
 
     def logits(self, chunks: list[Chunk]) -> Tensor:
-        """Logits after each sampled chunk, [num_sampled, vocab_size]."""
-        lasts = self._compute(chunks)
-        self._decoder.head(lasts)
-        return self._decoder.logits[: len(lasts)].clone()
+        """Logits of the positions that the chunks want, at most `max_logit_rows`, [num_rows, vocab_size]."""
+        rows = self._compute(chunks)
+        self._decoder.head(rows)
+        return self._decoder.logits[: len(rows)].clone()
 
     def _compute(self, chunks: list[Chunk]) -> "array[int]":
-        """Run the layers; places in the batch of the sampled chunks' last tokens."""
+        """Run the layers; places in the batch of the tokens whose logits are wanted."""
         token_ids, positions = array("i"), array("i")
-        begins, ends, lasts = array("i"), array("i"), array("i")
+        begins, ends, rows = array("i"), array("i"), array("i")
         tables = array("Q")
         for chunk in chunks:
             begins.append(len(token_ids))
@@ -78,8 +86,7 @@ class NativeRunner:
                 positions.extend(range(chunk.start, chunk.end))
             ends.append(len(token_ids))
             tables.append(chunk.blocks.buffer_info()[0])
-            if chunk.is_sampled:
-                lasts.append(len(token_ids) - 1)
+            rows.extend(range(len(token_ids) - chunk.num_logits, len(token_ids)))
         batch = Batch(
             num_tokens=len(token_ids),
             num_sequences=len(chunks),
@@ -90,7 +97,7 @@ class NativeRunner:
             tables=tables.buffer_info()[0],
         )
         self._decoder.step(batch)
-        return lasts
+        return rows
 
     def _prompt_logprobs(self, chunks: list[Chunk]) -> dict[int, list[Ranked]]:
         """Of the prompt tokens that follow computed positions, for chunks that asked."""
@@ -106,3 +113,13 @@ class NativeRunner:
                     told[place] += self._sampler.rank(logits, token_ids, asked.num_top)
             begin += chunk.end - chunk.start
         return told
+
+
+def _joined(parts: list[Draws]) -> Draws:
+    """Draws of several parts of the rows, as of all rows."""
+    token_ids: list[int | None] = []
+    logprobs: dict[int, Ranked] = {}
+    for part in parts:
+        logprobs |= {len(token_ids) + row: ranked for row, ranked in part.logprobs.items()}
+        token_ids += part.token_ids
+    return Draws(token_ids=token_ids, logprobs=logprobs)

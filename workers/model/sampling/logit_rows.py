@@ -25,19 +25,17 @@ def prompt_ranks_of(chunk: Chunk) -> PromptRanks | None:
 
 
 def wanted_positions(chunk: Chunk) -> range:
-    """Positions of a chunk after which logits are looked at, one behind the other."""
-    first = chunk.end - chunk.is_sampled
+    """Positions of a chunk whose logits are computed: those it wants, and those of prompt log probabilities."""
     if chunk.sampling.prompt_logprobs is not None and chunk.start < chunk.num_prompt - 1:
-        return range(chunk.start, chunk.end if chunk.is_sampled else min(chunk.end, chunk.num_prompt - 1))
-    return range(first, chunk.end)
+        return range(chunk.start, chunk.end if chunk.num_logits else min(chunk.end, chunk.num_prompt - 1))
+    return range(chunk.logits_from, chunk.end)
 
 
-def last_rows(chunks: list[Chunk], wanted: list[range]) -> list[int]:
-    """Rows of logits that follow sampled chunks."""
-    rows = []
+def sampled_rows(chunks: list[Chunk], wanted: list[range]) -> list[int]:
+    """Rows of the computed logits from which a token is sampled."""
+    rows: list[int] = []
     end = 0
     for chunk, positions in zip(chunks, wanted, strict=True):
         end += len(positions)
-        if chunk.is_sampled:
-            rows.append(end - 1)
+        rows += range(end - chunk.num_logits, end)
     return rows

@@ -5,8 +5,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from workers.engine.runner import Chunk, OutOfDeviceMemory, Ranked, StepOutput
-from workers.model.sampling.logit_rows import last_rows, prompt_ranks_of, wanted_positions
+from workers.model.sampling.logit_rows import prompt_ranks_of, sampled_rows, wanted_positions
 from workers.model.sampling.sampler import Sampler
+from workers.model.sampling.step_output import output_of, requests_of
 from workers.model.torch.block_attention import Stage
 from workers.model.torch.cache import BlockCache
 from workers.model.torch.layout import Layout
@@ -31,7 +32,7 @@ class TorchRunner:
 
     @torch.inference_mode()
     def launch(self, chunks: list[Chunk]) -> None:
-        """Compute the chunks and draw the next token of each sampled one.
+        """Compute the chunks and sample the tokens that they want.
 
         Raises OutOfDeviceMemory where that is why it failed.
         """
@@ -60,15 +61,10 @@ class TorchRunner:
     def _step(self, chunks: list[Chunk]) -> StepOutput:
         wanted = [wanted_positions(chunk) for chunk in chunks]
         logits = self._compute(chunks, wanted)
-        sampled = [chunk for chunk in chunks if chunk.is_sampled]
-        lasts = last_rows(chunks, wanted)
-        rows = logits if len(lasts) == len(logits) else logits[lasts]
-        draws = self._sampler.sample(rows, sampled) if sampled else None
-        return StepOutput(
-            token_ids=draws.token_ids if draws else [],
-            logprobs=draws.logprobs if draws else {},
-            prompt_logprobs=self._prompt_logprobs(chunks, wanted, logits),
-        )
+        sampled = sampled_rows(chunks, wanted)
+        rows = logits if len(sampled) == len(logits) else logits[sampled]
+        draws = self._sampler.sample(rows, requests_of(chunks)) if sampled else None
+        return output_of([chunk.num_logits for chunk in chunks], draws, self._prompt_logprobs(chunks, wanted, logits))
 
     def _compute(self, chunks: list[Chunk], wanted: list[range]) -> Tensor:
         """Logits after the wanted positions of each chunk, one chunk after another; one row of no use where none is."""
@@ -90,11 +86,11 @@ class TorchRunner:
 
     def _prompt_logprobs(self, chunks: list[Chunk], wanted: list[range], logits: Tensor) -> dict[int, list[Ranked]]:
         """Of the prompt tokens that follow computed positions, for chunks that asked."""
-        told = {}
+        by_place = {}
         begin = 0
         for place, (chunk, positions) in enumerate(zip(chunks, wanted, strict=True)):
             if asked := prompt_ranks_of(chunk):
                 rows = logits[begin : begin + len(asked.positions)]
-                told[place] = self._sampler.rank(rows, asked.token_ids, asked.num_top)
+                by_place[place] = self._sampler.rank(rows, asked.token_ids, asked.num_top)
             begin += len(positions)
-        return told
+        return by_place

@@ -25,7 +25,7 @@ _SETTLING_TIME = timedelta(seconds=20)
 log = structlog.get_logger()
 
 
-class CatchUp:
+class Backfill:
     """Fills gaps of subscriptions; what it cannot fill now keeps `has_gap`, and is tried again."""
 
     def __init__(self, logs: LogReader, reads: Reader) -> None:
@@ -103,5 +103,5 @@ def _is_left(ended_at: datetime | None) -> bool:
 
 def _take_page(one: Subscription, page: list[LogEntry]) -> bool:
     """Whether there may be more behind the page."""
-    one.catch_up(page)
+    one.take_logged(page)
     return len(page) == PAGE_SIZE and not (one.has_gap or one.is_behind or one.is_ended)

@@ -10,14 +10,14 @@ from sqlalchemy import Connection
 
 from storage.contract import End
 from storage.jobs import jobs, records
-from workers.generation.job_generation import Generation
+from workers.generation.pipeline.job_generation import Generation
 
 
 class Left(StrEnum):
-    """The job has no end that this worker should tell."""
+    """Why a job leaves this worker without an END."""
 
     GIVEN_BACK = "given_back"  # its row is queued again
-    OWNERSHIP_LOST = "stolen"  # its row belongs to another attempt
+    OWNERSHIP_LOST = "ownership_lost"  # its row belongs to another attempt
     ERASED = "erased"  # it has no row any more
 
 

@@ -16,10 +16,10 @@ from storage.errors import StorageUnavailable
 from storage.jobs import records
 from tests.fakes import FakeRunner, foretold, spec
 from tests.waiting import wait_until
-from tests.workers.harness import FakeHub, FakeTicket, Ground, assert_whole, load, text_of, wait_for_answer
-from workers.generation.dispatch import Dispatcher
+from tests.workers.harness import Backend, FakeEventLoop, FakeTicket, assert_whole, load, text_of, wait_for_answer
 from workers.generation.engine_thread import EngineThread
-from workers.generation.ports import Road
+from workers.generation.pipeline.pipeline import Pipeline
+from workers.generation.pipeline.ports import Ports
 from workers.publishing.publisher import Publisher, Watch
 
 
@@ -27,17 +27,19 @@ class FlakyWriter(Writer):
     """A writer whose next commits fail, before or after they took effect."""
 
     num_lost = 0
-    num_unheard = 0
+    num_replies_lost = 0
 
-    def submit(self, operation: Callable[[Connection], Any]) -> "Future[Any]":
+    def submit(
+        self, operation: Callable[[Connection], Any], *, on_executed: Callable[[Any], None] | None = None
+    ) -> "Future[Any]":
         if self.num_lost:
             self.num_lost -= 1
             return _failed()
-        if self.num_unheard:
-            self.num_unheard -= 1
-            super().submit(operation).result(5.0)
+        if self.num_replies_lost:
+            self.num_replies_lost -= 1
+            super().submit(operation, on_executed=on_executed).result(5.0)
             return _failed()
-        return super().submit(operation)
+        return super().submit(operation, on_executed=on_executed)
 
 
 def _failed() -> "Future[Any]":
@@ -47,38 +49,38 @@ def _failed() -> "Future[Any]":
 
 
 class Flaky:
-    """A dispatcher on a flaky writer; what it puts off waits in `later`."""
+    """A pipeline on a flaky writer; what it puts off waits in `later`."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, backend: Backend) -> None:
         self.later: list[Callable[[], None]] = []
         self.errors: list[BaseException] = []
-        self.hub = FakeHub()
-        self.writer = FlakyWriter(ground.database)
+        self.event_loop = FakeEventLoop()
+        self.writer = FlakyWriter(backend.database)
         self.engine = EngineThread(lambda: load(FakeRunner(0.001)), self.errors.append)
         self.publisher = Publisher(
-            lambda: LogWriter(connect_once(ground.settings.redis_url), "flaky"),
-            partial(read_log, ground.redis),
+            lambda: LogWriter(connect_once(backend.settings.redis_url), "flaky"),
+            partial(read_log, backend.redis),
             self.errors.append,
         )
-        road = Road(
+        ports = Ports(
             writer=self.writer,
             engine=self.engine,
             publisher=self.publisher,
-            on_hub=self.hub.call_soon,
+            on_event_loop=self.event_loop.call_soon,
             later=self.later.append,
-            tails=partial(list_tails, ground.redis),
-            drop_log=lambda job_id: delete_logs(ground.redis, [job_id]),
-            read_spec=lambda job_id, then: then(ground.spec(job_id)),
+            tails=partial(list_tails, backend.redis),
+            drop_log=lambda job_id: delete_logs(backend.redis, [job_id]),
+            read_spec=lambda job_id, then: then(backend.spec(job_id)),
         )
-        self.dispatcher = Dispatcher("flaky", road)
+        self.pipeline = Pipeline("flaky", ports)
         self.writer.start()
-        self.publisher.start(Watch(on_fenced=self.dispatcher.on_fenced, missing=self.dispatcher.missing))
-        self.engine.start(self.dispatcher.on_step)
+        self.publisher.start(Watch(on_fenced=self.pipeline.on_fenced, missing=self.pipeline.missing))
+        self.engine.start(self.pipeline.on_step)
 
     def submit(self, job_id: str) -> FakeTicket:
         """Deliver a ticket."""
         ticket = FakeTicket()
-        self.hub.call_soon(lambda: self.dispatcher.accept(job_id, ticket))
+        self.event_loop.call_soon(lambda: self.pipeline.accept(job_id, ticket))
         return ticket
 
     def try_again(self) -> None:
@@ -90,19 +92,19 @@ class Flaky:
         self.engine.stop(5.0)
         self.publisher.stop(5.0)
         self.writer.stop()
-        self.hub.stop()
+        self.event_loop.stop()
 
 
 @pytest.fixture
-def flaky(ground: Ground) -> Iterator[Flaky]:
-    made = Flaky(ground)
+def flaky(backend: Backend) -> Iterator[Flaky]:
+    made = Flaky(backend)
     yield made
     made.stop()
     assert made.errors == []
 
 
-def test_a_ticket_goes_back_to_the_queue_when_its_claim_fails(ground: Ground, flaky: Flaky) -> None:
-    job_id = ground.put_job(spec(5))
+def test_a_ticket_goes_back_to_the_queue_when_its_claim_fails(backend: Backend, flaky: Flaky) -> None:
+    job_id = backend.put_job(spec(5))
     flaky.writer.num_lost = 1
     ticket = flaky.submit(job_id)
 
@@ -111,48 +113,48 @@ def test_a_ticket_goes_back_to_the_queue_when_its_claim_fails(ground: Ground, fl
     flaky.try_again()
 
     assert wait_for_answer(ticket) == "given back"
-    assert ground.log(job_id) == []
+    assert backend.log(job_id) == []
     assert wait_for_answer(flaky.submit(job_id)) == "acknowledged"
-    assert text_of(ground.log(job_id)) == foretold(5)
+    assert text_of(backend.log(job_id)) == foretold(5)
 
 
-def test_a_job_that_began_before_its_claim_failed_says_nothing(ground: Ground, flaky: Flaky) -> None:
-    job_id = ground.put_job(spec(500))
-    flaky.writer.num_unheard = 1
+def test_a_job_that_began_before_its_claim_failed_says_nothing(backend: Backend, flaky: Flaky) -> None:
+    job_id = backend.put_job(spec(500))
+    flaky.writer.num_replies_lost = 1
     ticket = flaky.submit(job_id)
     flaky.try_again()
 
     assert wait_for_answer(ticket) == "given back"
-    assert ground.log(job_id) == []
+    assert backend.log(job_id) == []
     # The row is ours all the same; the beat gives it back (see test_process).
-    assert ground.row(job_id).status is JobStatus.IN_PROGRESS
-    wait_until(lambda: not flaky.dispatcher.running())
+    assert backend.row(job_id).status is JobStatus.IN_PROGRESS
+    wait_until(lambda: not flaky.pipeline.running())
 
 
-def test_an_outcome_is_stored_when_the_database_is_back(ground: Ground, flaky: Flaky) -> None:
-    job_id = ground.put_job(spec(300))
+def test_an_outcome_is_stored_when_the_database_is_back(backend: Backend, flaky: Flaky) -> None:
+    job_id = backend.put_job(spec(300))
     ticket = flaky.submit(job_id)
-    ground.wait_for_tokens(job_id, 1)
+    backend.wait_for_tokens(job_id, 1)
     flaky.writer.num_lost = 2
 
     flaky.try_again()
-    assert ground.row(job_id).status is JobStatus.IN_PROGRESS
+    assert backend.row(job_id).status is JobStatus.IN_PROGRESS
     flaky.try_again()
 
     assert wait_for_answer(ticket) == "acknowledged"
-    assert_whole(ground.log(job_id), records.result_of(ground.row(job_id)))
+    assert_whole(backend.log(job_id), records.result_of(backend.row(job_id)))
 
 
-def test_an_outcome_that_was_stored_unheard_is_told_once(ground: Ground, flaky: Flaky) -> None:
-    job_id = ground.put_job(spec(300))
+def test_an_outcome_whose_commit_reply_was_lost_is_published_once(backend: Backend, flaky: Flaky) -> None:
+    job_id = backend.put_job(spec(300))
     ticket = flaky.submit(job_id)
-    ground.wait_for_tokens(job_id, 1)
-    flaky.writer.num_unheard = 1
+    backend.wait_for_tokens(job_id, 1)
+    flaky.writer.num_replies_lost = 1
 
     flaky.try_again()
 
     assert wait_for_answer(ticket) == "acknowledged"
-    row, log = ground.row(job_id), ground.log(job_id)
+    row, log = backend.row(job_id), backend.log(job_id)
     assert row.status is JobStatus.COMPLETED
     assert_whole(log, records.result_of(row))
     assert log[-1].end == records.end_of(row)

@@ -1,8 +1,8 @@
-"""Jobs of the back lane that wait too long, brought to the front a few at a time.
+"""Aging of the back queue: jobs that wait too long move to the front queue, a few at a time.
 
-While the front lane keeps every worker full, the back lane is not served at all. One job of it for each worker goes by
-the front lane then: enough that the lane moves, and few enough that a long line of jobs that can wait never stands
-before those that cannot. In the engine it still yields to them, until it starves there (`workers.engine.scheduler`).
+While the front queue keeps every worker full, the back queue is not served. So one of its jobs for each worker moves to
+the front queue: enough that the back queue advances, and few enough that background jobs never delay the others much.
+In the engine such a job still yields to others, until it ages there (`workers.engine.scheduler`).
 """
 
 from datetime import timedelta
@@ -24,17 +24,17 @@ PATIENCE_S = 10.0
 log = structlog.get_logger()
 
 
-class Starving:
-    """Finds them, and remembers those that are on their way."""
+class Aging:
+    """Finds the jobs that are due, and remembers those that it moved."""
 
-    def __init__(self, database: Database, writer: Writer, starve_after_s: float) -> None:
+    def __init__(self, database: Database, writer: Writer, aging_after_s: float) -> None:
         self._database = database
         self._writer = writer
-        self._starve_after = timedelta(seconds=starve_after_s)
+        self._aging_after = timedelta(seconds=aging_after_s)
         self._moved: dict[str, set[str]] = {}
 
     def move(self) -> list[Ticket]:
-        """The jobs that are in the front lane from now on; each needs a ticket there."""
+        """The jobs that are in the front queue from now on; each needs a ticket there."""
         with self._database.connect() as connection:
             self._forget_ended(connection)
             models = [
@@ -48,7 +48,7 @@ class Starving:
         moved = self._writer.submit(partial(_move, job_ids=due)).result(PATIENCE_S)
         for ticket in moved:
             self._moved.setdefault(ticket.model, set()).add(ticket.job_id)
-        log.info("starving_jobs_moved", num_jobs=len(moved))
+        log.info("aged_jobs_moved", num_jobs=len(moved))
         return moved
 
     def _due(self, connection: Connection, model: str) -> list[str]:
@@ -57,7 +57,7 @@ class Starving:
         limit = num_workers - len(self._moved.get(model, ()))
         if limit <= 0:
             return []
-        before = recovery.database_now(connection) - self._starve_after
+        before = recovery.database_now(connection) - self._aging_after
         waiting = recovery.list_lost_tickets(connection, model, PriorityQueue.BACK, before, limit)
         return [ticket.job_id for ticket in waiting]
 

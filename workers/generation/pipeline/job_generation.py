@@ -1,6 +1,6 @@
 """One attempt at one job as a value: what was emitted, what is still open, how it ends. No thread, no I/O."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 
 from msgspec import structs
@@ -19,9 +19,10 @@ from storage.contract import (
 )
 from workers.engine.sampling_seed import choice_seed
 from workers.engine.sequence import SequenceOutput, SequenceRequest
-from workers.generation.logprob_bytes import LogprobTeller, Spelling, teller_of
+from workers.generation.pipeline.logprob_bytes import LogprobFormatter, TokenBytes, formatter_of
+from workers.publishing.log_entries import usage_of
 
-# From this attempt on the proof that one does no harm grows no more: 512 entries.
+# From this attempt on the number of entries that make an attempt harmless stays the same: 512.
 _LATE_ATTEMPT = 8
 
 
@@ -38,7 +39,7 @@ class StopReason(StrEnum):
     """Why a generation leaves the engine before its end."""
 
     CANCELLED = "cancelled"  # its row says so
-    OWNERSHIP_LOST = "stolen"  # the row or the log belongs to another attempt
+    OWNERSHIP_LOST = "ownership_lost"  # the row or the log belongs to another attempt
     GIVEN_BACK = "given_back"  # this worker drains
     UNCLAIMED = "unclaimed"  # it began while its claim was being committed, and the claim failed
 
@@ -46,12 +47,12 @@ class StopReason(StrEnum):
 class Generation:
     """A job on this worker, from its ticket to its outcome.
 
-    One thread owns it at a time and hands it on through a queue: hub, writer, engine, publisher, writer, publisher,
-    hub. Only `stop` is written from outside; it is read where the engine takes sequences in and where their
-    outputs are published.
+    One thread owns it at a time and hands it on through a queue: event loop, writer, engine, publisher, writer,
+    publisher, event loop. Only `stop` is written from outside; it is read where the
+    engine takes sequences in and where their outputs are published.
 
     is_claimed: whether its claim is committed; entries are published from then on
-    teller:     spells log probabilities; None for a job that asks for none
+    formatter:  formats log probabilities; None for a job that asks for none
     """
 
     __slots__ = (
@@ -62,13 +63,13 @@ class Generation:
         "attempt",
         "entries",
         "failure",
+        "formatter",
         "is_claimed",
         "job_id",
         "num_resumed",
         "phase",
         "spec",
         "stop",
-        "teller",
     )
 
     def __init__(self, job_id: str) -> None:
@@ -81,7 +82,7 @@ class Generation:
         self.entries: list[tuple[TokenEvent, ...]] = []
         self.num_resumed = 0
         self.failure: Failure | None = None
-        self.teller: LogprobTeller | None = None
+        self.formatter: LogprobFormatter | None = None
         self._cache_salt = ""
         self._finish_by_choice: dict[int, FinishReason] = {}
         self._cached_by_choice: dict[int, int] = {}
@@ -94,7 +95,7 @@ class Generation:
         """
         self.attempt = attempt
         self.spec = spec
-        self.teller = teller_of(spec)
+        self.formatter = formatter_of(spec)
         self._cache_salt = cache_salt
 
     def resume(self, log: Iterable[LogEntry]) -> None:
@@ -107,21 +108,21 @@ class Generation:
                 self.take(entry.tokens)
         self.num_resumed = self.seq
         self._ended_before = frozenset(self._finish_by_choice)
-        if self.teller is not None:
-            self.teller.resume(self._emitted_by_choice())
+        if self.formatter is not None:
+            self.formatter.resume(self._emitted_by_choice())
 
     @property
-    def num_unproven(self) -> int:
-        """Entries until this attempt is known to do no harm: the later the attempt, the longer that takes.
+    def num_unvalidated(self) -> int:
+        """Entries until this attempt counts as harmless: more for later attempts, up to a bound.
 
-        To a bound: drains make later attempts as well, and suspects wait for everybody's proof.
+        The bound is there because drains make later attempts as well, and isolated jobs wait for every other job.
         """
         return (1 << (min(self.attempt, _LATE_ATTEMPT) + 1)) - (self.seq - self.num_resumed)
 
     @property
-    def is_proven(self) -> bool:
+    def is_validated(self) -> bool:
         """Whether this attempt has run well for a while, or has ended."""
-        return self.phase in (Phase.CLOSING, Phase.ENDED) or (self.phase is Phase.RUNNING and self.num_unproven <= 0)
+        return self.phase in (Phase.CLOSING, Phase.ENDED) or (self.phase is Phase.RUNNING and self.num_unvalidated <= 0)
 
     @property
     def seq(self) -> int:
@@ -162,20 +163,20 @@ class Generation:
                 emitted.setdefault(event.choice, []).extend(event.token_ids)
         return emitted
 
-    def event_of(self, choice: int, output: SequenceOutput, spelling: Callable[[], Spelling]) -> TokenEvent | None:
-        """What an engine output says to the log; None when it says nothing (a bare failure)."""
+    def event_of(self, choice: int, output: SequenceOutput, token_bytes: Callable[[], TokenBytes]) -> TokenEvent | None:
+        """The token event of an engine output; None when there is none (a bare failure)."""
         if output.num_cached:
             self._cached_by_choice[choice] = output.num_cached
         if not output.token_ids and not output.text and output.finish is None:
             return None
-        if self.teller is None:
+        if self.formatter is None:
             return TokenEvent(choice=choice, token_ids=output.token_ids, text=output.text, finish=output.finish)
         return TokenEvent(
             choice=choice,
             token_ids=output.token_ids,
             text=output.text,
             finish=output.finish,
-            logprobs=self.teller.tell(choice, output, spelling()),
+            logprobs=self.formatter.format(choice, output, token_bytes()),
         )
 
     def take(self, events: Sequence[TokenEvent]) -> None:
@@ -196,7 +197,7 @@ class Generation:
 
     @property
     def status(self) -> JobStatus:
-        """What the finished job's row will say, when nobody cancelled it."""
+        """The finished job's status, unless it was cancelled."""
         if self.failure is not None:
             return JobStatus.FAILED
         if FinishReason.LENGTH in self._finish_by_choice.values():
@@ -230,16 +231,3 @@ class Generation:
 def seeded(spec: JobSpec, choice: int) -> SamplingParams:
     """The sampling of one choice: the job's, under that choice's own seed."""
     return structs.replace(spec.sampling, seed=choice_seed(spec.sampling.seed, choice))
-
-
-def usage_of(spec: JobSpec, entries: Collection[tuple[TokenEvent, ...]], cached_tokens: int = 0) -> Usage:
-    """Tokens of a job: the prompts of which something came, each once, and everything that its entries emitted.
-
-    What was stopped while it waited, in a queue or in the engine, used nothing.
-    """
-    begun = {event.choice // spec.num_choices for entry in entries for event in entry}
-    return Usage(
-        prompt_tokens=sum(len(spec.prompts[number]) for number in begun),
-        completion_tokens=sum(len(event.token_ids) for entry in entries for event in entry),
-        cached_tokens=cached_tokens,
-    )

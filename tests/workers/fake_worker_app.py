@@ -1,4 +1,4 @@
-"""A generation worker's door with the fake model: `celery -A tests.workers.door worker`."""
+"""A generation worker's entry point with the fake model: `celery -A tests.workers.fake_worker_app worker`."""
 
 import time
 

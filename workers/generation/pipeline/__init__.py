@@ -1,0 +1,1 @@
+"""The generation pipeline: what happens to a job between its ticket and its acknowledgement, one stage a thread."""

@@ -1,0 +1,69 @@
+"""The engine stage: puts sequences into the engine and takes them out. On the engine's thread."""
+
+from collections.abc import Iterable
+from functools import partial
+
+import structlog
+
+from storage.contract import Failure
+from storage.errors import PlatformError
+from workers.engine.engine import Engine
+from workers.engine.sequence import SequenceOutput
+from workers.generation.pipeline.job_generation import Generation, Phase
+from workers.generation.pipeline.live_jobs import LiveJobs
+from workers.generation.pipeline.ports import Ports
+from workers.generation.pipeline.stages import Stages
+
+log = structlog.get_logger()
+
+
+class EngineFeed:
+    """Adds and cancels the sequences of jobs."""
+
+    def __init__(self, ports: Ports, stages: Stages, live: LiveJobs) -> None:
+        self._ports = ports
+        self._stages = stages
+        self._live = live
+
+    def enter(self, generation: Generation) -> None:
+        """As `EngineStage`."""
+        generation.phase = Phase.RUNNING
+        self._ports.engine.put(partial(self._enter, generation))
+
+    def quit(self, generation: Generation) -> None:
+        """As `EngineStage`."""
+        self._ports.engine.put(partial(self._quit, generation))
+
+    def cancel(self, sequence_ids: Iterable[str]) -> None:
+        """As `EngineStage`."""
+        self._ports.engine.put(partial(_cancel, sequence_ids))
+
+    def on_step(self, outputs: list[SequenceOutput]) -> None:
+        """Pass on what one step yielded."""
+        self._stages.log.publish(outputs)
+
+    def _enter(self, generation: Generation, engine: Engine) -> None:
+        if generation.stop is not None:
+            self._quit(generation, engine)
+            return
+        try:
+            for choice, request in generation.requests():
+                self._live.choices[request.sequence_id] = (generation, choice)
+                engine.add(request)
+        except PlatformError as error:
+            self._stages.log.fail(generation, Failure(code=error.code, message=error.message))
+        except Exception as error:  # a fault in one job's request is that job's alone
+            log.exception("engine_refused", job_id=generation.job_id)
+            failure = Failure(code="engine_fault", message=f"The engine failed: {type(error).__name__}")
+            self._stages.log.fail(generation, failure)
+
+    def _quit(self, generation: Generation, engine: Engine) -> None:
+        # Before RUNNING it is not in the engine yet; `_enter` will see its stop.
+        if generation.phase is Phase.RUNNING:
+            _cancel(generation.sequence_ids(), engine)
+            self._stages.log.close_stopped(generation)
+
+
+def _cancel(sequence_ids: Iterable[str], engine: Engine) -> None:
+    for sequence_id in sequence_ids:
+        engine.cancel(sequence_id)

@@ -1,0 +1,45 @@
+"""Ports of the generation pipeline: the components that its stages use."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from storage.broker.event_log import Tail
+from storage.contract import JobSpec
+from storage.database.group_commit import Writer
+from workers.engine.engine import Engine
+from workers.generation.pipeline.logprob_bytes import TokenBytes
+from workers.publishing.publisher import Publisher
+
+
+class EnginePort(Protocol):
+    """The engine's thread; see `workers.generation.engine_thread.EngineThread`."""
+
+    def put(self, work: Callable[[Engine], None]) -> None:
+        """Hand over work; it runs between two steps, in order."""
+
+    @property
+    def token_bytes(self) -> TokenBytes:
+        """The bytes of the loaded model's tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """The components that the pipeline's stages use.
+
+    writer:        the database
+    on_event_loop: runs a call on the event loop's thread; tickets are answered only there
+    later:         runs a call after a pause, for what failed because the database is away
+    tails:         where each job's log ends
+    drop_log:      deletes an erased job's log; may raise RedisError
+    read_spec:     reads a large spec, which its claim left out, and calls back with it; with None for an erased job
+    """
+
+    writer: Writer
+    engine: EnginePort
+    publisher: Publisher
+    on_event_loop: Callable[[Callable[[], None]], None]
+    later: Callable[[Callable[[], None]], None]
+    tails: Callable[[list[str]], dict[str, Tail | None]]
+    drop_log: Callable[[str], None]
+    read_spec: Callable[[str, Callable[[JobSpec | None], None]], None]
