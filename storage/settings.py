@@ -118,7 +118,7 @@ class StorageSettings(PlatformSettings):
     job_retention_unstored_s: int = Field(default=600, ge=0)
     lease_s: float = Field(default=6.0, gt=0)
     log_ttl_running_s: int = Field(default=86400, ge=1)
-    log_ttl_ended_s: int = Field(default=3600, ge=1)
+    log_ttl_ended_s: int = Field(default=90, ge=1)
     max_lost_attempts: int = Field(default=3, ge=1)
     webhook_allow: Annotated[tuple[str, ...], NoDecode] = ()
     webhook_allow_http: bool = False
@@ -158,6 +158,11 @@ class StorageSettings(PlatformSettings):
             allows_http=self.webhook_allow_http,
             allows_loopback=self.webhook_loopback and is_open,
         )
+
+    @property
+    def retentions_s(self) -> set[int]:
+        """Every time for which ended jobs are kept."""
+        return {self.job_retention_stored_s, self.job_retention_unstored_s}
 
     def retention_s(self, store: bool) -> int:
         """Seconds for which a job is kept after its end."""

@@ -15,6 +15,8 @@ from redis.exceptions import NoScriptError
 from storage.contract import End, EntryKind, LogEntry, TokenEvent
 
 TOKENS_CHANNEL = "tokenpost:tokens"
+# How long an ended log is kept for readers that are in the middle of it; the row replays the same bytes later.
+ENDED_TTL_S = 90
 # One call stays under this, so that Redis has time for others between: 131,072 rows at once take it two seconds.
 MAX_ROWS = 2048
 _LOG_PREFIX = "tokenpost:log:"
@@ -143,7 +145,9 @@ class Tail(msgspec.Struct, frozen=True):
 class LogWriter:
     """Appends to logs; of one thread. An append may be repeated after an error: Redis knows what it has."""
 
-    def __init__(self, redis: Redis, source: str, *, ttl_running_s: int = 86400, ttl_ended_s: int = 3600) -> None:
+    def __init__(
+        self, redis: Redis, source: str, *, ttl_running_s: int = 86400, ttl_ended_s: int = ENDED_TTL_S
+    ) -> None:
         """source: the writer's id, for people who watch the channel"""
         self._redis = redis
         self._source = source
@@ -176,7 +180,7 @@ class LogWriter:
         self._redis.close()
 
 
-def append_end(redis: Redis, job_id: str, attempt: int, end: End, *, ttl_ended_s: int = 3600) -> bool:
+def append_end(redis: Redis, job_id: str, attempt: int, end: End, *, ttl_ended_s: int = ENDED_TTL_S) -> bool:
     """Whether the END entry `{attempt + 1}-0` of a job that no worker runs is in its log.
 
     attempt: the row's; for the process that cancels a queued or orphaned job, or fails one

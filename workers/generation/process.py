@@ -70,6 +70,7 @@ class GenerationProcess:
         self._end_hard = end_hard
         self._watchdog_s = settings.watchdog_s
         self._watchdog = Watchdog(settings.watchdog_s)
+        self._max_lost_attempts = storage.max_lost_attempts
         self._is_broken = False
         self._orphans: set[tuple[str, int]] = set()
         self._redis = redis_client.connect(storage.redis_url)
@@ -113,7 +114,7 @@ class GenerationProcess:
         check: called now and then meanwhile; what it raises ends the wait
         """
         self._writer.start()
-        self._registry.announce()
+        self._registry.announce(self._max_lost_attempts)
         self._beat.start()
         self._publisher.start(Watch(on_fenced=self._pipeline.on_fenced, missing=self._pipeline.missing))
         self._control.start()

@@ -15,7 +15,7 @@ from storage.contract import ModelManifest, WorkerStatus
 from storage.database.group_commit import Writer
 from storage.fleet import manifests, workers
 from storage.fleet.workers import NewWorker
-from storage.jobs import jobs
+from storage.jobs import jobs, recovery
 from storage.jobs.records import JobState
 from workers.engine.stats import EngineStats
 
@@ -42,9 +42,15 @@ class Registry:
         )
         self._status = WorkerStatus.LOADING
 
-    def announce(self) -> None:
-        """Make the worker known as loading."""
+    def announce(self, max_lost_attempts: int) -> None:
+        """Make the worker known as loading.
+
+        Jobs that still run under its id are those of an earlier process, which died: each has lost an attempt. The
+        sweeper sends their new tickets.
+        """
         self._write(self._put_row)
+        while recovered := self._write(partial(self._requeue_lost, max_lost_attempts=max_lost_attempts)):
+            log.warning("jobs_of_earlier_process", worker_id=self._new.worker_id, num_jobs=recovered)
 
     def ready(self, manifest: ModelManifest, *, device: str, dtype: str) -> None:
         """Publish the model's manifest, and that this worker serves it."""
@@ -93,6 +99,13 @@ class Registry:
 
     def _write(self, operation: Callable[[Connection], T]) -> T:
         return self._writer.submit(operation).result(PATIENCE_S)
+
+    def _requeue_lost(self, connection: Connection, *, max_lost_attempts: int) -> int:
+        now = datetime.now(UTC)
+        lost = recovery.requeue_of_dead_workers(
+            connection, [self._new.worker_id], max_lost_attempts=max_lost_attempts, now=now
+        )
+        return len(lost.tickets) + len(lost.failed)
 
     def _put_row(self, connection: Connection) -> None:
         workers.register(connection, self._new, datetime.now(UTC))

@@ -14,22 +14,24 @@ from storage.database.group_commit import Writer
 from storage.jobs import jobs, records, recovery
 from storage.jobs.records import JobRecord
 from storage.settings import StorageSettings
+from workers.maintenance.duties import PAGE
 from workers.publishing.log_entries import end_row, start_row, tokens_row, usage_of
 
-# How far back the first look goes.
-LOOK_BACK = timedelta(minutes=10)
 PATIENCE_S = 10.0
 
 log = structlog.get_logger()
 
 
 class LogRepair:
-    """Looks once at the log of every ended job, a few seconds after its end."""
+    """Checks the log of every ended job once, a few seconds after its end."""
 
     def __init__(
         self, storage: StorageSettings, database: Database, writer: Writer, connection: Redis, *, settling_s: float
     ) -> None:
-        """settling_s: how long the process that ended a job has to append its END."""
+        """settling_s: how long the process that ended a job has to append its END
+
+        checked_until: jobs that ended before this have complete logs, or none any more
+        """
         self._settling_time = timedelta(seconds=settling_s)
         self._database = database
         self._writer = writer
@@ -37,34 +39,42 @@ class LogRepair:
         self._log_writer = LogWriter(
             connection, "sweeper", ttl_running_s=storage.log_ttl_running_s, ttl_ended_s=storage.log_ttl_ended_s
         )
-        self._retentions_s = {storage.retention_s(store=True), storage.retention_s(store=False)}
-        self._looked_until = datetime.now(UTC) - LOOK_BACK
+        self._retentions_s = storage.retentions_s
+        # The logs of jobs that ended before are not needed any more; their readers use the rows.
+        self.checked_until = datetime.now(UTC) - self._settling_time - timedelta(seconds=storage.log_ttl_ended_s)
         # Since when each was seen so.
         self._unsettled: dict[str, float] = {}
         self._unreadable: set[str] = set()
 
-    def repair_ended(self) -> None:
-        """Complete the logs of jobs that ended since the last look.
+    def repair_ended(self) -> bool:
+        """Complete the logs of a page of jobs that ended since the last page; whether there are more.
 
         By the clocks of the processes that ended them. Where one is off, a log stays open, and its readers use the row.
         """
         before = datetime.now(UTC) - self._settling_time
         with self._database.connect() as connection:
-            ended = recovery.list_ended(connection, self._looked_until, before, retentions_s=self._retentions_s)
+            ended = recovery.list_ended(
+                connection, self.checked_until, before, retentions_s=self._retentions_s, limit=PAGE
+            )
         for job_id in list_unended(self._redis, ended.job_ids):
             self.repair(job_id)
-        self._looked_until = ended.until
+        self.checked_until = ended.until
+        return len(ended.job_ids) == PAGE
 
-    def settle_ended(self) -> None:
-        """Store what came of jobs that ended, by whatever clock, and whose workers have not done so for a while."""
+    def settle_ended(self) -> bool:
+        """Store what came of jobs that ended, by whatever clock, and whose workers have not done so for a while.
+
+        Always everything that is due: those that cannot be read are not counted against the page.
+        """
         now = time.monotonic()
         with self._database.connect() as connection:
-            unsettled = recovery.list_unsettled(connection)
+            unsettled = recovery.list_unsettled(connection, PAGE + len(self._unreadable))
         self._unsettled = {job_id: self._unsettled.get(job_id, now) for job_id in unsettled}
         self._unreadable &= self._unsettled.keys()
         for job_id, since in self._unsettled.items():
             if job_id not in self._unreadable and now - since >= self._settling_time.total_seconds():
                 self.repair(job_id)
+        return False
 
     def repair(self, job_id: str) -> None:
         """Complete one ended job's log, and its row if its result was never stored.

@@ -13,13 +13,14 @@ from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.jobs import deadlines
 from storage.jobs.records import JobState
+from workers.maintenance.duties import PAGE
 from workers.maintenance.log_repair import LogRepair
 
 # How long a commit may take.
 PATIENCE_S = 10.0
 # A platform that was just started has no workers yet, and its rows show a long absence.
 WARM_UP_S = 600.0
-LOOK_EVERY_S = 60.0
+CHECK_EVERY_S = 60.0
 
 log = structlog.get_logger()
 
@@ -36,26 +37,29 @@ class Overdue:
         self._redis = connection
         self._log_repair = log_repair
         self._unserved_after_s = unserved_after_s
-        self._look_at = time.monotonic() + min(unserved_after_s, WARM_UP_S)
+        self._check_unserved_at = time.monotonic() + min(unserved_after_s, WARM_UP_S)
 
-    def end_overdue(self) -> None:
-        """End the jobs whose deadline has passed."""
+    def end_overdue(self) -> bool:
+        """End a page of jobs whose deadline has passed; whether there may be more."""
         with self._database.connect() as connection:
             if not deadlines.has_overdue(connection):
-                return
+                return False
         now = datetime.now(UTC)
-        self._tell("jobs_overdue", lambda connection: deadlines.end_overdue(connection, now))
+        return self._end("jobs_overdue", lambda connection: deadlines.end_overdue(connection, now, PAGE)) >= PAGE
 
-    def end_unserved(self) -> None:
-        """End the jobs whose model had no worker for too long; now and then, as it is a matter of hours."""
-        if time.monotonic() < self._look_at:
-            return
-        self._look_at = time.monotonic() + min(self._unserved_after_s, LOOK_EVERY_S)
+    def end_unserved(self) -> bool:
+        """End a page of jobs whose model had no worker for too long; once a minute, as it is a matter of hours."""
+        if time.monotonic() < self._check_unserved_at:
+            return False
         now = datetime.now(UTC)
         before = now - timedelta(seconds=self._unserved_after_s)
-        self._tell("jobs_unserved", lambda connection: deadlines.end_unserved(connection, before, now))
+        if self._end("jobs_unserved", lambda connection: deadlines.end_unserved(connection, before, now, PAGE)) >= PAGE:
+            return True
+        self._check_unserved_at = time.monotonic() + min(self._unserved_after_s, CHECK_EVERY_S)
+        return False
 
-    def _tell(self, event: str, operation: Callable[[Connection], list[JobState]]) -> None:
+    def _end(self, event: str, operation: Callable[[Connection], list[JobState]]) -> int:
+        """How many jobs the operation ended; their workers are notified, or their logs completed."""
         ended = self._writer.submit(operation).result(PATIENCE_S)
         if ended:
             log.warning(event, num_jobs=len(ended))
@@ -64,3 +68,4 @@ class Overdue:
                 self._log_repair.repair(state.job_id)
             else:
                 self._redis.publish(control_channel(state.worker_id), encode_cancel(state.job_id))
+        return len(ended)
