@@ -27,6 +27,7 @@ from api.streaming.backfill import Backfill
 from api.streaming.log_reader import LogReader
 from api.streaming.relay import Relay
 from api.webhooks.url_check import Receivers
+from storage import ids
 from storage.broker.celery_queue import TicketPublisher
 from storage.broker.redis_client import connect, connect_async
 from storage.database.connections import Database
@@ -120,7 +121,7 @@ def _wire(settings: ApiSettings, database: Database) -> Services:
     # The listening connection is silent for as long as nobody generates.
     listener = connect_async(settings.redis_url, socket_timeout_s=None)
     api_key_cache = ApiKeyCache(settings, reads, writer)
-    relay = Relay(listener, Backfill(logs, reads), heartbeat_s=settings.heartbeat_s)
+    relay = Relay(listener, Backfill(logs, reads, reader=ids.new_id("api_")), heartbeat_s=settings.heartbeat_s)
     return Services(
         settings=settings,
         writer=writer,

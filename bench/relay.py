@@ -25,13 +25,14 @@ from api.protocol.kinds import fold_of
 from api.streaming.backfill import Backfill
 from api.streaming.log_reader import LogReader
 from api.streaming.relay import Relay
-from storage.broker.event_log import TOKENS_CHANNEL, encode_tokens
+from storage.broker.event_log import encode_tokens, reader_channel
 from storage.broker.redis_client import connect, connect_async
 from storage.contract import EntryKind, FinishReason, JobHeader, JobKind, TokenEvent
 from storage.database.connections import Database
 from storage.database.migration import migrate
 
 SIZES = (32, 128)
+_READER = "bench"
 _STEP_S = 0.01
 _LATENCY_STEPS = 300
 
@@ -55,12 +56,12 @@ def publish(url: str, num_jobs: int, num_steps: int, pause_s: float) -> None:
     ready = [] if pause_s else [blob(seq, " token") for seq in range(1, num_steps + 1)]
     print(time.monotonic(), flush=True)
     for message in ready:
-        redis.publish(TOKENS_CHANNEL, message)
+        redis.publish(reader_channel(_READER), message)
     if pause_s:
         begin = time.monotonic()
         for seq in range(1, num_steps + 1):
             time.sleep(max(0.0, begin + seq * pause_s - time.monotonic()))
-            redis.publish(TOKENS_CHANNEL, blob(seq, f" {time.monotonic():.6f}"))
+            redis.publish(reader_channel(_READER), blob(seq, f" {time.monotonic():.6f}"))
     redis.close()
 
 
@@ -75,7 +76,7 @@ class Stream:
         self._fold = fold_of(header)
         self._num_steps = num_steps
         self._is_timed = is_timed
-        self._subscription = relay.subscribe(job_id, is_new=True)
+        self._subscription = relay.subscribe(job_id)
         self._subscription.listener = self._read
         self.num_bytes = 0
         self.delays_s: list[float] = []
@@ -96,7 +97,7 @@ async def run(home: Home, num_jobs: int, num_steps: int, pause_s: float) -> tupl
     redis, listener = connect_async(home.redis_url), connect_async(home.redis_url, socket_timeout_s=None)
     reads = Reader(database, timeout_s=5)
     # The jobs of the bench have no rows to look at.
-    relay = Relay(listener, Backfill(LogReader(redis), reads), silence_s=3600)
+    relay = Relay(listener, Backfill(LogReader(redis), reads, reader=_READER), silence_s=3600)
     await relay.start()
     await relay.wait_connected(5)
     streams = [Stream(relay, index, num_steps, is_timed=pause_s > 0) for index in range(num_jobs)]

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from api.cli.home import Home
 from bench.accept import MODEL, serving
-from storage.broker.event_log import TOKENS_CHANNEL, encode_end, encode_tokens
+from storage.broker.event_log import encode_end, encode_tokens, reader_channel
 from storage.broker.redis_client import connect
 from storage.contract import End, EntryKind, FinishReason, JobStatus, TokenEvent
 
@@ -94,6 +94,8 @@ class Steps:
         self._job_ids = job_ids
         self._seq = 0
         self._encode = msgspec.msgpack.Encoder().encode
+        # The only API process.
+        [self._channel] = redis.pubsub_channels(reader_channel("*"))
 
     def publish(self, *, is_last: bool = False) -> None:
         """One token of each job."""
@@ -110,7 +112,7 @@ class Steps:
 
     def _send(self, kind: EntryKind, data: bytes) -> None:
         rows = [(job_id, 1, self._seq, int(kind), data.decode()) for job_id in self._job_ids]
-        self._redis.publish(TOKENS_CHANNEL, self._encode(("bench", self._seq, rows)))
+        self._redis.publish(self._channel, self._encode(("bench", self._seq, rows)))
 
 
 def cpu_s(process: psutil.Process) -> float:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from storage.broker.celery_queue import TicketPublisher
-from storage.broker.event_log import TOKENS_CHANNEL, Row, decode_batch
+from storage.broker.event_log import TAPS_KEY, Row, decode_batch, reader_channel
 from storage.contract import EntryKind
 from storage.database.migration import migrate
 from tests.fakes import LIMITS, TEXT, FakeRunner, prompt, spec
@@ -34,12 +34,14 @@ NUM_WORDS = 500
 
 
 class Listener:
-    """Hears every entry as the API would."""
+    """Receives every entry as the API would."""
 
     def __init__(self, backend: Backend) -> None:
         self._channel: redis.client.PubSub = backend.redis.pubsub(ignore_subscribe_messages=True)
-        self._channel.subscribe(TOKENS_CHANNEL)
-        wait_until(lambda: backend.redis.pubsub_numsub(TOKENS_CHANNEL)[0][1] == 1)
+        channel = reader_channel("bench")
+        self._channel.subscribe(channel)
+        wait_until(lambda: backend.redis.pubsub_numsub(channel)[0][1] == 1)
+        backend.redis.sadd(TAPS_KEY, "bench")
 
     def rows(self) -> Iterator[tuple[float, Row]]:
         """(moment, row) for ever; moments in seconds of `time.perf_counter`."""

@@ -94,7 +94,7 @@ async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedReq
     # Once more: others came while this call was read, and nothing is awaited from here until it is counted.
     services.admission_limits.check(order.create_request.owner, entry.model, priority_queue)
     new = _new_job(order, prepared, digest, services.clock.now(), previous)
-    subscription = services.relay.subscribe(new.job_id, is_new=True) if order.is_followed else None
+    subscription = services.relay.subscribe(new.job_id) if order.is_followed else None
     # Before the row is there: a look that ends meanwhile may miss the job, and none counts it twice.
     position = services.statistics.join(new.owner, new.model, priority_queue)
     try:

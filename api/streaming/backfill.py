@@ -28,7 +28,9 @@ log = structlog.get_logger()
 class Backfill:
     """Fills gaps of subscriptions; what it cannot fill now keeps `has_gap`, and is tried again."""
 
-    def __init__(self, logs: LogReader, reads: Reader) -> None:
+    def __init__(self, logs: LogReader, reads: Reader, *, reader: str) -> None:
+        """reader: this process, as Redis knows it: entries of the jobs that were filled are published to its channel"""
+        self.reader = reader
         self._logs = logs
         self._reads = reads
 
@@ -41,7 +43,8 @@ class Backfill:
         positions: list[tuple[Subscription, EntryId | None]] = [(one, one.position) for one in subscriptions]
         try:
             while positions:
-                pages = await self._logs.read_pages([(one.job_id, after) for one, after in positions])
+                wanted = [(one.job_id, after) for one, after in positions]
+                pages = await self._logs.read_pages(wanted, reader=self.reader)
                 positions = [
                     (one, (page[-1].attempt, page[-1].seq))
                     for (one, _), page in zip(positions, pages, strict=True)
@@ -54,6 +57,13 @@ class Backfill:
         finally:
             for one in subscriptions:
                 one.finish_filling()
+
+    async def forget(self, job_ids: Sequence[str]) -> None:
+        """Have nothing more of these jobs published to this process; what comes all the same is ignored."""
+        try:
+            await self._logs.forget(job_ids, reader=self.reader)
+        except StorageUnavailable as error:
+            log.warning("readers_not_removed", error=error.message, num_jobs=len(job_ids))
 
     async def check(self, subscriptions: Sequence[Subscription]) -> None:
         """Look at the rows of silent jobs: end what has ended, and fill what runs."""

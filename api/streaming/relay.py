@@ -1,28 +1,22 @@
-"""The live wire: one pub/sub connection per process brings every job's token events; each goes to its readers.
+"""The relay: takes the token events that are published for this process, and gives each to the readers of its job.
 
-Nothing that is published can be missed while the connection stands, and after each new connection every reader is
-filled from the log. A reader that hears nothing for a while has its row looked at, so that none waits for ever.
+A process makes itself a reader of a job when it fills a subscription from the log; from then on the job's entries are
+published to the process's own channel (docs/decisions/0032-entries-go-to-those-who-read.md). After each new connection
+every subscription is filled again. The row of a job that is silent is checked, so that no stream waits for ever.
 """
 
 import asyncio
-import math
 from collections.abc import Coroutine, Iterable
-from typing import cast
 
 import structlog
 from redis.asyncio import Redis
-from redis.asyncio.connection import Connection
-from redis.exceptions import RedisError
 
 from api.streaming.backfill import Backfill
+from api.streaming.channel_listener import ChannelListener
 from api.streaming.subscription import Subscription
 from api.task_cancellation import end
-from storage.broker.event_log import TOKENS_CHANNEL, decode_batch, decode_entry
-from storage.errors import PlatformError, StorageUnavailable
-
-# A connection that does not even answer a ping for so long is dead, though nobody told us.
-_MAX_PING_S = 3.0
-_RECONNECT_S = (0.05, 0.1, 0.2, 0.5)
+from storage.broker.event_log import decode_batch, decode_entry, reader_channel
+from storage.errors import PlatformError
 
 log = structlog.get_logger()
 
@@ -32,41 +26,40 @@ class Relay:
 
     def __init__(
         self,
-        listener: Redis,
+        client: Redis,
         backfill: Backfill,
         *,
         tick_s: float = 0.5,
         silence_s: float = 2.0,
         heartbeat_s: float = 15.0,
     ) -> None:
-        """listener:    a client for the one connection that only listens
-        tick_s:      how often the readers are looked over
-        silence_s:   how long a reader may hear nothing before its row is looked at
+        """client:      a client for the one connection that only listens
+        tick_s:      how often the subscriptions are checked
+        silence_s:   how long a subscription may get nothing before its job's row is checked
         heartbeat_s: how long a reader may be given nothing before it is woken
         """
-        self._listener = listener
+        self.listener = ChannelListener(
+            client, reader_channel(backfill.reader), on_connect=self._refill_all, on_message=self.take
+        )
         self._backfill = backfill
         self._tick_s = tick_s
         self.silence_s = silence_s
         self.heartbeat_s = heartbeat_s
         self._readers: dict[str, list[Subscription]] = {}
-        self._is_connected = asyncio.Event()
-        self._connection: Connection | None = None
-        self._heard_at = 0.0
+        # Jobs that nobody reads here any more, but whose entries still come.
+        self._left: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._interruption: PlatformError | None = None
 
-    # --- life ---
-
     async def start(self) -> None:
         """Begin to listen; return without waiting for Redis."""
-        self._spawn(self._listen(), "relay-listen")
+        self._spawn(self.listener.run(), "relay-listen")
         self._spawn(self._tick(), "relay-tick")
 
     async def stop(self) -> None:
         """Listen no more."""
         await end(*self._tasks)
-        await self._disconnect()
+        await self.listener.disconnect()
 
     def interrupt(self, error: PlatformError) -> None:
         """End every reader with the error, those to come as well; their jobs run on."""
@@ -78,41 +71,29 @@ class Relay:
     @property
     def is_connected(self) -> bool:
         """Whether what is published arrives here."""
-        return self._is_connected.is_set()
+        return self.listener.is_connected
 
     @property
     def silent_s(self) -> float:
-        """Seconds since Redis last said anything; it answers a ping on each tick."""
-        return asyncio.get_running_loop().time() - self._heard_at
+        """Seconds since Redis last sent anything."""
+        return self.listener.silent_s
 
     async def wait_connected(self, timeout_s: float) -> None:
         """Return when the relay listens; StorageUnavailable when that takes too long."""
-        if self._is_connected.is_set():
-            return
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._is_connected.wait()
-        except TimeoutError as error:
-            raise StorageUnavailable("Redis does not answer.") from error
-
-    # --- readers ---
+        await self.listener.wait_connected(timeout_s)
 
     @property
     def num_readers(self) -> int:
-        """How many streams and calls wait for entries."""
+        """How many streams and requests wait for entries."""
         return sum(map(len, self._readers.values()))
 
-    def subscribe(self, job_id: str, *, is_new: bool = False) -> Subscription:
-        """A reader of the job's log from its beginning; give it back with `unsubscribe`.
-
-        is_new: the job has no ticket yet, so that there is no log to read before what is published
-        """
+    def subscribe(self, job_id: str) -> Subscription:
+        """A reader of the job's log from its beginning; give it back with `unsubscribe`."""
         one = Subscription(job_id, now=asyncio.get_running_loop().time(), refill=self._refill)
         self._readers.setdefault(job_id, []).append(one)
         if self._interruption is not None:
             one.fail(self._interruption)
-        if not is_new:
-            self._fill([one])
+        self._fill([one])
         return one
 
     def unsubscribe(self, one: Subscription) -> None:
@@ -120,8 +101,8 @@ class Relay:
         readers = self._readers.get(one.job_id, [])
         if one in readers:
             readers.remove(one)
-        if not readers:
-            self._readers.pop(one.job_id, None)
+        if not readers and self._readers.pop(one.job_id, None) is not None and not one.is_ended:
+            self._left.add(one.job_id)
 
     def take(self, blob: bytes) -> None:
         """Hand on one published batch."""
@@ -145,6 +126,9 @@ class Relay:
     def _refill(self, one: Subscription) -> None:
         self._fill([one])
 
+    def _refill_all(self) -> None:
+        self._fill(one for readers in self._readers.values() for one in readers)
+
     def _fill(self, some: Iterable[Subscription]) -> None:
         """Read the logs of some readers; what is published meanwhile waits in them."""
         empty = [one for one in some if not one.is_filling]
@@ -153,64 +137,17 @@ class Relay:
         if empty:
             self._spawn(self._backfill.fill(empty), "relay-fill")
 
-    # --- the connection ---
-
-    async def _listen(self) -> None:
-        num_failures = 0
-        while True:
-            try:
-                connection = await self._connect()
-                num_failures = 0
-                while True:
-                    await self._hear(connection)
-            except (RedisError, OSError) as error:
-                if self._is_connected.is_set() or num_failures == 0:
-                    log.warning("relay_disconnected", error=str(error))
-            except Exception:  # the task's door: one broken message must not end every stream
-                log.exception("relay_broken")
-            await self._disconnect()
-            await asyncio.sleep(_RECONNECT_S[min(num_failures, len(_RECONNECT_S) - 1)])
-            num_failures += 1
-
-    async def _connect(self) -> Connection:
-        # Not redis-py's PubSub: that connects again by itself, and nobody would know what was missed meanwhile.
-        connection = cast(Connection, await self._listener.connection_pool.get_connection())  # type: ignore[no-untyped-call]
-        self._connection = connection
-        self._heard_at = asyncio.get_running_loop().time()
-        await connection.send_command("SUBSCRIBE", TOKENS_CHANNEL)
-        # The confirmation: from here on nothing is missed, and before it everything may have been.
-        await connection.read_response(push_request=True)
-        self._fill(one for readers in self._readers.values() for one in readers)
-        self._is_connected.set()
-        log.info("relay_connected")
-        return connection
-
-    async def _hear(self, connection: Connection) -> None:
-        message = await connection.read_response(timeout=math.inf, push_request=True)
-        self._heard_at = asyncio.get_running_loop().time()
-        if isinstance(message, list) and message[0] == b"message":
-            self.take(message[2])
-
-    async def _disconnect(self) -> None:
-        self._is_connected.clear()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
-            await self._listener.connection_pool.release(connection)
-
-    # --- looking after ---
-
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(self._tick_s)
             try:
-                await self._look_over()
-            except Exception:  # the task's door: without it no stream would be looked after any more
+                await self.listener.ping()
+                self._check_silent(asyncio.get_running_loop().time())
+                self._leave()
+            except Exception:  # exception boundary of the task: without it no stream would be checked any more
                 log.exception("relay_tick_broken")
 
-    async def _look_over(self) -> None:
-        now = asyncio.get_running_loop().time()
-        await self._ping(now)
+    def _check_silent(self, now: float) -> None:
         silent: list[Subscription] = []
         for readers in self._readers.values():
             for one in readers:
@@ -224,20 +161,12 @@ class Relay:
         if silent:
             self._spawn(self._backfill.check(silent), "relay-check")
 
-    async def _ping(self, now: float) -> None:
-        """Make a dead connection fail, so that `_listen` makes a new one."""
-        connection = self._connection
-        # Sending on a closed connection would open it again, without its subscription.
-        if connection is None or not self.is_connected or not connection.is_connected:
-            return
-        if now - self._heard_at > _MAX_PING_S:
-            log.warning("relay_silent", silent_s=round(now - self._heard_at, 1))
-            await connection.disconnect(nowait=True)
-            return
-        try:
-            await connection.send_command("PING")
-        except (RedisError, OSError) as error:
-            log.warning("relay_ping_failed", error=str(error))
+    def _leave(self) -> None:
+        """Let no more be published of jobs that nobody reads here; one that is read again meanwhile stays."""
+        left = [job_id for job_id in self._left if job_id not in self._readers]
+        self._left.clear()
+        if left:
+            self._spawn(self._backfill.forget(left), "relay-leave")
 
     def _spawn(self, work: Coroutine[object, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

@@ -1,10 +1,9 @@
 """The event log of each job in Redis: token events in order, appended by one script call per engine step.
 
 A job's log is a stream at `log_key`; entry ids are `{attempt}-{seq}`, and since ids only grow, Redis itself refuses a
-worker whose attempt is over. The same call publishes what it accepted to every API process.
+worker whose attempt is over. The same call publishes what it accepted, to the API processes that read these jobs.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,14 +11,19 @@ import msgspec
 from redis import Redis
 from redis.exceptions import NoScriptError
 
+from storage.broker.append_script import READER_CHANNEL_PREFIX, SCRIPT, SCRIPT_SHA
 from storage.contract import End, EntryKind, LogEntry, TokenEvent
 
-TOKENS_CHANNEL = "tokenpost:tokens"
+# The members of this set get everything that is published: for people and programs who watch.
+TAPS_KEY = "tokenpost:taps"
 # How long an ended log is kept for readers that are in the middle of it; the row replays the same bytes later.
 ENDED_TTL_S = 90
 # One call stays under this, so that Redis has time for others between: 131,072 rows at once take it two seconds.
 MAX_ROWS = 2048
 _LOG_PREFIX = "tokenpost:log:"
+_READERS_PREFIX = "tokenpost:readers:"
+# A reader is removed when the job ends or the reader leaves; this is for jobs that never run.
+_READERS_TTL_S = 86400
 _CONTROL_PREFIX = "tokenpost:control:"
 
 # What is appended: job id, attempt, seq, kind, data (see encode_tokens, encode_end; empty for START).
@@ -27,51 +31,6 @@ Row = tuple[str, int, int, int, bytes]
 # The same as it is published. Its data is text, because Redis' msgpack knows no bytes (type bin) but text.
 PublishedRow = tuple[str, int, int, int, str]
 EntryId = tuple[int, int]
-
-# ARGV: batch, seconds a running log lives after its last sign of life, seconds an ended log lives.
-# A log begins with a START, or with the END that no attempt wrote: both have seq 0. Any other entry for a missing log
-# belongs after entries that were lost, and would leave a gap. A worker's END repeats what the row says: it is
-# published, but it creates no log.
-# An entry that cannot be added for another reason than its id ends the script with that error; the caller repeats the
-# batch, of which what is in already is neither added nor published twice.
-_SCRIPT = """
-local batch = cmsgpack.unpack(ARGV[1])
-local accepted, fenced, lost, is_listed, failure = {}, {}, {}, {}, nil
-for _, row in ipairs(batch[3]) do
-  local job_id, attempt, seq, kind, data = unpack(row)
-  local key, id = 'LOG_PREFIX' .. job_id, attempt .. '-' .. seq
-  local reply = redis.pcall('XADD', key, 'NOMKSTREAM', id, 'k', kind, 'd', data)
-  local is_new = not reply
-  if is_new and seq == 0 then reply = redis.pcall('XADD', key, id, 'k', kind, 'd', data) end
-  if not reply then
-    if kind == 2 then accepted[#accepted + 1] = row
-    elseif not is_listed[job_id] then
-      is_listed[job_id] = true
-      lost[#lost + 1] = job_id
-    end
-  elseif type(reply) ~= 'table' then
-    accepted[#accepted + 1] = row
-    if kind == 2 then redis.call('EXPIRE', key, ARGV[3])
-    elseif is_new or seq % 256 == 0 then redis.call('EXPIRE', key, ARGV[2]) end
-  elseif not string.find(reply.err, 'equal or smaller', 1, true) then
-    failure = reply
-    break
-  else
-    local last_id = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1]
-    if tonumber(string.match(last_id, '^%d+')) > attempt and not is_listed[job_id] then
-      is_listed[job_id] = true
-      fenced[#fenced + 1] = job_id
-    end
-  end
-end
-if #accepted == #batch[3] then
-  redis.call('PUBLISH', 'CHANNEL', ARGV[1])
-elseif #accepted > 0 then
-  redis.call('PUBLISH', 'CHANNEL', cmsgpack.pack({batch[1], batch[2], accepted}))
-end
-return failure or {fenced, lost}
-""".replace("LOG_PREFIX", _LOG_PREFIX).replace("CHANNEL", TOKENS_CHANNEL)
-_SCRIPT_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 _tokens_encoder = msgspec.json.Encoder()
 _tokens_decoder = msgspec.json.Decoder(tuple[TokenEvent, ...])
@@ -83,6 +42,22 @@ _batch_decoder = msgspec.msgpack.Decoder(tuple[str, int, list[PublishedRow]])
 def log_key(job_id: str) -> str:
     """The Redis key of a job's log."""
     return _LOG_PREFIX + job_id
+
+
+def readers_key(job_id: str) -> str:
+    """The Redis key of the set of processes that read a job's log live."""
+    return _READERS_PREFIX + job_id
+
+
+def reader_channel(reader: str) -> str:
+    """The channel on which a process gets the entries of the jobs that it reads."""
+    return READER_CHANNEL_PREFIX + reader
+
+
+def add_reader(pipeline: Any, job_id: str, reader: str) -> None:  # Any: sync and asyncio pipelines share no type
+    """Queue the commands that make a process a reader of a job; a log that is read after them has no gap."""
+    pipeline.sadd(readers_key(job_id), reader)
+    pipeline.expire(readers_key(job_id), _READERS_TTL_S)
 
 
 def control_channel(worker_id: str) -> str:
@@ -120,7 +95,7 @@ def decode_entry(attempt: int, seq: int, kind: int, data: bytes | str) -> LogEnt
 
 
 def decode_batch(blob: bytes) -> list[PublishedRow]:
-    """The rows of one message on TOKENS_CHANNEL, in order; `decode_entry(*row[1:])` gives a row's entry."""
+    """The rows of one message on a reader's channel, in order; `decode_entry(*row[1:])` gives a row's entry."""
     return _batch_decoder.decode(blob)[2]
 
 
@@ -164,10 +139,11 @@ class LogWriter:
         self._batch_no += 1
         rows = [(job_id, attempt, seq, kind, data.decode()) for job_id, attempt, seq, kind, data in batch]
         blob = _batch_encoder.encode((self._source, self._batch_no, rows))
+        keys = _keys_of(batch)
         try:
-            fenced, lost = self._redis.evalsha(_SCRIPT_SHA, 0, blob, *self._arguments)
+            fenced, lost = self._redis.evalsha(SCRIPT_SHA, len(keys), *keys, blob, *self._arguments)
         except NoScriptError:
-            fenced, lost = self._redis.eval(_SCRIPT, 0, blob, *self._arguments)
+            fenced, lost = self._redis.eval(SCRIPT, len(keys), *keys, blob, *self._arguments)
         return Refused([job_id.decode() for job_id in fenced], [job_id.decode() for job_id in lost])
 
     def append_many(self, rows: Sequence[Row]) -> Refused:
@@ -178,6 +154,14 @@ class LogWriter:
     def close(self) -> None:
         """Let go of the connection."""
         self._redis.close()
+
+
+def _keys_of(batch: Sequence[Row]) -> list[str]:
+    """The script's KEYS: each job's in the order in which the jobs first occur."""
+    keys = [TAPS_KEY]
+    for job_id in dict.fromkeys(row[0] for row in batch):
+        keys += (_LOG_PREFIX + job_id, _READERS_PREFIX + job_id)
+    return keys
 
 
 def append_end(redis: Redis, job_id: str, attempt: int, end: End, *, ttl_ended_s: int = ENDED_TTL_S) -> bool:

@@ -23,6 +23,9 @@ _job = table_of(Job)
 _result_decoder = msgspec.msgpack.Decoder(Result)
 _READ_LIMIT_S = 60.0
 
+# As whom it watches everything that is published.
+_TAP = "witness"
+
 
 def read_rows(database: Database, name: str, job_ids: Collection[str]) -> dict[str, Row]:
     """The rows of one load: those that carry its name, and those that were accepted."""
@@ -140,7 +143,9 @@ class Observer:
         while not self._stopping.is_set():
             try:
                 with self._stage.redis() as connection, connection.pubsub() as listener:
-                    listener.subscribe(event_log.TOKENS_CHANNEL)
+                    listener.subscribe(event_log.reader_channel(_TAP))
+                    # A new connection may be one to a Redis that came back empty.
+                    connection.sadd(event_log.TAPS_KEY, _TAP)
                     while not self._stopping.is_set():
                         message = listener.get_message(ignore_subscribe_messages=True, timeout=0.2)
                         if message is not None:

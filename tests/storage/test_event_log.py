@@ -1,5 +1,6 @@
 """The event log: fenced, idempotent, in order, and told to the channel once."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -7,6 +8,7 @@ import redis
 from redis.client import PubSub
 
 from storage.broker import event_log
+from storage.broker.append_script import SCRIPT
 from storage.broker.event_log import LogWriter, PublishedRow, Refused, Row, Tail
 from storage.broker.redis_client import connect, connect_async, connect_once
 from storage.contract import End, EntryKind, Failure, FinishReason, JobStatus, LogEntry, TokenEvent
@@ -20,9 +22,31 @@ END = End(status=JobStatus.COMPLETED, usage=USAGE, ended_at=1_800_000_000)
 @pytest.fixture
 def channel(redis_client: redis.Redis) -> Iterator[PubSub]:
     with redis_client.pubsub(ignore_subscribe_messages=True) as subscriber:  # type: ignore[no-untyped-call]
-        subscriber.subscribe(event_log.TOKENS_CHANNEL)
-        wait_until(lambda: redis_client.pubsub_numsub(event_log.TOKENS_CHANNEL)[0][1] == 1)
+        _listen(redis_client, subscriber, "test")
+        redis_client.sadd(event_log.TAPS_KEY, "test")
         yield subscriber
+
+
+def _listen(redis_client: redis.Redis, subscriber: PubSub, reader: str) -> None:
+    channel = event_log.reader_channel(reader)
+    subscriber.subscribe(channel)
+    wait_until(lambda: redis_client.pubsub_numsub(channel)[0][1] == 1)
+
+
+@pytest.fixture
+def readers(redis_client: redis.Redis) -> Iterator[dict[str, PubSub]]:
+    """Two API processes that listen."""
+    subscribers = {name: redis_client.pubsub(ignore_subscribe_messages=True) for name in ("api_1", "api_2")}  # type: ignore[no-untyped-call]
+    for name, subscriber in subscribers.items():
+        _listen(redis_client, subscriber, name)
+    yield subscribers
+    for subscriber in subscribers.values():
+        subscriber.close()
+
+
+def _read_by(redis_client: redis.Redis, reader: str, *job_ids: str) -> None:
+    for job_id in job_ids:
+        event_log.add_reader(redis_client, job_id, reader)
 
 
 def _published(channel: PubSub, num_messages: int) -> list[list[PublishedRow]]:
@@ -113,7 +137,7 @@ def test_a_log_begins_with_a_start_or_is_reported_lost(redis_client: redis.Redis
     refused = writer.append([_tokens("a", 1, 57), _start("b", 1), _tokens("a", 1, 58), _end("c", 1, 9)])
 
     assert refused == Refused([], ["a"])
-    assert redis_client.keys() == [event_log.log_key("b").encode()]
+    assert redis_client.keys("tokenpost:log:*") == [event_log.log_key("b").encode()]
     # An end is told all the same: its row says everything.
     (published,) = _published(channel, 1)
     assert published == _texts([_start("b", 1), _end("c", 1, 9)])
@@ -267,3 +291,57 @@ def test_an_entry_of_a_later_version_is_no_start(redis_client: redis.Redis) -> N
         EntryKind.TOKENS,
     ]
     assert entries[2] == LogEntry(attempt=1, seq=2, kind=EntryKind.UNKNOWN)
+
+
+def test_a_process_gets_the_entries_of_the_jobs_that_it_reads_and_no_others(
+    redis_client: redis.Redis, readers: dict[str, PubSub]
+) -> None:
+    _read_by(redis_client, "api_1", "a", "b")
+    _read_by(redis_client, "api_2", "b")
+    rows = [_start("a", 1), _start("b", 1), _start("unread", 1), _tokens("b", 1, 1, "x")]
+
+    LogWriter(redis_client, "w").append(rows)
+
+    assert _published(readers["api_1"], 1) == [_texts([rows[0], rows[1], rows[3]])]
+    assert _published(readers["api_2"], 1) == [_texts([rows[1], rows[3]])]
+
+
+def test_nothing_is_published_of_a_job_that_is_not_read(redis_client: redis.Redis, readers: dict[str, PubSub]) -> None:
+    LogWriter(redis_client, "w").append([_start("a", 1)])
+
+    assert _published(readers["api_1"], 0) == []
+    assert len(event_log.read_log(redis_client, "a")) == 1
+
+
+def test_a_reader_that_died_is_removed_and_one_that_listens_stays(
+    redis_client: redis.Redis, readers: dict[str, PubSub]
+) -> None:
+    _read_by(redis_client, "api_1", "a")
+    _read_by(redis_client, "dead", "a")
+    redis_client.sadd(event_log.TAPS_KEY, "dead tap")
+
+    LogWriter(redis_client, "w").append([_start("a", 1)])
+
+    assert redis_client.smembers(event_log.readers_key("a")) == {b"api_1"}
+    assert not redis_client.exists(event_log.TAPS_KEY)
+
+
+def test_the_end_of_a_job_forgets_its_readers(redis_client: redis.Redis, readers: dict[str, PubSub]) -> None:
+    _read_by(redis_client, "api_1", "a")
+    writer = LogWriter(redis_client, "w")
+    writer.append([_start("a", 1)])
+    assert redis_client.exists(event_log.readers_key("a"))
+
+    writer.append([_end("a", 1, 1)])
+
+    assert len(_published(readers["api_1"], 2)) == 2
+    assert not redis_client.exists(event_log.readers_key("a"))
+
+
+def test_the_script_touches_no_key_that_is_not_declared(redis_client: redis.Redis) -> None:
+    pattern = re.compile(r"redis\.p?call\('(\w+)', ([^,)]+)")
+
+    first_arguments = {argument for command, argument in pattern.findall(SCRIPT) if command != "PUBLISH"}
+
+    assert first_arguments == {"key", "KEYS[1]", "KEYS[2 * place + 1]"}
+    assert "local key, id = KEYS[2 * place]" in SCRIPT

@@ -347,7 +347,7 @@ def test_a_lost_ticket_is_found_by_a_sweeper_whose_clock_is_wrong(
 
     lost, fresh = backend.put_job(spec(3)), backend.put_job(spec(3))
     _change(backend, lost, sent_at=datetime.now(UTC) - timedelta(seconds=61))
-    monkeypatch.setattr("workers.maintenance.sweeper.datetime", WrongClock)
+    monkeypatch.setattr("workers.maintenance.job_recovery.datetime", WrongClock)
 
     sweeper.sweep()
     sweeper.sweep()
