@@ -123,7 +123,12 @@ class Catalogue:
         return self._entries.get(entry.model, entry)
 
     async def tools_of(self, entry: ModelEntry) -> PromptTools:
-        """The model's tokenizer and template, built once for each manifest."""
+        """The model's tokenizer and template, for the smallest context of its ready workers."""
+        tools = await self._built_tools_of(entry)
+        return tools if tools.context_length == entry.context_length else tools.limited_to(entry.context_length)
+
+    async def _built_tools_of(self, entry: ModelEntry) -> PromptTools:
+        """The tools of the model's manifest, built once for each."""
         tools = self._tools.get(entry.manifest_digest)
         if tools is not None:
             return tools
@@ -175,7 +180,8 @@ class Catalogue:
     async def _entry_of(self, row: manifests.ModelRow) -> ModelEntry:
         known = self._entries.get(row.model)
         if known is not None and known.manifest_digest == row.manifest_digest:
-            return msgspec.structs.replace(known, status=row.status)
+            length = row.context_length or known.context_length
+            return msgspec.structs.replace(known, status=row.status, context_length=length)
         manifest: ModelManifest = await self._reads.ask(
             lambda connection: manifests.get_manifest(connection, row.model)
         )
@@ -184,7 +190,7 @@ class Catalogue:
             manifest_digest=row.manifest_digest,
             status=row.status,
             created_at=row.created_at,
-            context_length=manifest.context_length,
+            context_length=row.context_length or manifest.context_length,
             capabilities=manifest.capabilities,
         )
 

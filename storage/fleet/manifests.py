@@ -22,12 +22,16 @@ _manifest_decoder = msgspec.msgpack.Decoder(ModelManifest)
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A model in a list; its card changes only with `manifest_digest`."""
+    """A model in a list; its card changes only with `manifest_digest`.
+
+    context_length: the smallest of its ready workers, any of which may get a job; None where none has said
+    """
 
     model: str
     manifest_digest: str
     status: ModelStatus
     created_at: datetime
+    context_length: int | None = None
 
 
 def put_manifest(c: Connection, manifest: ModelManifest, now: datetime) -> str:
@@ -56,13 +60,23 @@ def is_alive(lease_s: float) -> ColumnElement[bool]:
 
 def list_models(c: Connection, lease_s: float) -> list[ModelRow]:
     """Every known model by name, with its status from the workers that beat within the lease."""
-    alive = select(_worker.c.model, _worker.c.status).where(is_alive(lease_s))
+    alive = select(_worker.c.model, _worker.c.status, _worker.c.engine).where(is_alive(lease_s))
     statuses: dict[str, set[WorkerStatus]] = {}
-    for model, status in c.execute(alive):
+    lengths: dict[str, int] = {}
+    for model, status, engine in c.execute(alive):
         statuses.setdefault(model, set()).add(status)
+        length = (engine or {}).get("context_length")
+        if length is not None and status is WorkerStatus.READY:
+            lengths[model] = min(length, lengths.get(model, length))
     rows = c.execute(select(_model.c.id, _model.c.manifest_digest, _model.c.created_at).order_by(_model.c.id))
     return [
-        ModelRow(model=id_, manifest_digest=digest, created_at=created_at, status=status_of(statuses.get(id_, ())))
+        ModelRow(
+            model=id_,
+            manifest_digest=digest,
+            created_at=created_at,
+            status=status_of(statuses.get(id_, ())),
+            context_length=lengths.get(id_),
+        )
         for id_, digest, created_at in rows
     ]
 

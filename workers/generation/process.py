@@ -120,7 +120,7 @@ class GenerationProcess:
         self._control.start()
         self._engine.start(on_step=self._pipeline.on_step)
         loaded = self._wait_for_model(check)
-        self._registry.ready(loaded.manifest, device=loaded.device, dtype=loaded.dtype)
+        self._registry.ready(loaded.manifest, loaded.engine.stats(), device=loaded.device, dtype=loaded.dtype)
         log.info("worker_ready", model=loaded.manifest.model, device=loaded.device, dtype=loaded.dtype)
 
     def _wait_for_model(self, check: Call) -> Loaded:

@@ -41,6 +41,7 @@ class Registry:
             slots=slots,
         )
         self._status = WorkerStatus.LOADING
+        self._context_length = 0
 
     def announce(self, max_lost_attempts: int) -> None:
         """Make the worker known as loading.
@@ -52,14 +53,16 @@ class Registry:
         while recovered := self._write(partial(self._requeue_lost, max_lost_attempts=max_lost_attempts)):
             log.warning("jobs_of_earlier_process", worker_id=self._new.worker_id, num_jobs=recovered)
 
-    def ready(self, manifest: ModelManifest, *, device: str, dtype: str) -> None:
+    def ready(self, manifest: ModelManifest, engine: EngineStats, *, device: str, dtype: str) -> None:
         """Publish the model's manifest, and that this worker serves it."""
+        self._context_length = manifest.context_length
         self._new = structs.replace(self._new, model=manifest.model, device=device, dtype=dtype)
         self._status = WorkerStatus.READY
 
         def write(connection: Connection) -> None:
             manifests.put_manifest(connection, manifest, datetime.now(UTC))
             self._put_row(connection)
+            workers.beat(connection, self._new.worker_id, 0, self._reported(engine, 0))
 
         self._write(write)
 
@@ -81,7 +84,7 @@ class Registry:
         A worker that was declared dead by mistake comes back; its jobs were given to others.
         """
 
-        reported = None if engine is None else {**structs.asdict(engine), "num_jobs_ended": num_jobs_ended}
+        reported = None if engine is None else self._reported(engine, num_jobs_ended)
 
         def write(connection: Connection) -> list[JobState]:
             if not workers.beat(connection, self._new.worker_id, running, reported):
@@ -90,6 +93,9 @@ class Registry:
             return jobs.list_running_of(connection, self._new.worker_id)
 
         return self._write(write)
+
+    def _reported(self, engine: EngineStats, num_jobs_ended: int) -> dict[str, int]:
+        return structs.asdict(engine) | {"num_jobs_ended": num_jobs_ended, "context_length": self._context_length}
 
     def give_back(self, states: list[JobState]) -> None:
         """Queue jobs again that the rows give to this worker and that it does not run."""

@@ -4,6 +4,7 @@ Building a `PromptTools` parses the tokenizer (milliseconds to a second), so kee
 methods are safe to call from several threads.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 
 from tokenizers import Tokenizer
@@ -35,6 +36,12 @@ class PromptTools:
             None if manifest.chat_template is None else ChatTemplate(manifest.chat_template, manifest.special_tokens)
         )
         self._bos = self._bos_of(manifest.special_tokens)
+
+    def limited_to(self, context_length: int) -> "PromptTools":
+        """The same tools for another context length; they share the tokenizer."""
+        limited = copy.copy(self)
+        limited.context_length = context_length
+        return limited
 
     def _bos_of(self, special_tokens: Mapping[str, str]) -> tuple[int, ...]:
         found = self._tokenizer.token_to_id(special_tokens.get("bos_token", ""))
