@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from redis import Redis
 from redis.exceptions import RedisError
 
-from storage.broker.event_log import LogWriter, Row, list_tails, log_key, read_log
+from storage.broker.event_log import TAPS_KEY, LogWriter, Row, list_tails, log_key, read_log, reader_channel
 from storage.broker.redis_client import connect, connect_once
 from storage.contract import End, EntryKind, JobStatus, TokenEvent
 from tests.waiting import wait_until
@@ -159,14 +159,15 @@ def test_an_end_after_a_lost_log_is_published_and_creates_no_log(memory: Memory)
     memory.client.flushall()
 
     with memory.client.pubsub(ignore_subscribe_messages=True) as channel:
-        channel.subscribe("tokenpost:tokens")
+        channel.subscribe(reader_channel("test"))
         assert channel.get_message(timeout=1.0) is None
+        memory.client.sadd(TAPS_KEY, "test")
         memory.put(end_row("cmpl-a", 1, 1, END))
         message = channel.get_message(timeout=5.0)
 
     assert message is not None
     assert b"completed" in message["data"]
-    assert memory.client.keys() == []
+    assert memory.client.keys("tokenpost:log:*") == []
 
 
 def test_rows_of_a_job_that_nobody_remembers_are_dropped(memory: Memory) -> None:
