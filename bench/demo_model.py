@@ -53,14 +53,14 @@ def main() -> None:
     parser.add_argument("--unseen-wordings", action="store_true", help="wordings that the generator does not have")
     arguments = parser.parse_args()
     all_skills = unseen_wordings.SKILLS if arguments.unseen_wordings else (*REQUIRED_SKILLS, *OTHER_SKILLS)
-    draw = draw_unseen_wordings if arguments.unseen_wordings else draw_cases
+    sample = draw_unseen_wordings if arguments.unseen_wordings else draw_cases
     torch.set_num_threads(arguments.threads)
     model, tokenizer = load(arguments.model)
     print("| skill | cases | exact | seconds |\n| --- | --- | --- | --- |")
     reply = replier(model, tokenizer)
     for skill in arguments.skills or all_skills:
         started = time.perf_counter()
-        cases = draw(skill, arguments.cases)
+        cases = sample(skill, arguments.cases)
         score = evaluate(skill, cases, reply, lambda text: len(tokenizer.tokenize(text)))
         print(f"| {skill} | {score.num_cases} | {score.share:.1%} | {time.perf_counter() - started:.0f} |", flush=True)
         _show(score, arguments.misses)

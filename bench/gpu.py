@@ -27,7 +27,7 @@ from workers.engine.runner import Chunk
 from workers.model.gpu.runner import GpuRunner
 from workers.model.preparation import Prepared, prepare
 from workers.model.resources.memory_options import LoadLimits
-from workers.model.sampling.drawn import Vocabulary
+from workers.model.sampling.sampled import Vocabulary
 
 # What design/engine.md asks of an H200: shares of the roofline, graphs against eager, and idle between steps.
 DECODE_TARGETS = {1: 0.60, 64: 0.60, 256: 0.50}

@@ -1,4 +1,4 @@
-"""Cost of drawing one step's tokens: `python -m bench.sampler`.
+"""Cost of sampling one step's tokens: `python -m bench.sampler`.
 
 For each way to sample, the best of some runs in milliseconds, preparation included: in the native library on one
 thread, and on torch alone with `--threads`. Logits are normal numbers, wide as a model's or nearly flat.
@@ -22,7 +22,7 @@ from workers.engine.runner import Chunk
 from workers.model.native.build import Build
 from workers.model.native.library import Library
 from workers.model.native.sampling import native_sampler
-from workers.model.sampling.drawn import Vocabulary
+from workers.model.sampling.sampled import Vocabulary
 from workers.model.sampling.sampler import torch_sampler
 
 CPU = torch.device("cpu")

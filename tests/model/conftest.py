@@ -69,7 +69,7 @@ def greedy(salt: int, num_prompt: int = 10, max_tokens: int = 16) -> SequenceReq
 
 
 def seeded(salt: int, num_prompt: int = 10, max_tokens: int = 16) -> SequenceRequest:
-    """A request that draws, with filters that depend on the salt."""
+    """A request that samples, with filters that depend on the salt."""
     sampling = SamplingParams(
         max_tokens=max_tokens,
         temperature=(0.7, 1.0, 1.5)[salt % 3],

@@ -50,7 +50,7 @@ class Unreliable:
             raise OutOfDeviceMemory
 
     def collect(self) -> StepOutput:
-        """What the model drew, but for a few tokens."""
+        """What the model sampled, but for a few tokens."""
         output = self._runner.collect()
         if output.token_ids and self._numbers.random() < 0.01:
             output.token_ids[0] = None

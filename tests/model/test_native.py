@@ -20,7 +20,7 @@ from workers.model.native.library import Library, Limits
 from workers.model.native.runner import NativeRunner
 from workers.model.native.sampling import native_sampler
 from workers.model.native.weights import weights_of
-from workers.model.sampling.drawn import Vocabulary
+from workers.model.sampling.sampled import Vocabulary
 
 NUM_BLOCKS = 16
 VOCAB_SIZE = 400
@@ -212,15 +212,16 @@ def test_prompt_logprobs_are_those_of_transformers(library: Library, tiny_folder
     runner.launch([chunk((5, 6), 0, 2, [9]), chunk(ids, 0, 40, [0, 1], prompt_logprobs=2, logprobs=3)])
     output = runner.collect()
 
-    told = output.prompt_logprobs[1]
-    assert [one.token_id for one in told] == list(ids[1:])
-    assert [one.logprob for one in told] == pytest.approx([float(expected[p, ids[p + 1]]) for p in range(39)], abs=1e-3)
-    assert [pair[0] for pair in told[20].top] == expected[20].topk(2).indices.tolist()
+    reported = output.prompt_logprobs[1]
+    assert [one.token_id for one in reported] == list(ids[1:])
+    logprobs = [float(expected[p, ids[p + 1]]) for p in range(39)]
+    assert [one.logprob for one in reported] == pytest.approx(logprobs, abs=1e-3)
+    assert [pair[0] for pair in reported[20].top] == expected[20].topk(2).indices.tolist()
     assert len(output.logprobs[1][0].top) == 3
     assert (output.logprobs[1][0].token_id,) == output.token_ids[1] == (int(expected[39].argmax()),)
 
 
-def test_several_threads_draw_and_rank_what_one_does(library: Library, tiny_folder: Path) -> None:
+def test_several_threads_sample_and_rank_what_one_does(library: Library, tiny_folder: Path) -> None:
     vocabulary = Vocabulary(size=5000, eos_token_ids=[3])
     alone = native_sampler(vocabulary, library)
     together = native_sampler(vocabulary, library, decoder_of(library, load(tiny_folder), num_threads=3))
@@ -239,9 +240,9 @@ def test_several_threads_draw_and_rank_what_one_does(library: Library, tiny_fold
     for num_rows in (1, 2, 11):
         logits = torch.arange(num_rows * 5000.0).mul(7).sin().view(num_rows, 5000) * 9
 
-        drawn = together.sample(logits.clone(), requests[:num_rows])
+        picked = together.sample(logits.clone(), requests[:num_rows])
 
-        assert drawn == alone.sample(logits.clone(), requests[:num_rows])
+        assert picked == alone.sample(logits.clone(), requests[:num_rows])
         assert together.rank(logits, range(num_rows), 5) == alone.rank(logits, range(num_rows), 5)
 
 

@@ -12,7 +12,7 @@ from workers.engine.sequence import SequenceRequest
 from workers.model.load import LoadedModel, load
 from workers.model.resources.memory_options import LoadLimits
 
-# Not among the tokens of the trial at load, nor of ordinary prompts.
+# Not among the tokens of the check at load, nor of ordinary prompts.
 POISON = 394
 
 

@@ -91,9 +91,9 @@ def test_resumed_on_a_second_engine(tiny_folder: Path, limits: LoadLimits, alone
         second.add(msgspec.structs.replace(one, emitted=emitted))
 
     # How much of a prompt was found in the cache depends on what ran before.
-    told = {name: [msgspec.structs.replace(one, num_cached=0) for one in got] for name, got in run(second).items()}
+    reported = {name: [msgspec.structs.replace(one, num_cached=0) for one in got] for name, got in run(second).items()}
     expected = {name: [msgspec.structs.replace(one, num_cached=0) for one in got] for name, got in rests.items()}
-    assert told == expected
+    assert reported == expected
 
 
 def test_after_a_step_that_failed(tiny: LoadedModel, alone: Outputs) -> None:

@@ -108,7 +108,7 @@ class Faulty:
         self.launch, self.clear, self.reset = loaded.runner.launch, loaded.runner.clear, loaded.runner.reset
 
     def collect(self) -> StepOutput:
-        """What the model drew, if this is not a step that fails."""
+        """What the model sampled, if this is not a step that fails."""
         output = self._runner.collect()
         self._num_steps += 1
         if self._num_steps == self._fault_at:
@@ -152,7 +152,7 @@ def _silence() -> Iterator[None]:
     structlog.configure(**before)
 
 
-def choices(drawn: list[SequenceRequest], num_choices: int) -> list[SequenceRequest]:
+def choices(picked: list[SequenceRequest], num_choices: int) -> list[SequenceRequest]:
     """Each request so many times over, with seeds of their own, as the choices of one job are."""
     return [
         msgspec.structs.replace(
@@ -160,7 +160,7 @@ def choices(drawn: list[SequenceRequest], num_choices: int) -> list[SequenceRequ
             sequence_id=f"{index}/{choice}",
             sampling=msgspec.structs.replace(one.sampling, seed=one.sampling.seed + choice),
         )
-        for index, one in enumerate(drawn)
+        for index, one in enumerate(picked)
         for choice in range(num_choices)
     ]
 
@@ -187,7 +187,7 @@ def check_mix(loaded: LoadedModel, other: LoadedModel, requests: list[SequenceRe
 
 
 MIX = {
-    "drawn": st.lists(REQUESTS, min_size=2, max_size=6),
+    "picked": st.lists(REQUESTS, min_size=2, max_size=6),
     "num_choices": st.sampled_from([1, 1, 3]),
     "course": COURSES,
 }
@@ -201,14 +201,14 @@ OFTEN = settings(
 @OFTEN
 @given(**MIX)
 def test_every_request_of_a_mix_gets_what_it_gets_alone(
-    tiny: LoadedModel, second: LoadedModel, drawn: list[SequenceRequest], num_choices: int, course: Course
+    tiny: LoadedModel, second: LoadedModel, picked: list[SequenceRequest], num_choices: int, course: Course
 ) -> None:
-    check_mix(tiny, second, choices(drawn, num_choices), course)
+    check_mix(tiny, second, choices(picked, num_choices), course)
 
 
 @OFTEN
 @given(**MIX)
 def test_so_it_does_in_bfloat16_on_the_native_kernels(
-    rounded: LoadedModel, drawn: list[SequenceRequest], num_choices: int, course: Course
+    rounded: LoadedModel, picked: list[SequenceRequest], num_choices: int, course: Course
 ) -> None:
-    check_mix(rounded, rounded, choices(drawn, num_choices), course)
+    check_mix(rounded, rounded, choices(picked, num_choices), course)

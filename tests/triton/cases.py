@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from tests.triton.mixes import Shape, assert_close, draw_mix, draw_query, draw_shape
+from tests.triton.mixes import Shape, assert_close, random_mix, random_query, random_shape
 from tests.triton.reference import seen_by_token, visible_from
 from workers.model.architecture.attention_layer import AttentionRule
 from workers.model.triton.decode import decode
@@ -21,7 +21,7 @@ def check_store(seed: int, device: str) -> None:
     """Every token lies in its slot, and nothing else has changed."""
     dice = random.Random(seed)
     torch.manual_seed(seed)
-    shape = draw_shape(dice)
+    shape = random_shape(dice)
     num_tokens = dice.choice([0, 1, 5, 17])
     keys, values = torch.randn(2, 4, shape.block_size, shape.num_kv_heads, shape.head_dim).to(device, shape.dtype)
     key = torch.randn(num_tokens, shape.num_kv_heads + 1, shape.head_dim).to(device, shape.dtype)[:, 1:]
@@ -43,10 +43,10 @@ def check_decode(seed: int, device: str) -> None:
     """Each sequence's token sees what the reference sees, padding sees zero, however the positions are split."""
     dice = random.Random(seed)
     torch.manual_seed(seed)
-    shape = draw_shape(dice)
+    shape = random_shape(dice)
     lengths = [dice.choice([0, 1, 16, dice.randint(1, 40), dice.randint(1, 300)]) for _ in range(dice.randint(1, 4))]
-    mix = draw_mix(dice, shape, lengths, device)
-    query = draw_query(shape, len(lengths), device)
+    mix = random_mix(dice, shape, lengths, device)
+    query = random_query(shape, len(lengths), device)
 
     seen = decode(
         query,
@@ -64,13 +64,13 @@ def check_attend(seed: int, device: str) -> None:
     """Every token of every chunk sees what the reference sees, behind prefixes of none to many positions."""
     dice = random.Random(seed)
     torch.manual_seed(seed)
-    shape = draw_shape(dice)
+    shape = random_shape(dice)
     chunks = [dice.choice([1, 2, dice.randint(1, 20), dice.randint(1, 60)]) for _ in range(dice.randint(1, 3))]
     lengths = [num_tokens + dice.choice([0, 0, 16, dice.randint(1, 200)]) for num_tokens in chunks]
     begins = [sum(chunks[:index]) for index in range(len(chunks) + 1)]
-    mix = draw_mix(dice, shape, lengths, device)
+    mix = random_mix(dice, shape, lengths, device)
     num_padding = dice.choice([0, 3])
-    query = draw_query(shape, begins[-1] + num_padding, device)
+    query = random_query(shape, begins[-1] + num_padding, device)
 
     seen = attend(
         query,
@@ -96,8 +96,8 @@ def check_neighbours(seed: int, device: str) -> None:
     dice = random.Random(seed)
     torch.manual_seed(seed)
     lengths = [dice.randint(1, 700) for _ in range(7)]
-    mix = draw_mix(dice, _PLAIN, [*lengths, 0], device)
-    query = draw_query(_PLAIN, 8, device)
+    mix = random_mix(dice, _PLAIN, [*lengths, 0], device)
+    query = random_query(_PLAIN, 8, device)
     # The last sequence's blocks were left NaN.
     blocks = mix.blocks([*lengths, _PLAIN.block_size])
 

@@ -28,7 +28,7 @@ class Shape:
         return self.head_dim**-0.5
 
 
-def draw_shape(dice: random.Random) -> Shape:
+def random_shape(dice: random.Random) -> Shape:
     """Some shape, odd ones among them."""
     return Shape(
         num_kv_heads=dice.choice([1, 2, 3]),
@@ -54,7 +54,7 @@ class Mix:
     tables: Tensor
 
     def blocks(self, lengths: list[int], num_more: int = 0) -> Blocks:
-        """What the kernels are told of sequences of these lengths; tables are wider by so many blocks than need be."""
+        """The blocks of sequences of these lengths; tables are wider by so many blocks than need be."""
         tables = functional.pad(self.tables, (0, num_more))
         device = tables.device
         return Blocks(
@@ -65,7 +65,7 @@ class Mix:
         )
 
 
-def draw_mix(dice: random.Random, shape: Shape, lengths: list[int], device: str) -> Mix:
+def random_mix(dice: random.Random, shape: Shape, lengths: list[int], device: str) -> Mix:
     """Caches for sequences of these lengths; a second one sometimes shares full blocks with the first."""
     size = shape.block_size
     max_blocks = max(-(-length // size) for length in lengths) + 1
@@ -90,7 +90,7 @@ def draw_mix(dice: random.Random, shape: Shape, lengths: list[int], device: str)
     return Mix(keys=keys, values=values, tables=torch.tensor(rows, dtype=torch.int32, device=device))
 
 
-def draw_query(shape: Shape, num_tokens: int, device: str) -> Tensor:
+def random_query(shape: Shape, num_tokens: int, device: str) -> Tensor:
     """Queries as a fused projection leaves them: a slice of something wider, [num_tokens, num_heads, head_dim]."""
     num_heads = shape.num_kv_heads * shape.group
     wide = torch.randn(num_tokens, num_heads + 2, shape.head_dim).to(device, shape.dtype)

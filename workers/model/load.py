@@ -21,7 +21,7 @@ from workers.model.progress import Report, write_to
 from workers.model.resources import devices
 from workers.model.resources.devices import DeviceName, DtypeName
 from workers.model.resources.memory_options import LoadLimits
-from workers.model.sampling.drawn import Vocabulary
+from workers.model.sampling.sampled import Vocabulary
 from workers.model.source import source_of
 from workers.text.stream import TextFactory
 from workers.text.token_bytes import TokenBytes

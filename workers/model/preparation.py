@@ -1,4 +1,4 @@
-"""Turns a model as transformers loads it into one that runs over blocks, and proves that it computes the same."""
+"""Prepares a model of transformers to run over cache blocks, and validates that it still computes the same logits."""
 
 import gc
 from array import array
@@ -18,7 +18,7 @@ from workers.engine.runner import Chunk, Runner
 from workers.model.architecture import checks
 from workers.model.architecture.attention_layer import AttentionLayer
 from workers.model.architecture.probe import attention_layers
-from workers.model.gpu.assembly import free_after_trial, gpu_runner, trial_runner
+from workers.model.gpu.assembly import free_after_profiling, gpu_runner, profiling_runner
 from workers.model.gpu.compiled import compile_layers
 from workers.model.gpu.fused import fuse_linears
 from workers.model.gpu.kernels import kernels_of
@@ -27,15 +27,15 @@ from workers.model.native.library import Library
 from workers.model.native.sampling import native_sampler
 from workers.model.resources import devices
 from workers.model.resources.memory_options import LoadLimits
-from workers.model.sampling.drawn import Vocabulary
+from workers.model.sampling.sampled import Vocabulary
 from workers.model.sampling.sampler import Sampler, torch_sampler
 from workers.model.torch import block_attention, linears, norms
 from workers.model.torch.block_attention import BlockAttention, Stage
 from workers.model.torch.cache import BlockCache, bytes_per_token
 from workers.model.torch.runner import TorchRunner
 
-# The trial runs this many tokens in three ways: a prompt, one token that decodes, and the rest behind them.
-_TRIAL_ENDS = (5, 6, 12)
+# The check runs this many tokens in three ways: a prompt, one token that decodes, and the rest behind them.
+_VALIDATION_ENDS = (5, 6, 12)
 # Where nobody set a budget, the cache holds every sequence that may run at this length, or one of the longest.
 _USUAL_LEN = 512
 _MIB = 1 << 20
@@ -69,9 +69,10 @@ def prepare(model: PreTrainedModel, limits: LoadLimits, vocabulary: Vocabulary, 
 
     Raises ModelUnsupported for what blocks cannot serve, SettingInvalid when the budget does not hold one sequence.
     """
-    trial = torch.arange(_TRIAL_ENDS[-1], device=model.device) * 7919 % model.config.get_text_config().vocab_size
+    vocab_size = model.config.get_text_config().vocab_size
+    check_ids = torch.arange(_VALIDATION_ENDS[-1], device=model.device) * 7919 % vocab_size
     try:
-        expected = _plain_logits(model, trial)
+        expected = _plain_logits(model, check_ids)
     except Exception as error:
         raise ModelUnsupported(f"The model does not run in transformers itself: {error}") from error
     layers = attention_layers(model)
@@ -79,14 +80,14 @@ def prepare(model: PreTrainedModel, limits: LoadLimits, vocabulary: Vocabulary, 
     native = _native(model, layers, limits, vocabulary, library)
     if native is not None:
         try:
-            checks.check_agreement(expected, trial_logits(native.runner, trial.tolist()), model.dtype)
+            checks.check_agreement(expected, validation_logits(native.runner, check_ids.tolist()), model.dtype)
         except ModelUnsupported as error:
             log.warning("native_disagrees", model_type=model.config.model_type, reason=error.message)
         else:
             return native
     sampler = _sampler(vocabulary, model.device, library)
     if model.device.type == "cuda":
-        on_gpu = _on_gpu(model, layers, limits, sampler, expected, trial.tolist())
+        on_gpu = _on_gpu(model, layers, limits, sampler, expected, check_ids.tolist())
         if on_gpu is not None:
             return on_gpu
         # What the attempt took counts as taken until it is given back, and the next cache is cut from what is free.
@@ -94,7 +95,7 @@ def prepare(model: PreTrainedModel, limits: LoadLimits, vocabulary: Vocabulary, 
         torch.cuda.empty_cache()
     prepared = _on_torch(model, layers, limits, sampler)
     try:
-        found = trial_logits(prepared.runner, trial.tolist())
+        found = validation_logits(prepared.runner, check_ids.tolist())
     except Exception as error:
         raise ModelUnsupported(f"The model does not run over a cache of blocks: {error}") from error
     checks.check_agreement(expected, found, model.dtype)
@@ -132,10 +133,10 @@ def _on_gpu(
     limits: LoadLimits,
     sampler: Sampler,
     expected: Tensor,
-    trial: list[int],
+    check_ids: list[int],
 ) -> Prepared | None:
     """Block tables, Triton's kernels and CUDA graphs; None where they do not run or compute something else."""
-    steps = partial(trial_logits, token_ids=trial)
+    steps = partial(validation_logits, token_ids=check_ids)
     compiled = None
     try:
         kernels = kernels_of(model.device)
@@ -143,10 +144,10 @@ def _on_gpu(
         num_fused = fuse_linears(model, model.config.model_type)
         if limits.is_compiled:
             # Before the cache takes what memory is left.
-            with trial_runner(model, layers, kernels, limits, sampler) as small:
+            with profiling_runner(model, layers, kernels, limits, sampler) as small:
                 compiled = compile_layers(model, partial(steps, small), expected)
             del small
-        available = free_after_trial(model, layers, kernels, limits, sampler)
+        available = free_after_profiling(model, layers, kernels, limits, sampler)
         token_bytes = bytes_per_token([layer.shape for layer in layers], model.dtype)
         plan = _plan(model, limits, token_bytes, available)
         runner = gpu_runner(model, layers, kernels, plan, limits.max_running, sampler)
@@ -170,7 +171,7 @@ def _on_gpu(
         runner.capture()
     how = (
         f"{runner.num_graphs} CUDA graphs, {'compiled' if compiled else 'uncompiled'} layers, {num_fused} fused, "
-        f"{available / _MIB:.0f} MiB free for the cache after a trial step"
+        f"{available / _MIB:.0f} MiB free for the cache after a profiling step"
     )
     return Prepared(runner=runner, plan=plan, is_native=False, how=how)
 
@@ -223,18 +224,18 @@ def _torch_runner(
 
 @torch.inference_mode()
 def _plain_logits(model: PreTrainedModel, token_ids: Tensor) -> Tensor:
-    """What the unchanged model says after each of the trial's parts, [num_parts, vocab_size]."""
+    """Logits of the unchanged model after each part of the validation, [num_parts, vocab_size]."""
     logits: Tensor = model(input_ids=token_ids.unsqueeze(0), use_cache=False).logits[0]
-    return logits[[end - 1 for end in _TRIAL_ENDS]].clone()
+    return logits[[end - 1 for end in _VALIDATION_ENDS]].clone()
 
 
-def trial_logits(runner: ModelRunner, token_ids: list[int]) -> Tensor:
-    """What the prepared model says there."""
+def validation_logits(runner: ModelRunner, token_ids: list[int]) -> Tensor:
+    """Logits of the prepared model after the same parts."""
     logits = []
     start = 0
-    for end in _TRIAL_ENDS:
+    for end in _VALIDATION_ENDS:
         chunk = Chunk(
-            sequence_id="trial",
+            sequence_id="validation",
             blocks=array("i", [0]),
             tokens=token_ids[:end],
             start=start,

@@ -26,7 +26,7 @@ class Detokenizer:
         self._decode = decode
         self._spoken = spoken
         self._window: list[int] = []
-        self._num_behind = 0
+        self._num_context = 0
         self._num_shown = 0
         self._limit = _LONG_WINDOW
 
@@ -39,8 +39,8 @@ class Detokenizer:
         certain = text.rstrip(_REPLACEMENT)
         piece = certain[self._num_shown :]
         if piece and len(certain) == len(text):
-            self._forget(self._num_behind)
-            self._num_behind = len(self._window)
+            self._forget(self._num_context)
+            self._num_context = len(self._window)
             self._num_shown = len(self._decode(self._window))
             return piece
         self._num_shown += len(piece)
@@ -58,7 +58,7 @@ class Detokenizer:
             if head + self._decode(self._window[num_ids:]) == text:
                 piece = head[self._num_shown :]
                 self._forget(num_ids)
-                self._num_behind = max(0, self._num_behind - num_ids)
+                self._num_context = max(0, self._num_context - num_ids)
                 self._num_shown = max(0, self._num_shown - len(head))
                 return piece
         self._limit = len(self._window) + _LONG_WINDOW

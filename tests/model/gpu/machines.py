@@ -15,7 +15,7 @@ from workers.model.gpu.fused import fuse_linears
 from workers.model.gpu.kernels import Kernels, kernels_of
 from workers.model.gpu.runner import GpuRunner
 from workers.model.load import LoadedModel
-from workers.model.sampling.drawn import Vocabulary
+from workers.model.sampling.sampled import Vocabulary
 from workers.model.sampling.sampler import Sampler, torch_sampler
 
 CPU = torch.device("cpu")
@@ -47,7 +47,7 @@ def runner_over(
 
 
 def sampler_of(loaded: LoadedModel, device: torch.device = CPU) -> Sampler:
-    """What draws the model's tokens on a device."""
+    """What samples the model's tokens on a device."""
     limits = loaded.limits
     return torch_sampler(Vocabulary(size=limits.vocab_size, eos_token_ids=limits.eos_token_ids), device)
 

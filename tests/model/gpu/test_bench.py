@@ -24,7 +24,7 @@ from workers.model.gpu.kernels import TorchKernels
 from workers.model.gpu.runner import GpuRunner
 from workers.model.preparation import Prepared
 from workers.model.resources.memory_options import LoadLimits
-from workers.model.sampling.drawn import Vocabulary
+from workers.model.sampling.sampled import Vocabulary
 from workers.model.sampling.sampler import torch_sampler
 
 TINY = Size(
@@ -70,7 +70,7 @@ def test_every_line_is_measured(capsys: pytest.CaptureFixture[str], monkeypatch:
     assert any("the cache is too small" in line for line in lines)
 
 
-def test_a_graph_that_could_not_be_captured_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_graph_that_could_not_be_captured_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     measure_launching(TINY, SHORT, CPU, made_on_a_cpu)
 
     assert capsys.readouterr().out.count("no graph could be captured") == 2

@@ -21,16 +21,16 @@ from workers.engine.engine import Engine
 from workers.engine.runner import Chunk, Runner
 from workers.model.architecture.attention_layer import AttentionLayer
 from workers.model.architecture.probe import attention_layers
-from workers.model.gpu.assembly import trial_runner
+from workers.model.gpu.assembly import profiling_runner
 from workers.model.gpu.compiled import CompiledLayers, compile_layers
 from workers.model.gpu.fused import fuse_linears
 from workers.model.gpu.kernels import TorchKernels, kernels_named
 from workers.model.gpu.runner import GpuRunner
 from workers.model.load import LoadedModel, load
-from workers.model.preparation import trial_logits
+from workers.model.preparation import validation_logits
 from workers.model.torch import norms
 
-TRIAL = [7, 19, 5, 300, 41, 8, 12, 77, 250, 33, 90, 11]
+CHECK = [7, 19, 5, 300, 41, 8, 12, 77, 250, 33, 90, 11]
 # The last ones run alone: steps of one token.
 REQUESTS = [make(salt, num_prompt=3 + salt * 17, max_tokens=9 + salt) for salt in range(5) for make in (greedy, seeded)]
 
@@ -68,8 +68,8 @@ def compiled_in(
     plain: LoadedModel, model: PreTrainedModel, layers: list[AttentionLayer], backend: Backend
 ) -> CompiledLayers | None:
     """The layers compiled over a small cache, as when a GPU's worker starts."""
-    with trial_runner(model, layers, TorchKernels(), LIMITS, sampler_of(plain)) as runner:
-        steps = partial(trial_logits, runner, TRIAL)
+    with profiling_runner(model, layers, TorchKernels(), LIMITS, sampler_of(plain)) as runner:
+        steps = partial(validation_logits, runner, CHECK)
         return compile_layers(model, steps, steps(), backend)
 
 
@@ -125,7 +125,7 @@ def assert_one_graph_says_the_same(
     compiled = compiled_in(plain, model, layers, backend)
     runner = runner_over(plain, model, layers, TorchKernels())
     assert compiled is not None
-    assert compiled.serves(partial(trial_logits, runner, TRIAL), trial_logits(plain.runner, TRIAL))
+    assert compiled.serves(partial(validation_logits, runner, CHECK), validation_logits(plain.runner, CHECK))
     num_runs = backend.runs.total()
     steps = CountedSteps(runner)
 
@@ -159,11 +159,11 @@ def test_a_step_that_needs_another_graph_is_not_kept_waiting_for_it(plain: Loade
     # A graph is made for as many threads as there are.
     torch.set_num_threads(2)
     try:
-        logits = trial_logits(runner, TRIAL)
+        logits = validation_logits(runner, CHECK)
     finally:
         torch.set_num_threads(1)
 
-    assert torch.allclose(logits, trial_logits(plain.runner, TRIAL), atol=1e-3)
+    assert torch.allclose(logits, validation_logits(plain.runner, CHECK), atol=1e-3)
     assert (len(backend.runs), backend.runs.total()) == (1, num_runs)
 
 

@@ -74,7 +74,7 @@ def test_prompts_mixed_steps_and_decode_steps_are_launched_without_an_answer(run
     runner.launch([chunk(name, 0, 9, kind) for name in names])
     runner.launch([*(chunk(name, 9, 1, kind, is_pending=True) for name in names), chunk("d", 0, 5, kind)])
     runner.launch([chunk(name, 9, 1, kind, is_pending=True) for name in names])
-    # A prompt that is read one token at a time: a row without a draw.
+    # A prompt that is read one token at a time: a row without a sample.
     runner.launch([chunk("a", 9, 1, kind, is_pending=True), chunk("e", 2, 1, kind)])
 
 

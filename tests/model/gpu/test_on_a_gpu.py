@@ -13,12 +13,12 @@ from tests.model.gpu.machines import read, runner_of
 from workers.engine.engine import Engine
 from workers.engine.runner import Chunk
 from workers.model.architecture.probe import attention_layers
-from workers.model.gpu.assembly import free_after_trial
+from workers.model.gpu.assembly import free_after_profiling
 from workers.model.gpu.kernels import TorchKernels, kernels_of
 from workers.model.gpu.runner import GpuRunner
 from workers.model.load import LoadedModel, load
 from workers.model.resources.memory_options import LoadLimits
-from workers.model.sampling.drawn import Vocabulary
+from workers.model.sampling.sampled import Vocabulary
 from workers.model.sampling.sampler import torch_sampler
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
@@ -91,12 +91,12 @@ def test_loading_chooses_the_gpu_path(tiny_folder: Path) -> None:
     assert loaded.runner.num_ahead == 1
 
 
-def test_a_trial_leaves_a_margin(plain: LoadedModel, tiny_folder: Path) -> None:
+def test_a_check_leaves_a_margin(plain: LoadedModel, tiny_folder: Path) -> None:
     cuda = torch.device("cuda")
     model = read(tiny_folder, cuda)
     layers = attention_layers(model)
     sampler = torch_sampler(Vocabulary(size=plain.limits.vocab_size, eos_token_ids=()), cuda)
 
-    free = free_after_trial(model, layers, kernels_of(cuda), LoadLimits(max_running=4), sampler)
+    free = free_after_profiling(model, layers, kernels_of(cuda), LoadLimits(max_running=4), sampler)
 
     assert 0 < free < torch.cuda.mem_get_info(cuda)[0]

@@ -16,7 +16,7 @@ from workers.model.preparation import Prepared
 from workers.model.torch import block_attention
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's own compiler
-TRIAL = list(range(0, 120, 10))
+CHECK = list(range(0, 120, 10))
 MIB = 1 << 20
 
 
@@ -29,20 +29,20 @@ def prepared_on_gpu(
     def capture(runner: GpuRunner) -> None:
         captured.append(runner)
 
-    monkeypatch.setattr(preparation, "free_after_trial", _enough)
+    monkeypatch.setattr(preparation, "free_after_profiling", _enough)
     monkeypatch.setattr(GpuRunner, "capture", capture)
     monkeypatch.setattr(GpuRunner, "num_graphs", num_graphs)
     model = read(folder)
     layers = attention_layers(model)
     limits = replace(LIMITS, is_compiled=is_compiled, kv_budget_bytes=MIB)
-    expected = preparation.trial_logits(plain.runner, TRIAL)
-    prepared = preparation._on_gpu(model, layers, limits, sampler_of(plain), expected, TRIAL)
+    expected = preparation.validation_logits(plain.runner, CHECK)
+    prepared = preparation._on_gpu(model, layers, limits, sampler_of(plain), expected, CHECK)
     assert prepared is not None
     return prepared, captured
 
 
 @pytest.mark.parametrize(
-    ("is_compiled", "num_graphs", "told", "num_captures"),
+    ("is_compiled", "num_graphs", "reported", "num_captures"),
     [(True, 3, "3 CUDA graphs, compiled", 1), (True, 0, "0 CUDA graphs, uncompiled", 2), (False, 3, "uncompiled", 1)],
     ids=["compiled", "without_graphs", "not_asked_for"],
 )
@@ -52,28 +52,28 @@ def test_layers_are_compiled_where_that_is_wanted_and_graphs_can_be_captured(
     monkeypatch: pytest.MonkeyPatch,
     is_compiled: bool,
     num_graphs: int,
-    told: str,
+    reported: str,
     num_captures: int,
 ) -> None:
     prepared, captured = prepared_on_gpu(plain, tiny_folder, monkeypatch, num_graphs, is_compiled=is_compiled)
 
-    assert told in prepared.how
+    assert reported in prepared.how
     assert len(captured) == num_captures
-    logits = preparation.trial_logits(prepared.runner, TRIAL)
-    assert torch.allclose(logits, preparation.trial_logits(plain.runner, TRIAL), atol=1e-3)
+    logits = preparation.validation_logits(prepared.runner, CHECK)
+    assert torch.allclose(logits, preparation.validation_logits(plain.runner, CHECK), atol=1e-3)
 
 
 @pytest.mark.parametrize("is_late", [False, True], ids=["before_the_cache_is_made", "after_it"])
 def test_nothing_stays_where_the_gpu_path_fails(
     plain: LoadedModel, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, is_late: bool
 ) -> None:
-    monkeypatch.setattr(preparation, "free_after_trial", _enough if is_late else _no_memory)
+    monkeypatch.setattr(preparation, "free_after_profiling", _enough if is_late else _no_memory)
     model = read(tiny_folder)
     layers = attention_layers(model)
-    expected = preparation.trial_logits(plain.runner, TRIAL)
+    expected = preparation.validation_logits(plain.runner, CHECK)
     asked = expected.flip(-1) if is_late else expected
 
-    prepared = preparation._on_gpu(model, layers, LIMITS, sampler_of(plain), asked, TRIAL)
+    prepared = preparation._on_gpu(model, layers, LIMITS, sampler_of(plain), asked, CHECK)
 
     assert prepared is None
     assert "forward" not in vars(model.base_model)

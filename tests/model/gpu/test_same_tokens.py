@@ -121,12 +121,12 @@ def test_after_a_step_that_failed_with_launches_under_way(
     assert runner.num_failures > 3
 
 
-def test_a_step_that_does_not_fit_is_told_as_such(plain: LoadedModel, tiny_folder: Path) -> None:
+def test_a_step_that_does_not_fit_is_reported_as_such(plain: LoadedModel, tiny_folder: Path) -> None:
     runner = runner_of(plain, tiny_folder)
     network = runner._network
     compute = network.compute
-    network.compute = lambda tables, drawn, last: (  # type: ignore[method-assign]  # memory that gives out
-        compute(tables, drawn, last) if tables.shape.num_tokens < 40 else _no_memory()
+    network.compute = lambda tables, picked, last: (  # type: ignore[method-assign]  # memory that gives out
+        compute(tables, picked, last) if tables.shape.num_tokens < 40 else _no_memory()
     )
     requests = [greedy(salt, num_prompt=30) for salt in range(6)]
 

@@ -40,7 +40,7 @@ def test_buckets_are_powers_of_two_and_the_most_that_run() -> None:
     assert [bucket_of(count, buckets_of(6)) for count in range(1, 7)] == [1, 2, 4, 4, 6, 6]
 
 
-def test_rows_of_no_sequence_store_nothing_and_look_at_one_place() -> None:
+def test_rows_of_no_sequence_store_nothing_and_read_one_position() -> None:
     tables = tables_of([chunk("a", [7, 2], 5, 6)], bucket=4, rows={})
 
     assert tables.slots.tolist() == [2 * 4 + 1, -1, -1, -1]
@@ -50,7 +50,7 @@ def test_rows_of_no_sequence_store_nothing_and_look_at_one_place() -> None:
     assert tables.tables.tolist() == [[7, 2, 0, 0], [0] * 4, [0] * 4, [0] * 4]
 
 
-def test_a_pending_token_is_looked_for_where_the_launch_before_put_it() -> None:
+def test_a_pending_token_is_read_where_the_launch_before_put_it() -> None:
     chunks = [chunk("b", [1], 2, 3, is_pending=True), chunk("a", [3], 3, 4, is_pending=True), chunk("c", [4], 1, 2)]
 
     tables = tables_of(chunks, bucket=4, rows={"a": 0, "b": 5})

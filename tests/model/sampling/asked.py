@@ -1,4 +1,4 @@
-"""Requests for the sampler, and a sampler that draws for one vocabulary."""
+"""Requests for the sampler, and a sampler that samples for one vocabulary."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ from storage.contract import SamplingParams
 from workers.engine.runner import Ranked
 from workers.model.native.library import Library
 from workers.model.native.sampling import native_sampler
-from workers.model.sampling.drawn import Draws, Vocabulary
+from workers.model.sampling.sampled import SampleResults, Vocabulary
 from workers.model.sampling.sampler import Sampler, torch_sampler
-from workers.model.sampling.sampling_rows import DrawRequest
+from workers.model.sampling.sampling_rows import SamplingRequest
 
 CPU = torch.device("cpu")
 EOS = (0,)
@@ -32,13 +32,13 @@ def asked(
     seed: int = 0, tokens: Sequence[int] = (1, 2, 3), num_prompt: int = 3, sequence_id: str = "s", **sampling: object
 ) -> Asked:
     """A request for the token after `tokens`."""
-    params = SamplingParams(max_tokens=100, seed=seed, **sampling)  # type: ignore[arg-type]  # told by the caller
+    params = SamplingParams(max_tokens=100, seed=seed, **sampling)  # type: ignore[arg-type]  # reported by the caller
     return Asked(sampling=params, tokens=list(tokens), num_prompt=num_prompt, sequence_id=sequence_id)
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """Draws on a CPU: with the native library, or on torch alone, as on a GPU."""
+class Backend:
+    """Samples on a CPU: with the native library, or on torch alone, as on a GPU."""
 
     library: Library | None = None
 
@@ -47,8 +47,10 @@ class Drawing:
         vocabulary = Vocabulary(size=vocab_size, eos_token_ids=EOS)
         return torch_sampler(vocabulary, CPU) if self.library is None else native_sampler(vocabulary, self.library)
 
-    def draw(self, rows: Sequence[Sequence[float]] | torch.Tensor, requests: Sequence[DrawRequest]) -> Draws:
-        """What a new sampler draws from copies of the rows."""
+    def sample(
+        self, rows: Sequence[Sequence[float]] | torch.Tensor, requests: Sequence[SamplingRequest]
+    ) -> SampleResults:
+        """The tokens that a new sampler samples from copies of the rows."""
         logits = rows.clone() if isinstance(rows, torch.Tensor) else torch.tensor(rows)
         return self.sampler(logits.shape[1]).sample(logits, requests)
 

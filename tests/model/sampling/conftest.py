@@ -1,12 +1,12 @@
-"""Both ways to draw on a CPU."""
+"""Both ways to sample on a CPU."""
 
 import pytest
 
-from tests.model.sampling.asked import Drawing
+from tests.model.sampling.asked import Backend
 from workers.model.native.library import Library
 
 
 @pytest.fixture(scope="session", params=["torch", "native"])
-def drawing(request: pytest.FixtureRequest, library: Library) -> Drawing:
-    """Draws on torch, and then in the library."""
-    return Drawing(library if request.param == "native" else None)
+def backend(request: pytest.FixtureRequest, library: Library) -> Backend:
+    """Samples on torch, and then in the library."""
+    return Backend(library if request.param == "native" else None)

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from storage.contract import SamplingParams
-from workers.model.sampling.sampling_rows import DrawRequest
+from workers.model.sampling.sampling_rows import SamplingRequest
 
 INFINITY = float("inf")
 
 
-def edited(logits: Sequence[float], request: DrawRequest, eos_token_ids: Sequence[int] = (0,)) -> list[float]:
+def edited(logits: Sequence[float], request: SamplingRequest, eos_token_ids: Sequence[int] = (0,)) -> list[float]:
     """Logits after mask, bias and penalties."""
     params, values = request.sampling, list(logits)
     output = Counter(request.tokens[request.num_prompt :])
@@ -27,7 +27,7 @@ def edited(logits: Sequence[float], request: DrawRequest, eos_token_ids: Sequenc
     return values
 
 
-def probabilities(logits: Sequence[float], request: DrawRequest) -> list[float]:
+def probabilities(logits: Sequence[float], request: SamplingRequest) -> list[float]:
     """The distribution of the next token."""
     params, values = request.sampling, edited(logits, request)
     order = sorted(range(len(values)), key=lambda token_id: (-values[token_id], token_id))
@@ -53,10 +53,10 @@ def _nucleus(weights: list[float], order: list[int], params: SamplingParams) -> 
 
 def assert_distributed(counts: Counter[int], probs: Sequence[float]) -> None:
     """Pearson's chi-square, at a bound that a right sampler passes with all but 1e-6 of all sets of seeds."""
-    num_draws = counts.total()
+    num_samples = counts.total()
     assert all(counts[token_id] == 0 for token_id, prob in enumerate(probs) if prob == 0.0)
-    seen = [(counts[token_id], prob * num_draws) for token_id, prob in enumerate(probs) if prob > 0.0]
-    assert sum(count for count, _ in seen) == num_draws
+    seen = [(counts[token_id], prob * num_samples) for token_id, prob in enumerate(probs) if prob > 0.0]
+    assert sum(count for count, _ in seen) == num_samples
     statistic = sum((count - mean) ** 2 / mean for count, mean in seen)
     freedom = len(seen) - 1
     # Wilson and Hilferty's approximation of the chi-square quantile.

@@ -14,9 +14,9 @@ from transformers import (
 )
 
 from tests.model.sampling.asked import CPU, asked
-from workers.model.sampling.drawn import Vocabulary
 from workers.model.sampling.filters import Filters
 from workers.model.sampling.logit_edits import EditPlanner
+from workers.model.sampling.sampled import Vocabulary
 
 VOCAB_SIZE = 500
 TOKENS = [1, 2, 3, 3, 400]
@@ -41,7 +41,7 @@ def processors(sampling: dict[str, float]) -> LogitsProcessorList:
 
 
 def our_probabilities(logits: Tensor, sampling: dict[str, float]) -> Tensor:
-    """The distribution that the race draws from."""
+    """The distribution that the exponential race samples from."""
     named = {name: value for name, value in sampling.items() if name != "bias"}
     bias = ((7, sampling["bias"]), (3, -sampling["bias"])) if "bias" in sampling else ()
     request = asked(tokens=TOKENS, logit_bias=bias, **named)
@@ -68,7 +68,7 @@ def our_probabilities(logits: Tensor, sampling: dict[str, float]) -> Tensor:
     ],
     ids=str,
 )
-def test_what_is_drawn_from_is_what_transformers_draws_from(sampling: dict[str, float], slope: float) -> None:
+def test_what_is_sampled_from_is_what_transformers_samples_from(sampling: dict[str, float], slope: float) -> None:
     logits = torch.arange(float(VOCAB_SIZE)).mul(11).sin().mul(slope)[None]
 
     theirs = processors(sampling)(torch.tensor([TOKENS]), logits.clone()).softmax(-1)

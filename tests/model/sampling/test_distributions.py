@@ -5,16 +5,16 @@ import pytest
 import torch
 from msgspec import structs
 
-from tests.model.sampling.asked import Asked, Drawing, asked
+from tests.model.sampling.asked import Asked, Backend, asked
 from tests.model.sampling.reference import assert_distributed, probabilities
 
 LOGITS = [0.5, 2.0, 1.5, 1.4, 0.3, 0.2, 0.0, -0.5, -1.0, -1.7, float("-inf"), 1.5]
-NUM_DRAWS = 20_000
+NUM_SAMPLES = 20_000
 # Ids 1 and 3 were said already, 3 twice; 5 stands in the prompt.
 TOKENS = [5, 5, 8, 1, 3, 3]
 
 
-def drawn(drawing: Drawing, logits: list[float], request: Asked, num_draws: int = NUM_DRAWS) -> Counter[int]:
+def picked(backend: Backend, logits: list[float], request: Asked, num_samples: int = NUM_SAMPLES) -> Counter[int]:
     """How often each token comes, over seeds."""
     params = request.sampling
     requests = [
@@ -24,9 +24,9 @@ def drawn(drawing: Drawing, logits: list[float], request: Asked, num_draws: int 
             num_prompt=request.num_prompt,
             sequence_id=request.sequence_id,
         )
-        for seed in range(num_draws)
+        for seed in range(num_samples)
     ]
-    token_ids = drawing.draw(torch.tensor(logits).repeat(num_draws, 1), requests).token_ids
+    token_ids = backend.sample(torch.tensor(logits).repeat(num_samples, 1), requests).token_ids
     assert None not in token_ids
     return Counter(token_id for token_id in token_ids if token_id is not None)
 
@@ -70,10 +70,10 @@ def drawn(drawing: Drawing, logits: list[float], request: Asked, num_draws: int 
     ],
     ids=str,
 )
-def test_tokens_come_as_often_as_their_probability(drawing: Drawing, sampling: dict[str, object]) -> None:
+def test_tokens_come_as_often_as_their_probability(backend: Backend, sampling: dict[str, object]) -> None:
     request = asked(tokens=TOKENS, num_prompt=3, **sampling)
 
-    assert_distributed(drawn(drawing, LOGITS, request), probabilities(LOGITS, request))
+    assert_distributed(picked(backend, LOGITS, request), probabilities(LOGITS, request))
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_tokens_come_as_often_as_their_probability(drawing: Drawing, sampling: d
     [{"top_p": 0.9}, {"top_k": 700}, {"top_k": 900, "top_p": 0.95}, {"min_p": 0.3}, {"top_k": 40, "top_p": 0.5}, {}],
     ids=str,
 )
-def test_a_flat_row_is_filtered_over_the_whole_vocabulary(drawing: Drawing, sampling: dict[str, object]) -> None:
+def test_a_flat_row_is_filtered_over_the_whole_vocabulary(backend: Backend, sampling: dict[str, object]) -> None:
     logits = [math.cos(token_id) for token_id in range(1000)]
     request = asked(**sampling)
     probs = probabilities(logits, request)
 
-    counts = drawn(drawing, logits, request)
+    counts = picked(backend, logits, request)
 
     assert all(probs[token_id] > 0 for token_id in counts)
     # Groups of fifty tokens are large enough for the chi-square.
@@ -94,10 +94,10 @@ def test_a_flat_row_is_filtered_over_the_whole_vocabulary(drawing: Drawing, samp
     assert_distributed(groups, [sum(probs[group * 50 : group * 50 + 50]) for group in range(20)])
 
 
-def test_of_tokens_that_are_equally_likely_the_filters_keep_the_first(drawing: Drawing) -> None:
+def test_of_tokens_that_are_equally_likely_the_filters_keep_the_first(backend: Backend) -> None:
     flat = [0.0] * 8
 
-    assert set(drawn(drawing, flat, asked(top_k=3), 500)) == {0, 1, 2}
-    assert set(drawn(drawing, flat, asked(top_p=0.5), 500)) == {0, 1, 2, 3}
-    assert set(drawn(drawing, flat, asked(top_k=4, top_p=0.5), 500)) == {0, 1}
-    assert set(drawn(drawing, flat, asked(min_p=0.99), 500)) == set(range(8))
+    assert set(picked(backend, flat, asked(top_k=3), 500)) == {0, 1, 2}
+    assert set(picked(backend, flat, asked(top_p=0.5), 500)) == {0, 1, 2, 3}
+    assert set(picked(backend, flat, asked(top_k=4, top_p=0.5), 500)) == {0, 1}
+    assert set(picked(backend, flat, asked(min_p=0.99), 500)) == set(range(8))

@@ -6,7 +6,7 @@ from msgspec import structs
 from torch import Tensor
 
 from storage.contract import SamplingParams
-from tests.model.sampling.asked import Asked, Drawing, asked
+from tests.model.sampling.asked import Asked, Backend, asked
 from workers.model.sampling.counts import CountTables, TokenCounts
 from workers.model.sampling.logit_edits import penalised
 from workers.model.sampling.sampler import Sampler
@@ -21,7 +21,7 @@ def logits_at(step: int) -> Tensor:
 
 
 def written(sampler: Sampler, prompt: list[int], num_tokens: int, **sampling: object) -> list[int]:
-    """What a sequence becomes, one draw after another."""
+    """What a sequence becomes, one sample after another."""
     tokens = list(prompt)
     for step in range(num_tokens):
         request = asked(seed=3, tokens=tokens, num_prompt=len(prompt), **sampling)
@@ -31,33 +31,33 @@ def written(sampler: Sampler, prompt: list[int], num_tokens: int, **sampling: ob
     return tokens
 
 
-def test_counts_kept_from_step_to_step_are_those_of_all_tokens(drawing: Drawing) -> None:
-    kept = drawing.sampler(VOCAB_SIZE)
+def test_counts_kept_from_step_to_step_are_those_of_all_tokens(backend: Backend) -> None:
+    kept = backend.sampler(VOCAB_SIZE)
     tokens = written(kept, [4, 5, 4], 80, **PENALTIES)
 
     for step in range(80):
         request = asked(seed=3, tokens=tokens[: 3 + step], **PENALTIES)
-        assert drawing.draw(logits_at(step), [request]).token_ids == [tokens[3 + step]]
+        assert backend.sample(logits_at(step), [request]).token_ids == [tokens[3 + step]]
 
 
-def test_penalties_spread_the_tokens(drawing: Drawing) -> None:
-    plain = written(drawing.sampler(VOCAB_SIZE), [4], 80, temperature=0.0)
-    spread = written(drawing.sampler(VOCAB_SIZE), [4], 80, temperature=0.0, **PENALTIES)
+def test_penalties_spread_the_tokens(backend: Backend) -> None:
+    plain = written(backend.sampler(VOCAB_SIZE), [4], 80, temperature=0.0)
+    spread = written(backend.sampler(VOCAB_SIZE), [4], 80, temperature=0.0, **PENALTIES)
 
     assert len(set(spread)) > 3 * len(set(plain))
 
 
-def test_a_sequence_that_went_back_is_counted_anew(drawing: Drawing) -> None:
-    used = drawing.sampler(VOCAB_SIZE)
+def test_a_sequence_that_went_back_is_counted_anew(backend: Backend) -> None:
+    used = backend.sampler(VOCAB_SIZE)
     tokens = written(used, [4, 5, 4], 40, **PENALTIES)
 
     for length in (20, 19, 19, 21, 5, 43, 6, 7):
         request = asked(seed=3, tokens=tokens[:length], **PENALTIES)
-        assert used.sample(logits_at(length - 3), [request]) == drawing.draw(logits_at(length - 3), [request])
+        assert used.sample(logits_at(length - 3), [request]) == backend.sample(logits_at(length - 3), [request])
 
 
-def test_another_sequence_of_the_same_name_is_counted_anew(drawing: Drawing) -> None:
-    used = drawing.sampler(VOCAB_SIZE)
+def test_another_sequence_of_the_same_name_is_counted_anew(backend: Backend) -> None:
+    used = backend.sampler(VOCAB_SIZE)
     used.sample(logits_at(0), [asked(tokens=[7, 7, 7], **PENALTIES)])
 
     for other in (
@@ -65,52 +65,53 @@ def test_another_sequence_of_the_same_name_is_counted_anew(drawing: Drawing) -> 
         asked(tokens=[7, 7, 7, 4], num_prompt=2, **PENALTIES),
         asked(tokens=[1, 2, 3], num_prompt=1, presence_penalty=2.0),
     ):
-        assert used.sample(logits_at(1), [other]) == drawing.draw(logits_at(1), [other])
+        assert used.sample(logits_at(1), [other]) == backend.sample(logits_at(1), [other])
 
 
 @pytest.mark.parametrize("sampling", [PENALTIES, {"presence_penalty": 1.0}, {**PENALTIES, "min_tokens": 30}])
-def test_a_token_that_the_host_does_not_know_yet_counts(drawing: Drawing, sampling: dict[str, object]) -> None:
+def test_a_token_that_the_host_does_not_know_yet_counts(backend: Backend, sampling: dict[str, object]) -> None:
     chooser = random.Random(5)
-    for trial in range(40):
+    for check_ids in range(40):
         tokens = [chooser.randrange(8) for _ in range(chooser.randint(4, 34))]
-        known = [asked(seed=trial, tokens=tokens, **sampling), asked(seed=1, **PENALTIES, sequence_id="t")]
+        known = [asked(seed=check_ids, tokens=tokens, **sampling), asked(seed=1, **PENALTIES, sequence_id="t")]
         ahead = Asked(sampling=known[0].sampling, tokens=tokens[:-1], is_pending=True)
-        logits = logits_at(trial).repeat(2, 1)
+        logits = logits_at(check_ids).repeat(2, 1)
 
-        one_ahead = drawing.sampler(VOCAB_SIZE)
+        one_ahead = backend.sampler(VOCAB_SIZE)
         pending = torch.tensor([tokens[-1], 59])
-        drawn = one_ahead.results(one_ahead.draw(logits.clone(), one_ahead.prepare([ahead, known[1]]), pending))
+        prepared = one_ahead.prepare([ahead, known[1]])
+        picked = one_ahead.results(one_ahead.sample_prepared(logits.clone(), prepared, pending))
 
-        assert drawn == drawing.draw(logits, known)
+        assert picked == backend.sample(logits, known)
 
 
-def test_drawing_one_step_ahead_writes_the_same_text(drawing: Drawing) -> None:
-    prompt, ahead_of_host = [4, 5], drawing.sampler(VOCAB_SIZE)
-    expected = written(drawing.sampler(VOCAB_SIZE), prompt, 30, **PENALTIES, min_tokens=12)
+def test_drawing_one_step_ahead_writes_the_same_text(backend: Backend) -> None:
+    prompt, ahead_of_host = [4, 5], backend.sampler(VOCAB_SIZE)
+    expected = written(backend.sampler(VOCAB_SIZE), prompt, 30, **PENALTIES, min_tokens=12)
     params = asked(seed=3, **PENALTIES, min_tokens=12).sampling
 
     tokens = list(prompt)
     first = Asked(sampling=params, tokens=tokens, num_prompt=2)
-    under_way = ahead_of_host.draw(logits_at(0), ahead_of_host.prepare([first]))
+    under_way = ahead_of_host.sample_prepared(logits_at(0), ahead_of_host.prepare([first]))
     for step in range(1, 30):
         ahead = Asked(sampling=params, tokens=tokens, num_prompt=2, is_pending=True)
-        following = ahead_of_host.draw(logits_at(step), ahead_of_host.prepare([ahead]), under_way.token_ids)
+        following = ahead_of_host.sample_prepared(logits_at(step), ahead_of_host.prepare([ahead]), under_way.token_ids)
         tokens.extend(one for one in ahead_of_host.results(under_way).token_ids if one is not None)
         under_way = following
 
     assert tokens == expected[:-1]
 
 
-def test_only_repetition_counts_the_prompt(drawing: Drawing) -> None:
+def test_only_repetition_counts_the_prompt(backend: Backend) -> None:
     logits = torch.tensor([[1.0, 1.1]])
 
-    def drawn(num_prompt: int, **penalty: float) -> int | None:
+    def picked(num_prompt: int, **penalty: float) -> int | None:
         request = asked(tokens=[1, 1], num_prompt=num_prompt, temperature=0.0, **penalty)
-        return drawing.draw(logits, [request]).token_ids[0]
+        return backend.sample(logits, [request]).token_ids[0]
 
-    assert drawn(2, presence_penalty=2.0) == drawn(2, frequency_penalty=2.0) == 1
-    assert drawn(1, presence_penalty=2.0) == drawn(1, frequency_penalty=2.0) == 0
-    assert drawn(2, repetition_penalty=2.0) == 0
+    assert picked(2, presence_penalty=2.0) == picked(2, frequency_penalty=2.0) == 1
+    assert picked(1, presence_penalty=2.0) == picked(1, frequency_penalty=2.0) == 0
+    assert picked(2, repetition_penalty=2.0) == 0
 
 
 def test_penalised_logits_that_would_overflow_stay_finite_and_masked_ones_masked() -> None:
@@ -136,8 +137,8 @@ def test_tables_of_sequences_that_stay_away_are_dropped() -> None:
     assert len(tables) <= 129
 
 
-def test_requests_without_penalties_leave_nothing_behind(drawing: Drawing) -> None:
-    used = drawing.sampler(VOCAB_SIZE)
+def test_requests_without_penalties_leave_nothing_behind(backend: Backend) -> None:
+    used = backend.sampler(VOCAB_SIZE)
     request = asked(logit_bias=((1, 2.0),), min_tokens=5)
 
     used.sample(logits_at(0), [request])
@@ -159,11 +160,11 @@ def test_a_table_takes_random_tokens_as_a_counter_does() -> None:
     }
 
 
-def test_bias_ids_are_those_of_their_own_row(drawing: Drawing) -> None:
+def test_bias_ids_are_those_of_their_own_row(backend: Backend) -> None:
     logits = torch.zeros(3, 5)
     bias = [((4, 50.0), (1, 10.0)), (), ((2, 50.0),)]
     greedy = SamplingParams(max_tokens=1, temperature=0.0)
 
     requests = [Asked(sampling=structs.replace(greedy, logit_bias=one)) for one in bias]
 
-    assert drawing.draw(logits, requests).token_ids == [4, 0, 2]
+    assert backend.sample(logits, requests).token_ids == [4, 0, 2]

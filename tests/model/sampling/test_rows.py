@@ -9,12 +9,12 @@ from msgspec import structs
 from torch import Tensor
 
 from storage.contract import SamplingParams
-from tests.model.sampling.asked import CPU, Asked, Drawing, asked
+from tests.model.sampling.asked import CPU, Asked, Backend, asked
 from tests.model.sampling.reference import edited
 from workers.engine.runner import Ranked
 from workers.model.native.library import Library
-from workers.model.sampling.drawn import Vocabulary
 from workers.model.sampling.filters import Filters, _edges, _edges_among_few, _edges_by_sorting
+from workers.model.sampling.sampled import Vocabulary
 from workers.model.sampling.sampler import torch_sampler
 
 VOCAB_SIZE = 1000
@@ -71,21 +71,21 @@ rows = st.builds(
 
 
 @st.composite
-def requests(draw: st.DrawFn) -> Asked:
-    ids = draw(tokens)
-    return Asked(sampling=draw(params), tokens=ids, num_prompt=draw(st.integers(1, len(ids))))
+def requests(sample: st.DrawFn) -> Asked:
+    ids = sample(tokens)
+    return Asked(sampling=sample(params), tokens=ids, num_prompt=sample(st.integers(1, len(ids))))
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(rows, requests()), min_size=1, max_size=8))
-def test_a_row_does_not_depend_on_its_neighbours(drawing: Drawing, batch: list[tuple[Row, Asked]]) -> None:
+def test_a_row_does_not_depend_on_its_neighbours(backend: Backend, batch: list[tuple[Row, Asked]]) -> None:
     logits = torch.stack([row.logits() for row, _ in batch])
     requests = [replace(one, sequence_id=str(place)) for place, (_, one) in enumerate(batch)]
 
-    together = drawing.draw(logits, requests)
+    together = backend.sample(logits, requests)
 
     for place, request in enumerate(requests):
-        alone = drawing.draw(logits[place : place + 1], [request])
+        alone = backend.sample(logits[place : place + 1], [request])
         assert together.token_ids[place] == alone.token_ids[0]
         assert together.logprobs.get(place) == alone.logprobs.get(0)
         assert (alone.token_ids[0] is None) == (not logits[place].max().isfinite())
@@ -93,24 +93,24 @@ def test_a_row_does_not_depend_on_its_neighbours(drawing: Drawing, batch: list[t
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(rows, requests()), min_size=1, max_size=8))
-def test_the_library_draws_what_torch_draws(library: Library, batch: list[tuple[Row, Asked]]) -> None:
+def test_the_library_samples_what_torch_samples(library: Library, batch: list[tuple[Row, Asked]]) -> None:
     logits = torch.stack([row.logits() for row, _ in batch])
     requests = [replace(one, sequence_id=str(place)) for place, (_, one) in enumerate(batch)]
 
-    in_library, on_torch = Drawing(library).draw(logits, requests), Drawing().draw(logits, requests)
+    in_library, on_torch = Backend(library).sample(logits, requests), Backend().sample(logits, requests)
 
     assert in_library.token_ids == on_torch.token_ids
     assert in_library.logprobs.keys() == on_torch.logprobs.keys()
     for row, ranked in in_library.logprobs.items():
-        assert told_ids(ranked) == told_ids(on_torch.logprobs[row])
-        assert told_numbers(ranked) == pytest.approx(told_numbers(on_torch.logprobs[row]), rel=1e-6, abs=1e-6)
+        assert reported_ids(ranked) == reported_ids(on_torch.logprobs[row])
+        assert reported_logprobs(ranked) == pytest.approx(reported_logprobs(on_torch.logprobs[row]), rel=1e-6, abs=1e-6)
 
 
-def told_ids(ranked: Ranked) -> list[int]:
+def reported_ids(ranked: Ranked) -> list[int]:
     return [ranked.token_id, *(token_id for token_id, _ in ranked.top)]
 
 
-def told_numbers(ranked: Ranked) -> list[float]:
+def reported_logprobs(ranked: Ranked) -> list[float]:
     return [ranked.logprob, *(logprob for _, logprob in ranked.top)]
 
 
@@ -131,9 +131,9 @@ def test_the_library_edits_logits_as_torch_does_bit_for_bit(
         for place, (_, one) in enumerate(batch)
     ]
     edited_by = []
-    for drawing in (Drawing(library), Drawing()):
-        sampler, mine = drawing.sampler(VOCAB_SIZE), logits.clone()
-        sampler.draw(mine, sampler.prepare(requests), pending)
+    for backend in (Backend(library), Backend()):
+        sampler, mine = backend.sampler(VOCAB_SIZE), logits.clone()
+        sampler.sample_prepared(mine, sampler.prepare(requests), pending)
         edited_by.append(mine.view(torch.int32))
 
     assert torch.equal(*edited_by)
@@ -141,13 +141,13 @@ def test_the_library_edits_logits_as_torch_does_bit_for_bit(
 
 @settings(deadline=None)
 @given(rows, requests())
-def test_greedy_rows_take_the_likeliest_after_all_edits(drawing: Drawing, row: Row, request: Asked) -> None:
+def test_greedy_rows_take_the_likeliest_after_all_edits(backend: Backend, row: Row, request: Asked) -> None:
     logits = row.logits()
     sampling = structs.replace(request.sampling, temperature=0.0, presence_penalty=0.25, frequency_penalty=0.5)
     sampling = structs.replace(sampling, repetition_penalty=2.0, logit_bias=((3, 0.5),), stop_token_ids=(7,))
     request = replace(request, sampling=sampling)
 
-    token_id = drawing.draw(logits[None], [request]).token_ids[0]
+    token_id = backend.sample(logits[None], [request]).token_ids[0]
 
     if logits.max().isfinite():
         values = edited(logits.tolist(), request)
@@ -157,35 +157,35 @@ def test_greedy_rows_take_the_likeliest_after_all_edits(drawing: Drawing, row: R
         assert token_id is None
 
 
-def test_low_temperatures_are_greedy(drawing: Drawing) -> None:
+def test_low_temperatures_are_greedy(backend: Backend) -> None:
     requests = [asked(seed=seed, temperature=0.009) for seed in range(50)]
 
-    assert set(drawing.draw([LOGITS] * 50, requests).token_ids) == {0}
+    assert set(backend.sample([LOGITS] * 50, requests).token_ids) == {0}
 
 
-def test_rows_that_are_not_finite_have_no_token_and_harm_no_other(drawing: Drawing) -> None:
+def test_rows_that_are_not_finite_have_no_token_and_harm_no_other(backend: Backend) -> None:
     broken = [[*LOGITS[:9], NAN], [INFINITY, *LOGITS[1:]], [-INFINITY] * 10]
     rows = [LOGITS, *broken, [3e38, *LOGITS[1:]]]
     requests = [asked(seed=seed, top_p=0.9, logprobs=2) for seed in range(5)]
 
-    drawn = drawing.draw(rows, requests)
+    picked = backend.sample(rows, requests)
 
-    assert drawn.token_ids[1:4] == [None, None, None]
-    assert drawn.token_ids[0] == drawing.draw([LOGITS], requests[:1]).token_ids[0]
-    assert drawn.token_ids[4] == 0
-    assert set(drawn.logprobs) == {0, 4}
+    assert picked.token_ids[1:4] == [None, None, None]
+    assert picked.token_ids[0] == backend.sample([LOGITS], requests[:1]).token_ids[0]
+    assert picked.token_ids[4] == 0
+    assert set(picked.logprobs) == {0, 4}
 
 
-def test_a_row_has_no_token_when_every_one_of_them_is_masked(drawing: Drawing) -> None:
+def test_a_row_has_no_token_when_every_one_of_them_is_masked(backend: Backend) -> None:
     masked = asked(temperature=0.0, min_tokens=1, stop_token_ids=(1,))
 
-    assert drawing.draw([[1.0, 2.0]], [masked]).token_ids == [None]
+    assert backend.sample([[1.0, 2.0]], [masked]).token_ids == [None]
 
 
-def test_a_mask_hides_no_logit_that_is_not_finite(drawing: Drawing) -> None:
+def test_a_mask_hides_no_logit_that_is_not_finite(backend: Backend) -> None:
     masked = asked(temperature=0.0, min_tokens=1)
 
-    assert drawing.draw([[NAN, 1.0, 2.0], [INFINITY, 1.0, 2.0]], [masked, masked]).token_ids == [None, None]
+    assert backend.sample([[NAN, 1.0, 2.0], [INFINITY, 1.0, 2.0]], [masked, masked]).token_ids == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -209,37 +209,37 @@ def test_a_mask_hides_no_logit_that_is_not_finite(drawing: Drawing) -> None:
         ({"top_p": 0.1}, 1099511627783, 907, 1860),
     ],
 )
-def test_a_seed_draws_what_it_always_drew(
-    drawing: Drawing, sampling: dict[str, float], seed: int, position: int, token_id: int
+def test_a_seed_samples_what_it_always_sampled(
+    backend: Backend, sampling: dict[str, float], seed: int, position: int, token_id: int
 ) -> None:
     logits = torch.arange(2000.0).mul(seed % 97 + 1).sin().mul(3)
 
-    drawn = drawing.draw(logits[None], [asked(seed=seed, tokens=[1] * position, **sampling)])
+    picked = backend.sample(logits[None], [asked(seed=seed, tokens=[1] * position, **sampling)])
 
-    assert drawn.token_ids == [token_id]
+    assert picked.token_ids == [token_id]
 
 
-def test_rows_may_lie_further_apart_than_they_are_long(drawing: Drawing) -> None:
+def test_rows_may_lie_further_apart_than_they_are_long(backend: Backend) -> None:
     requests = [asked(seed=seed, top_p=0.9, repetition_penalty=1.5, sequence_id=str(seed)) for seed in range(4)]
     logits = torch.arange(4 * 48.0).sin().view(4, 48)
 
-    strided = drawing.sampler(40).sample(logits.clone()[:, :40], requests)
+    strided = backend.sampler(40).sample(logits.clone()[:, :40], requests)
 
-    assert strided == drawing.draw(logits[:, :40].contiguous(), requests)
+    assert strided == backend.sample(logits[:, :40].contiguous(), requests)
 
 
-def test_bfloat16_logits_are_drawn_from_as_float32_ones(drawing: Drawing) -> None:
+def test_bfloat16_logits_are_sampled_from_as_float32_ones(backend: Backend) -> None:
     logits = torch.arange(40.0).sin().bfloat16()[None]
     request = asked(seed=5, top_p=0.8)
 
-    assert drawing.draw(logits, [request]) == drawing.draw(logits.float(), [request])
+    assert backend.sample(logits, [request]) == backend.sample(logits.float(), [request])
 
 
-def test_a_plain_greedy_batch_needs_nothing_but_the_likeliest(drawing: Drawing) -> None:
-    prepared = drawing.sampler(10).prepare([asked(temperature=0.0), asked(temperature=1.0, top_k=1, top_p=0.5)])
+def test_a_plain_greedy_batch_needs_nothing_but_the_likeliest(backend: Backend) -> None:
+    prepared = backend.sampler(10).prepare([asked(temperature=0.0), asked(temperature=1.0, top_k=1, top_p=0.5)])
 
     assert prepared.is_plain
-    assert not drawing.sampler(10).prepare([asked(temperature=0.0, logprobs=0)]).is_plain
+    assert not backend.sampler(10).prepare([asked(temperature=0.0, logprobs=0)]).is_plain
 
 
 def test_filters_keep_a_growing_part_of_one_order() -> None:
@@ -270,7 +270,7 @@ def test_a_search_among_few_tokens_or_sorted_ones_finds_what_one_by_bits_finds(s
     assert _edges_among_few(far, weights, torch.ones_like(limits)) is not None
 
 
-def test_a_draw_asks_the_device_nothing() -> None:
+def test_a_sample_asks_the_device_nothing() -> None:
     # Tensors of this device have no values: whoever looks at one fails.
     nowhere = torch.device("meta")
     kinds: list[dict[str, object]] = [
@@ -288,6 +288,7 @@ def test_a_draw_asks_the_device_nothing() -> None:
     blind = torch_sampler(Vocabulary(size=VOCAB_SIZE, eos_token_ids=[0]), nowhere)
     logits = torch.empty(len(requests), VOCAB_SIZE, device=nowhere)
 
-    drawn = blind.draw(logits, blind.prepare(requests), torch.empty(len(requests), dtype=torch.int64, device=nowhere))
+    pending = torch.empty(len(requests), dtype=torch.int64, device=nowhere)
+    picked = blind.sample_prepared(logits, blind.prepare(requests), pending)
 
-    assert drawn.token_ids.device == drawn.packed.device == nowhere
+    assert picked.token_ids.device == picked.packed.device == nowhere

@@ -50,7 +50,7 @@ def gpu_runner(
 
 
 @contextmanager
-def trial_runner(
+def profiling_runner(
     model: PreTrainedModel, layers: list[AttentionLayer], kernels: Kernels, limits: LoadLimits, sampler: Sampler
 ) -> Iterator[GpuRunner]:
     """A runner for the largest steps, whose cache is so small that all their sequences share its blocks.
@@ -68,17 +68,17 @@ def trial_runner(
             block_attention.detach(layer.module)
 
 
-def free_after_trial(
+def free_after_profiling(
     model: PreTrainedModel, layers: list[AttentionLayer], kernels: Kernels, limits: LoadLimits, sampler: Sampler
 ) -> int:
-    """Bytes of GPU memory that the cache may take: what is free after weights, twice what a trial step of the largest
-    batch took (once for such a step, once for the graphs), and a margin.
+    """Bytes of GPU memory that the cache may take: what is free after weights, twice what a profiling step of the
+    largest batch took (once for such a step, once for the graphs), and a margin.
     """
     max_running, num_tokens = limits.max_running, max(limits.max_batch_tokens, limits.max_running)
-    with trial_runner(model, layers, kernels, limits, sampler) as runner:
+    with profiling_runner(model, layers, kernels, limits, sampler) as runner:
         torch.cuda.reset_peak_memory_stats(model.device)
         before = torch.cuda.memory_allocated(model.device)
-        for chunks in (trial_chunks(max_running, 1), trial_chunks(max_running, num_tokens)):
+        for chunks in (profiling_chunks(max_running, 1), profiling_chunks(max_running, num_tokens)):
             runner.launch(chunks)
             runner.collect()
         step_bytes = torch.cuda.max_memory_allocated(model.device) - before
@@ -88,14 +88,14 @@ def free_after_trial(
     return max(0, int(free - 2 * step_bytes - _MARGIN_SHARE * total))
 
 
-def trial_chunks(max_running: int, num_tokens: int) -> list[Chunk]:
-    """As many sequences as may run, all drawing by chance, over so many tokens together, or one each."""
+def profiling_chunks(max_running: int, num_tokens: int) -> list[Chunk]:
+    """As many sequences as may run, all sampling by chance, over so many tokens together, or one each."""
     first = max(1, num_tokens - max_running + 1)
     lengths = [1] * (max_running - 1) + [first]
     sampling = SamplingParams(max_tokens=1, top_p=0.9)
     return [
         Chunk(
-            sequence_id=f"trial {place}",
+            sequence_id=f"profiling {place}",
             blocks=array("i", range(-(-length // BLOCK_SIZE))),
             tokens=[0] * length,
             start=0,

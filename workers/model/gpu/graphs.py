@@ -49,15 +49,15 @@ class DecodeGraphs:
         """Buckets that have a graph."""
         return len(self._graphs)
 
-    def run(self, bucket: int, packed: Tensor, drawn: Tensor) -> Tensor:
+    def run(self, bucket: int, packed: Tensor, last_tokens: Tensor) -> Tensor:
         """Logits of a decode step, [bucket, vocab_size], good until the bucket's next run.
 
-        packed: the step's numbers on the host; drawn: as in Network.compute
+        packed: the step's numbers on the host; last_tokens: as in Network.compute
         """
         tables = self._tables[bucket]
         tables.send(packed)
         if bucket not in self._graphs:
-            return self._network.compute(tables, drawn, None)
+            return self._network.compute(tables, last_tokens, None)
         graph, logits = self._graphs[bucket]
         graph.replay()
         return logits
@@ -69,7 +69,7 @@ class DecodeGraphs:
         self._graphs = {}
 
     @torch.inference_mode()
-    def capture(self, drawn: Tensor) -> None:
+    def capture(self, last_tokens: Tensor) -> None:
         """Capture every bucket and compare a replay with a plain run; on any failure no graph is kept.
 
         The largest comes first, so that the others find room in its memory.
@@ -79,35 +79,35 @@ class DecodeGraphs:
             # A capture that fails leaves its own stream as the current one; this block puts back what was.
             with torch.cuda.stream(torch.cuda.current_stream()):
                 for bucket in sorted(self._tables, reverse=True):
-                    self._graphs[bucket] = self._captured(self._tables[bucket], drawn, pool)
+                    self._graphs[bucket] = self._captured(self._tables[bucket], last_tokens, pool)
         except Exception as error:
             self._graphs = {}
             torch.cuda.synchronize()
             log.warning("graphs_unavailable", error=str(error), exc_info=True)
 
     def _captured(
-        self, tables: StepTables, drawn: Tensor, pool: "tuple[int, int]"
+        self, tables: StepTables, last_tokens: Tensor, pool: "tuple[int, int]"
     ) -> tuple[torch.cuda.CUDAGraph, Tensor]:
         tables.pretend(0)
-        self._warm_up(tables, drawn)
+        self._warm_up(tables, last_tokens)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool):  # type: ignore[arg-type]  # the pair is what torch hands out
-            logits = self._network.compute(tables, drawn, None)
+            logits = self._network.compute(tables, last_tokens, None)
         # Another step than the captured one: a replay must read what the tables hold now.
         tables.pretend(1)
-        expected = self._network.compute(tables, drawn, None).float()
+        expected = self._network.compute(tables, last_tokens, None).float()
         graph.replay()
         error = (logits.float() - expected).abs().max() / expected.abs().max().clamp_min(1e-6)
         if not float(error) <= _TOLERANCE[logits.dtype]:
             raise RuntimeError(f"a replayed step differs by {float(error):.2g}")
         return graph, logits
 
-    def _warm_up(self, tables: StepTables, drawn: Tensor) -> None:
+    def _warm_up(self, tables: StepTables, last_tokens: Tensor) -> None:
         """The same step, one operation after another, on a stream of its own as a capture has."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch left it bare
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(_NUM_WARM_UPS):
-                self._network.compute(tables, drawn, None)
+                self._network.compute(tables, last_tokens, None)
         torch.cuda.current_stream().wait_stream(stream)
         torch.cuda.synchronize()

@@ -53,7 +53,7 @@ class TorchKernels:
     def decode(self, query: Tensor, blocks: Blocks, rule: AttentionRule) -> Tensor:
         """As in Kernels."""
         keys, values = _gathered(blocks.keys, blocks.tables), _gathered(blocks.values, blocks.tables)
-        return _look(query.unsqueeze(1), keys, values, blocks.lengths.unsqueeze(1), rule)[:, 0]
+        return _attend(query.unsqueeze(1), keys, values, blocks.lengths.unsqueeze(1), rule)[:, 0]
 
     def attend(
         self, query: Tensor, blocks: Blocks, begins: Tensor, rule: AttentionRule, *, max_query_len: int
@@ -67,7 +67,7 @@ class TorchKernels:
             ends = torch.arange(length - (end - begin), length, device=query.device).add(1).unsqueeze(0)
             rows = query[begin:end].unsqueeze(0)
             keys, values = _gathered(blocks.keys, table), _gathered(blocks.values, table)
-            seen[begin:end] = _look(rows, keys, values, ends, rule)
+            seen[begin:end] = _attend(rows, keys, values, ends, rule)
         return seen
 
 
@@ -101,7 +101,7 @@ def _gathered(cache: Tensor, tables: Tensor) -> Tensor:
     return cache[tables.long()].flatten(1, 2)
 
 
-def _look(query: Tensor, keys: Tensor, values: Tensor, ends: Tensor, rule: AttentionRule) -> Tensor:
+def _attend(query: Tensor, keys: Tensor, values: Tensor, ends: Tensor, rule: AttentionRule) -> Tensor:
     """Attention in which the query at [i, j] sees the positions before ends[i, j].
 
     query:        [num_seqs, num_queries, num_heads, head_dim]

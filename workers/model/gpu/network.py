@@ -16,15 +16,15 @@ class Network:
         self._stage = stage
         self.device = model.device
 
-    def compute(self, tables: StepTables, drawn: Tensor, last: Tensor | None) -> Tensor:
+    def compute(self, tables: StepTables, last_tokens: Tensor, last: Tensor | None) -> Tensor:
         """Logits, [num_wanted, vocab_size]; nothing here depends on what the tables hold, only on their shape.
 
-        drawn: [max_running] int64, tokens that the launch before drew
+        last_tokens: [max_running] int64, tokens that the launch before sampled
         last:  [num_wanted] places in the batch whose logits are wanted; None is every place
         """
         self._stage.tables = tables
         sources = tables.sources.long()
-        token_ids = torch.where(sources >= 0, drawn[sources.clamp(min=0)], tables.token_ids.long())
+        token_ids = torch.where(sources >= 0, last_tokens[sources.clamp(min=0)], tables.token_ids.long())
         output = self._model(
             input_ids=token_ids.unsqueeze(0),
             position_ids=tables.positions.long().unsqueeze(0),

@@ -1,4 +1,4 @@
-"""The engine's Runner for CUDA: nothing in a launch waits for the device, and drawn tokens stay there for the next."""
+"""The engine's Runner for CUDA: a launch never waits for the device, where sampled tokens stay for the next one."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from workers.engine.runner import Chunk, OutOfDeviceMemory, Ranked, StepOutput
 from workers.model.gpu.graphs import DecodeGraphs, bucket_of, buckets_of
 from workers.model.gpu.network import Network
 from workers.model.gpu.step_tables import StepTables, pack, shape_of
-from workers.model.sampling.drawn import Drawn
 from workers.model.sampling.logit_rows import prompt_ranks_of, sampled_rows, wanted_positions
+from workers.model.sampling.sampled import SampledTokens
 from workers.model.sampling.sampler import Sampler
 from workers.model.sampling.step_output import output_of, requests_of
 from workers.model.sampling.token_logprobs import pack_ranked, unpack_ranked
@@ -43,7 +43,7 @@ class _Flight:
     """
 
     counts: list[int]
-    drawn: Drawn | None
+    tokens: SampledTokens | None
     prompt: _PromptRanks | None
     event: torch.cuda.Event | None
 
@@ -101,8 +101,8 @@ class GpuRunner:
                 flight.event.synchronize()
         except torch.OutOfMemoryError as error:
             raise OutOfDeviceMemory from error
-        draws = None if flight.drawn is None else self._sampler.results(flight.drawn)
-        return output_of(flight.counts, draws, _unpacked(flight.prompt) if flight.prompt else {})
+        results = None if flight.tokens is None else self._sampler.results(flight.tokens)
+        return output_of(flight.counts, results, _unpacked(flight.prompt) if flight.prompt else {})
 
     @torch.inference_mode()
     def clear(self, blocks: list[int]) -> None:
@@ -129,16 +129,16 @@ class GpuRunner:
     def _launch(self, chunks: list[Chunk]) -> _Flight:
         wanted = [wanted_positions(chunk) for chunk in chunks]
         logits = self._compute(chunks, wanted)
-        # Before anything is drawn: edits are made in place.
+        # Before anything is sampled: edits are made in place.
         prompt = self._prompt_ranks(chunks, wanted, logits)
         rows = sampled_rows(chunks, wanted)
-        drawn = None
+        tokens = None
         if rows:
             is_whole = rows == list(range(len(logits)))
-            drawn = self._draw(logits if is_whole else logits[upload(rows, torch.int64, self._device)], chunks)
+            tokens = self._sample(logits if is_whole else logits[upload(rows, torch.int64, self._device)], chunks)
         sampled = [chunk.sequence_id for chunk in chunks if chunk.num_logits]
         self._rows = {sequence_id: row for row, sequence_id in enumerate(sampled)}
-        return self._flight([chunk.num_logits for chunk in chunks], drawn, prompt)
+        return self._flight([chunk.num_logits for chunk in chunks], tokens, prompt)
 
     def _compute(self, chunks: list[Chunk], wanted: list[range]) -> Tensor:
         """Logits after the wanted positions of each chunk, one chunk after another; one row of no use where none is."""
@@ -156,7 +156,7 @@ class GpuRunner:
         last = None if len(places) == shape.num_tokens else upload(places or [0], torch.int64, self._device)
         return self._network.compute(tables, self._last, last)
 
-    def _draw(self, logits: Tensor, chunks: Sequence[Chunk]) -> Drawn:
+    def _sample(self, logits: Tensor, chunks: Sequence[Chunk]) -> SampledTokens:
         """Sample a token for each row, and keep the last of each chunk for the next launch."""
         requests = requests_of(chunks)
         prepared = self._sampler.prepare(requests)
@@ -164,13 +164,13 @@ class GpuRunner:
         if any(one.is_pending for one in requests):
             rows = [self._rows[one.sequence_id] if one.is_pending else 0 for one in requests]
             pending = self._last[upload(rows, torch.int64, self._device)]
-        drawn = self._sampler.draw(logits, prepared, pending)
+        tokens = self._sampler.sample_prepared(logits, prepared, pending)
         lasts = [end - 1 for end in accumulate(chunk.num_logits for chunk in chunks if chunk.num_logits)]
-        kept = drawn.token_ids
+        kept = tokens.token_ids
         if len(lasts) < len(requests):
             kept = kept[upload(lasts, torch.int64, self._device)]
         self._last[: len(lasts)].copy_(kept)
-        return drawn
+        return tokens
 
     def _prompt_ranks(self, chunks: list[Chunk], wanted: list[range], logits: Tensor) -> _PromptRanks | None:
         """Of the prompt tokens that follow computed positions, for chunks that asked."""
@@ -190,16 +190,16 @@ class GpuRunner:
         packed = pack_ranked(logits[places], ids, max(num_top for _, num_top in lengths.values()))
         return _PromptRanks(packed=packed, lengths=lengths)
 
-    def _flight(self, counts: list[int], drawn: Drawn | None, prompt: _PromptRanks | None) -> _Flight:
+    def _flight(self, counts: list[int], tokens: SampledTokens | None, prompt: _PromptRanks | None) -> _Flight:
         if not self._is_cuda:
-            return _Flight(counts=counts, drawn=drawn, prompt=prompt, event=None)
-        if drawn is not None:
-            drawn = replace(drawn, packed=_on_its_way(drawn.packed))
+            return _Flight(counts=counts, tokens=tokens, prompt=prompt, event=None)
+        if tokens is not None:
+            tokens = replace(tokens, packed=_on_its_way(tokens.packed))
         if prompt is not None:
             prompt = replace(prompt, packed=_on_its_way(prompt.packed))
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch left it bare
         event.record()
-        return _Flight(counts=counts, drawn=drawn, prompt=prompt, event=event)
+        return _Flight(counts=counts, tokens=tokens, prompt=prompt, event=event)
 
 
 def _on_its_way(tensor: Tensor) -> Tensor:

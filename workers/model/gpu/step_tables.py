@@ -54,7 +54,7 @@ class StepTables:
 
     token_ids, positions: [num_tokens]
     slots:    [num_tokens] places in the cache; -1 is nowhere
-    sources:  [num_tokens] row of the token drawn by the launch before that stands here; -1: token_ids knows it
+    sources:  [num_tokens] row of the token sampled by the launch before that stands here; -1: token_ids knows it
     lengths:  [num_seqs] positions of each sequence, those of this step included
     tables:   [num_seqs, width] block ids
     begins:   [num_spans + 1] first places of the spans, counted from the first span's
@@ -111,7 +111,7 @@ def shape_of(chunks: Sequence[Chunk], width: int, bucket: int | None) -> Shape:
 def pack(chunks: Sequence[Chunk], shape: Shape, rows: Mapping[str, int], *, block_size: int, is_pinned: bool) -> Tensor:
     """The step's numbers on the host, [shape.size] int32.
 
-    rows: where the launch before put the tokens of the sequences it drew for
+    rows: where the launch before put the tokens of the sequences it sampled for
     """
     packed = torch.zeros(shape.size, dtype=torch.int32, pin_memory=is_pinned)
     token_ids, positions, slots, sources, lengths, tables, begins = (part.numpy() for part in _cut(packed, shape))

@@ -12,7 +12,7 @@ from workers.model.native.sampling import native_sampler
 from workers.model.native.weights import weights_of
 from workers.model.resources import devices
 from workers.model.resources.memory_options import LoadLimits
-from workers.model.sampling.drawn import Vocabulary
+from workers.model.sampling.sampled import Vocabulary
 
 # How often a thread that has nothing to do looks whether a phase is over, or a run begins, before it sleeps.
 _NUM_SPINS = 5000

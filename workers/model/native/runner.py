@@ -8,10 +8,10 @@ from torch import Tensor
 from workers.engine.runner import Chunk, Ranked, StepOutput
 from workers.model.native.decoder import Decoder
 from workers.model.native.library import Batch
-from workers.model.sampling.drawn import Draws
 from workers.model.sampling.logit_rows import prompt_ranks_of
+from workers.model.sampling.sampled import SampleResults
 from workers.model.sampling.sampler import Sampler
-from workers.model.sampling.sampling_rows import DrawRequest
+from workers.model.sampling.sampling_rows import SamplingRequest
 from workers.model.sampling.step_output import output_of, requests_of
 
 
@@ -35,23 +35,23 @@ class NativeRunner:
         """Compute the chunks and sample the tokens that they want."""
         rows = self._compute(chunks)
         requests = requests_of(chunks)
-        draws = None
+        results = None
         if requests:
             # As many rows at once as the decoder has logits for; a plain step never has more.
             parts = [
                 self._sample(rows[start : start + self._max_rows], requests[start : start + self._max_rows])
                 for start in range(0, len(requests), self._max_rows)
             ]
-            draws = parts[0] if len(parts) == 1 else _joined(parts)
-        self._output = output_of([chunk.num_logits for chunk in chunks], draws, self._prompt_logprobs(chunks))
+            results = parts[0] if len(parts) == 1 else _joined(parts)
+        self._output = output_of([chunk.num_logits for chunk in chunks], results, self._prompt_logprobs(chunks))
 
-    def _sample(self, rows: "array[int]", requests: list[DrawRequest]) -> Draws:
+    def _sample(self, rows: "array[int]", requests: list[SamplingRequest]) -> SampleResults:
         # Before the scores: the threads that compute these still look for work when it is their turn to sample.
         prepared = self._sampler.prepare(requests)
         best = self._decoder.head(rows)
         if prepared.is_plain:
-            return Draws(token_ids=best)
-        return self._sampler.results(self._sampler.draw(self._decoder.logits[: len(requests)], prepared))
+            return SampleResults(token_ids=best)
+        return self._sampler.results(self._sampler.sample_prepared(self._decoder.logits[: len(requests)], prepared))
 
     def collect(self) -> StepOutput:
         """What the launch yielded."""
@@ -101,25 +101,25 @@ class NativeRunner:
 
     def _prompt_logprobs(self, chunks: list[Chunk]) -> dict[int, list[Ranked]]:
         """Of the prompt tokens that follow computed positions, for chunks that asked."""
-        told: dict[int, list[Ranked]] = {}
+        reported: dict[int, list[Ranked]] = {}
         begin = 0
         for place, chunk in enumerate(chunks):
             if asked := prompt_ranks_of(chunk):
-                told[place] = []
+                reported[place] = []
                 for start in range(0, len(asked.positions), self._max_rows):
                     token_ids = asked.token_ids[start : start + self._max_rows]
                     self._decoder.head(array("i", range(begin + start, begin + start + len(token_ids))))
                     logits = self._decoder.logits[: len(token_ids)]
-                    told[place] += self._sampler.rank(logits, token_ids, asked.num_top)
+                    reported[place] += self._sampler.rank(logits, token_ids, asked.num_top)
             begin += chunk.end - chunk.start
-        return told
+        return reported
 
 
-def _joined(parts: list[Draws]) -> Draws:
-    """Draws of several parts of the rows, as of all rows."""
+def _joined(parts: list[SampleResults]) -> SampleResults:
+    """Samples of several parts of the rows, as of all rows."""
     token_ids: list[int | None] = []
     logprobs: dict[int, Ranked] = {}
     for part in parts:
         logprobs |= {len(token_ids) + row: ranked for row, ranked in part.logprobs.items()}
         token_ids += part.token_ids
-    return Draws(token_ids=token_ids, logprobs=logprobs)
+    return SampleResults(token_ids=token_ids, logprobs=logprobs)

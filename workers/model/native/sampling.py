@@ -1,4 +1,4 @@
-"""Draws on a CPU by the native library: kernels/sample_row.h, many times as fast as torch's operations one by one."""
+"""Sampling on a CPU by the native library (kernels/sample_row.h), many times as fast as torch's operations."""
 
 import struct
 from array import array
@@ -12,11 +12,11 @@ from workers.engine.sampling_seed import position_key
 from workers.model.native.decoder import Decoder
 from workers.model.native.library import Library
 from workers.model.sampling.counts import CountTables
-from workers.model.sampling.drawn import Drawn, Vocabulary
 from workers.model.sampling.filters import least_distance
+from workers.model.sampling.sampled import SampledTokens, Vocabulary
 from workers.model.sampling.sampler import Sampler
 from workers.model.sampling.sampling_rows import (
-    DrawRequest,
+    SamplingRequest,
     bounded_biases,
     is_noisy,
     is_penalised,
@@ -28,20 +28,20 @@ from workers.model.sampling.sampling_rows import (
 )
 
 # `SamplingRow` of kernels/sample_row.h, in three parts: top_p, two keys, temperature, least and top_k;
-_RACE = struct.Struct("@d2iffi4x")
+_RULES = struct.Struct("@d2iffi4x")
 # ids and values of edits, how many there are, whether a pending token counts, and rates of penalties;
 _EDITS = struct.Struct("@5P4i3f4x")
 # which of the rows that tell log probabilities it is, and of how many tokens.
 _RANKED = struct.Struct("@2i")
-_NO_RACE = _RACE.pack(1.0, 0, 0, 0.0, 0.0, 0)
+_GREEDY = _RULES.pack(1.0, 0, 0, 0.0, 0.0, 0)
 _NO_EDITS = bytes(_EDITS.size)
 _NOT_RANKED = _RANKED.pack(-1, 0)
 _NOTHING = array("i")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NativeDraw:
-    """Rows that the library draws.
+class NativeSamplingPlan:
+    """Rows that the library samples.
 
     decoder:     on whose threads; None for the caller's own
     rows:        a `Row` each
@@ -58,8 +58,8 @@ class NativeDraw:
     ranked_rows: dict[int, int]
     is_plain: bool
 
-    def draw(self, logits: Tensor, pending: Tensor | None) -> Drawn:
-        """As `TorchDraw.draw`.
+    def sample(self, logits: Tensor, pending: Tensor | None) -> SampledTokens:
+        """As `TorchSamplingPlan.sample`.
 
         A token is the same unless two scores, or a weight and a limit, are equal but for float32's last digits; so are
         log probabilities but for these.
@@ -67,10 +67,10 @@ class NativeDraw:
         assert pending is not None or not self.has_pending, "a request has a pending token that was not handed in"
         logits = _in_rows(logits)
         known = None if pending is None else pending.contiguous()
-        num_told = 1 + max(self.ranked_rows.values(), default=0)
+        num_columns = 1 + max(self.ranked_rows.values(), default=0)
         token_ids = torch.empty(self.num_rows, dtype=torch.int64)
         # Rows that tell of fewer tokens than others leave zeros.
-        packed = torch.zeros(self.num_rows + len(self.ranked_rows) * 2 * num_told, dtype=torch.int64)
+        packed = torch.zeros(self.num_rows + len(self.ranked_rows) * 2 * num_columns, dtype=torch.int64)
         self.library.sample(
             None if self.decoder is None else self.decoder.handle,
             logits.data_ptr(),
@@ -81,13 +81,13 @@ class NativeDraw:
             None if known is None else known.data_ptr(),
             token_ids.data_ptr(),
             packed.data_ptr(),
-            num_told,
+            num_columns,
         )
-        return Drawn(token_ids=token_ids, packed=packed, ranked_rows=self.ranked_rows)
+        return SampledTokens(token_ids=token_ids, packed=packed, ranked_rows=self.ranked_rows)
 
 
 class NativePlanner:
-    """Plans draws for the library; keeps the tables of penalised sequences."""
+    """Plans sampling for the library; keeps the tables of penalised sequences."""
 
     def __init__(self, vocabulary: Vocabulary, library: Library, decoder: Decoder | None) -> None:
         self.tables = CountTables()
@@ -96,8 +96,8 @@ class NativePlanner:
         self._vocab_size = vocabulary.size
         self._eos_token_ids = sorted(vocabulary.eos_token_ids)
 
-    def plan(self, requests: Sequence[DrawRequest]) -> NativeDraw:
-        """The draw of a batch."""
+    def plan(self, requests: Sequence[SamplingRequest]) -> NativeSamplingPlan:
+        """The sampling plan of a batch."""
         self.tables.begin_step()
         ranked_rows = {row: min(count, self._vocab_size) for row, count in ranked_rows_of(requests).items()}
         places = {row: place for place, row in enumerate(ranked_rows)}
@@ -105,12 +105,12 @@ class NativePlanner:
         rows = bytearray()
         is_plain = not ranked_rows
         for row, request in enumerate(requests):
-            race, edits = self._race(request), self._edits(request, owners)
-            is_plain &= race is _NO_RACE and edits is _NO_EDITS
-            rows += race
+            rules, edits = self._rules(request), self._edits(request, owners)
+            is_plain &= rules is _GREEDY and edits is _NO_EDITS
+            rows += rules
             rows += edits
             rows += _RANKED.pack(places[row], ranked_rows[row]) if row in places else _NOT_RANKED
-        return NativeDraw(
+        return NativeSamplingPlan(
             library=self._library,
             decoder=self._decoder,
             num_rows=len(requests),
@@ -140,16 +140,16 @@ class NativePlanner:
         )
         return packed
 
-    def _race(self, request: DrawRequest) -> bytes:
+    def _rules(self, request: SamplingRequest) -> bytes:
         params = request.sampling
         if not is_noisy(params):
-            return _NO_RACE
+            return _GREEDY
         temperature = usable_temperature(params)
         least = least_distance(params.min_p, temperature)
         keys = position_key(params.seed, num_known(request))
-        return _RACE.pack(params.top_p, *keys, temperature, least, min(params.top_k, self._vocab_size))
+        return _RULES.pack(params.top_p, *keys, temperature, least, min(params.top_k, self._vocab_size))
 
-    def _edits(self, request: DrawRequest, owners: "list[array[int] | array[float]]") -> bytes:
+    def _edits(self, request: SamplingRequest, owners: "list[array[int] | array[float]]") -> bytes:
         params = request.sampling
         masked = masked_ids(request, self._eos_token_ids, self._vocab_size) if params.min_tokens else []
         has_penalties = is_penalised(params)
@@ -163,7 +163,7 @@ class NativePlanner:
             parts[1:3] = array("i", biased), array("f", bounded_biases(params))
         if has_penalties:
             table = self.tables.table(request)
-            # Copies: the table grows, and may move, when the next draw is planned.
+            # Copies: the table grows, and may move, when the next batch is planned.
             parts[3:] = table.ids[:], table.counts[:]
         owners += parts
         return _EDITS.pack(

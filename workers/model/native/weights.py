@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from workers.model.architecture.attention_layer import AttentionLayer
 from workers.model.native.library import GELU_TANH, SILU, Layer, OuterWeights, Shape
 
-# Decoders whose layers are built as the kernels compute them. Whatever this table promises too much, the trial at
+# Decoders whose layers are built as the kernels compute them. Whatever this table promises too much, the check at
 # load finds out: its logits are compared with those of the unchanged model.
 _FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3", "phi3", "gemma2", "gemma3_text"})
 # The others depend on how long a sequence is.
@@ -25,7 +25,7 @@ Part = Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """What the library is told of a model.
+    """What the library is reported of a model.
 
     owners:  tensors that lie behind the pointers; needed until the decoder is made
     lasting: those of them that the decoder goes on reading: embeddings and rotary tables

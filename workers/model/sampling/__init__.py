@@ -1,1 +1,1 @@
-"""Draws the next token of each row of logits, so that it can be drawn again, and tells log probabilities."""
+"""Sampling: reproducible next tokens of rows of logits, and log probabilities."""

@@ -4,7 +4,7 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 
-from workers.model.sampling.sampling_rows import DrawRequest
+from workers.model.sampling.sampling_rows import SamplingRequest
 
 # A table that this many steps have not asked for is dropped; a sequence that comes back is counted anew.
 _MAX_IDLE_STEPS = 64
@@ -73,7 +73,7 @@ class CountTables:
             kept = {key: table for key, table in self._table_by_sequence.items() if table.last_step >= oldest}
             self._table_by_sequence = kept
 
-    def table(self, request: DrawRequest) -> TokenCounts:
+    def table(self, request: SamplingRequest) -> TokenCounts:
         """Counts of the request's known tokens; those of its prompt only where repetition is penalised."""
         with_prompt = request.sampling.repetition_penalty != 1.0
         tokens, num_prompt = request.tokens, request.num_prompt

@@ -1,4 +1,4 @@
-"""Draws tokens by a race that every token runs against noise of its own."""
+"""Exponential-race (Gumbel-max) sampling on torch: the token with the highest weight / noise is sampled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 from workers.engine.sampling_seed import position_key
 from workers.model.sampling.filters import Filters
 from workers.model.sampling.noise import exponential_noise
-from workers.model.sampling.sampling_rows import DrawRequest, is_filtered, num_known, usable_temperature
+from workers.model.sampling.sampling_rows import SamplingRequest, is_filtered, num_known, usable_temperature
 from workers.model.sampling.upload import upload
 
 # Numbers that a CPU handles at once: about what its nearest caches hold with the temporaries.
@@ -19,8 +19,8 @@ _GPU_BLOCK = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TorchRace:
-    """Rows whose tokens are drawn in one go.
+class GumbelMaxBatch:
+    """Rows whose tokens are sampled in one go.
 
     rows:         [num_rows] places in the batch
     keys:         [num_rows, 2] int32 of `position_key`
@@ -40,7 +40,7 @@ class TorchRace:
         tokens: [num_sampled] int64
 
         A token is argmax p / E, where E ~ Exp(1) is a function of seed, position and token id alone. So whatever
-        else is in the batch, the same request draws the same token.
+        else is in the batch, the same request samples the same token.
 
         Source: the exponential race, which is the Gumbel-max trick without its logarithms.
         """
@@ -66,25 +66,25 @@ def likeliest(rows: Tensor) -> tuple[Tensor, Tensor]:
     return rows.gather(1, places[:, None]).squeeze(1), places
 
 
-def plan_races(
-    requests: Sequence[DrawRequest], rows: Sequence[int], vocab_size: int, device: torch.device
-) -> list[TorchRace]:
-    """Races of the rows: those without filters apart, and few enough at once for caches or memory."""
+def plan_batches(
+    requests: Sequence[SamplingRequest], rows: Sequence[int], vocab_size: int, device: torch.device
+) -> list[GumbelMaxBatch]:
+    """Batches for exponential-race sampling: rows without filters apart, and few enough for caches or memory."""
     size = max(1, (_CPU_BLOCK if device.type == "cpu" else _GPU_BLOCK) // vocab_size)
-    races = []
+    batches = []
     for with_filters in (False, True):
         places = [row for row in rows if is_filtered(requests[row].sampling) is with_filters]
         for begin in range(0, len(places), size):
             some = places[begin : begin + size]
-            races.append(_plan([requests[row] for row in some], some, vocab_size, device))
-    return races
+            batches.append(_plan([requests[row] for row in some], some, vocab_size, device))
+    return batches
 
 
-def _plan(requests: list[DrawRequest], rows: list[int], vocab_size: int, device: torch.device) -> TorchRace:
+def _plan(requests: list[SamplingRequest], rows: list[int], vocab_size: int, device: torch.device) -> GumbelMaxBatch:
     params = [request.sampling for request in requests]
     keys = [position_key(request.sampling.seed, num_known(request)) for request in requests]
     temperatures = [[usable_temperature(one)] for one in params]
-    return TorchRace(
+    return GumbelMaxBatch(
         rows=upload(rows, torch.int64, device),
         keys=upload(keys, torch.int32, device),
         temperatures=upload(temperatures, torch.float32, device),

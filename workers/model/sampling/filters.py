@@ -1,4 +1,4 @@
-"""Which tokens top_k, top_p and min_p leave in the race, on a GPU without sorting or asking it anything.
+"""Which tokens top_k, top_p and min_p leave as candidates, on a GPU without a sort and without a synchronisation.
 
 Every filter keeps the first tokens of one order: the likeliest first, of equals the lower id. Sums are of whole
 numbers, which give the same in any order: a row's filter cannot depend on the batch around it.
@@ -28,7 +28,7 @@ class Filters:
 
     top_k: [num_rows, 1] int64, at least 1
     top_p: [num_rows, 1] float64; above 1 keeps everything
-    least: [num_rows, 1] float32, of min_p: how far below the best logit the last token in the race may lie
+    least: [num_rows, 1] float32, of min_p: how far below the best logit the last candidate may lie
     """
 
     top_k: Tensor | None
@@ -48,7 +48,7 @@ class Filters:
         )
 
     def kept(self, distances: Tensor, weights: Tensor) -> Tensor:
-        """Which tokens stay in the race; the likeliest always does.
+        """Which tokens stay candidates; the likeliest always does.
 
         distances: [num_rows, vocab_size] logits less their row's best
         weights:   [num_rows, vocab_size] probabilities as shares of the likeliest token's

@@ -1,4 +1,4 @@
-"""What a request changes about its logits before anything is drawn: masks, biases and penalties, at single tokens."""
+"""What a request changes about its logits before anything is sampled: masks, biases and penalties, at single tokens."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,14 @@ import torch
 from torch import Tensor
 
 from workers.model.sampling.counts import CountTables
-from workers.model.sampling.drawn import Vocabulary
-from workers.model.sampling.sampling_rows import DrawRequest, bounded_biases, is_penalised, masked_ids, penalty_rates
+from workers.model.sampling.sampled import Vocabulary
+from workers.model.sampling.sampling_rows import (
+    SamplingRequest,
+    bounded_biases,
+    is_penalised,
+    masked_ids,
+    penalty_rates,
+)
 from workers.model.sampling.upload import joined, send, upload
 
 _MAX_LOGIT = torch.finfo(torch.float32).max
@@ -131,7 +137,7 @@ class EditPlanner:
         self._eos_token_ids = sorted(vocabulary.eos_token_ids)
         self._device = device
 
-    def plan(self, requests: Sequence[DrawRequest]) -> Edits | None:
+    def plan(self, requests: Sequence[SamplingRequest]) -> Edits | None:
         """The edits of a batch; None without any."""
         self.tables.begin_step()
         masked = [
@@ -156,7 +162,7 @@ class EditPlanner:
         both = upload(entries, torch.int64, self._device)
         return both[:, 0], both[:, 1]
 
-    def _penalties(self, requests: Sequence[DrawRequest], rows: list[int]) -> Penalties:
+    def _penalties(self, requests: Sequence[SamplingRequest], rows: list[int]) -> Penalties:
         tables = [self.tables.table(requests[row]) for row in rows]
         lengths = torch.tensor([len(table.ids) for table in tables])
         rates = torch.tensor(

@@ -8,7 +8,7 @@ from workers.engine.runner import Chunk
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptRanks:
-    """Positions of a prompt, the tokens that follow them, and how many alternatives to these are told."""
+    """Positions of a prompt, the tokens that follow them, and how many alternatives to these are reported."""
 
     positions: range
     token_ids: Sequence[int]

@@ -1,11 +1,11 @@
-"""Noise that can be drawn again: exponential numbers hashed from a key and a token id."""
+"""Reproducible noise: exponential numbers hashed from a key and a token id."""
 
 import torch
 from torch import Tensor
 
 
 def exponential_noise(keys: Tensor, token_ids: Tensor) -> Tensor:
-    """Draws from Exp(1), a pure function of (key, token id) alike on every device: 32-bit integer arithmetic.
+    """Samples from Exp(1), a pure function of (key, token id) alike on every device: 32-bit integer arithmetic.
 
     keys:      [num_seqs, 2] int32 of `sampling_seed.position_key`
     token_ids: [num_seqs or 1, num_tokens]
@@ -29,7 +29,7 @@ def exponential_noise(keys: Tensor, token_ids: Tensor) -> Tensor:
 
 
 def _fold(bits: Tensor, shifted: Tensor, distance: int, mask: int) -> None:
-    """bits ^= bits >> distance, without the sign bits that an arithmetic shift draws in."""
+    """bits ^= bits >> distance, without the sign bits that an arithmetic shift inserts."""
     torch.bitwise_right_shift(bits, distance, out=shifted)
     shifted &= mask
     bits ^= shifted

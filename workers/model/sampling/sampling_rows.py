@@ -13,11 +13,11 @@ MAX_TEMPERATURE = 1e30
 _MAX_RATE = 1e30
 
 
-class DrawRequest(Protocol):
-    """A sequence whose next token is to be drawn; a sampled Chunk is one.
+class SamplingRequest(Protocol):
+    """A sequence whose next token is to be sampled; a sampled Chunk is one.
 
     tokens:     its ids so far, of which only `num_prompt` and more are output; read during `prepare` only
-    is_pending: whether one more token, drawn by the launch before, is on the device and not among `tokens`
+    is_pending: whether one more token, sampled by the launch before, is on the device and not among `tokens`
     """
 
     @property
@@ -32,13 +32,13 @@ class DrawRequest(Protocol):
     def is_pending(self) -> bool: ...
 
 
-def num_known(request: DrawRequest) -> int:
-    """Tokens of the sequence before the one to draw: the absolute position of that one."""
+def num_known(request: SamplingRequest) -> int:
+    """Tokens of the sequence before the one to sample: the absolute position of that one."""
     return len(request.tokens) + request.is_pending
 
 
 def is_noisy(params: SamplingParams) -> bool:
-    """Whether the token is drawn by chance rather than the likeliest."""
+    """Whether the token is sampled by chance rather than the likeliest."""
     return params.temperature >= MIN_TEMPERATURE and params.top_k != 1
 
 
@@ -48,7 +48,7 @@ def usable_temperature(params: SamplingParams) -> float:
 
 
 def is_filtered(params: SamplingParams) -> bool:
-    """Whether some tokens may be too unlikely to be drawn at all."""
+    """Whether some tokens may be too unlikely to be sampled at all."""
     return params.top_k > 0 or params.top_p < 1.0 or params.min_p > 0.0
 
 
@@ -68,7 +68,7 @@ def bounded_biases(params: SamplingParams) -> list[float]:
     return [_bounded(bias) for _, bias in params.logit_bias]
 
 
-def masked_ids(request: DrawRequest, eos_token_ids: Sequence[int], vocab_size: int) -> list[int]:
+def masked_ids(request: SamplingRequest, eos_token_ids: Sequence[int], vocab_size: int) -> list[int]:
     """Tokens that would end the sequence before it may; one may come twice."""
     params = request.sampling
     if not params.min_tokens or num_known(request) - request.num_prompt >= params.min_tokens:
@@ -77,7 +77,7 @@ def masked_ids(request: DrawRequest, eos_token_ids: Sequence[int], vocab_size: i
     return [token_id for token_id in (*eos, *params.stop_token_ids) if 0 <= token_id < vocab_size]
 
 
-def ranked_rows_of(requests: Sequence[DrawRequest]) -> dict[int, int]:
+def ranked_rows_of(requests: Sequence[SamplingRequest]) -> dict[int, int]:
     """Rows that tell log probabilities, and of how many of the likeliest tokens."""
     return {
         row: request.sampling.logprobs for row, request in enumerate(requests) if request.sampling.logprobs is not None

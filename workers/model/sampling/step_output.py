@@ -6,8 +6,8 @@ from itertools import islice
 
 from storage.contract import SamplingParams
 from workers.engine.runner import Chunk, Ranked, StepOutput
-from workers.model.sampling.drawn import Draws
-from workers.model.sampling.sampling_rows import DrawRequest
+from workers.model.sampling.sampled import SampleResults
+from workers.model.sampling.sampling_rows import SamplingRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +21,9 @@ class _Prefix:
     is_pending: bool = False
 
 
-def requests_of(chunks: Sequence[Chunk]) -> list[DrawRequest]:
+def requests_of(chunks: Sequence[Chunk]) -> list[SamplingRequest]:
     """A request for each token to sample, chunk by chunk; the last position of a sequence is the chunk itself."""
-    requests: list[DrawRequest] = []
+    requests: list[SamplingRequest] = []
     for chunk in chunks:
         for position in range(chunk.logits_from, chunk.end):
             requests.append(chunk if position + 1 >= len(chunk.tokens) else _prefix_of(chunk, position))
@@ -40,19 +40,21 @@ def _prefix_of(chunk: Chunk, position: int) -> _Prefix:
     )
 
 
-def output_of(counts: Sequence[int], draws: Draws | None, prompt_logprobs: dict[int, list[Ranked]]) -> StepOutput:
+def output_of(
+    counts: Sequence[int], results: SampleResults | None, prompt_logprobs: dict[int, list[Ranked]]
+) -> StepOutput:
     """What a step yielded, by chunk.
 
     counts: rows of logits that each chunk wanted
-    draws:  what was sampled from all rows, in order; None where there are none
+    samples:  what was sampled from all rows, in order; None where there are none
     """
-    if draws is None:
+    if results is None:
         return StepOutput(token_ids=[()] * len(counts), prompt_logprobs=prompt_logprobs)
-    rows = iter(draws.token_ids)
+    rows = iter(results.token_ids)
     token_ids = [_whole(tuple(islice(rows, count))) for count in counts]
     return StepOutput(
         token_ids=token_ids,
-        logprobs=_by_chunk(counts, draws.logprobs) if draws.logprobs else {},
+        logprobs=_by_chunk(counts, results.logprobs) if results.logprobs else {},
         prompt_logprobs=prompt_logprobs,
     )
 

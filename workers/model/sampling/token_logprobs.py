@@ -18,7 +18,7 @@ def pack_ranked(logits: Tensor, token_ids: Tensor, num_top: int) -> Tensor:
     """Ids and log probabilities of each row's token and its likeliest ones, for `unpack_ranked`.
 
     logits:    [num_rows, vocab_size], untouched; token_ids: [num_rows] int64
-    returns:   [num_rows, 2 * num_told] int64: ids, then the bits of log probabilities; first the token's own, then
+    returns:   [num_rows, 2 * num_columns] int64: ids, then the bits of log probabilities; first the token's own, then
                those of the `num_top` likeliest
     """
     size = max(1, _BLOCK // logits.shape[1])

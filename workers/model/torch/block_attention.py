@@ -55,7 +55,7 @@ class BlockAttention:
         if layout.num_decode:
             seen[: layout.num_decode] = self._decode(queries[: layout.num_decode], layout, scale)
         for index, span in enumerate(layout.spans):
-            seen[span.begin : span.end] = self._catch_up(queries[span.begin : span.end], layout, index, scale)
+            seen[span.begin : span.end] = self._prefill(queries[span.begin : span.end], layout, index, scale)
         return seen.unsqueeze(0)
 
     def _decode(self, queries: Tensor, layout: Layout, scale: float | None) -> Tensor:
@@ -73,7 +73,7 @@ class BlockAttention:
             seen = _capped_attention(grouped, keys, values, mask, scale, self._softcap)
         return seen.reshape(len(queries), num_heads, head_dim)
 
-    def _catch_up(self, queries: Tensor, layout: Layout, index: int, scale: float | None) -> Tensor:
+    def _prefill(self, queries: Tensor, layout: Layout, index: int, scale: float | None) -> Tensor:
         """Several tokens of one sequence, which see what is before them.
 
         queries, returned: [num_tokens, num_heads, head_dim]
@@ -103,7 +103,7 @@ def _capped_attention(
 ) -> Tensor:
     """Attention with bent scores, step by step: no fused kernel of torch knows it.
 
-    Source: Gemma Team 2024, "Gemma 2: Improving Open Language Models at a Practical Size".
+    Source: Gemma authors 2024, "Gemma 2: Improving Open Language Models at a Practical Size".
     """
     scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)
     scores = torch.tanh(scores / softcap) * softcap

@@ -29,7 +29,7 @@ class FusedRMSNorm(nn.Module):
 def fuse_norms(model: nn.Module) -> int:
     """Replace every RMS norm by a fused one that gives the same numbers; how many were replaced.
 
-    Models write them with a weight or with 1 + weight; which it is, a trial tells.
+    Models write them with a weight or with 1 + weight; which it is, a check tells.
     """
     replaced = 0
     for parent in list(model.modules()):
@@ -49,10 +49,10 @@ def _fused(norm: nn.Module) -> FusedRMSNorm | None:
         return None
     if weight.dtype not in _TOLERANCE:
         return None
-    trial = torch.linspace(-3.0, 3.0, 3 * len(weight), device=weight.device).view(1, 3, -1).to(weight.dtype)
-    expected = norm(trial)
+    check_ids = torch.linspace(-3.0, 3.0, 3 * len(weight), device=weight.device).view(1, 3, -1).to(weight.dtype)
+    expected = norm(check_ids)
     for candidate in (weight.detach(), (1.0 + weight.float()).to(weight.dtype)):
         fused = FusedRMSNorm(candidate, epsilon)
-        if torch.allclose(fused(trial), expected, rtol=_TOLERANCE[weight.dtype], atol=1e-6):
+        if torch.allclose(fused(check_ids), expected, rtol=_TOLERANCE[weight.dtype], atol=1e-6):
             return fused
     return None

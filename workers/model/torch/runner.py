@@ -63,8 +63,8 @@ class TorchRunner:
         logits = self._compute(chunks, wanted)
         sampled = sampled_rows(chunks, wanted)
         rows = logits if len(sampled) == len(logits) else logits[sampled]
-        draws = self._sampler.sample(rows, requests_of(chunks)) if sampled else None
-        return output_of([chunk.num_logits for chunk in chunks], draws, self._prompt_logprobs(chunks, wanted, logits))
+        results = self._sampler.sample(rows, requests_of(chunks)) if sampled else None
+        return output_of([chunk.num_logits for chunk in chunks], results, self._prompt_logprobs(chunks, wanted, logits))
 
     def _compute(self, chunks: list[Chunk], wanted: list[range]) -> Tensor:
         """Logits after the wanted positions of each chunk, one chunk after another; one row of no use where none is."""

@@ -1,4 +1,4 @@
-"""Where sequences' keys and values lie, as the kernels of a GPU are told."""
+"""Where sequences' keys and values lie, as the kernels of a GPU are reported."""
 
 from dataclasses import dataclass
 

@@ -11,21 +11,21 @@ namespace tokenpost {
 
 // The first of the highest logits; whether it is finite and none is NaN.
 inline bool argmax(const float* logits, int num, int32_t& best) {
-    constexpr int BLOCK = 4 * LANES;
-    const int num_whole = num / LANES * LANES;
+    constexpr int BLOCK = 4 * VEC_LEN;
+    const int num_whole = num / VEC_LEN * VEC_LEN;
     Vec highest = splat(-__builtin_inff());
     IntVec is_bad = {};
-    for (int i = 0; i < num_whole; i += LANES) {
+    for (int i = 0; i < num_whole; i += VEC_LEN) {
         const Vec x = load(logits + i);
         is_bad |= x != x;
         highest = larger(x, highest);
     }
     float top = max_of(highest);
     for (int i = num_whole; i < num; ++i) top = logits[i] > top ? logits[i] : top;
-    int32_t bad[LANES];
+    int32_t bad[VEC_LEN];
     std::memcpy(bad, &is_bad, sizeof bad);
     bool is_finite = std::isfinite(top);
-    for (int i = 0; i < LANES; ++i) is_finite &= bad[i] == 0;
+    for (int i = 0; i < VEC_LEN; ++i) is_finite &= bad[i] == 0;
     for (int i = num_whole; i < num; ++i) is_finite &= logits[i] == logits[i];
     best = 0;
     if (!is_finite) return false;

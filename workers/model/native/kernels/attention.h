@@ -29,15 +29,15 @@ struct LayerCache {
     // Rounded as vectors first: neighbours in a head are not neighbours in a packed tile.
     void store_key(int block, int head, int offset, const float* key, int head_dim) const {
         Number* tile = keys + offset_of(block, head) + tile_offset<Activation>(0, offset);
-        Number rounded[MAX_HEAD + LANES];
-        for (int d = 0; d < head_dim; d += LANES) store(rounded + d, load(key + d));
+        Number rounded[MAX_HEAD + VEC_LEN];
+        for (int d = 0; d < head_dim; d += VEC_LEN) store(rounded + d, load(key + d));
         for (int d = 0; d < head_dim; ++d) tile[tile_offset<Activation>(d, 0)] = rounded[d];
     }
 
     void store_value(int block, int head, int offset, const float* value, int head_dim) const {
         Number* tiles = values + offset_of(block, head) + tile_offset<Activation>(offset, 0);
-        Number rounded[MAX_HEAD + LANES];
-        for (int d = 0; d < head_dim; d += LANES) store(rounded + d, load(value + d));
+        Number rounded[MAX_HEAD + VEC_LEN];
+        for (int d = 0; d < head_dim; d += VEC_LEN) store(rounded + d, load(value + d));
         for (int d = 0; d < head_dim; ++d) {
             const size_t tile = size_t(d / TILE_OUTPUTS) * BLOCK * TILE_OUTPUTS;
             tiles[tile + tile_offset<Activation>(0, d % TILE_OUTPUTS)] = rounded[d];
@@ -64,20 +64,20 @@ struct Queries {
     alignas(64) float outputs[MAX][STRIDE];
     alignas(64) float scores[MAX][NUM_KEYS];
     alignas(64) Activation weights[MAX][NUM_KEYS];
-    // State of the online softmax: the highest score so far, and the sum of the weights, lane by lane.
-    alignas(64) float highest[padded(MAX, LANES)];
+    // State of the online softmax: the highest score so far, and the sum of the weights, element by element.
+    alignas(64) float highest[padded(MAX, VEC_LEN)];
     Vec totals[MAX];
 
     void reset(int size) {
         for (int r = 0; r < num; ++r) std::fill_n(outputs[r], size, 0.0f);
-        std::fill_n(highest, padded(num, LANES), MASKED_SCORE);
+        std::fill_n(highest, padded(num, VEC_LEN), MASKED_SCORE);
         std::fill_n(totals, num, Vec{});
     }
 
     void divide_by_totals(int size) {
         for (int r = 0; r < num; ++r) {
             const Vec total = splat(sum_of(totals[r]));
-            for (int d = 0; d < size; d += LANES) store(outputs[r] + d, load(outputs[r] + d) / total);
+            for (int d = 0; d < size; d += VEC_LEN) store(outputs[r] + d, load(outputs[r] + d) / total);
         }
     }
 };
@@ -97,24 +97,24 @@ struct VisibleKeys {
         return from < to ? VisibleKeys{from, to} : VisibleKeys{};
     }
     // Extended to whole vectors.
-    int begin() const { return from / LANES * LANES; }
-    int end() const { return padded(to, LANES); }
+    int begin() const { return from / VEC_LEN * VEC_LEN; }
+    int end() const { return padded(to, VEC_LEN); }
 };
 
 // Applies the softcap and the mask to a row of scores; returns the highest score times `scale`.
 inline float mask_and_max(float* scores, const VisibleKeys& visible, const AttentionRule& rule, float scale) {
     constexpr IntVec COUNT = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     if (rule.softcap > 0)
-        for (int k = visible.begin(); k < visible.end(); k += LANES)
+        for (int k = visible.begin(); k < visible.end(); k += VEC_LEN)
             store(scores + k, splat(rule.softcap) * tanh_of(load(scores + k) * splat(rule.scale / rule.softcap)));
     const auto mask = [&](int k) {
         const IntVec key = COUNT + k;
         store(scores + k, pick((key >= visible.from) & (key < visible.to), load(scores + k), splat(MASKED_SCORE)));
     };
-    if (visible.from % LANES != 0) mask(visible.begin());
-    if (visible.to % LANES != 0) mask(visible.end() - LANES);
+    if (visible.from % VEC_LEN != 0) mask(visible.begin());
+    if (visible.to % VEC_LEN != 0) mask(visible.end() - VEC_LEN);
     Vec best = splat(MASKED_SCORE);
-    for (int k = visible.begin(); k < visible.end(); k += LANES) best = larger(load(scores + k), best);
+    for (int k = visible.begin(); k < visible.end(); k += VEC_LEN) best = larger(load(scores + k), best);
     return visible.to > 0 ? max_of(best) * scale : MASKED_SCORE;
 }
 
@@ -123,30 +123,30 @@ template <class Activation>
 void update_softmax(Queries<Activation>& queries, int size, const Keys& keys, const AttentionRule& rule) {
     const float scale = rule.softcap > 0 ? LOG2E : rule.scale * LOG2E;
     VisibleKeys visible[Queries<Activation>::MAX];
-    alignas(64) float highest[padded(Queries<Activation>::MAX, LANES)] = {};
+    alignas(64) float highest[padded(Queries<Activation>::MAX, VEC_LEN)] = {};
     for (int r = 0; r < queries.num; ++r) {
         visible[r] = VisibleKeys::of(keys, queries.positions[r], rule);
         highest[r] = std::max(queries.highest[r], mask_and_max(queries.scores[r], visible[r], rule, scale));
     }
-    alignas(64) float rescale[padded(Queries<Activation>::MAX, LANES)];
-    for (int r = 0; r < queries.num; r += LANES) {
+    alignas(64) float rescale[padded(Queries<Activation>::MAX, VEC_LEN)];
+    for (int r = 0; r < queries.num; r += VEC_LEN) {
         store(rescale + r, exp2_of(load(queries.highest + r) - load(highest + r)));
         store(queries.highest + r, load(highest + r));
     }
     for (int r = 0; r < queries.num; ++r) {
         float* output = queries.outputs[r];
-        for (int d = 0; d < size; d += LANES) store(output + d, load(output + d) * splat(rescale[r]));
+        for (int d = 0; d < size; d += VEC_LEN) store(output + d, load(output + d) * splat(rescale[r]));
         Vec total = queries.totals[r] * splat(rescale[r]);
         Activation* weights = queries.weights[r];
         const float* scores = queries.scores[r];
         int k = 0;
-        for (; k < visible[r].begin(); k += LANES) store(weights + k, Vec{});
-        for (; k < visible[r].end(); k += LANES) {
+        for (; k < visible[r].begin(); k += VEC_LEN) store(weights + k, Vec{});
+        for (; k < visible[r].end(); k += VEC_LEN) {
             const Vec weight = exp2_of(load(scores + k) * splat(scale) - splat(highest[r]));
             store(weights + k, weight);
             total += weight;
         }
-        for (; k < keys.num; k += LANES) store(weights + k, Vec{});
+        for (; k < keys.num; k += VEC_LEN) store(weights + k, Vec{});
         queries.totals[r] = total;
     }
 }

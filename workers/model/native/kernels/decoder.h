@@ -160,7 +160,7 @@ class Decoder : public AnyDecoder {
         layer.heads.multiply(batch_->num_tokens, normed_.get(), hidden_width_, first, last,
                              [&](int t, int column, Vec left, Vec right) {
                                  store(row(qkv_, t, qkv_width_) + column, left);
-                                 store(row(qkv_, t, qkv_width_) + column + LANES, right);
+                                 store(row(qkv_, t, qkv_width_) + column + VEC_LEN, right);
                              });
     }
 
@@ -220,7 +220,7 @@ class Decoder : public AnyDecoder {
             const int t = batch_->begins[item.sequence] + (item.from + r) / group;
             const int head = item.head * group + (item.from + r) % group;
             const float* from = row(qkv_, t, qkv_width_) + head * size;
-            for (int d = 0; d < size; d += LANES) store(queries.rows[r] + d, load(from + d));
+            for (int d = 0; d < size; d += VEC_LEN) store(queries.rows[r] + d, load(from + d));
             std::fill(queries.rows[r] + size, queries.rows[r] + layer.cache.head_size, Activation{});
             queries.positions[r] = batch_->positions[t];
         }
@@ -229,8 +229,8 @@ class Decoder : public AnyDecoder {
             const int t = batch_->begins[item.sequence] + (item.from + r) / group;
             const int head = item.head * group + (item.from + r) % group;
             Activation* to = row(attended_, t, attended_width_) + head * size;
-            const int num_whole = size / LANES * LANES;
-            for (int d = 0; d < num_whole; d += LANES) store(to + d, load(queries.outputs[r] + d));
+            const int num_whole = size / VEC_LEN * VEC_LEN;
+            for (int d = 0; d < num_whole; d += VEC_LEN) store(to + d, load(queries.outputs[r] + d));
             for (int d = num_whole; d < size; ++d) put(to + d, queries.outputs[r][d]);
         }
     }
@@ -242,7 +242,7 @@ class Decoder : public AnyDecoder {
         matrix.multiply(batch_->num_tokens, x.get(), stride, first, last, [&](int t, int column, Vec left, Vec right) {
             float* to = row(target, t, hidden_width_) + column;
             store(to, is_apart ? left : load(to) + left);
-            store(to + LANES, is_apart ? right : load(to + LANES) + right);
+            store(to + VEC_LEN, is_apart ? right : load(to + VEC_LEN) + right);
         });
     }
 
@@ -251,7 +251,7 @@ class Decoder : public AnyDecoder {
         if (branch_norm != nullptr) {
             float* branch = row(branch_, t, hidden_width_);
             const Vec scale = splat(inverse_size(branch, shape_.hidden_size, shape_.norm_epsilon));
-            for (int d = 0; d < shape_.hidden_size; d += LANES)
+            for (int d = 0; d < shape_.hidden_size; d += VEC_LEN)
                 store(residual + d, load(residual + d) + load(branch + d) * scale * load(branch_norm + d));
         }
         normalize(residual, next_norm, row(normed_, t, hidden_width_));
@@ -272,7 +272,7 @@ class Decoder : public AnyDecoder {
         head_.multiply(num_rows, head_input_.get(), hidden_width_, first, last,
                        [&](int r, int column, Vec left, Vec right) {
                            store(row(logits_, r, vocab_width_) + column, soften(left));
-                           store(row(logits_, r, vocab_width_) + column + LANES, soften(right));
+                           store(row(logits_, r, vocab_width_) + column + VEC_LEN, soften(right));
                        });
     }
 

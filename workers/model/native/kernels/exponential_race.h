@@ -18,8 +18,8 @@ namespace tokenpost::exponential_race {
 
 typedef uint32_t IdVec __attribute__((vector_size(64)));
 
-constexpr int BLOCK = 4 * LANES;
-// How many weights are summed in float32 lanes before the sum is added in float64.
+constexpr int BLOCK = 4 * VEC_LEN;
+// How many weights are summed in float32 vectors before the sum is added in float64.
 constexpr int FLOAT32_SUM_LEN = 16 * BLOCK;
 constexpr float LOG2_E = 1.4426950408889634f;
 constexpr float INFINITE = std::numeric_limits<float>::infinity();
@@ -107,7 +107,7 @@ inline bool may_exceed(const Candidates& candidates, const SamplingRules& rules,
     if (end - begin < BLOCK) return true;
     IdVec ids = uint32_t(begin) + FIRST_IDS;
     IntVec may = {};
-    for (int from = begin; from < end; from += LANES, ids += LANES)
+    for (int from = begin; from < end; from += VEC_LEN, ids += VEC_LEN)
         may |= score_bound(candidates, rules, load(candidates.logits + from), ids) > threshold;
     return has_any(may);
 }
@@ -140,14 +140,14 @@ inline double weight_at(const Candidates& candidates, float distance) {
 template <class Each>
 double sum_over(const float* logits, int begin, int end, const Each& each) {
     double total = 0.0;
-    while (end - begin >= LANES) {
+    while (end - begin >= VEC_LEN) {
         Vec sum = {};
-        for (const int stop = std::min(begin + FLOAT32_SUM_LEN, end); stop - begin >= LANES; begin += LANES)
+        for (const int stop = std::min(begin + FLOAT32_SUM_LEN, end); stop - begin >= VEC_LEN; begin += VEC_LEN)
             sum += each(load(logits + begin));
         total += sum_of(sum);
     }
-    float rest[LANES];
-    std::fill_n(rest, LANES, -INFINITE);
+    float rest[VEC_LEN];
+    std::fill_n(rest, VEC_LEN, -INFINITE);
     std::copy(logits + begin, logits + end, rest);
     return total + sum_of(each(load(rest)));
 }

@@ -17,7 +17,7 @@
 
 namespace tokenpost {
 
-constexpr int TILE_OUTPUTS = 2 * LANES;  // outputs of a packed weight tile
+constexpr int TILE_OUTPUTS = 2 * VEC_LEN;  // outputs of a packed weight tile
 constexpr int MAX_ROWS = 12;      // of X at once: 24 sums and two weights fill the 32 registers of AVX-512
 constexpr int AMX_ROWS = 16;          // rows of an AMX register; buffers of bf16 activations are padded to it
 
@@ -33,9 +33,9 @@ inline void dot_rows(int num_inputs, const float* x, size_t stride, const Weight
                      Vec (&sums)[ROWS][2]) {
     for (int k = 0; k < num_inputs; ++k) {
         const Vec left = load(tile + size_t(k) * TILE_OUTPUTS);
-        const Vec right = load(tile + size_t(k) * TILE_OUTPUTS + LANES);
+        const Vec right = load(tile + size_t(k) * TILE_OUTPUTS + VEC_LEN);
         __builtin_prefetch(prefetch + size_t(k) * TILE_OUTPUTS);
-        if (sizeof(Weight) == sizeof(float)) __builtin_prefetch(prefetch + size_t(k) * TILE_OUTPUTS + LANES);
+        if (sizeof(Weight) == sizeof(float)) __builtin_prefetch(prefetch + size_t(k) * TILE_OUTPUTS + VEC_LEN);
         for (int r = 0; r < ROWS; ++r) {
             const Vec one = splat(x[r * stride + k]);
             sums[r][0] += one * left;
@@ -97,14 +97,14 @@ inline void multiply_tiles(const Rows<const float>& x, const TileStack<Weight>& 
         Vec own[ROWS][2] = {};
         for (int r = 0; ADDS && r < ROWS; ++r) {
             own[r][0] = load(to + r * sums.stride);
-            own[r][1] = load(to + r * sums.stride + LANES);
+            own[r][1] = load(to + r * sums.stride + VEC_LEN);
         }
         const float* from = x.first + row * x.stride;
         for (int i = 0; i < stack.num_tiles; ++i, from += stack.num_inputs)
             dot_rows<ROWS>(stack.num_inputs, from, x.stride, stack.tiles[i], stack.prefetch[i], own);
         for (int r = 0; r < ROWS; ++r) {
             store(to + r * sums.stride, own[r][0]);
-            store(to + r * sums.stride + LANES, own[r][1]);
+            store(to + r * sums.stride + VEC_LEN, own[r][1]);
         }
     });
 }
@@ -113,7 +113,7 @@ inline void multiply_tiles(const Rows<const float>& x, const TileStack<Weight>& 
 
 // Packed weight tiles of bf16 for AMX: [num_inputs / 32][2 halves][16 pairs of inputs][16 outputs][2]
 constexpr int AMX_INPUTS = 32;
-constexpr int AMX_WEIGHTS = AMX_INPUTS * LANES;
+constexpr int AMX_WEIGHTS = AMX_INPUTS * VEC_LEN;
 
 // Linux enables AMX registers only for processes that ask. 0x1023: ARCH_REQ_XCOMP_PERM, 18: XFEATURE_XTILEDATA
 inline bool may_use_amx() { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
@@ -137,10 +137,10 @@ inline void begin_sums(bool is_double, const Rows<float>& sums) {
     const size_t stride = sums.stride * sizeof(float);
     if (ADDS) {
         _tile_loadd(0, sums.first, stride);
-        _tile_loadd(1, sums.first + LANES, stride);
+        _tile_loadd(1, sums.first + VEC_LEN, stride);
         if (!is_double) return;
         _tile_loadd(2, sums.first + AMX_ROWS * sums.stride, stride);
-        _tile_loadd(3, sums.first + AMX_ROWS * sums.stride + LANES, stride);
+        _tile_loadd(3, sums.first + AMX_ROWS * sums.stride + VEC_LEN, stride);
     } else {
         _tile_zero(0);
         _tile_zero(1);
@@ -154,10 +154,10 @@ inline void end_sums(bool is_double, const Rows<float>& sums) {
     const size_t stride = sums.stride * sizeof(float);
     if (is_double) {
         _tile_stored(2, sums.first + AMX_ROWS * sums.stride, stride);
-        _tile_stored(3, sums.first + AMX_ROWS * sums.stride + LANES, stride);
+        _tile_stored(3, sums.first + AMX_ROWS * sums.stride + VEC_LEN, stride);
     }
     _tile_stored(0, sums.first, stride);
-    _tile_stored(1, sums.first + LANES, stride);
+    _tile_stored(1, sums.first + VEC_LEN, stride);
 }
 
 // The registers' sums += x . tile, for 16 rows of X from `upper` on, or 32. With many rows X bypasses the first-level
@@ -204,7 +204,7 @@ inline void multiply_tile(int num_rows, int num_inputs, const bf16* x, size_t st
         add_tile(is_double, num_inputs, x + row * stride, stride, tile, prefetch);
         end_sums(is_double, own);
         const int num = std::min(num_rows - row, 2 * AMX_ROWS);
-        for (int r = 0; r < num; ++r) finish(row + r, load(sums[r]), load(sums[r] + LANES));
+        for (int r = 0; r < num; ++r) finish(row + r, load(sums[r]), load(sums[r] + VEC_LEN));
     }
 }
 
@@ -235,8 +235,8 @@ template <class Activation>
 inline size_t tile_offset(int input, int output) {
 #ifdef TOKENPOST_AMX
     if constexpr (std::is_same_v<Activation, bf16>) {
-        const size_t tile = size_t(input / AMX_INPUTS) * 2 + output / LANES;
-        return tile * AMX_WEIGHTS + size_t(input % AMX_INPUTS / 2) * TILE_OUTPUTS + (output % LANES) * 2 + input % 2;
+        const size_t tile = size_t(input / AMX_INPUTS) * 2 + output / VEC_LEN;
+        return tile * AMX_WEIGHTS + size_t(input % AMX_INPUTS / 2) * TILE_OUTPUTS + (output % VEC_LEN) * 2 + input % 2;
     }
 #endif
     return size_t(input) * TILE_OUTPUTS + output;

@@ -33,11 +33,11 @@ class PackedMatrix {
 
     // Two parts interleaved by 16 outputs, so that a tile holds 16 outputs of each.
     static PackedMatrix interleaved(const Part<Weight>& left, const Part<Weight>& right, int num_inputs) {
-        PackedMatrix matrix(2 * padded(left.num_outputs, LANES), num_inputs);
+        PackedMatrix matrix(2 * padded(left.num_outputs, VEC_LEN), num_inputs);
         for (int i = 0; i < left.num_outputs; ++i) {
-            const int column = i / LANES * TILE_OUTPUTS + i % LANES;
+            const int column = i / VEC_LEN * TILE_OUTPUTS + i % VEC_LEN;
             matrix.set(column, left, i);
-            matrix.set(column + LANES, right, i);
+            matrix.set(column + VEC_LEN, right, i);
         }
         return matrix;
     }
@@ -52,7 +52,7 @@ class PackedMatrix {
         for (int index = first; index < last; ++index) {
             const int column = index * TILE_OUTPUTS;
             const Vec left_bias = bias_ ? load(bias_.get() + column) : Vec{};
-            const Vec right_bias = bias_ ? load(bias_.get() + column + LANES) : Vec{};
+            const Vec right_bias = bias_ ? load(bias_.get() + column + VEC_LEN) : Vec{};
             const Weight* tile = tiles_.get() + size_t(column) * num_inputs_;
             multiply_tile(num_rows, num_inputs_, x, stride, tile, tile + PREFETCH_INPUTS<Weight> * TILE_OUTPUTS,
                         [&](int row, Vec left, Vec right) {

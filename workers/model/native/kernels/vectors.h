@@ -15,7 +15,7 @@ typedef uint16_t HalfVec __attribute__((vector_size(32)));
 typedef float LooseVec __attribute__((vector_size(64), aligned(4), may_alias));
 typedef uint16_t LooseHalfVec __attribute__((vector_size(32), aligned(2), may_alias));
 
-constexpr int LANES = 16;
+constexpr int VEC_LEN = 16;
 
 // The upper half of a float32; arithmetic happens in float32.
 struct bf16 {
@@ -73,7 +73,7 @@ inline Vec pick(IntVec mask, Vec yes, Vec no) { return mask ? yes : no; }
 
 inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 
-// Each lane's neighbour at a distance of 1, 2, 4 or 8: four foldings reach every lane.
+// Each element's neighbour at a distance of 1, 2, 4 or 8: four foldings reach every element.
 template <int D>
 inline Vec fold(Vec x) {
     return __builtin_shufflevector(x, x, 0 ^ D, 1 ^ D, 2 ^ D, 3 ^ D, 4 ^ D, 5 ^ D, 6 ^ D, 7 ^ D, 8 ^ D, 9 ^ D, 10 ^ D,

@@ -1,4 +1,4 @@
-"""What the sampler answers."""
+"""Values of the sampler: vocabulary, sampling plans, sampled tokens and results."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from workers.engine.runner import Ranked
 from workers.model.sampling.counts import CountTables
-from workers.model.sampling.sampling_rows import DrawRequest
+from workers.model.sampling.sampling_rows import SamplingRequest
 
 NO_TOKEN = -1
 
@@ -22,10 +22,10 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
+class SampledTokens:
     """Tokens on the device.
 
-    token_ids:   [num_rows] int64, also where there is none to draw: some id of the vocabulary then
+    token_ids:   [num_rows] int64, also where there is none to sample: some id of the vocabulary then
     packed:      all that the host must know, int64; a copy of it on the CPU will do for `Sampler.results`: the tokens,
                  NO_TOKEN where there is none, and `pack_ranked` of the rows that tell log probabilities
     ranked_rows: these rows, and of how many of the likeliest tokens each tells
@@ -37,11 +37,11 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draws:
-    """What was drawn for a batch.
+class SampleResults:
+    """What was sampled for a batch.
 
-    token_ids: None where the row's logits hold NaN or +inf, or where no token is left to draw
-    logprobs:  by row, where they were asked for and a token was drawn
+    token_ids: None where the row's logits hold NaN or +inf, or where no token is left to sample
+    logprobs:  by row, where they were asked for and a token was sampled
     """
 
     token_ids: list[int | None]
@@ -49,14 +49,14 @@ class Draws:
 
 
 class Prepared(Protocol):
-    """All that a draw needs besides the logits, on the device.
+    """All that a sample needs besides the logits, on the device.
 
     is_plain: whether the likeliest token of every row is all there is to tell
     """
 
     @property
     def is_plain(self) -> bool: ...
-    def draw(self, logits: Tensor, pending: Tensor | None) -> Drawn: ...
+    def sample(self, logits: Tensor, pending: Tensor | None) -> SampledTokens: ...
 
 
 class Planner(Protocol):
@@ -64,7 +64,7 @@ class Planner(Protocol):
 
     tables: CountTables
 
-    def plan(self, requests: Sequence[DrawRequest]) -> Prepared:
+    def plan(self, requests: Sequence[SamplingRequest]) -> Prepared:
         """The plan of a batch; needs no logits."""
 
     def rank(self, logits: Tensor, token_ids: Sequence[int], num_top: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Draws on torch: what the host prepares, and what the device does."""
+"""Sampling on torch: what the host prepares, and what the device does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,39 +6,39 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workers.model.sampling.drawn import NO_TOKEN, Drawn, Vocabulary
-from workers.model.sampling.exponential_race import TorchRace, likeliest, plan_races
+from workers.model.sampling.exponential_race import GumbelMaxBatch, likeliest, plan_batches
 from workers.model.sampling.logit_edits import EditPlanner, Edits
-from workers.model.sampling.sampling_rows import DrawRequest, is_noisy, ranked_rows_of
+from workers.model.sampling.sampled import NO_TOKEN, SampledTokens, Vocabulary
+from workers.model.sampling.sampling_rows import SamplingRequest, is_noisy, ranked_rows_of
 from workers.model.sampling.token_logprobs import pack_ranked
 from workers.model.sampling.upload import upload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TorchDraw:
-    """What a draw needs besides the logits, on the device.
+class TorchSamplingPlan:
+    """All that sampling needs besides the logits, on the device.
 
     edits:       None where no logit is changed
-    races:       rows that are not greedy
+    exponential races:       rows that are not greedy
     ranked:      rows that tell log probabilities, [num_ranked]; None without any
     ranked_rows: the same rows, and how many of the likeliest each tells
     """
 
     edits: Edits | None
-    races: Sequence[TorchRace]
+    batches: Sequence[GumbelMaxBatch]
     ranked: Tensor | None
     ranked_rows: dict[int, int]
 
     @property
     def is_plain(self) -> bool:
         """Whether the likeliest token of every row is all there is to tell."""
-        return self.edits is None and not self.races and not self.ranked_rows
+        return self.edits is None and not self.batches and not self.ranked_rows
 
-    def draw(self, logits: Tensor, pending: Tensor | None) -> Drawn:
-        """Draw on the device; on CUDA nothing here waits for it.
+    def sample(self, logits: Tensor, pending: Tensor | None) -> SampledTokens:
+        """Sample on the device; on CUDA nothing here waits for it.
 
         logits:  [num_rows, vocab_size] float32, of no use afterwards: edits are made in place
-        pending: [num_rows] int64, the token that the launch before drew, read where a request is pending
+        pending: [num_rows] int64, the token that the launch before sampled, read where a request is pending
         """
         best, tokens = likeliest(logits)
         is_sound = best.isfinite()
@@ -47,8 +47,8 @@ class TorchDraw:
             undo = self.edits.apply(logits, pending)
             best, tokens = likeliest(logits)
             is_sound &= best > -torch.inf
-        for race in self.races:
-            race.run(logits, best, tokens)
+        for batch in self.batches:
+            batch.run(logits, best, tokens)
         packed = torch.where(is_sound, tokens, NO_TOKEN)
         if self.ranked is not None:
             if undo is not None:
@@ -56,11 +56,11 @@ class TorchDraw:
             num_top = max(self.ranked_rows.values())
             ranked = pack_ranked(logits[self.ranked], tokens[self.ranked], num_top)
             packed = torch.cat([packed, ranked.flatten()])
-        return Drawn(token_ids=tokens, packed=packed, ranked_rows=self.ranked_rows)
+        return SampledTokens(token_ids=tokens, packed=packed, ranked_rows=self.ranked_rows)
 
 
 class TorchPlanner:
-    """Plans draws for torch; keeps the tables of penalised sequences."""
+    """Plans sampling for torch; keeps the tables of penalised sequences."""
 
     def __init__(self, vocabulary: Vocabulary, device: torch.device) -> None:
         self._vocab_size = vocabulary.size
@@ -68,13 +68,13 @@ class TorchPlanner:
         self._edits = EditPlanner(vocabulary, device)
         self.tables = self._edits.tables
 
-    def plan(self, requests: Sequence[DrawRequest]) -> TorchDraw:
-        """The draw of a batch."""
+    def plan(self, requests: Sequence[SamplingRequest]) -> TorchSamplingPlan:
+        """The sampling plan of a batch."""
         noisy = [row for row, request in enumerate(requests) if is_noisy(request.sampling)]
         ranked_rows = ranked_rows_of(requests)
-        return TorchDraw(
+        return TorchSamplingPlan(
             edits=self._edits.plan(requests),
-            races=plan_races(requests, noisy, self._vocab_size, self._device),
+            batches=plan_batches(requests, noisy, self._vocab_size, self._device),
             ranked=upload(list(ranked_rows), torch.int64, self._device) if ranked_rows else None,
             ranked_rows=ranked_rows,
         )
