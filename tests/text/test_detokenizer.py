@@ -40,6 +40,27 @@ def test_other_families_join_to_the_decoded_whole(text: str, tokenizer: Tokenize
     assert "".join(pieces_of(tokenizer, ids)) == tokenizer.decode(ids, skip_special_tokens=True)
 
 
+@pytest.mark.parametrize("tokenizer", [BYTE_LEVEL, BYTE_FALLBACK, WORD_PIECE], ids=["level", "fallback", "pieces"])
+def test_a_text_goes_on_from_the_prompt_with_its_first_space(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("the quick the fox 你 the").ids
+
+    for cut in range(1, len(ids)):
+        prompt, answer = ids[:cut], ids[cut:]
+        stream = factory_of(tokenizer).open((), prompt=prompt)
+        text = "".join([*(stream.push(token_id) for token_id in answer), stream.close()])
+        before = tokenizer.decode(prompt)
+        if "\ufffd" not in before:
+            assert before + text == tokenizer.decode(ids)
+
+
+def test_a_text_after_a_special_token_begins_anew() -> None:
+    the, end = BYTE_FALLBACK.encode("the").ids, BYTE_FALLBACK.token_to_id("<|im_end|>")
+
+    stream = factory_of(BYTE_FALLBACK).open((), prompt=[*the, end])
+
+    assert "".join([*(stream.push(token_id) for token_id in the), stream.close()]) == "the"
+
+
 def test_special_and_unknown_ids_have_no_text_and_do_not_part_words() -> None:
     hello, world = BYTE_FALLBACK.encode("the").ids, BYTE_FALLBACK.encode("the").ids
     end = BYTE_FALLBACK.token_to_id("<|im_end|>")

@@ -98,7 +98,7 @@ class Engine:
         self._check(request)
         sequence = Sequence(
             request,
-            self._text.open(request.sampling.stop, request.sampling.min_tokens),
+            self._text.open(request.sampling.stop, request.sampling.min_tokens, request.prompt),
             arrival=next(self._arrivals),
             patience_s=self.limits.aging_after_s,
             eos_token_ids=self.limits.eos_token_ids,

@@ -1,6 +1,6 @@
 """Token ids to text, piece by piece, never half a character."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 
 # The sign that decoders write for bytes that are no character, or not yet.
 _REPLACEMENT = "\ufffd"
@@ -22,13 +22,25 @@ class Detokenizer:
     bytes are valid UTF-8; such decoders show a run of bytes that is invalid anywhere as invalid everywhere.
     """
 
-    def __init__(self, decode: Decode, spoken: Container[int]) -> None:
+    def __init__(self, decode: Decode, spoken: Container[int], prompt: Sequence[int] = ()) -> None:
+        """prompt: ids before the text; if the last one has text, it is the left context of the first piece"""
         self._decode = decode
         self._spoken = spoken
         self._window: list[int] = []
         self._num_context = 0
         self._num_shown = 0
         self._limit = _LONG_WINDOW
+        self._continue(prompt)
+
+    def _continue(self, prompt: Sequence[int]) -> None:
+        """Begin with the prompt's last id: SentencePiece-like decoders drop the space before the first token of a text,
+        which is not the first token of the answer. After a special token (a turn of a chat) the text begins anew.
+        """
+        if not prompt or prompt[-1] not in self._spoken:
+            return
+        text = self._decode([prompt[-1]])
+        if _REPLACEMENT not in text:
+            self._window, self._num_behind, self._num_shown = [prompt[-1]], 1, len(text)
 
     def push(self, token_id: int) -> str:
         """Text that became certain with this id; ids without text of their own (special ones) give ""."""

@@ -1,6 +1,6 @@
 """The text of one sequence as it grows: detokenizer and stop strings in one."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 from tokenizers import Tokenizer
 
@@ -50,9 +50,12 @@ class TextFactory:
         self._decode = decode
         self._spoken = spoken
 
-    def open(self, stop: tuple[str, ...], min_tokens: int = 0) -> TextStream:
-        """A fresh stream that ends at any of the stop strings once the text of so many ids is out."""
-        return TextStream(Detokenizer(self._decode, self._spoken), StopFilter(stop), min_tokens)
+    def open(self, stop: tuple[str, ...], min_tokens: int = 0, prompt: Sequence[int] = ()) -> TextStream:
+        """A fresh stream that ends at any of the stop strings once the text of so many ids is out.
+
+        prompt: ids before the text, which goes on from their text
+        """
+        return TextStream(Detokenizer(self._decode, self._spoken, prompt), StopFilter(stop), min_tokens)
 
 
 def factory_of(tokenizer: Tokenizer) -> TextFactory:

@@ -42,7 +42,9 @@ class LogprobFormatter:
         )
 
     def _tokens(self, choice: int, ranked: Iterable[Ranked], token_bytes: TokenBytes) -> tuple[TokenLogprobs, ...]:
-        if any(token_bytes.is_spoken(token_id) for token_id in self._emitted.pop(choice, ())):
+        # The text goes on from the prompt where that ends with text; see workers.text.detokenizer.
+        before = (*self._spec.prompts[choice // self._spec.num_choices][-1:], *self._emitted.pop(choice, ()))
+        if choice not in self._begun and any(token_bytes.is_spoken(token_id) for token_id in before):
             self._begun.add(choice)
         formatted = []
         for one in ranked:
