@@ -139,7 +139,11 @@ def _wire(settings: ApiSettings, database: Database) -> Services:
         callers=Callers(),
         api_key_cache=api_key_cache,
         catalogue=Catalogue(
-            reads, lease_s=settings.lease_s, refresh_s=settings.refresh_s, expected=settings.expected_models
+            reads,
+            lease_s=settings.lease_s,
+            refresh_s=settings.refresh_s,
+            allows_special_tokens=settings.allow_special_tokens,
+            expected=settings.expected_models,
         ),
         statistics=statistics,
         admission_limits=AdmissionLimits(

@@ -29,6 +29,7 @@ class ApiSettings(StorageSettings):
     refresh_s:         refresh interval of keys, models, workers and queue statistics
     cors_origins:      origins, with spaces between them, whose browser pages may call, on a keyless start too
     max_queued_per_model, max_queued_per_owner: queued jobs allowed; beyond that requests are refused. 0 is no limit
+    allow_special_tokens: strings of requests may make control tokens, so that a message can end its own turn
     """
 
     host: str = "127.0.0.1"
@@ -44,6 +45,7 @@ class ApiSettings(StorageSettings):
     refresh_s: float = Field(default=1.0, gt=0)
     max_queued_per_model: int = Field(default=100_000, ge=0)
     max_queued_per_owner: int = Field(default=50_000, ge=0)
+    allow_special_tokens: bool = False
     cors_origins: str = ""
 
     @field_validator("cors_origins")

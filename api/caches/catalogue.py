@@ -43,8 +43,19 @@ class _Snapshot(msgspec.Struct, frozen=True):
 class Catalogue:
     """All models by name."""
 
-    def __init__(self, reads: Reader, *, lease_s: float, refresh_s: float, expected: Sequence[str] = ()) -> None:
-        """expected: models that should be served, known to a worker already or not"""
+    def __init__(
+        self,
+        reads: Reader,
+        *,
+        lease_s: float,
+        refresh_s: float,
+        expected: Sequence[str] = (),
+        allows_special_tokens: bool = False,
+    ) -> None:
+        """expected: models that should be served, known to a worker already or not
+        allows_special_tokens: whether strings of requests may make control tokens
+        """
+        self._allows_special_tokens = allows_special_tokens
         self._reads = reads
         self._lease_s = lease_s
         self._entries: dict[str, ModelEntry] = {}
@@ -143,7 +154,9 @@ class Catalogue:
 
     async def _build(self, entry: ModelEntry) -> PromptTools:
         manifest = await self._reads.ask(lambda connection: manifests.get_manifest(connection, entry.model))
-        tools = self._tools[entry.manifest_digest] = await self.in_thread(lambda: PromptTools(manifest))
+        tools = self._tools[entry.manifest_digest] = await self.in_thread(
+            lambda: PromptTools(manifest, allows_special_tokens=self._allows_special_tokens)
+        )
         return tools
 
     def _forget_building(self, manifest_digest: str, done: asyncio.Task[PromptTools]) -> None:

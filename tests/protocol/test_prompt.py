@@ -3,7 +3,7 @@
 import pytest
 
 from api.protocol.prompt.tokenizing import PromptTools
-from storage.errors import InvalidRequest
+from storage.errors import ContextLengthExceeded, InvalidRequest
 from tests.protocol.examples import CHATML, GEMMA, LLAMA3, manifest, tools
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -63,6 +63,39 @@ def test_a_developer_is_the_system_where_the_template_knows_no_developer() -> No
 
     assert tools(CHATML).render_chat([developer]) == tools(CHATML).render_chat([SYSTEM])
     assert tools(knowing).render_chat([developer]) == "True"
+
+
+@pytest.mark.parametrize(
+    "mention",
+    ["{# for developers #}", "{% if messages[0].role == 'developers' %}{% endif %}", "{% set x = 'developer' %}"],
+)
+def test_a_template_that_only_mentions_the_developer_does_not_know_that_role(mention: str) -> None:
+    developer = {**SYSTEM, "role": "developer"}
+
+    assert tools(mention + CHATML).render_chat([developer]) == tools(CHATML).render_chat([SYSTEM])
+
+
+def test_a_template_that_refuses_the_developer_is_given_a_system_message() -> None:
+    strict = "{% if messages[0].role == 'developer' %}{{ raise_exception('developer?') }}{% endif %}" + CHATML
+
+    assert tools(strict).render_chat([{**SYSTEM, "role": "developer"}]) == tools(CHATML).render_chat([SYSTEM])
+
+
+# As many templates: a system message stands at the beginning, or nowhere.
+STRICT = (
+    "{% for message in messages %}{% if message.role == 'system' and not loop.first %}"
+    "{{ raise_exception('System message must be at the beginning.') }}{% endif %}{% endfor %}" + CHATML
+)
+
+
+def test_a_strict_template_gets_one_system_turn() -> None:
+    developer = {"role": "developer", "content": "Be kind."}
+    one = {"role": "system", "content": "Be brief.\n\nBe kind."}
+
+    assert tools(STRICT).render_chat([SYSTEM, developer, USER]) == tools(CHATML).render_chat([one, USER])
+    assert tools(STRICT).render_chat([SYSTEM, USER, developer, USER]) == tools(CHATML).render_chat([one, USER, USER])
+    both = [SYSTEM, {**SYSTEM, "content": "Be kind."}, USER]
+    assert tools(CHATML).render_chat(both).count("<|im_start|>system") == 2
 
 
 def test_a_template_that_refuses_the_messages_blames_the_request() -> None:
@@ -125,7 +158,16 @@ def test_a_hopeless_text_is_not_encoded_to_its_end() -> None:
     ids = prompt.encode("x" * 1_000_000, add_special_tokens=False)
 
     assert 50 < len(ids) < 2_000
+
+
+def test_tokens_are_counted_above_the_context_but_not_without_a_bound() -> None:
+    prompt = tools(context_length=50)
+
     assert prompt.count([{"role": "user", "content": "x" * 10_000}]) > 10_000
+    with pytest.raises(ContextLengthExceeded, match="at least") as refusal:
+        prompt.count([{"role": "user", "content": "x" * 3_000_000}])
+
+    assert refusal.value.param == "input"
 
 
 def test_an_empty_prompt_is_the_beginning_token_or_nothing() -> None:

@@ -20,7 +20,7 @@ def prepare_completion(request: CompletionRequest, tools: PromptTools, terms: Te
     raises: ContextLengthExceeded, InvalidRequest
     """
     limit = _MAX_TOKENS if request.max_tokens is None else request.max_tokens
-    prompts = tuple(_prompt_ids(prompt, tools) for prompt in request.prompts)
+    prompts = tuple(_prompt_ids(prompt, request, tools) for prompt in request.prompts)
     for prompt in prompts:
         output_budget(len(prompt), limit, tools.context_length, field="prompt")
     return prepared(
@@ -44,9 +44,14 @@ def _context_of(
     return context
 
 
-def _prompt_ids(prompt: str | list[int], tools: PromptTools) -> tuple[int, ...]:
+def _prompt_ids(prompt: str | list[int], request: CompletionRequest, tools: PromptTools) -> tuple[int, ...]:
     if isinstance(prompt, str):
-        return not_empty(tools.encode_prompt(prompt), "prompt")
+        ids = tools.encode_prompt(
+            prompt,
+            add_special_tokens=request.add_special_tokens is not False,
+            allow_special_tokens=request.allow_special_tokens or False,
+        )
+        return not_empty(ids, "prompt")
     require_known_ids(prompt, tools.vocab_size, field="prompt")
     return tuple(prompt)
 

@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar, LiteralString, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from api.protocol.shared.job_request import JobRequest
+from api.protocol.shared.job_request import ChunkedRequest
 from api.protocol.shared.sampling_fields import TokenId
 from api.protocol.shared.validation_messages import TAG
 from api.protocol.shared.webhook_fields import WebhookTarget, target_of
-from api.protocol.shared.wire import INT64_MAX, MAX_CHOICES, NumChoices, Refused, StreamOptions, fault
+from api.protocol.shared.wire import INT64_MAX, MAX_CHOICES, NumChoices, Refused, fault
 from storage.contract import JobKind
 from storage.errors import InvalidRequest
 
@@ -49,18 +49,19 @@ Prompt = Annotated[
 ]
 
 
-class CompletionRequest(JobRequest):
+class CompletionRequest(ChunkedRequest):
     """The body of `POST /v1/completions`."""
 
     kind: ClassVar = JobKind.COMPLETION
 
     prompt: Prompt
+    add_special_tokens: bool | None = None
+    allow_special_tokens: bool | None = None
     best_of: Annotated[int, Field(ge=1, le=_MAX_BEST_OF)] | None = None
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=_MAX_LOGPROBS)] | None = None
     max_tokens: Annotated[int, Field(ge=0, le=INT64_MAX)] | None = None
     n: NumChoices | None = None
-    stream_options: StreamOptions | None = None
     webhook: Annotated[WebhookTarget, target_of(JobKind.COMPLETION)] | None = None
 
     suffix: Refused = None
@@ -86,8 +87,9 @@ class CompletionRequest(JobRequest):
             raise fault("max_tokens", "0 needs 'echo', otherwise the answer is empty")
         return self
 
-    def check_streamable(self) -> None:
-        if self.is_chosen_from:
+    def check_delivery(self, *, is_stream: bool) -> None:
+        super().check_delivery(is_stream=is_stream)
+        if is_stream and self.is_chosen_from:
             raise InvalidRequest(f"Invalid 'best_of': {NOT_STREAMED}.", param="best_of")
 
     @property

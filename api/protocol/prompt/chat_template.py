@@ -29,13 +29,42 @@ _TEMPLATE_FAULTS = (
 )
 
 
+# Messages of trial renderings.
+_USER: Mapping[str, str] = {"role": "user", "content": "a question of the trial"}
+_ANSWER: Mapping[str, str] = {"role": "assistant", "content": "an answer of the trial"}
+_UNKNOWN: Mapping[str, str] = {"role": "tokenpost_trial_role", "content": "x"}
+
+
+def _system(content: str) -> Mapping[str, str]:
+    return {"role": "system", "content": f"the {content} instructions of the trial"}
+
+
 class ChatTemplate:
     """A compiled chat template with its special tokens."""
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
-        self.knows_developer = "developer" in source
+        """What a template accepts is found out by trial renderings, since a mention of a word in it says nothing."""
+        self.source = source
         self._special_tokens = dict(special_tokens)
         self._render = _compile(source)
+        self.knows_developer = self._treats_specially("developer")
+        self.takes_two_systems = self._shows_all(_system("first"), _system("second"), _USER)
+        self.takes_late_systems = self._shows_all(_system("first"), _USER, _ANSWER, _system("second"), _USER)
+
+    def _treats_specially(self, role: str) -> bool:
+        """Whether messages of this role are rendered differently from those of a role that no template knows."""
+        known, unknown = self._try([{"role": role, "content": "x"}, _USER]), self._try([_UNKNOWN, _USER])
+        return known is not None and known != (unknown or "").replace(_UNKNOWN["role"], role)
+
+    def _shows_all(self, *messages: Mapping[str, str]) -> bool:
+        text = self._try(messages)
+        return text is not None and all(message["content"] in text for message in messages)
+
+    def _try(self, messages: Sequence[Mapping[str, object]]) -> str | None:
+        try:
+            return self.render(messages, field="messages")
+        except InvalidRequest:
+            return None
 
     def render(self, messages: Sequence[Mapping[str, object]], *, field: str) -> str:
         """The prompt text, up to the beginning of the assistant's answer. Raises InvalidRequest with `field` as param.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from api.protocol.prompt.system_turn import Message, is_system
 from storage.errors import ContextLengthExceeded
 
 # A truncated chat keeps at least 1/8 of the context for the answer.
@@ -17,7 +18,14 @@ def output_budget(num_prompt_tokens: int, wanted: int | None, context_length: in
     room = context_length - num_prompt_tokens
     if room >= (1 if wanted is None else wanted):
         return room if wanted is None else wanted
-    raise ContextLengthExceeded(_sentence(num_prompt_tokens, wanted, context_length), param=field)
+    raise context_exceeded(num_prompt_tokens, wanted, context_length, field=field)
+
+
+def context_exceeded(
+    num_prompt_tokens: int, wanted: int | None, context_length: int, *, field: str
+) -> ContextLengthExceeded:
+    """The error for a prompt that does not fit the context, alone or with the wanted output tokens."""
+    return ContextLengthExceeded(_sentence(num_prompt_tokens, wanted, context_length), param=field)
 
 
 def _sentence(num_prompt_tokens: int, wanted: int | None, context_length: int) -> str:
@@ -32,8 +40,8 @@ def _sentence(num_prompt_tokens: int, wanted: int | None, context_length: int) -
 
 
 def fitting_prompt(
-    messages: Sequence[dict[str, str]],
-    encode: Callable[[Sequence[dict[str, str]]], tuple[int, ...]],
+    messages: Sequence[Message],
+    encode: Callable[[Sequence[Message]], tuple[int, ...]],
     wanted: int | None,
     context_length: int,
 ) -> tuple[int, ...]:
@@ -58,15 +66,11 @@ def fitting_prompt(
     return best
 
 
-def _is_system(message: dict[str, str]) -> bool:
-    return message["role"] in ("system", "developer")
-
-
-def _cuts_of(messages: Sequence[dict[str, str]]) -> list[int]:
+def _cuts_of(messages: Sequence[Message]) -> list[int]:
     """Indices at which a truncated chat may begin: each user message except the first message."""
-    others = [index for index, message in enumerate(messages) if not _is_system(message)]
+    others = [index for index, message in enumerate(messages) if not is_system(message)]
     return [index for index in others[1:] if messages[index]["role"] == "user"]
 
 
-def _without_before(messages: Sequence[dict[str, str]], cut: int) -> list[dict[str, str]]:
-    return [message for index, message in enumerate(messages) if index >= cut or _is_system(message)]
+def _without_before(messages: Sequence[Message], cut: int) -> list[Message]:
+    return [message for index, message in enumerate(messages) if index >= cut or is_system(message)]

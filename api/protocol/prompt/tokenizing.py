@@ -5,22 +5,28 @@ methods are safe to call from several threads.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tokenizers import Tokenizer
 
 from api.protocol.prompt.chat_template import ChatTemplate
+from api.protocol.prompt.control_tokens import ControlTokens
+from api.protocol.prompt.system_turn import Message, with_one_beginning, with_one_system_turn
+from api.protocol.prompt.token_budget import context_exceeded
 from storage.contract import ModelManifest
 from storage.errors import InvalidRequest
 
 # Texts longer than this many characters for each token of context are tokenized in part first.
 _CHARACTERS_PER_TOKEN = 16
+# Prompts up to this length are always counted exactly; that takes about a second.
+_MAX_COUNTED_CHARACTERS = 1_000_000
 
 
 class PromptTools:
     """A model's tokenizer, chat template and context length."""
 
-    def __init__(self, manifest: ModelManifest) -> None:
+    def __init__(self, manifest: ModelManifest, *, allows_special_tokens: bool = False) -> None:
+        """allows_special_tokens: whether strings of callers may make control tokens, which lets them end their turn"""
         self.model = manifest.model
         self.context_length = manifest.context_length
         self._tokenizer: Tokenizer = Tokenizer.from_str(manifest.tokenizer_json)
@@ -36,6 +42,8 @@ class PromptTools:
             None if manifest.chat_template is None else ChatTemplate(manifest.chat_template, manifest.special_tokens)
         )
         self._bos = self._bos_of(manifest.special_tokens)
+        template = None if self._template is None else self._template.source
+        self._control = None if allows_special_tokens else ControlTokens(self._tokenizer, template)
 
     def limited_to(self, context_length: int) -> "PromptTools":
         """The same tools for another context length; they share the tokenizer."""
@@ -52,11 +60,18 @@ class PromptTools:
 
         raises: InvalidRequest for a token that the tokenizer knows and the model does not
         """
-        start = text[: self.context_length * _CHARACTERS_PER_TOKEN]
-        ids = self._tokenizer.encode(start, add_special_tokens=add_special_tokens).ids
+        return self._encode_bounded(
+            text, lambda some: self._tokenizer.encode(some, add_special_tokens=add_special_tokens).ids
+        )
+
+    def _encode_bounded(
+        self, text: str, encode: Callable[[str], list[int]], *, min_characters: int = 0
+    ) -> tuple[int, ...]:
+        start = text[: max(min_characters, self.context_length * _CHARACTERS_PER_TOKEN)]
+        ids = encode(start)
         # Cutting a text changes only tokens near the cut. 64 tokens are a wide margin for that.
         if len(start) < len(text) and len(ids) <= self.context_length + 64:
-            ids = self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+            ids = encode(text)
         if self._may_exceed and max(ids, default=0) >= self.vocab_size:
             raise InvalidRequest(
                 f"The input holds a token of the tokenizer that the model '{self.model}' does not have: "
@@ -64,9 +79,26 @@ class PromptTools:
             )
         return tuple(ids)
 
-    def encode_prompt(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text prompt with the tokenizer's own special tokens. An empty text gives BOS, or nothing."""
-        return self.encode(text, add_special_tokens=True) or self._bos
+    def encode_prompt(
+        self, text: str, *, add_special_tokens: bool = True, allow_special_tokens: bool = False
+    ) -> tuple[int, ...]:
+        """Token ids of a text prompt, possibly only the first ones as in `encode`.
+
+        add_special_tokens:   whether the tokenizer adds its own special tokens, such as BOS; an empty text is BOS alone
+        allow_special_tokens: whether the text may make control tokens, as a rendered template does; BOS at its
+                              beginning is then not doubled
+        """
+        control = None if allow_special_tokens else self._control
+        if control is None or not control.is_in([text]):
+            ids = self.encode(text, add_special_tokens=add_special_tokens)
+        else:
+            (marked,), mark = control.marked([text])
+            ids = self._encode_bounded(
+                marked, lambda some: control.encode(some, mark, add_special_tokens=add_special_tokens)
+            )
+        if self._bos and control is None and ids[:2] == self._bos * 2:
+            return ids[1:]
+        return ids or (self._bos if add_special_tokens else ())
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of `token_ids`, special tokens included."""
@@ -80,10 +112,13 @@ class PromptTools:
             if position == 0 or token_id in self._special_ids
         ]
 
-    def render_chat(self, messages: Sequence[Mapping[str, str]], *, field: str = "messages") -> str:
+    def render_chat(self, messages: Sequence[Message], *, field: str = "messages") -> str:
         """Prompt text of a chat, up to the beginning of the answer.
 
-        messages: dicts of `role` and `content`; `developer` becomes `system` where the template does not know it
+        System and developer messages are arranged as the template accepts them: `developer` becomes `system` where it
+        does not know that role, and several become one where it accepts only one.
+
+        messages: dicts of `role` and `content`
         raises:   InvalidRequest with `field` as param when the model has no template or the template refuses them
         """
         if self._template is None:
@@ -91,16 +126,53 @@ class PromptTools:
         if not self._template.knows_developer:
             # Templates ignore or refuse a role that they do not know, and the instructions would be lost.
             messages = [_as_system(message) for message in messages]
+        if not self._template.takes_late_systems:
+            messages = with_one_system_turn(messages)
+        elif not self._template.takes_two_systems:
+            messages = with_one_beginning(messages)
         return self._template.render(messages, field=field)
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]], *, field: str = "messages") -> tuple[int, ...]:
-        """Token ids of a chat's prompt. The template writes the special tokens, so none are added."""
-        return self.encode(self.render_chat(messages, field=field), add_special_tokens=False)
+    def encode_chat(
+        self, messages: Sequence[Message], *, field: str = "messages", min_characters: int = 0
+    ) -> tuple[int, ...]:
+        """Token ids of a chat's prompt, possibly only the first ones as in `encode`.
 
-    def count(self, messages: Sequence[Mapping[str, str]], *, field: str = "input") -> int:
-        """Number of tokens of a chat's prompt."""
-        return len(self._tokenizer.encode(self.render_chat(messages, field=field), add_special_tokens=False).ids)
+        The template writes the special tokens, so none are added; strings of the messages never make one.
+
+        min_characters: of the prompt, which are encoded in any case
+        """
+        prompt, encode = self._chat_encoder(messages, field)
+        return self._encode_bounded(prompt, encode, min_characters=min_characters)
+
+    def _chat_encoder(self, messages: Sequence[Message], field: str) -> tuple[str, Callable[[str], list[int]]]:
+        """The rendered prompt and the function that encodes it."""
+        control = self._control
+        texts = [text for message in messages for text in (message["content"], message.get("name", ""))]
+        if control is None or self._template is None or not control.is_in(texts):
+            return self.render_chat(messages, field=field), self._encode_plain
+        texts, mark = control.marked(texts, beside=self._template.source)
+        marked = [
+            {**message, "content": content, **({"name": name} if "name" in message else {})}
+            for message, content, name in zip(messages, texts[::2], texts[1::2], strict=True)
+        ]
+        prompt = self.render_chat(marked, field=field)
+        return prompt, lambda some: control.encode(some, mark, add_special_tokens=False)
+
+    def _encode_plain(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def count(self, messages: Sequence[Message], *, field: str = "input") -> int:
+        """Number of tokens of a chat's prompt, also above the context length.
+
+        Raises ContextLengthExceeded for a text far beyond the context, which would take long to tokenize to its end.
+        """
+        bound = max(_MAX_COUNTED_CHARACTERS, self.context_length * _CHARACTERS_PER_TOKEN)
+        num_tokens = len(self.encode_chat(messages, field=field, min_characters=bound))
+        is_cut = sum(len(message["content"]) for message in messages) > bound
+        if is_cut and num_tokens > self.context_length:
+            raise context_exceeded(num_tokens, None, self.context_length, field=field)
+        return num_tokens
 
 
-def _as_system(message: Mapping[str, str]) -> Mapping[str, str]:
+def _as_system(message: Message) -> Message:
     return {**message, "role": "system"} if message["role"] == "developer" else message

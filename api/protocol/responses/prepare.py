@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from msgspec import structs
 
 from api.protocol.jobs.prepared import Prepared, Terms, not_empty, prepared, spec_of
+from api.protocol.prompt.system_turn import Message, with_one_beginning
 from api.protocol.prompt.token_budget import fitting_prompt, output_budget
 from api.protocol.prompt.tokenizing import PromptTools
 from api.protocol.responses.request import ResponseRequest
@@ -57,22 +58,18 @@ def _conversation(previous: PreviousResponse | None, request: ResponseRequest) -
     return [*history, *items_of_context(context_of(None, request.messages))]
 
 
-def _messages(request: ResponseRequest, messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The messages to render: instructions first, joined with a system message that follows them.
+def _messages(request: ResponseRequest, messages: Sequence[Message]) -> Sequence[Message]:
+    """The messages to render: instructions first, joined with the system and developer messages that follow them.
 
     Many templates accept only one system message, at the beginning.
     """
-    if not request.instructions:
-        return messages
-    instructions = request.instructions
-    if messages and messages[0]["role"] == "system":
-        instructions = f"{instructions}\n\n{messages[0]['content']}"
-        messages = messages[1:]
-    return [{"role": "system", "content": instructions}, *messages]
+    if request.instructions:
+        messages = [{"role": "system", "content": request.instructions}, *messages]
+    return with_one_beginning(messages)
 
 
-def _prompt_of(request: ResponseRequest, tools: PromptTools, messages: list[dict[str, str]]) -> tuple[int, ...]:
-    def encode(some: Sequence[dict[str, str]]) -> tuple[int, ...]:
+def _prompt_of(request: ResponseRequest, tools: PromptTools, messages: Sequence[Message]) -> tuple[int, ...]:
+    def encode(some: Sequence[Message]) -> tuple[int, ...]:
         return tools.encode_chat(some, field="input")
 
     if request.truncation == "auto":

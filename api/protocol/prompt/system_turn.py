@@ -1,0 +1,33 @@
+"""System turns: instructions, system and developer messages joined, for templates that accept one at the beginning."""
+
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+
+Message = Mapping[str, str]
+_ROLES = ("system", "developer")
+
+
+def is_system(message: Message) -> bool:
+    """Whether the message holds instructions, under either role word."""
+    return message["role"] in _ROLES
+
+
+def with_one_beginning(messages: Sequence[Message]) -> Sequence[Message]:
+    """The messages with all leading system and developer messages joined into one."""
+    return _joined(messages, list(takewhile(is_system, messages)), messages)
+
+
+def with_one_system_turn(messages: Sequence[Message]) -> Sequence[Message]:
+    """The messages with all system and developer messages, wherever they stand, joined into one at the beginning."""
+    return _joined(messages, [message for message in messages if is_system(message)], messages)
+
+
+def _joined(messages: Sequence[Message], some: list[Message], whole: Sequence[Message]) -> Sequence[Message]:
+    is_in_place = len(some) <= 1 and (not some or is_system(messages[0]))
+    if is_in_place:
+        return whole
+    roles = {message["role"] for message in some}
+    role = roles.pop() if len(roles) == 1 else "system"
+    chosen = {id(message) for message in some}
+    rest = [message for message in messages if id(message) not in chosen]
+    return [{"role": role, "content": "\n\n".join(message["content"] for message in some)}, *rest]
