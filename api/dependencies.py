@@ -102,8 +102,11 @@ def _coding_of(request: Request) -> bytes:
 class Query:
     """Query parameters of a request: unknown names and repeated names are refused."""
 
-    def __init__(self, request: Request, *known: str) -> None:
-        """Raises UnsupportedParameter for a name that is not among `known`; `x[]` and `x[key]` count as `x`."""
+    def __init__(self, request: Request, *known: str, ignores_unknown: bool = False) -> None:
+        """Raises UnsupportedParameter for a name that is not among `known`; `x[]` and `x[key]` count as `x`.
+
+        ignores_unknown: for GETs that OpenAI answers, since it ignores unknown parameters and clients send some
+        """
         self.pairs: dict[str, str] = {}
         self._all: list[tuple[str, str]] = []
         if not request.scope["query_string"]:
@@ -113,6 +116,8 @@ class Query:
                 continue  # every route takes it; the middleware has checked it
             shown = name[:100]
             if name.partition("[")[0] not in known:
+                if ignores_unknown:
+                    continue
                 raise UnsupportedParameter(f"Unknown query parameter: '{shown}'.", param=shown)
             if name in self.pairs and not name.endswith("[]"):
                 raise InvalidRequest(f"Query parameter '{shown}' is given twice.", param=shown)

@@ -59,7 +59,7 @@ def retry_after_s(num_jobs: float, jobs_per_s: float) -> int:
 def note_of(position: QueuePosition, wait: float | None) -> bytes:
     """The place as an SSE comment."""
     when = "" if wait is None else f", starts in about {_duration(wait)}"
-    return f": queue position {position.number}{when}\n\n".encode()
+    return f": queue position {position.number}{when}\n".encode()
 
 
 def _duration(seconds: float) -> str:

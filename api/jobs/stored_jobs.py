@@ -27,11 +27,6 @@ async def get_job(services: Services, job_id: str, owner: str, kind: JobKind) ->
     return await services.reads.ask(lambda connection: view(connection, job_id, owner, kind))
 
 
-async def object_of_job(services: Services, job: JobView) -> dict[str, object]:
-    """The job as its protocol shows it now: from its row once that tells all, else from its log."""
-    return job.object(await so_far(services, job))
-
-
 async def so_far(services: Services, job: JobView) -> list[LogEntry] | Result:
     """What came of the job until now."""
     if job.is_settled and job.result is not None:

@@ -5,11 +5,10 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api.dependencies import Query, body_of, no_query, owner_of, parse_body, services_of
-from api.errors import JOB_ID
 from api.jobs import stored_jobs
 from api.jobs.create_request import create_request_of
 from api.jobs.job_views import view_of
-from api.jobs.replies import erased_reply, json_reply
+from api.jobs.replies import encode, encoded_reply, erased_reply, object_reply, threaded_reply
 from api.lean_route import LeanRoute
 from api.protocol.chat.object import messages_of
 from api.protocol.chat.request import ChatRequest, MetadataUpdate
@@ -40,11 +39,11 @@ async def create_stream(request: Request) -> Response:
 @router.get("/v1/chat/completions")
 async def list_stored(request: Request) -> Response:
     """List stored chat completions."""
-    query = Query(request, "model", "metadata", "after", "limit", "order")
+    query = Query(request, "model", "metadata", "after", "limit", "order", ignores_unknown=True)
     owner, page = owner_of(request), query.get_page(order="asc")
     metadata, model = query.get_pairs("metadata"), query.get_text("model")
 
-    def read(connection: Connection) -> dict[str, object]:
+    def read(connection: Connection) -> bytes:
         found = stored_chats.list_stored(
             connection,
             owner,
@@ -55,15 +54,16 @@ async def list_stored(request: Request) -> Response:
             is_newest_first=page.is_newest_first,
         )
         objects = [view.object(view.result or Result()) for view in map(view_of, found[: page.limit])]
-        return list_object(objects, has_more=len(found) > page.limit)
+        return encode(list_object(objects, has_more=len(found) > page.limit))
 
-    return json_reply(await services_of(request).reads.ask(read))
+    return encoded_reply(await services_of(request).reads.ask(read))
 
 
 @router.get("/v1/chat/completions/{completion_id}")
 async def retrieve(request: Request, completion_id: str) -> Response:
     """Read a chat completion as it is now, or replay its stream."""
-    return await read_job(request, completion_id, JobKind.CHAT)
+    query = Query(request, "stream", "starting_after", ignores_unknown=True)
+    return await read_job(request, completion_id, JobKind.CHAT, query)
 
 
 @router.post("/v1/chat/completions/{completion_id}")
@@ -76,7 +76,7 @@ async def update(request: Request, completion_id: str) -> Response:
     await stored_jobs.get_job(services, completion_id, owner, JobKind.CHAT)
     await services.write_promptly(lambda connection: jobs.update_metadata(connection, completion_id, owner, metadata))
     job = await stored_jobs.get_job(services, completion_id, owner, JobKind.CHAT)
-    return json_reply(await stored_jobs.object_of_job(services, job), headers={JOB_ID: completion_id})
+    return await object_reply(services, job)
 
 
 @router.delete("/v1/chat/completions/{completion_id}")
@@ -89,6 +89,7 @@ async def delete(request: Request, completion_id: str) -> Response:
 @router.get("/v1/chat/completions/{completion_id}/messages")
 async def list_messages(request: Request, completion_id: str) -> Response:
     """List the input messages of a chat completion."""
-    query = Query(request, "limit", "order", "after")
-    job = await stored_jobs.get_job(services_of(request), completion_id, owner_of(request), JobKind.CHAT)
-    return json_reply(page_of(messages_of(job.header), query.get_page(order="asc")))
+    query = Query(request, "limit", "order", "after", ignores_unknown=True)
+    services, page = services_of(request), query.get_page(order="asc")
+    job = await stored_jobs.get_job(services, completion_id, owner_of(request), JobKind.CHAT)
+    return await threaded_reply(services, lambda: page_of(messages_of(job.header), page))

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.capacity.queue_status import queue_status_of
-from api.dependencies import no_query, note_replay, owner_of, parse_body, services_of
+from api.dependencies import Query, no_query, note_replay, owner_of, parse_body, services_of
 from api.errors import JOB_ID
 from api.jobs import stored_jobs
 from api.jobs.create_request import create_request_of
@@ -42,7 +42,8 @@ async def create_stream(request: Request) -> Response:
 @router.get("/v1/completions/{completion_id}")
 async def retrieve(request: Request, completion_id: str) -> Response:
     """Read a completion as it is now, or replay its stream."""
-    return await read_job(request, completion_id, JobKind.COMPLETION)
+    query = Query(request, "stream", "starting_after")
+    return await read_job(request, completion_id, JobKind.COMPLETION, query)
 
 
 @router.delete("/v1/completions/{completion_id}")
@@ -61,6 +62,7 @@ async def create_async(request: Request) -> Response:
     wanted = await parse_body(request, CompletionRequest, create_request.body)
     if wanted.stream:
         raise InvalidRequest("This path does not stream; stream the job from /v1/completions/{id}.", param="stream")
+    wanted.check_delivery(is_stream=False)
     order = Order(
         create_request=create_request, request=wanted, is_background=True, is_followed=False, store_default=True
     )
@@ -77,7 +79,7 @@ async def retrieve_async(request: Request, completion_id: str) -> Response:
     services = services_of(request)
     job = await stored_jobs.get_job(services, completion_id, owner_of(request), JobKind.COMPLETION)
     if job.end is not None and job.end.status in (JobStatus.COMPLETED, JobStatus.INCOMPLETE):
-        return await job_reply(services, job)
+        return await job_reply(services, job, extra={"status": job.end.status.value})
     queue_status = queue_status_of(services.statistics, job.position, job.end)
     body = {**async_object(job.header, job.end), **queue_status.fields}
     return json_reply(body, headers={JOB_ID: completion_id, **queue_status.headers})

@@ -26,8 +26,7 @@ async def create_job(
     is_stream, has_preference = is_always_stream or bool(wanted.stream), preference.wait_s is not None
     if is_stream and has_preference:
         raise InvalidRequest("A stream cannot be combined with the 'Prefer' header.", param="stream")
-    if is_stream:
-        wanted.check_streamable()
+    wanted.check_delivery(is_stream=is_stream)
     is_background = wanted.is_background or has_preference
     order = Order(
         create_request=create_request,
@@ -47,14 +46,12 @@ async def create_job(
     return OutcomeReply(services, submitted, wait_s=preference.wait_s, applied=preference.applied)
 
 
-async def read_job(request: Request, job_id: str, kind: JobKind, query: Query | None = None) -> Response:
+async def read_job(request: Request, job_id: str, kind: JobKind, query: Query) -> Response:
     """A stored job as it is now, or its stream from the start or from `starting_after`.
 
-    query: the query parameters, where the kind knows more than `stream` and `starting_after`
+    query: `stream`, `starting_after` and others that the kind knows
     """
     services, spec = services_of(request), KINDS[kind]
-    if query is None:
-        query = Query(request, "stream", "starting_after")
     job = await stored_jobs.get_job(services, job_id, owner_of(request), kind)
     if query.get_bool("stream"):
         refusal = spec.stream_refusal(job.header)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.caches.catalogue import ModelEntry
-from api.dependencies import no_query, services_of
+from api.dependencies import services_of
 from api.jobs.replies import json_reply
 from api.lean_route import LeanRoute
 from storage.contract import ModelStatus
@@ -20,7 +20,6 @@ router = APIRouter(prefix="/v1/models", tags=["models"], route_class=LeanRoute)
 @router.get("")
 async def list_models(request: Request) -> Response:
     """List all models that a worker serves or has served, and those that `tokenpost up` still loads."""
-    no_query(request)
     catalogue = services_of(request).catalogue
     data = [_object_of(entry) for entry in catalogue.entries]
     data += [_unserved_object(model, status) for model, status in catalogue.unserved.items()]
@@ -30,7 +29,6 @@ async def list_models(request: Request) -> Response:
 @router.get("/{model:path}")
 async def retrieve(request: Request, model: str) -> Response:
     """Read one model."""
-    no_query(request)
     catalogue = services_of(request).catalogue
     if model in catalogue.unserved:
         return json_reply(_unserved_object(model, catalogue.unserved[model]))

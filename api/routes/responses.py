@@ -4,11 +4,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.dependencies import Query, body_of, no_query, owner_of, parse_body, services_of
-from api.errors import JOB_ID
 from api.jobs import stored_jobs
 from api.jobs.create_request import create_request_of
 from api.jobs.job_views import input_items
-from api.jobs.replies import erased_reply, json_reply
+from api.jobs.replies import erased_reply, json_reply, object_reply, threaded_reply
 from api.jobs.submit import find_previous
 from api.lean_route import LeanRoute
 from api.protocol.responses.prepare import count_input_tokens
@@ -24,7 +23,6 @@ router = APIRouter(prefix="/v1/responses", tags=["responses"], route_class=LeanR
 @router.post("")
 async def create(request: Request) -> Response:
     """Create a response: blocking, as a stream, in the background, or as a stream of a background job."""
-    no_query(request)
     create_request = await create_request_of(request)
     return await create_job(request, create_request, await parse_body(request, ResponseRequest, create_request.body))
 
@@ -44,7 +42,7 @@ async def count_tokens(request: Request) -> Response:
 @router.get("/{response_id}")
 async def retrieve(request: Request, response_id: str) -> Response:
     """Read a response as it is now, or replay its stream."""
-    query = Query(request, "stream", "starting_after", "include", "include_obfuscation")
+    query = Query(request, "stream", "starting_after", "include", "include_obfuscation", ignores_unknown=True)
     # Only log probabilities can be included, and they are shown whenever the create request asked for them.
     _refuse_extras(query, but=INCLUDED_LOGPROBS)
     return await read_job(request, response_id, JobKind.RESPONSE, query)
@@ -64,17 +62,17 @@ async def cancel(request: Request, response_id: str) -> Response:
     services, owner = services_of(request), owner_of(request)
     job = await stored_jobs.get_job(services, response_id, owner, JobKind.RESPONSE)
     job = await stored_jobs.cancel_response(services, job, owner)
-    return json_reply(await stored_jobs.object_of_job(services, job), headers={JOB_ID: response_id})
+    return await object_reply(services, job)
 
 
 @router.get("/{response_id}/input_items")
 async def list_input_items(request: Request, response_id: str) -> Response:
     """List the input items of a response, previous turns included."""
-    query = Query(request, "limit", "order", "after", "include")
+    query = Query(request, "limit", "order", "after", "include", ignores_unknown=True)
     _refuse_extras(query)
-    owner = owner_of(request)
-    items = await services_of(request).reads.ask(lambda connection: input_items(connection, response_id, owner))
-    return json_reply(page_of(items, query.get_page(order="desc")))
+    services, owner, page = services_of(request), owner_of(request), query.get_page(order="desc")
+    items = await services.reads.ask(lambda connection: input_items(connection, response_id, owner))
+    return await threaded_reply(services, lambda: page_of(items, page))
 
 
 def _refuse_extras(query: Query, *, but: str = "") -> None:

@@ -40,7 +40,7 @@ _OLD_SECRET_LIFE = timedelta(hours=24)
 @router.get("/v1/webhook_endpoints")
 async def list_endpoints(request: Request) -> Response:
     """List webhook endpoints, the newest first."""
-    query = Query(request, "after", "limit", "order")
+    query = Query(request, "after", "limit", "order", ignores_unknown=True)
     owner, page = owner_of(request), query.get_page(order="desc")
 
     def read(connection: Connection) -> dict[str, object]:
@@ -86,7 +86,6 @@ async def create(request: Request) -> Response:
 @router.get("/v1/webhook_endpoints/{endpoint_id}")
 async def retrieve(request: Request, endpoint_id: str) -> Response:
     """Read a webhook endpoint."""
-    no_query(request)
     owner = owner_of(request)
     found = await services_of(request).reads.ask(lambda c: endpoints.get_endpoint(c, endpoint_id, owner))
     return json_reply(endpoint_object(found))
@@ -174,7 +173,6 @@ async def redeliver(request: Request, endpoint_id: str) -> Response:
 @router.get("/v1/webhook_event_types")
 async def list_event_types(request: Request) -> Response:
     """List the types of webhook events."""
-    no_query(request)
     return json_reply(event_type_list())
 
 

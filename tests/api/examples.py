@@ -1,5 +1,6 @@
 """Requests that the tests of this room make, one for each protocol."""
 
+import re
 from dataclasses import dataclass
 
 import httpx2
@@ -32,9 +33,9 @@ NAMES = ["response", "chat", "completion"]
 
 def without_heartbeats(stream: bytes) -> bytes:
     """The frames of a stream, without the comments that keep it alive."""
-    return b"".join(frame + b"\n\n" for frame in stream.split(b"\n\n") if frame and not frame.startswith(b":"))
+    return re.sub(rb"(?m)^:[^\n]*\n", b"", stream)
 
 
 def frames_of(stream: bytes) -> list[bytes]:
     """The frames of a stream."""
-    return [frame + b"\n\n" for frame in stream.split(b"\n\n") if frame and not frame.startswith(b":")]
+    return [frame + b"\n\n" for frame in without_heartbeats(stream).split(b"\n\n") if frame]

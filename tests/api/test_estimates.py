@@ -56,6 +56,6 @@ def test_the_time_to_try_again_is_whole_seconds_within_bounds() -> None:
 
 
 def test_a_note_is_one_comment() -> None:
-    assert note_of(position_at(5), 2.2) == b": queue position 5, starts in about 3 s\n\n"
-    assert note_of(position_at(500), 600.0) == b": queue position 500, starts in about 10 min\n\n"
-    assert note_of(position_at(1), None) == b": queue position 1\n\n"
+    assert note_of(position_at(5), 2.2) == b": queue position 5, starts in about 3 s\n"
+    assert note_of(position_at(500), 600.0) == b": queue position 500, starts in about 10 min\n"
+    assert note_of(position_at(1), None) == b": queue position 1\n"

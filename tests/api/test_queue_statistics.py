@@ -123,13 +123,13 @@ async def test_a_waiting_stream_is_told_its_place_whenever_that_changes(
     take = statistics.position_watchers.join(stream)
     await statistics.start()
     assert await stream.next() == []
-    assert [take(), take()] == [b": queue position 2\n\n", b""]
+    assert [take(), take()] == [b": queue position 2\n", b""]
 
     with database.begin() as c:
         jobs.claim(c, first, "w1", after(0))
     await statistics.look_again()
     assert await stream.next() == []
-    assert take() == b": queue position 1\n\n"
+    assert take() == b": queue position 1\n"
 
     with database.begin() as c:
         jobs.claim(c, second, "w1", after(0))

@@ -4,7 +4,7 @@ import httpx2
 import openai
 import pytest
 
-from tests.api.examples import CALLS, CHAT, COMPLETION, RESPONSE
+from tests.api.examples import CALLS, CHAT, COMPLETION, RESPONSE, Call
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server
 from tests.waiting import wait_until
@@ -45,7 +45,7 @@ def test_no_field_is_accepted_and_ignored(http: httpx2.Client) -> None:
 
 
 WRONG_QUERIES = [
-    ("/v1/responses/{id}?no_such=1", "no_such"),
+    ("/v1/completions/{id}?no_such=1", "no_such"),
     ("/v1/responses/{id}?stream=maybe", "stream"),
     ("/v1/responses/{id}?stream=true&stream=true", "stream"),
     ("/v1/responses/{id}?stream=true&starting_after=x", "starting_after"),
@@ -62,8 +62,41 @@ WRONG_QUERIES = [
     ("/v1/responses/{id}/input_items?after=nothing", "after"),
     ("/v1/chat/completions?limit=many", "limit"),
     ("/v1/chat/completions?metadata=x", "metadata"),
-    ("/v1/models?filter=x", "filter"),
+    ("/v1/webhook_secret?filter=x", "filter"),
 ]
+
+
+IGNORED = "client_version=0.155.1&client_version=1&no_such[]=x"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/v1/models", "/v1/models/demo", "/v1/responses/{response}", "/v1/responses/{response}/input_items"),
+        *("/v1/chat/completions", "/v1/chat/completions/{chat}", "/v1/chat/completions/{chat}/messages"),
+        *("/v1/webhook_endpoints", "/v1/webhook_event_types"),
+    ],
+)
+def test_gets_that_openai_answers_ignore_unknown_parameters(http: httpx2.Client, path: str) -> None:
+    ids = {"response": RESPONSE.post(http).json()["id"], "chat": CHAT.post(http, store=True).json()["id"]}
+
+    answer = http.get(path.format(**ids) + "?" + IGNORED)
+
+    assert answer.status_code == 200
+    assert answer.json() == http.get(path.format(**ids)).json()
+
+
+@pytest.mark.parametrize("call", [CHAT, COMPLETION], ids=["chat", "completion"])
+def test_options_of_a_stream_need_a_stream(http: httpx2.Client, call: Call) -> None:
+    options = {"include_usage": True}
+
+    for fields in ({}, {"stream": False}):
+        assert _error(call.post(http, stream_options=options, **fields), 400)["param"] == "stream_options"
+    always = "/v1/streaming/chat" if call is CHAT else "/v1/streaming/completions"
+    assert http.post(always, json={**call.body, "stream_options": options}).status_code == 200
+    if call is COMPLETION:
+        refused = http.post("/v1/async/completions", json={**call.body, "stream_options": options})
+        assert _error(refused, 400)["param"] == "stream_options"
 
 
 def test_a_wrong_query_is_refused_by_name(http: httpx2.Client) -> None:

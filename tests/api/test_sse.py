@@ -55,12 +55,12 @@ async def test_notes_are_sent_at_the_beginning_and_when_there_is_nothing_else() 
     subscription.notify()
     await running
 
-    assert client.bodies[1:5] == [b": first\n\n", b": second\n\n", b": third\n\n", HEARTBEAT]
+    assert client.bodies[1:5] == [b": first\n", b": second\n", b": third\n", HEARTBEAT]
     assert client.bodies[-1].endswith(b"data: [DONE]\n\n")
 
 
 def _notes() -> Iterator[bytes]:
-    yield from (b": first\n\n", b": second\n\n", b": third\n\n", b"")
+    yield from (b": first\n", b": second\n", b": third\n", b"")
 
 
 async def test_what_came_while_a_client_was_slow_is_one_write() -> None:

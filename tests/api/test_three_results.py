@@ -5,7 +5,7 @@ import openai
 import pytest
 
 from storage.contract import Failure
-from tests.api.examples import CALLS, CHAT_MESSAGES, NAMES, Call
+from tests.api.examples import CALLS, CHAT_MESSAGES, COMPLETION, NAMES, Call
 from tests.api.fake_worker import TEXT, FakeWorker
 from tests.waiting import wait_until
 
@@ -136,6 +136,18 @@ def test_the_streaming_aliases_stream(http: httpx2.Client, path: str, body: int)
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.content.endswith(b"data: [DONE]\n\n")
     assert http.post(path, json={**CALLS[body].body, "stream": False}).status_code == 400
+
+
+def test_a_finished_asynchronous_completion_keeps_its_status(http: httpx2.Client) -> None:
+    accepted = http.post("/v1/async/completions", json=COMPLETION.body)
+    where = accepted.headers["location"]
+
+    wait_until(lambda: http.get(where).json()["object"] == "text_completion", 10, "the end of the job")
+    done = http.get(where).json()
+
+    assert done["status"] == "completed"
+    plain = http.get(f"/v1/completions/{done['id']}").json()
+    assert done == {**plain, "status": "completed"}
 
 
 @pytest.mark.parametrize("call", CALLS, ids=NAMES)

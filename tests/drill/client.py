@@ -228,7 +228,7 @@ class Client:
                 await self._refused(job, answer, time.monotonic() - started)
                 continue
             reported = answer.json()
-            # A completion that is done is the completion itself and has no status.
+            # A chat that is done is the chat itself and has no status.
             now = reported.get("status", "completed")
             if now != status:
                 status = now
@@ -244,8 +244,9 @@ async def _frames(answer: httpx2.Response) -> AsyncIterator[str]:
     async for piece in answer.aiter_raw():
         *whole, rest = (rest + piece).split(b"\n\n")
         for frame in whole:
-            if not frame.startswith(b":"):
-                yield frame.decode()
+            lines = [line for line in frame.decode().split("\n") if not line.startswith(":")]
+            if lines:
+                yield "\n".join(lines)
 
 
 async def main(plan: Plan) -> None:

@@ -1,5 +1,6 @@
 """What the platform says afterwards: every row, every job read again, and who wrote which log when."""
 
+import re
 import threading
 import time
 from collections.abc import Collection
@@ -85,7 +86,8 @@ def _read_one(http: httpx2.Client, stage: Stage, story: Story, job_id: str) -> R
     text = text_of(story.kind.surface, reported) if "output" in reported or "choices" in reported else ""
     if story.kind.is_stream:
         raw = http.get(path, params={"stream": "true"}).text
-        frames = [one for one in raw.split("\n\n") if one and not one.startswith((":", "data: [DONE]"))]
+        raw = re.sub("(?m)^:[^\n]*\n", "", raw)
+        frames = [one for one in raw.split("\n\n") if one and not one.startswith("data: [DONE]")]
     with stage.redis() as connection:
         ends = [entry.end for entry in event_log.read_log(connection, job_id) if entry.end is not None]
         is_there = bool(connection.exists(event_log.log_key(job_id)))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,6 +44,7 @@ async def read_story(client: httpx2.AsyncClient, index: int, progress: list[int]
         async for piece in answer.aiter_raw():
             seen += piece
             progress[index] = seen.count(b"\n\n")
+    seen = re.sub(rb"(?m)^:[^\n]*\n", b"", seen)
     return [frame for frame in seen.split(b"\n\n") if frame.startswith(b"event")]
 
 

@@ -176,7 +176,7 @@ INVALID: list[tuple[type[WireRequest], dict[str, object], str]] = [
     (ResponseRequest, {"input": "x", "service_tier": "golden"}, "service_tier"),
     (ChatRequest, {"messages": [USER], "service_tier": 1}, "service_tier"),
     (CompletionRequest, {"prompt": "x", "service_tier": ""}, "service_tier"),
-    (ResponseRequest, {"input": "x", "top_k": -1}, "top_k"),
+    (ResponseRequest, {"input": "x", "top_k": -2}, "top_k"),
     (ResponseRequest, {"input": "x", "background": "yes"}, "background"),
     (ChatRequest, {"messages": []}, "messages"),
     (ChatRequest, {"messages": [{"role": "user"}]}, "messages.0.content"),

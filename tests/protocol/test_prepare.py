@@ -110,6 +110,37 @@ def test_instructions_come_first_and_join_a_leading_system_message() -> None:
     ]
 
 
+@pytest.mark.parametrize("roles", [("developer",), ("system", "developer"), ("developer", "system", "system")])
+def test_instructions_and_all_leading_system_items_are_one_turn(roles: tuple[str, ...]) -> None:
+    leading = [{"role": role, "content": role} for role in roles]
+
+    prepared = prepare(response(input=[*leading, USER], instructions="Be brief."), tools(), seed=1)
+
+    joined = "\n\n".join(("Be brief.", *roles))
+    assert text_of(prepared.spec, tools()).startswith(f"<|im_start|>system\n{joined}<|im_end|>\n<|im_start|>user")
+
+
+@pytest.mark.parametrize("phase", ["commentary", "final_answer", None])
+def test_the_phase_of_an_answer_is_kept_and_returned(phase: str | None) -> None:
+    answer = {"role": "assistant", "content": "hello", "phase": phase}
+
+    prepared = prepare(response(input=[USER, answer, USER]), tools(), seed=1)
+
+    items = input_items_of(header(JobKind.RESPONSE, prepared.request, prepared.context))
+    assert [item.get("phase", "absent") for item in items] == ["absent", phase, "absent"]
+
+
+def test_a_phase_is_refused_elsewhere() -> None:
+    for wrong in ({**USER, "phase": "commentary"}, {"role": "assistant", "content": "x", "phase": "dreaming"}):
+        with pytest.raises(InvalidRequest) as refusal:
+            response(input=[wrong])
+        assert refusal.value.param == "input.0.phase"
+
+
+def test_top_k_of_minus_one_is_off() -> None:
+    assert prepare(chat(top_k=-1), tools(), seed=1).spec.sampling.top_k == 0
+
+
 def test_a_turn_goes_on_from_the_previous_one_without_its_instructions() -> None:
     first = prepare(response(instructions="Be brief."), tools(), seed=1)
     first_header = header(JobKind.RESPONSE, first.request, first.context)

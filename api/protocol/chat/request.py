@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from api.protocol.shared.content import ChatContent, one_of, text_of
-from api.protocol.shared.job_request import JobRequest
+from api.protocol.shared.job_request import ChunkedRequest
 from api.protocol.shared.sampling_fields import TopLogprobs
 from api.protocol.shared.webhook_fields import WebhookTarget, target_of
 from api.protocol.shared.wire import (
@@ -17,7 +17,6 @@ from api.protocol.shared.wire import (
     Name,
     NumChoices,
     Refused,
-    StreamOptions,
     Wire,
     WireRequest,
     fault,
@@ -57,7 +56,7 @@ class ChatMessage(Wire):
         return text_of(self.content)
 
 
-class ChatRequest(JobRequest):
+class ChatRequest(ChunkedRequest):
     """The body of `POST /v1/chat/completions`."""
 
     kind: ClassVar = JobKind.CHAT
@@ -67,7 +66,6 @@ class ChatRequest(JobRequest):
     max_completion_tokens: MaxTokens | None = None
     max_tokens: MaxTokens | None = None
     n: NumChoices | None = None
-    stream_options: StreamOptions | None = None
     top_logprobs: TopLogprobs | None = None
     webhook: Annotated[WebhookTarget, target_of(JobKind.CHAT)] | None = None
 

@@ -31,7 +31,13 @@ class InputMessage(Wire):
     content: ItemContent
     id: Name | None = None
     status: Literal["in_progress", "completed", "incomplete"] | None = None
-    phase: Refused = None
+    phase: Literal["commentary", "final_answer"] | None = None
+
+    @model_validator(mode="after")
+    def _has_a_phase_only_as_an_answer(self) -> Self:
+        if self.phase is not None and self.role != "assistant":
+            raise fault("phase", "only messages of the assistant have one")
+        return self
 
     @property
     def text(self) -> str:

@@ -77,6 +77,8 @@ def _item_of(message: InputMessage) -> Item:
     item: Item = {"type": "message", "role": message.role, "status": message.status or "completed"}
     if message.id is not None:
         item["id"] = message.id
+    if "phase" in message.model_fields_set:
+        item["phase"] = message.phase
     content = [message.content] if isinstance(message.content, str) else [part.text for part in message.content]
     item["content"] = [_part_of(message.role, text) for text in content]
     return item

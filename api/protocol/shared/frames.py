@@ -5,7 +5,8 @@ import re
 import msgspec
 
 DONE = b"data: [DONE]\n\n"
-HEARTBEAT = b": ping\n\n"
+# A comment without an empty line of its own: some clients take an empty line for the end of an event without data.
+HEARTBEAT = b": ping\n"
 
 _encode = msgspec.json.Encoder().encode
 # These characters are legal in JSON, but str.splitlines and similar functions of clients end a line at them:

@@ -4,8 +4,9 @@ from typing import ClassVar
 
 from api.protocol.shared.sampling_fields import SamplingRequest
 from api.protocol.shared.webhook_fields import WebhookTarget
-from api.protocol.shared.wire import Label, Metadata, Name, SafetyIdentifier
+from api.protocol.shared.wire import Label, Metadata, Name, SafetyIdentifier, StreamOptions
 from storage.contract import JobKind
+from storage.errors import InvalidRequest
 
 
 class JobRequest(SamplingRequest):
@@ -32,5 +33,17 @@ class JobRequest(SamplingRequest):
         """Whether the body asks for a background job."""
         return False
 
-    def check_streamable(self) -> None:
-        """Raise InvalidRequest when the job's choices cannot be streamed."""
+    def check_delivery(self, *, is_stream: bool) -> None:
+        """Raise InvalidRequest when the job cannot be streamed, or has options of a stream and is none."""
+
+
+class ChunkedRequest(JobRequest):
+    """The create request of a protocol whose stream is made of chunks."""
+
+    stream_options: StreamOptions | None = None
+
+    def check_delivery(self, *, is_stream: bool) -> None:
+        if self.stream_options is not None and not is_stream:
+            raise InvalidRequest(
+                "The 'stream_options' parameter is only allowed when 'stream' is true.", param="stream_options"
+            )

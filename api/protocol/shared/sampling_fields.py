@@ -79,7 +79,8 @@ def sampling_of(request: SamplingRequest, *, max_tokens: int, seed: int, vocab_s
         max_tokens=max_tokens,
         temperature=_or(request.temperature, 1.0),
         top_p=max(_MIN_TOP_P, _or(request.top_p, 1.0)),
-        top_k=request.top_k or 0,
+        # -1 and 0 are both off, as in open servers.
+        top_k=max(0, request.top_k or 0),
         min_p=min(_MAX_MIN_P, _or(request.min_p, 0.0)),
         presence_penalty=_or(request.presence_penalty, 0.0),
         frequency_penalty=_or(request.frequency_penalty, 0.0),
