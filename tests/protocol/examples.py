@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from functools import cache
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -77,8 +78,9 @@ def manifest(template: str | None = CHATML, context_length: int = 1000, bos: boo
     )
 
 
+@cache
 def tools(template: str | None = CHATML, context_length: int = 1000, bos: bool = True) -> PromptTools:
-    """Its prompt tools."""
+    """Its prompt tools, which no test may change."""
     return PromptTools(manifest(template, context_length, bos))
 
 

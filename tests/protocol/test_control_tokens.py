@@ -144,7 +144,7 @@ def test_an_operator_may_allow_control_tokens() -> None:
 
 
 def test_a_tokenizer_that_cannot_be_renamed_is_safe_too() -> None:
-    prompt = tools()
+    prompt = PromptTools(manifest())
     assert prompt._control is not None
     prompt._control._has_tried = True
 
