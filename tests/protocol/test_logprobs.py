@@ -265,7 +265,7 @@ def test_every_shape_is_the_specifications() -> None:
 
 
 @pytest.mark.parametrize("kind", list(JobKind))
-def test_what_was_not_asked_for_is_not_told(kind: JobKind) -> None:
+def test_what_was_not_asked_for_is_not_reported(kind: JobKind) -> None:
     silent = header(kind)
 
     assert "-0.25" not in str([object_of(silent, HEY), *stream_of(silent, HEY)])

@@ -176,7 +176,7 @@ def texts_of(payload: dict[str, object]) -> list[tuple[int, str]]:
 
 
 @given(jobs())
-def test_every_told_token_is_streamed_once_and_in_order(job: tuple[JobHeader, list[LogEntry], Result]) -> None:
+def test_every_reported_token_is_streamed_once_and_in_order(job: tuple[JobHeader, list[LogEntry], Result]) -> None:
     head, log, result = job
     streamed: dict[int, list[object]] = {choice: [] for choice in range(total_choices(head))}
 

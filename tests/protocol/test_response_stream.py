@@ -163,7 +163,7 @@ def test_a_response_cut_by_its_limit_is_incomplete() -> None:
     )
 
 
-def test_a_failure_is_told_twice_an_error_and_then_the_failed_response() -> None:
+def test_a_failure_is_reported_twice_an_error_and_then_the_failed_response() -> None:
     failure = Failure(code="worker_lost", message="Three workers were lost.")
 
     frames = frames_of(header(KIND), start(), tokens(1, event("Hi")), end(2, JobStatus.FAILED, failure=failure))

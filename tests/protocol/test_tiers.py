@@ -26,7 +26,7 @@ LOG = [start(), tokens(1, event("x")), tokens(2, event("y", finish=FinishReason.
         (None, "default", PriorityQueue.FRONT),
     ],
 )
-def test_a_tier_is_a_lane(
+def test_a_tier_is_a_priority_queue(
     request_type: type[Request], name: str | None, tier: str, priority_queue: PriorityQueue
 ) -> None:
     job = prepared(request_type, service_tier=name)

@@ -22,6 +22,8 @@ from workers.generation.pipeline.logprob_bytes import LogprobFormatter, formatte
 
 ASKED = SamplingParams(max_tokens=9, logprobs=1, prompt_logprobs=0)
 SPEC = JobSpec(prompts=((EOS, 5, 6),), sampling=ASKED, num_choices=2)
+# A prompt that ends with a special token, as a chat's: the text begins anew.
+TURN_SPEC = JobSpec(prompts=((EOS, 5, 6, EOS),), sampling=ASKED, num_choices=2)
 TOKEN_BYTES = FakeTokenBytes()
 
 
@@ -37,7 +39,7 @@ def _with_bytes(told: EventLogprobs) -> list[bytes]:
 def test_every_candidate_is_formatted_with_its_bytes() -> None:
     output = _output(Ranked(7, -0.5, ((9, -0.25), (EOS, -3.0))))
 
-    assert LogprobFormatter(SPEC).format(0, output, TOKEN_BYTES).tokens == (
+    assert LogprobFormatter(TURN_SPEC).format(0, output, TOKEN_BYTES).tokens == (
         TokenLogprobs(Candidate(7, b"w7", -0.5), (Candidate(9, b"w9", -0.25), Candidate(EOS, b"", -3.0))),
     )
 
@@ -53,7 +55,7 @@ def test_what_cannot_be_is_formatted_as_a_number_that_the_log_can_hold() -> None
 
 
 def test_a_text_begins_with_its_first_token_that_has_text() -> None:
-    formatter = LogprobFormatter(SPEC)
+    formatter = LogprobFormatter(TURN_SPEC)
 
     first = formatter.format(0, _output(Ranked(EOS, 0.0), Ranked(7, 0.0)), TOKEN_BYTES)
     second = formatter.format(0, _output(Ranked(8, 0.0)), TOKEN_BYTES)
@@ -62,8 +64,14 @@ def test_a_text_begins_with_its_first_token_that_has_text() -> None:
     assert [_with_bytes(told) for told in (first, second, of_another_choice)] == [[b"", b"w7"], [b" w8"], [b"w8"]]
 
 
+def test_a_text_goes_on_from_a_prompt_that_ends_with_text() -> None:
+    output = _output(Ranked(7, 0.0))
+
+    assert _with_bytes(LogprobFormatter(SPEC).format(0, output, TOKEN_BYTES)) == [b" w7"]
+
+
 def test_a_resumed_text_has_begun() -> None:
-    formatter = LogprobFormatter(SPEC)
+    formatter = LogprobFormatter(TURN_SPEC)
     formatter.resume({0: [EOS, 7], 1: [EOS]})
 
     assert _with_bytes(formatter.format(0, _output(Ranked(8, 0.0)), TOKEN_BYTES)) == [b" w8"]

@@ -9,13 +9,16 @@ _LONG_WINDOW = 24
 # A character has at most 4 bytes, so 4 tokens settle how what lies before them is read.
 _SETTLED = 4
 
+# Ids of the prompt at most that are looked at for a whole character.
+_MAX_CONTEXT = 8
+
 Decode = Callable[[list[int]], str]
 
 
 class Detokenizer:
     """Text of a growing list of ids; the pieces together equal the text of the whole list.
 
-    Only a short window of ids is decoded again for each new one: the ids behind the last piece, which decoders need
+    Only a short window of ids is decoded again for each new one: the ids of the last piece, which decoders need
     for spaces between words, and those that are not shown yet. So the cost is linear.
 
     Exact for decoders that join bytes (byte-level BPE), and for those that fall back to byte tokens as long as the
@@ -33,14 +36,18 @@ class Detokenizer:
         self._continue(prompt)
 
     def _continue(self, prompt: Sequence[int]) -> None:
-        """Begin with the prompt's last id: SentencePiece-like decoders drop the space before the first token of a text,
-        which is not the first token of the answer. After a special token (a turn of a chat) the text begins anew.
+        """Begin with the prompt's last ids: SentencePiece-like decoders drop the space before the first token of a
+        text, which is not the first token of the answer. After a special token (a turn of a chat) the text begins anew.
         """
-        if not prompt or prompt[-1] not in self._spoken:
-            return
-        text = self._decode([prompt[-1]])
-        if _REPLACEMENT not in text:
-            self._window, self._num_behind, self._num_shown = [prompt[-1]], 1, len(text)
+        for length in range(1, min(len(prompt), _MAX_CONTEXT) + 1):
+            window = list(prompt[-length:])
+            if window[0] not in self._spoken:
+                return
+            text = self._decode(window)
+            # Half a character at either end would be decoded differently with more tokens.
+            if _REPLACEMENT not in text:
+                self._window, self._num_context, self._num_shown = window, length, len(text)
+                return
 
     def push(self, token_id: int) -> str:
         """Text that became certain with this id; ids without text of their own (special ones) give ""."""

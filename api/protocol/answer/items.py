@@ -22,9 +22,9 @@ class ItemKind(Enum):
 class Item:
     """One item of a choice's answer.
 
-    index:       its place among all items of the choice
-    number:      its place among the items of its kind
-    name:        of the tool, for a call
+    index:       its position among all items of the choice
+    number:      its position among the items of its kind
+    name:        of the called tool
     measured:    token events with log probabilities, for text
     is_complete: whether the model finished it; the last item may instead be complete because the job is
     """

@@ -1,6 +1,6 @@
 """The create request of Completions.
 
-Source: OpenAI specification of 2026-08-21. `store` and `metadata` are our extensions, since every call is a stored job.
+Source: OpenAI specification of 2026-08-21. `store` and `metadata` are our extensions, since all requests become jobs.
 """
 
 from typing import Annotated, ClassVar, LiteralString, Self

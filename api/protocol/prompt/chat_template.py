@@ -29,21 +29,21 @@ _TEMPLATE_FAULTS = (
 )
 
 
-# Messages of trial renderings.
-_USER: Mapping[str, str] = {"role": "user", "content": "a question of the trial"}
-_ANSWER: Mapping[str, str] = {"role": "assistant", "content": "an answer of the trial"}
-_UNKNOWN: Mapping[str, str] = {"role": "tokenpost_trial_role", "content": "x"}
+# Messages of probe renderings.
+_USER: Mapping[str, str] = {"role": "user", "content": "a question of the probe"}
+_ANSWER: Mapping[str, str] = {"role": "assistant", "content": "an answer of the probe"}
+_UNKNOWN: Mapping[str, str] = {"role": "tokenpost_probe_role", "content": "x"}
 
 
 def _system(content: str) -> Mapping[str, str]:
-    return {"role": "system", "content": f"the {content} instructions of the trial"}
+    return {"role": "system", "content": f"the {content} instructions of the probe"}
 
 
 class ChatTemplate:
     """A compiled chat template with its special tokens."""
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
-        """What a template accepts is found out by trial renderings, since a mention of a word in it says nothing."""
+        """What a template accepts is found out by probe renderings, since a mention of a word in it says nothing."""
         self.source = source
         self._special_tokens = dict(special_tokens)
         self._render = _compile(source)
@@ -53,14 +53,14 @@ class ChatTemplate:
 
     def _treats_specially(self, role: str) -> bool:
         """Whether messages of this role are rendered differently from those of a role that no template knows."""
-        known, unknown = self._try([{"role": role, "content": "x"}, _USER]), self._try([_UNKNOWN, _USER])
+        known, unknown = self._probe([{"role": role, "content": "x"}, _USER]), self._probe([_UNKNOWN, _USER])
         return known is not None and known != (unknown or "").replace(_UNKNOWN["role"], role)
 
     def _shows_all(self, *messages: Mapping[str, str]) -> bool:
-        text = self._try(messages)
+        text = self._probe(messages)
         return text is not None and all(message["content"] in text for message in messages)
 
-    def _try(self, messages: Sequence[Mapping[str, object]]) -> str | None:
+    def _probe(self, messages: Sequence[Mapping[str, object]]) -> str | None:
         try:
             return self.render(messages, field="messages")
         except InvalidRequest:

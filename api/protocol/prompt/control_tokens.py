@@ -35,14 +35,14 @@ class ControlTokens:
         self._texts = sorted({token.content for token in control if token.content})
         self._pattern = re.compile(_any_of(self._texts) if self._texts else r"(?!)")
         folds = tokenizer.normalizer is not None and _FOLDING.search(_json_of(tokenizer.normalizer)) is not None
-        self._is_always_suspect = folds and any(token.normalized for token in control)
+        self._is_always_possible = folds and any(token.normalized for token in control)
         self._lock = threading.Lock()
         self._renamed: tuple[Tokenizer, Mapping[str, str]] | None = None
         self._has_tried = False
 
     def is_in(self, texts: Iterable[str]) -> bool:
         """Whether a text may make a control token."""
-        return self._is_always_suspect or any(self._pattern.search(text) is not None for text in texts)
+        return self._is_always_possible or any(self._pattern.search(text) is not None for text in texts)
 
     def marked(self, texts: Sequence[str], beside: str = "") -> tuple[list[str], str]:
         """The texts with a mark inside each control token's text, and the mark.

@@ -23,8 +23,8 @@ def with_one_system_turn(messages: Sequence[Message]) -> Sequence[Message]:
 
 
 def _joined(messages: Sequence[Message], some: list[Message], whole: Sequence[Message]) -> Sequence[Message]:
-    is_in_place = len(some) <= 1 and (not some or is_system(messages[0]))
-    if is_in_place:
+    is_arranged = len(some) <= 1 and (not some or is_system(messages[0]))
+    if is_arranged:
         return whole
     roles = {message["role"] for message in some}
     role = roles.pop() if len(roles) == 1 else "system"

@@ -26,7 +26,7 @@ class PromptTools:
     """A model's tokenizer, chat template and context length."""
 
     def __init__(self, manifest: ModelManifest, *, allows_special_tokens: bool = False) -> None:
-        """allows_special_tokens: whether strings of callers may make control tokens, which lets them end their turn"""
+        """allows_special_tokens: whether strings of callers may make control tokens, and so speak as the system"""
         self.model = manifest.model
         self.context_length = manifest.context_length
         self._tokenizer: Tokenizer = Tokenizer.from_str(manifest.tokenizer_json)

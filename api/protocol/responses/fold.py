@@ -108,17 +108,17 @@ class ResponseFold:
     def _measured_deltas(self, entry: LogEntry) -> Iterator[bytes]:
         """A delta for each event with text or log probabilities; the text may be empty."""
         assert self._open is not None
-        place = self._place_of(self._open)
+        position = self._position_of(self._open)
         for event in entry.tokens:
             self._outcome.add_measured(event)
             logprobs = token_objects([event], self._header)
             if event.text or logprobs:
-                yield self._event("response.output_text.delta", **place, delta=event.text, logprobs=logprobs)
+                yield self._event("response.output_text.delta", **position, delta=event.text, logprobs=logprobs)
 
     def _open_plain(self) -> Iterator[bytes]:
         item = self._outcome.choices[0].items[0]
         yield from self._open_item(item)
-        before = event_frame({"type": "response.output_text.delta", **self._place_of(item), "delta": ""})
+        before = event_frame({"type": "response.output_text.delta", **self._position_of(item), "delta": ""})
         self._delta_head = before.removesuffix(b'""}\n\n')
         self._is_plain = not self._wants_logprobs
 
@@ -138,20 +138,20 @@ class ResponseFold:
                     assert_never(change)
 
     def _delta(self, item: Item, text: str, logprobs: list[dict[str, object]]) -> bytes:
-        place = self._place_of(item)
+        position = self._position_of(item)
         match item.kind:
             case ItemKind.TEXT:
-                return self._event("response.output_text.delta", **place, delta=text, logprobs=logprobs)
+                return self._event("response.output_text.delta", **position, delta=text, logprobs=logprobs)
             case ItemKind.REASONING:
-                return self._event("response.reasoning_text.delta", **place, delta=text)
+                return self._event("response.reasoning_text.delta", **position, delta=text)
             case ItemKind.CALL:
-                return self._event(f"{_arguments_event(item)}.delta", **place, delta=text)
+                return self._event(f"{_arguments_event(item)}.delta", **position, delta=text)
             case _:
                 assert_never(item.kind)
 
-    def _place_of(self, item: Item) -> dict[str, object]:
-        place: dict[str, object] = {"item_id": item_id_of(self._header.job_id, item), "output_index": item.index}
-        return place if item.kind is ItemKind.CALL else {**place, "content_index": 0}
+    def _position_of(self, item: Item) -> dict[str, object]:
+        position: dict[str, object] = {"item_id": item_id_of(self._header.job_id, item), "output_index": item.index}
+        return position if item.kind is ItemKind.CALL else {**position, "content_index": 0}
 
     def _open_item(self, item: Item) -> Iterator[bytes]:
         self._open = item
@@ -159,22 +159,22 @@ class ResponseFold:
         yield self._event("response.output_item.added", output_index=item.index, item=opened_object(self._header, item))
         if item.kind is not ItemKind.CALL:
             part = content_part(self._header, Item(item.kind))
-            yield self._event("response.content_part.added", **self._place_of(item), part=part)
+            yield self._event("response.content_part.added", **self._position_of(item), part=part)
 
     def _close_item(self, item: Item, status: str) -> Iterator[bytes]:
         self._open = None
-        place = self._place_of(item)
+        position = self._position_of(item)
         if item.kind is ItemKind.CALL:
             field = "input" if item.is_custom else "arguments"
-            yield self._event(f"{_arguments_event(item)}.done", **place, **{field: item.text})
+            yield self._event(f"{_arguments_event(item)}.done", **position, **{field: item.text})
         else:
             part = content_part(self._header, item)
             if item.kind is ItemKind.TEXT:
                 fields = {"text": part["text"], "logprobs": part["logprobs"]}
-                yield self._event("response.output_text.done", **place, **fields)
+                yield self._event("response.output_text.done", **position, **fields)
             else:
-                yield self._event("response.reasoning_text.done", **place, text=part["text"])
-            yield self._event("response.content_part.done", **place, part=part)
+                yield self._event("response.reasoning_text.done", **position, text=part["text"])
+            yield self._event("response.content_part.done", **position, part=part)
         done = item_object(self._header, item, status)
         yield self._event("response.output_item.done", output_index=item.index, item=done)
 

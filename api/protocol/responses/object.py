@@ -48,7 +48,7 @@ def item_status(item: Item, status: JobStatus) -> str:
         return "completed"
     if not status.is_terminal:
         return "in_progress"
-    # A call is complete only when the model has closed it.
+    # Calls are complete only when the model has closed them.
     return "completed" if status is JobStatus.COMPLETED and item.kind is not ItemKind.CALL else "incomplete"
 
 
@@ -96,7 +96,7 @@ def content_part(header: JobHeader, item: Item) -> dict[str, object]:
         case ItemKind.REASONING:
             return {"type": "reasoning_text", "text": item.text}
         case ItemKind.CALL:
-            raise AssertionError("a call has no content parts")
+            raise AssertionError("calls have no content parts")
         case _:
             assert_never(item.kind)
 

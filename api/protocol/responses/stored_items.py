@@ -1,4 +1,4 @@
-"""Stored items of Responses: the input items in a job's context, and the conversation that the next turn continues."""
+"""Stored items of Responses: the input items in a job's context, and the turn that a later request continues."""
 
 from collections.abc import Iterable, Sequence
 from typing import cast
