@@ -16,7 +16,9 @@ from storage.contract import EntryKind, JobKind, JobSpec, JobStatus, LogEntry, R
 from storage.database.connections import Database
 from storage.database.table_definitions import table_of
 from storage.jobs import jobs, recovery
+from storage.jobs.attempts import list_attempts
 from storage.jobs.records import JobRecord, NewJob
+from storage.jobs.tables import Attempt
 from storage.settings import StorageSettings
 from tests.fakes import EOS, LIMITS, MANIFEST, TEXT, FakeRunner
 from tests.waiting import wait_until
@@ -135,6 +137,11 @@ class Backend:
             assert jobs.cancel(connection, job_id, datetime.now(UTC)) is not None
         if worker_id is not None:
             self.redis.publish(control_channel(worker_id), encode_cancel(job_id))
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        """The ended attempts at the job."""
+        with self.database.connect() as connection:
+            return list_attempts(connection, job_id)
 
     def spec(self, job_id: str) -> JobSpec:
         """What the job asks."""

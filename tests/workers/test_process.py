@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from msgspec import structs
+
 from storage.broker.event_log import LogWriter
 from storage.contract import EntryKind, Failure, FinishReason, JobStatus, WorkerStatus
 from storage.fleet import manifests, workers
@@ -44,6 +46,26 @@ def test_a_job_runs_to_its_end(backend: Backend, bench: Bench) -> None:
     assert_whole(log, records.result_of(row))
     assert text_of(log) == foretold(5)
     assert log[-1].end == records.end_of(row)
+    [attempt] = backend.attempts(job_id)
+    assert (attempt.number, attempt.worker_id, attempt.outcome) == (1, row.worker_id, "completed")
+    assert attempt.first_token_at == row.first_token_at
+    assert row.started_at is not None
+    assert row.first_token_at is not None
+    assert row.ended_at is not None
+    assert row.started_at <= row.first_token_at <= row.ended_at
+
+
+def test_a_job_with_a_large_spec_is_read_after_its_claim(backend: Backend, bench: Bench) -> None:
+    small = spec(5)
+    large = structs.replace(small, sampling=structs.replace(small.sampling, stop=("never" * 20_000,)))
+    job_id = backend.put_job(large)
+
+    assert wait_for_answer(bench.submit(job_id)) == "acknowledged"
+
+    row, log = backend.row(job_id), backend.log(job_id)
+    assert row.status is JobStatus.COMPLETED
+    assert_whole(log, records.result_of(row))
+    assert text_of(log) == foretold(5)
 
 
 def test_choices_of_a_job_share_its_entries(backend: Backend, bench: Bench) -> None:

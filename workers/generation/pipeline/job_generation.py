@@ -1,7 +1,9 @@
 """One attempt at one job as a value: what was emitted, what is still open, how it ends. No thread, no I/O."""
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 
 from msgspec import structs
 
@@ -51,6 +53,7 @@ class Generation:
     publisher, event loop. Only `stop` is written from outside; it is read where the
     engine takes sequences in and where their outputs are published.
 
+    first_token_at: when this attempt emitted its first entry
     is_claimed: whether its claim is committed; entries are published from then on
     formatter:  formats log probabilities; None for a job that asks for none
     """
@@ -58,11 +61,13 @@ class Generation:
     __slots__ = (
         "_cache_salt",
         "_cached_by_choice",
+        "_clock",
         "_ended_before",
         "_finish_by_choice",
         "attempt",
         "entries",
         "failure",
+        "first_token_at",
         "formatter",
         "is_claimed",
         "job_id",
@@ -72,7 +77,9 @@ class Generation:
         "stop",
     )
 
-    def __init__(self, job_id: str) -> None:
+    def __init__(self, job_id: str, clock: Callable[[], datetime] = partial(datetime.now, UTC)) -> None:
+        self._clock = clock
+        self.first_token_at: datetime | None = None
         self.job_id = job_id
         self.phase = Phase.CLAIMING
         self.stop: StopReason | None = None
@@ -107,6 +114,7 @@ class Generation:
             if entry.kind is EntryKind.TOKENS and entry.seq == self.seq + 1:
                 self.take(entry.tokens)
         self.num_resumed = self.seq
+        self.first_token_at = None
         self._ended_before = frozenset(self._finish_by_choice)
         if self.formatter is not None:
             self.formatter.resume(self._emitted_by_choice())
@@ -181,6 +189,8 @@ class Generation:
 
     def take(self, events: Sequence[TokenEvent]) -> None:
         """Add one entry: what one engine step emitted for this job."""
+        if self.first_token_at is None:
+            self.first_token_at = self._clock()
         self.entries.append(tuple(events))
         for event in events:
             if event.finish is not None:

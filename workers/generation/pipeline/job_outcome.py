@@ -43,10 +43,19 @@ def leave(connection: Connection, generation: Generation, now: datetime) -> End 
 def _commit(connection: Connection, generation: Generation, now: datetime) -> bool:
     job_id, attempt, failure = generation.job_id, generation.attempt, generation.failure
     result, usage = generation.result(), generation.usage()
+    first = generation.first_token_at
     if failure is not None:
-        return jobs.fail(connection, job_id, attempt, failure, result=result, usage=usage, now=now)
-    status = generation.status
-    return jobs.complete(connection, job_id, attempt, status=status, result=result, usage=usage, now=now)
+        return jobs.fail(connection, job_id, attempt, failure, result, usage, now, first_token_at=first)
+    return jobs.complete(
+        connection,
+        job_id,
+        attempt,
+        status=generation.status,
+        result=result,
+        usage=usage,
+        now=now,
+        first_token_at=first,
+    )
 
 
 def _settle(connection: Connection, generation: Generation) -> End | Left:
