@@ -142,6 +142,8 @@ class Platform:
         except (OSError, ValueError):
             # Not begun, or read while it was written.
             return f"{child.spec.name}: starting"
+        if done == total:
+            return f"{child.spec.name}: {done} of {total} tensors, preparing"
         return f"{child.spec.name}: {done} of {total} tensors"
 
     async def _wait_for_api(self) -> None:
