@@ -9,10 +9,11 @@ import time
 
 from storage.errors import InvalidRequest
 
-# Token ids and other values; messages, content parts and other objects; strings and keys.
+# Token ids and other values; messages, content parts and other objects; strings and keys; backslashes in a row.
 MAX_VALUES = 2**18
 MAX_OBJECTS = 2**12
 MAX_STRINGS = 2**15
+MAX_BACKSLASHES = 2**16
 SLICE_BYTES = 64 * 1024
 
 
@@ -23,7 +24,7 @@ def refuse_too_many_values(body: bytes, slice_bytes: int = SLICE_BYTES) -> list[
 
     returns: start and end of each run of whole slices inside one string
     """
-    num_values = num_objects = num_quotes = 0
+    num_values = num_objects = num_quotes = num_backslashes = 0
     runs: list[tuple[int, int]] = []
     is_in_string = False
     rest = b""
@@ -31,7 +32,9 @@ def refuse_too_many_values(body: bytes, slice_bytes: int = SLICE_BYTES) -> list[
         piece = rest + body[start : start + slice_bytes]
         # Escapes are removed in pairs; one that the slice cuts goes to the next slice.
         kept = piece.rstrip(b"\\")
-        rest = b"\\" * ((len(piece) - len(kept)) % 2)
+        num_dropped = len(piece) - len(kept)
+        rest = b"\\" * (num_dropped % 2)
+        num_backslashes = num_dropped if kept else num_backslashes + num_dropped
         parts = kept.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         if is_in_string and len(parts) == 1:
             _add_run(runs, start, min(start + slice_bytes, len(body)))
@@ -40,6 +43,8 @@ def refuse_too_many_values(body: bytes, slice_bytes: int = SLICE_BYTES) -> list[
         num_quotes += len(parts) - 1
         num_objects += structure.count(b"{")
         num_values += structure.count(b",") + structure.count(b"[")
+        if num_backslashes > MAX_BACKSLASHES:
+            raise InvalidRequest(f"The request body has more than {MAX_BACKSLASHES} backslashes in a row.")
         if num_objects > MAX_OBJECTS:
             raise InvalidRequest(f"The request body has more than {MAX_OBJECTS} JSON objects.")
         if num_quotes > 2 * MAX_STRINGS:

@@ -10,7 +10,7 @@ import time
 
 from pydantic_core import from_json
 
-from api.http.body_bounds import SLICE_BYTES, refuse_too_many_values
+from api.http.body_bounds import MAX_BACKSLASHES, SLICE_BYTES, refuse_too_many_values
 from storage.errors import InvalidRequest
 
 _BACKSLASH = ord("\\")
@@ -62,15 +62,27 @@ def _safe_place(body: bytes, low: int) -> int | None:
         before = body[place - _MAX_ESCAPE_BYTES : place]
         if _BACKSLASH not in before:
             return place
-        # A backslash behind another character begins an escape, so the one before it is complete.
-        starts_escape = body[place] == _BACKSLASH and body[place - 1] != _BACKSLASH
-        if starts_escape and not _HIGH_SURROGATE.fullmatch(before[-6:]):
+        # A backslash behind complete pairs of them begins an escape, so what is before it is complete.
+        if (
+            body[place] == _BACKSLASH
+            and _num_backslashes_before(body, place) % 2 == 0
+            and not _HIGH_SURROGATE.fullmatch(before[-6:])
+        ):
             return place
     return None
 
 
-def _decoded(body: bytes, start: int, end: int, slice_bytes: int) -> str:
-    """The text of the inside of a string."""
+def _num_backslashes_before(body: bytes, place: int) -> int:
+    """How many backslashes end there; an odd number where there are too many to know."""
+    if body[place - 1] != _BACKSLASH:
+        return 0
+    before = body[max(0, place - MAX_BACKSLASHES) : place]
+    num_backslashes = len(before) - len(before.rstrip(b"\\"))
+    return num_backslashes if num_backslashes < len(before) else 1
+
+
+def _decoded(body: bytes, start: int, end: int, slice_bytes: int) -> list[str]:
+    """The text of the inside of a string, in pieces."""
     pieces = []
     while start < end:
         stop = start + slice_bytes
@@ -80,10 +92,10 @@ def _decoded(body: bytes, start: int, end: int, slice_bytes: int) -> str:
         pieces.append(from_json(b'"%b"' % body[start:place]))
         start = place
         time.sleep(0)  # lets another thread take the interpreter lock
-    return "".join(pieces)
+    return pieces
 
 
-def _restored(value: object, marker: re.Pattern[str], texts: list[str]) -> object:
+def _restored(value: object, marker: re.Pattern[str], texts: list[list[str]]) -> object:
     """The value with the texts in place of their markers."""
     if isinstance(value, str):
         parts = marker.split(value)
@@ -95,6 +107,6 @@ def _restored(value: object, marker: re.Pattern[str], texts: list[str]) -> objec
     return value
 
 
-def _with_texts(parts: list[str], texts: list[str]) -> list[str]:
-    """What `re.split` found, with each number of a text replaced by the text."""
-    return [texts[int(part, 16)] if index % 2 else part for index, part in enumerate(parts)]
+def _with_texts(parts: list[str], texts: list[list[str]]) -> list[str]:
+    """What `re.split` found, with each number of a text replaced by the pieces of the text."""
+    return [piece for index, part in enumerate(parts) for piece in (texts[int(part, 16)] if index % 2 else [part])]
