@@ -3,10 +3,13 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
+
+_CALLS_A_TURN = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +78,17 @@ def interleaved_p50_s(
                 if number >= 0:
                     seconds.append(time.perf_counter() - started)
     return [statistics.median(seconds) for seconds in times]
+
+
+def disturbed_p50_s(
+    action: Callable[[int], object], disturbance: Callable[[], AbstractContextManager[object]], *, rounds: int = 8
+) -> tuple[float, float]:
+    """The median seconds of an action without and with a disturbance, in turns."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for number in range(2 * rounds):
+        with disturbance() if number % 2 else nullcontext():
+            for call in range(_CALLS_A_TURN):
+                started = time.perf_counter()
+                action(number * _CALLS_A_TURN + call)
+                times[number % 2].append(time.perf_counter() - started)
+    return statistics.median(times[0]), statistics.median(times[1])

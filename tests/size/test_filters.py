@@ -8,7 +8,7 @@ import pytest
 
 from tests.size.client import Client
 from tests.size.conftest import MakeDatabase, MakeRedis
-from tests.size.figures import Figure, Figures, interleaved_p50_s
+from tests.size.figures import Figure, Figures, disturbed_p50_s
 from tests.size.processes import running_api
 from tests.size.stocks import fill
 
@@ -52,9 +52,7 @@ def test_filters_over_many_chats_leave_polls_alone(
         def poll(number: int) -> None:
             assert client.get(f"/v1/responses/{stock.responses[number % 50]}").status == 200
 
-        (quiet_s,) = interleaved_p50_s([poll], rounds=1, calls=300)
-        with readers(api.port, statuses):
-            (beside_s,) = interleaved_p50_s([poll], rounds=1, calls=300)
+        quiet_s, beside_s = disturbed_p50_s(poll, lambda: readers(api.port, statuses))
 
     kind = url.partition(":")[0].partition("+")[0]
     figures.check(

@@ -13,7 +13,7 @@ from storage.database.connections import Database
 from tests.api.server import serving
 from tests.size.client import Client
 from tests.size.conftest import MakeDatabase, MakeRedis
-from tests.size.figures import Figure, Figures, interleaved_p50_s
+from tests.size.figures import Figure, Figures, disturbed_p50_s
 from tests.size.processes import running_api
 from tests.size.steps import counted_steps
 from tests.size.stocks import ACCEPT, fill, settings_of
@@ -85,13 +85,9 @@ def test_unknown_keys_slow_nobody_beside_ten_thousand(
         def accept(number: int) -> None:
             assert client.post("/v1/responses", ACCEPT).status == 200
 
-        (quiet_s,) = interleaved_p50_s([accept], rounds=1, calls=400)
-        with strangers(api.port):
-            (beside_s,) = interleaved_p50_s([accept], rounds=1, calls=400)
-        (again_s,) = interleaved_p50_s([accept], rounds=1, calls=400)
+        undisturbed_s, beside_s = disturbed_p50_s(accept, lambda: strangers(api.port))
 
     kind = url.partition(":")[0].partition("+")[0]
-    undisturbed_s = (quiet_s + again_s) / 2
     figures.check(
         Figure(
             what=f"{kind}: accept, p50 beside {MOST_KEYS:,} keys and 50 unknown ones a second",
