@@ -32,7 +32,6 @@ def _write_logs(client: redis.Redis) -> list[str]:
     return job_ids
 
 
-@pytest.mark.xfail(strict=True, reason="H4: ended logs are kept for an hour")
 @pytest.mark.parametrize("rate", RATES)
 def test_ended_logs_leave_room_for_running_ones(redis_client: redis.Redis, figures: Figures, rate: int) -> None:
     log_keys = [log_key(job_id) for job_id in _write_logs(redis_client)]
