@@ -52,7 +52,7 @@ def follow(services: Services, job: JobView) -> Subscription:
 
 
 async def cancel(services: Services, job_id: str, *, num_attached: int | None = None) -> None:
-    """Return when the job is cancelled or had ended; whoever runs it hears of it at once.
+    """Return when the job is cancelled or had ended; its worker is notified at once.
 
     num_attached: as in `jobs.cancel`
     """
@@ -62,14 +62,14 @@ async def cancel(services: Services, job_id: str, *, num_attached: int | None = 
             lambda: cancellation.cancel(services.write, services.redis_sync, job_id, now, num_attached=num_attached)
         )
     except RedisError as error:
-        # The row says it; a worker rereads its rows, and the sweeper completes the logs of ended jobs.
+        # The row is cancelled already. Workers reread their rows, and the sweeper completes the logs of ended jobs.
         logger.warning("cancel_untold", job_id=job_id, error=str(error))
 
 
 async def abandon(services: Services, job_id: str, number: int) -> None:
-    """Cancel a job whose caller has left, unless another one joined later; nobody is there to hear of an error.
+    """Cancel a job whose caller has disconnected, unless a later request is attached to it. Errors are only logged.
 
-    number: the caller's, as `attaching.attach` told it
+    number: the caller's, as `attaching.attach` returned it
     """
     logger.info("caller_left", job_id=job_id)
     try:
@@ -81,7 +81,7 @@ async def abandon(services: Services, job_id: str, number: int) -> None:
 async def cancel_response(services: Services, job: JobView, owner: str) -> JobView:
     """The response after its cancellation; one that has ended is left as it is.
 
-    Raises InvalidRequest for a response that somebody waits for: its caller ends it by leaving.
+    Raises InvalidRequest for a foreground response: its caller ends it by disconnecting.
     """
     if not job.header.background:
         raise InvalidRequest("Only responses created with background=true can be cancelled.", param="response_id")
@@ -94,7 +94,7 @@ async def cancel_response(services: Services, job: JobView, owner: str) -> JobVi
             while not subscription.is_ended:
                 await subscription.next()
     except TimeoutError:
-        pass  # the row says cancelled; what came of the job follows when its worker, or the sweeper, is heard
+        pass  # the row says cancelled; its worker, or the sweeper, stores the partial result later
     finally:
         services.relay.unsubscribe(subscription)
     return await get_job(services, job.header.job_id, owner, job.header.kind)

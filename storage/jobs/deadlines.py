@@ -37,7 +37,7 @@ def has_overdue(c: Connection) -> bool:
 def end_overdue(c: Connection, now: datetime, limit: int = 500) -> list[JobState]:
     """Jobs whose deadline has passed, now failed with `expired` or cancelled.
 
-    Those with a worker are its own to settle, as a cancelled one; it has to be told.
+    The caller notifies the workers of those that ran; they store the partial results, as of cancelled jobs.
     """
     return [
         *ending.end(c, _FAIL_EXPIRED, Outcome(failure=EXPIRED), now, {"room": limit}),
