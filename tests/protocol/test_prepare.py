@@ -126,7 +126,7 @@ def test_the_phase_of_an_answer_is_kept_and_returned(phase: str | None) -> None:
 
     prepared = prepare(response(input=[USER, answer, USER]), tools(), seed=1)
 
-    items = input_items_of(header(JobKind.RESPONSE, prepared.request, prepared.context))
+    items = input_items_of([StoredTurn(job_id="resp_1", context=prepared.context)])
     assert [item.get("phase", "absent") for item in items] == ["absent", phase, "absent"]
 
 
