@@ -50,6 +50,7 @@ class ResponseFold:
         self._is_in_progress = False
         # The item whose output_item.done is not sent yet, and how many items were opened.
         self._open: Item | None = None
+        self._open_position: dict[str, object] = {}
         self._num_opened = 0
         # Whether an entry of tokens is nothing but deltas of the open message.
         self._is_plain = False
@@ -107,8 +108,7 @@ class ResponseFold:
 
     def _measured_deltas(self, entry: LogEntry) -> Iterator[bytes]:
         """A delta for each event with text or log probabilities; the text may be empty."""
-        assert self._open is not None
-        position = self._position_of(self._open)
+        position = self._open_position
         for event in entry.tokens:
             self._outcome.add_measured(event)
             logprobs = token_objects([event], self._header)
@@ -154,7 +154,7 @@ class ResponseFold:
         return position if item.kind is ItemKind.CALL else {**position, "content_index": 0}
 
     def _open_item(self, item: Item) -> Iterator[bytes]:
-        self._open = item
+        self._open, self._open_position = item, self._position_of(item)
         self._num_opened += 1
         yield self._event("response.output_item.added", output_index=item.index, item=opened_object(self._header, item))
         if item.kind is not ItemKind.CALL:
