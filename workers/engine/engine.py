@@ -193,6 +193,10 @@ class Engine:
         if sequence.max_total == sequence.num_prompt:
             sequence.finish = FinishReason.LENGTH
             return (), ""
+        if len(token_ids) == 1:
+            self._num_output_tokens += 1
+            text = sequence.accept(token_ids[0])
+            return token_ids, text if sequence.finish is None else text + sequence.close()
         text = ""
         for count, token_id in enumerate(token_ids, 1):
             text += sequence.accept(token_id)
@@ -201,9 +205,8 @@ class Engine:
                 token_ids = token_ids[:count]
                 break
         self._num_output_tokens += len(token_ids)
-        if len(token_ids) > 1:
-            # Of several tokens only the last may lack its keys and values; the others are computed like a prompt's.
-            sequence.is_prefilling = sequence.num_computed + 1 < len(sequence.tokens)
+        # Of several tokens only the last may lack its keys and values; the others are computed like a prompt's.
+        sequence.is_prefilling = sequence.num_computed + 1 < len(sequence.tokens)
         return token_ids, text
 
     def _validate(self, sequence: Sequence) -> None:

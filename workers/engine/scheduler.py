@@ -189,7 +189,14 @@ class Scheduler:
 
     def _grow(self, is_ahead: bool) -> bool:
         """New blocks for sequences that filled their last; False when launches under way must be collected first."""
-        full = [one for one in self._running if one.is_full and one.capacity < one.max_total - 1]
+        # The comparison first: it is all that most sequences of most steps cost.
+        full = [
+            one
+            for one in self._running
+            if (one.num_computed == one.capacity or one.is_prefilling)
+            and one.is_full
+            and one.capacity < one.max_total - 1
+        ]
         if not full:
             return True
         full.sort(key=_ORDER)
