@@ -48,7 +48,7 @@ def test_who_leaves_a_foreground_call_stops_its_job(
     wait_until(lambda: _status(database) is JobStatus.CANCELLED, 1.0, "the cancellation")
 
 
-def test_the_worker_is_told_of_a_caller_who_left(server: Server, worker: FakeWorker, redis_client: redis.Redis) -> None:
+def test_the_worker_learns_of_a_caller_who_left(server: Server, worker: FakeWorker, redis_client: redis.Redis) -> None:
     worker.pauses_at = 3
     with redis_client.pubsub(ignore_subscribe_messages=True) as control:
         control.subscribe(control_channel(WORKER_ID))

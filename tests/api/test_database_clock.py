@@ -1,4 +1,4 @@
-"""The database's time, told by a process whose own clock may be wrong."""
+"""The database's time, reported by a process whose own clock may be wrong."""
 
 import time
 from collections.abc import AsyncIterator

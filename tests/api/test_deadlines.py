@@ -1,4 +1,4 @@
-"""Deadlines that a caller sets, and how their passing is told."""
+"""Deadlines that a caller sets, and how their passing is reported."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -85,8 +85,8 @@ def test_a_stream_tells_that_its_job_expired(http: httpx2.Client, worker: FakeWo
         frames = frames_of(answer.read())
 
     assert frames[-1] == b"data: [DONE]\n\n"
-    told, last = (json.loads(frame.partition(b"data: ")[2]) for frame in frames[-3:-1])
-    assert (told["type"], told["code"]) == ("error", "expired")
+    reported, last = (json.loads(frame.partition(b"data: ")[2]) for frame in frames[-3:-1])
+    assert (reported["type"], reported["code"]) == ("error", "expired")
     assert last["type"] == "response.failed"
     assert last["response"]["output"][0]["content"][0]["text"]
 
@@ -107,7 +107,7 @@ def test_a_call_that_waits_is_answered_as_by_a_gateway_whose_time_is_over(
     assert http.get(call.url_of(answer.headers["x-job-id"])).json()["status"] == "failed"
 
 
-def test_a_caller_who_asks_is_told_that_the_job_expired(
+def test_a_caller_who_asks_learns_that_the_job_expired(
     client: openai.OpenAI, worker: FakeWorker, database: Database
 ) -> None:
     worker.pauses_at = 3

@@ -110,11 +110,11 @@ def test_queued_and_running_jobs_run_after_the_migration(old_url: str, redis_url
             wait_until(lambda: {state.status for state in jobs.list_states(c, wanted)} == {JobStatus.COMPLETED}, 20)
     tickets.stop()
     with database.connect() as c:
-        told = c.execute(select(table_of(WebhookEvent).c.job_id)).scalars().all()
+        reported = c.execute(select(table_of(WebhookEvent).c.job_id)).scalars().all()
         [endpoint] = c.execute(select(table_of(WebhookEndpoint).c.url)).scalars()
     database.dispose()
 
-    assert set(told) >= set(wanted)
+    assert set(reported) >= set(wanted)
     assert endpoint == "https://127.0.0.1:9/all"
 
 

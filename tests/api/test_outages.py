@@ -222,9 +222,9 @@ def _relay(server: Server):  # type: ignore[no-untyped-def]  # api.streaming.rel
 
 
 def _silence(server: Server) -> float:
-    told: list[float] = []
-    server.call(lambda: told.append(_relay(server).silent_s))
-    return wait_until(lambda: told)[0]
+    reported: list[float] = []
+    server.call(lambda: reported.append(_relay(server).silent_s))
+    return wait_until(lambda: reported)[0]
 
 
 def _assert_refused(answer: httpx2.Response, took_s: float) -> None:

@@ -45,8 +45,8 @@ def paced(busy: None, server: Server, worker: FakeWorker) -> None:
     """It is known that the other one takes five seconds for a job."""
     with worker.database.begin() as c:
         # Three in ten seconds, beside the one in ten that is assumed for a worker of one place.
-        [told] = [one for one in workers.list_workers(c) if one.id == "busy"]
-        _tell(c, 3, told.updated_at + timedelta(seconds=10))
+        [reported] = [one for one in workers.list_workers(c) if one.id == "busy"]
+        _tell(c, 3, reported.updated_at + timedelta(seconds=10))
     statistics = server.app.state.services.statistics
     wait_until(lambda: statistics.capacity_of("demo").jobs_per_s == pytest.approx(0.2))
 
@@ -79,7 +79,7 @@ def test_a_queued_job_tells_its_place_and_when_it_may_begin(http: httpx2.Client,
     for index, answer in enumerate(found):
         starts_in_s = answer.json()["tokenpost_queue"]["estimated_start_at"] - time.time()
         assert 5 * index < starts_in_s <= 5 * (index + 1) + 1
-    # At its creation a job is told what the last look knew, and that is no more than there are.
+    # At its creation a job gets the position of the last snapshot, which is no more than there are.
     for index, answer in enumerate(answers):
         assert 1 <= (_position(answer) or 0) <= index + 1
         assert int(answer.headers[POLL]) >= 2500

@@ -1,4 +1,4 @@
-"""What is refused, and how it is told."""
+"""What is refused, and how it is reported."""
 
 import httpx2
 import openai

@@ -377,9 +377,9 @@ def test_the_sdk_finds_its_job_after_the_first_process_was_killed(
 ) -> None:
     worker.pauses_at = 3
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    told: list[str] = []
+    reported: list[str] = []
     with openai.OpenAI(base_url=url, api_key="any", max_retries=2) as sdk:
-        asking = threading.Thread(target=lambda: told.append(_ask_blocking(sdk)))
+        asking = threading.Thread(target=lambda: reported.append(_ask_blocking(sdk)))
         with _process(settings, listener) as first:
             asking.start()
             wait_until(lambda: worker.num_claimed == 1, 30)
@@ -390,7 +390,7 @@ def test_the_sdk_finds_its_job_after_the_first_process_was_killed(
             worker.go.set()
             asking.join(30)
 
-    assert told == [TEXT]
+    assert reported == [TEXT]
     assert worker.num_claimed == 1
 
 

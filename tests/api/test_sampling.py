@@ -71,17 +71,17 @@ def test_a_chat_tells_log_probabilities(client: openai.OpenAI) -> None:
         kinds = {event.type for event in stream}
         final = stream.get_final_completion()
 
-    told = whole.choices[0].logprobs
-    assert told is not None
-    assert told.content is not None
-    assert [one.token for one in told.content] == list(WORDS)
-    assert b"".join(bytes(one.bytes or ()) for one in told.content).decode() == TEXT
-    assert {len(one.top_logprobs) for one in told.content} == {3}
+    reported = whole.choices[0].logprobs
+    assert reported is not None
+    assert reported.content is not None
+    assert [one.token for one in reported.content] == list(WORDS)
+    assert b"".join(bytes(one.bytes or ()) for one in reported.content).decode() == TEXT
+    assert {len(one.top_logprobs) for one in reported.content} == {3}
     streamed = [one for chunk in chunks if (logprobs := chunk.choices[0].logprobs) for one in logprobs.content or ()]
-    assert streamed == told.content
+    assert streamed == reported.content
     assert "logprobs.content.delta" in kinds
     assert final.choices[0].logprobs is not None
-    assert final.choices[0].logprobs.content == told.content
+    assert final.choices[0].logprobs.content == reported.content
 
 
 def test_a_response_tells_log_probabilities(client: openai.OpenAI) -> None:
@@ -91,14 +91,14 @@ def test_a_response_tells_log_probabilities(client: openai.OpenAI) -> None:
         deltas = [event for event in stream if event.type == "response.output_text.delta"]
         final = stream.get_final_response()
 
-    told = whole.output[0].content[0].logprobs  # type: ignore[union-attr]
-    assert told is not None
-    assert [one.token for one in told] == list(WORDS)
+    reported = whole.output[0].content[0].logprobs  # type: ignore[union-attr]
+    assert reported is not None
+    assert [one.token for one in reported] == list(WORDS)
     assert [one.token for delta in deltas for one in delta.logprobs] == list(WORDS)
-    assert final.output[0].content[0].logprobs == told  # type: ignore[union-attr]
+    assert final.output[0].content[0].logprobs == reported  # type: ignore[union-attr]
     stored = client.responses.retrieve(whole.id, include=["message.output_text.logprobs"])
     assert stored == client.responses.retrieve(whole.id) == whole
-    # What was told can be sent back as it is.
+    # What was reported can be sent back as it is.
     client.responses.create(model="demo", input=[*whole.output, {"role": "user", "content": "?"}])  # type: ignore[list-item]
 
 
@@ -108,14 +108,14 @@ def test_a_completion_tells_log_probabilities(client: openai.OpenAI) -> None:
     chunks = list(client.completions.create(**asked, stream=True))
 
     for choice in whole.choices:
-        told = choice.logprobs
-        assert told is not None
-        assert told.tokens == list(WORDS)
-        assert told.text_offset == [len("".join(WORDS[:count])) for count in range(len(WORDS))]
-        assert told.top_logprobs is not None
-        assert {len(one) for one in told.top_logprobs} == {3}
+        reported = choice.logprobs
+        assert reported is not None
+        assert reported.tokens == list(WORDS)
+        assert reported.text_offset == [len("".join(WORDS[:count])) for count in range(len(WORDS))]
+        assert reported.top_logprobs is not None
+        assert {len(one) for one in reported.top_logprobs} == {3}
         mine = [chunk.choices[0].logprobs for chunk in chunks if chunk.choices[0].index == choice.index]
-        assert [one for part in mine if part for one in part.token_logprobs or ()] == told.token_logprobs
+        assert [one for part in mine if part for one in part.token_logprobs or ()] == reported.token_logprobs
 
 
 @pytest.mark.parametrize("max_tokens", [0, 16])
@@ -123,12 +123,12 @@ def test_an_echo_tells_those_of_the_prompt(client: openai.OpenAI, max_tokens: in
     whole = client.completions.create(model="demo", prompt="Hi!", echo=True, logprobs=1, max_tokens=max_tokens)
 
     answer = TEXT if max_tokens else ""
-    told = whole.choices[0].logprobs
-    assert told is not None
+    reported = whole.choices[0].logprobs
+    assert reported is not None
     assert whole.choices[0].text == "Hi!" + answer
-    assert (told.token_logprobs or [])[:3] == [None, -2.0, -2.0]
-    assert (told.text_offset or [])[:4] == [0, 1, 2, 3][: 4 if max_tokens else 3]
-    assert len(told.tokens or ()) == 3 + (len(WORDS) if max_tokens else 0)
+    assert (reported.token_logprobs or [])[:3] == [None, -2.0, -2.0]
+    assert (reported.text_offset or [])[:4] == [0, 1, 2, 3][: 4 if max_tokens else 3]
+    assert len(reported.tokens or ()) == 3 + (len(WORDS) if max_tokens else 0)
 
 
 def test_the_best_of_several_is_shown(client: openai.OpenAI, http: httpx2.Client) -> None:

@@ -184,8 +184,8 @@ def test_what_was_missed_before_the_start_of_an_attempt_is_found_in_the_log() ->
     subscription.take_logged(log)
     subscription.finish_filling()
 
-    told = [entry.seq for entry in subscription.read() if entry.kind is EntryKind.TOKENS]
-    assert (told, subscription.has_gap) == ([1, 2, 3, 4, 5], False)
+    reported = [entry.seq for entry in subscription.read() if entry.kind is EntryKind.TOKENS]
+    assert (reported, subscription.has_gap) == ([1, 2, 3, 4, 5], False)
 
 
 async def test_an_entry_of_a_later_version_is_skipped() -> None:

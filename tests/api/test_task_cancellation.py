@@ -1,4 +1,4 @@
-"""Tasks that are told to end."""
+"""Tasks that are cancelled."""
 
 import asyncio
 

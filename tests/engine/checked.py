@@ -67,7 +67,7 @@ def sequences(count: int, **changes: object) -> list[SequenceRequest]:
 
 
 class CheckedRunner(FakeRunner):
-    """Asserts that every chunk is what it may be, and fails when it is told to.
+    """Asserts that every chunk is what it may be, and fails when it is set to.
 
     breaking:           sequences whose steps raise
     hungry:             sequences whose steps run out of memory
@@ -95,7 +95,7 @@ class CheckedRunner(FakeRunner):
         self.asked: list[int | None] = []
 
     def launch(self, chunks: list[Chunk]) -> None:
-        """Look at the chunks; fail if told to, or if they are too many tokens."""
+        """Look at the chunks; fail if set to, or if they are too many tokens."""
         with self._noted():
             super().launch(chunks)
         self.batches.append([chunk.sequence_id for chunk in chunks])

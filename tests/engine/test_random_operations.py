@@ -187,8 +187,10 @@ class EngineMachine(RuleBasedStateMachine):
     def check_logprobs(self, request: SequenceRequest, got: list[SequenceOutput]) -> None:
         tokens = [*request.prompt, *self.emitted[request.sequence_id]]
         for output in got:
-            for token_id, told in zip(output.token_ids, output.logprobs, strict=request.sampling.logprobs is not None):
-                assert told == ranked(tokens, token_id, request.sampling.logprobs or 0)
+            for token_id, reported in zip(
+                output.token_ids, output.logprobs, strict=request.sampling.logprobs is not None
+            ):
+                assert reported == ranked(tokens, token_id, request.sampling.logprobs or 0)
                 tokens.append(token_id)
         asked = request.sampling.prompt_logprobs
         if asked is None or self.emitted[request.sequence_id] or got[0].failure is not None:

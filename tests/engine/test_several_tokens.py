@@ -10,7 +10,7 @@ from workers.engine.step_limits import EngineLimits
 
 
 class SeveralTokens(CheckedRunner):
-    """Yields as many tokens at once as it is told to; they are those that would come one by one."""
+    """Yields as many tokens at once as it is set to; they are those that would come one by one."""
 
     def __init__(self, num_tokens: int, limits: EngineLimits = LIMITS) -> None:
         super().__init__(limits=limits)

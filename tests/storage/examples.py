@@ -96,7 +96,7 @@ _numbers = itertools.count()
 
 
 def put_endpoint(c: Connection, *, endpoint_id: str | None = None, **changes: object) -> WebhookEndpoint:
-    """A webhook endpoint of alice that is told everything."""
+    """A webhook endpoint of alice for every event."""
     values: dict[str, object] = {"owner": "alice", "name": "mine", "url": "https://example.com/hook", "event_types": []}
     values |= {"secret": "whsec_" + "A" * 32, "now": NOW} | changes
     return create_endpoint(c, endpoint_id=endpoint_id or f"we_{next(_numbers):032x}", **values)  # type: ignore[arg-type]  # by name

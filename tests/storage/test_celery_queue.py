@@ -71,7 +71,7 @@ def test_the_oldest_waiting_ticket_tells_its_age(redis_client: redis.Redis, publ
     publisher.send("a", "demo")
     wait_until(lambda: celery_queue.queue_length(redis_client, "demo") == 1)
     oldest_s = wait_until(lambda: age if (age := celery_queue.oldest_age_s(redis_client, "demo")) > 0.05 else None)
-    # The reply that told Redis' clock was on its way for a moment, which counts as age.
+    # The reply with Redis' clock was on its way for a moment, which counts as age.
     assert oldest_s <= time.monotonic() - started + 2.0
     publisher.send("b", "demo")
     wait_until(lambda: celery_queue.queue_length(redis_client, "demo") == 2)
@@ -132,7 +132,7 @@ def test_each_lane_of_a_model_is_a_queue_of_its_own(redis_client: redis.Redis, r
         ("unix:///a/b.sock?db=3", "redis+socket:///a/b.sock?virtual_host=3"),
     ],
 )
-def test_kombu_is_told_the_address_in_its_own_spelling(redis_url: str, expected: str) -> None:
+def test_kombu_gets_the_address_in_its_own_form(redis_url: str, expected: str) -> None:
     assert celery_queue.broker_url(redis_url) == expected
 
 

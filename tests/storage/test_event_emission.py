@@ -1,4 +1,4 @@
-"""The end of a job is told once, in the transaction that ends it, and costs nothing where nobody listens."""
+"""The end of a job is reported once, in the transaction that ends it, and costs nothing where no endpoint exists."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -53,16 +53,20 @@ def _types(c: Connection) -> list[str]:
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_every_end_is_told_once(c: Connection, end: str) -> None:
+def test_every_end_is_reported_once(c: Connection, end: str) -> None:
     put_endpoint(c)
     job_id = _running(c)
 
     assert ENDS[end](c, job_id)
     assert not ENDS[end](c, job_id)
 
-    [told] = c.execute(select(_event)).all()
-    assert (told.type, told.job_id, told.owner) == (f"chat.completion.{end.partition(',')[0]}", job_id, "alice")
-    assert (told.created_at, told.target) == (after(5), None)
+    [reported] = c.execute(select(_event)).all()
+    assert (reported.type, reported.job_id, reported.owner) == (
+        f"chat.completion.{end.partition(',')[0]}",
+        job_id,
+        "alice",
+    )
+    assert (reported.created_at, reported.target) == (after(5), None)
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -72,7 +76,7 @@ def test_nobody_listens_and_nothing_is_written(c: Connection, end: str) -> None:
     assert _types(c) == []
 
 
-def test_what_is_no_end_is_not_told(c: Connection) -> None:
+def test_what_is_no_end_is_not_reported(c: Connection) -> None:
     put_endpoint(c)
     job_id = _running(c)
     assert jobs.requeue(c, job_id, 1)
@@ -82,7 +86,7 @@ def test_what_is_no_end_is_not_told(c: Connection) -> None:
     assert _types(c) == []
 
 
-def test_an_end_that_is_written_twice_is_told_once(database: Database) -> None:
+def test_an_end_that_is_written_twice_is_reported_once(database: Database) -> None:
     with database.begin() as c:
         job_id = _running(c, webhook={"url": "https://example.com/"})
     runs = []

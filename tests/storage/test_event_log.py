@@ -1,4 +1,4 @@
-"""The event log: fenced, idempotent, in order, and told to the channel once."""
+"""The event log: fenced, idempotent, in order, and reported to the channel once."""
 
 import re
 from collections.abc import Iterator
@@ -138,7 +138,7 @@ def test_a_log_begins_with_a_start_or_is_reported_lost(redis_client: redis.Redis
 
     assert refused == Refused([], ["a"])
     assert redis_client.keys("tokenpost:log:*") == [event_log.log_key("b").encode()]
-    # An end is told all the same: its row says everything.
+    # An end is reported all the same: its row says everything.
     (published,) = _published(channel, 1)
     assert published == _texts([_start("b", 1), _end("c", 1, 9)])
 
@@ -235,7 +235,7 @@ def test_any_bytes_of_text_survive_a_repacked_batch(redis_client: redis.Redis, c
     assert [entry.tokens[0].text for entry in event_log.read_log(redis_client, "a")[1:]] == texts
 
 
-def test_what_a_killed_redis_forgot_can_be_told_and_appended_again() -> None:
+def test_what_a_killed_redis_forgot_can_be_reported_and_appended_again() -> None:
     with running_redis(keeps_data=True) as server, connect(server.url) as client:
         writer = LogWriter(client, "w1")
         writer.append([_start("a", 1), *(_tokens("a", 1, seq) for seq in range(1, 4))])

@@ -171,7 +171,7 @@ class JobMachine(RuleBasedStateMachine):
         assert (job.ended_at is not None) == (job.erase_at is not None) == self.status.is_terminal
 
     @invariant()
-    def its_end_is_told_once(self) -> None:
+    def its_end_is_reported_once(self) -> None:
         if not hasattr(self, "_transaction"):
             return
         events = self.c.execute(select(_event.c.type).where(_event.c.job_id == self.job_id)).scalars().all()

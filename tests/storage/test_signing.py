@@ -57,7 +57,7 @@ def test_anything_else_is_refused(change: dict[str, object], reason: str) -> Non
         signing.verify(**given)  # type: ignore[arg-type]  # arguments by name
 
 
-def test_a_secret_is_told_from_what_is_none() -> None:
+def test_a_secret_is_distinguished_from_what_is_none() -> None:
     assert signing.is_secret(signing.new_secret())
     assert signing.is_secret(SECRET)
     for text in (

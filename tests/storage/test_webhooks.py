@@ -126,7 +126,7 @@ def test_what_waits_follows_an_endpoint_that_moves(c: Connection) -> None:
     assert waiting.id == _deliveries(c)[1].id
 
 
-def test_a_delivery_is_told_again_where_its_endpoint_is_now(c: Connection) -> None:
+def test_a_delivery_is_sent_again_to_the_present_url_of_its_endpoint(c: Connection) -> None:
     endpoint = put_endpoint(c)
     done, own = put_delivery(c, endpoint), put_delivery(c, endpoint, endpoint_id=None)
     for delivery in (done, own):
@@ -139,7 +139,7 @@ def test_a_delivery_is_told_again_where_its_endpoint_is_now(c: Connection) -> No
     assert deliveries.redeliver(c, own.id, "alice", after(30)).url == endpoint.url
 
 
-def test_a_deleted_or_disabled_endpoint_is_told_nothing_any_more(c: Connection) -> None:
+def test_a_deleted_or_disabled_endpoint_receives_nothing_more(c: Connection) -> None:
     deleted, disabled = put_endpoint(c, url="https://a.example/"), put_endpoint(c, url="https://b.example/")
     rows = [put_delivery(c, endpoint) for endpoint in (deleted, disabled)]
 
@@ -243,7 +243,7 @@ def test_events_are_handed_out_in_portions_oldest_first(c: Connection) -> None:
 
 
 @pytest.mark.parametrize("bad", [{"link": "x"}, {"url": 7}, {"url": "https://[::1"}, "https://example.com/"])
-def test_a_target_that_cannot_be_read_keeps_nobody_from_being_told(c: Connection, bad: Any) -> None:
+def test_a_target_that_cannot_be_read_keeps_no_other_from_its_events(c: Connection, bad: Any) -> None:
     everything = put_endpoint(c)
     broken = put_job(c, webhook=bad)
     sound = put_job(c, webhook={"url": "https://own.example/"})
@@ -253,8 +253,8 @@ def test_a_target_that_cannot_be_read_keeps_nobody_from_being_told(c: Connection
     with capture_logs() as said:
         assert events.fan_out(c, after(6)) == 2
 
-    told = {(row.job_id, row.endpoint_id) for row in _deliveries(c)}
-    assert told == {(broken, everything.id), (sound, everything.id), (sound, None)}
+    reported = {(row.job_id, row.endpoint_id) for row in _deliveries(c)}
+    assert reported == {(broken, everything.id), (sound, everything.id), (sound, None)}
     assert [(entry["event"], entry["job_id"]) for entry in said] == [("webhook_target_unreadable", broken)]
     assert not events.has_new(c)
 
@@ -292,7 +292,7 @@ def test_a_delivery_is_started_again_with_its_schedule(c: Connection) -> None:
             deliveries.redeliver(c, delivery_id, owner, after(30))
 
 
-def test_an_endpoint_is_told_again_what_it_was_told_since_a_moment(c: Connection) -> None:
+def test_an_endpoint_receives_again_what_was_sent_since_a_moment(c: Connection) -> None:
     endpoint = put_endpoint(c)
     rows = [put_delivery(c, endpoint, created_at=after(seconds)) for seconds in (1, 2, 3)]
     test = deliveries.create_test_delivery(c, endpoint, "response.completed", after(4))
@@ -320,7 +320,7 @@ def test_telling_again_goes_in_portions_and_begins_nothing_twice(c: Connection) 
 
     second = _redeliver(c, endpoint, so_far=first, limit=2)
     assert second == Redelivered(num_deliveries=3, after=rows[3].id)
-    # What happened after the wish was told anyway.
+    # What happened after the request was sent anyway.
     assert [row.id for row in _deliveries(c, status=DeliveryStatus.PENDING)] == [rows[2].id]
     assert _redeliver(c, endpoint, so_far=second, limit=2) == Redelivered(num_deliveries=3, after=None)
 
@@ -330,7 +330,7 @@ def test_deliveries_of_a_rare_status_are_not_looked_for_among_all(sqlite_databas
     dead = DeliveryStatus.DEAD
     with sqlite_database.begin() as c:
         endpoint = put_endpoint(c)
-        event.listen(c, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
+        event.listen(c, "before_cursor_execute", lambda *reported: asked.append((reported[2], reported[3])))
         deliveries.list_deliveries(c, "alice", endpoint_id=endpoint.id, status=dead)
         _redeliver(c, endpoint, status=dead)
         plans = [
@@ -360,7 +360,7 @@ def test_attempts_are_listed_by_delivery(c: Connection) -> None:
     assert deliveries.list_attempts(c, []) == []
 
 
-def test_what_is_old_is_erased_but_not_what_has_still_to_be_told(c: Connection) -> None:
+def test_what_is_old_is_erased_but_not_what_has_still_to_be_sent(c: Connection) -> None:
     endpoint = put_endpoint(c)
     old, pending, young = (put_delivery(c, endpoint, created_at=after(n)) for n in (1, 2, 50))
     for row in (old, young):

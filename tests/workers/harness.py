@@ -62,7 +62,7 @@ class FakeTicket:
 
 
 class FakeEventLoop:
-    """A thread that runs what it is told, in order."""
+    """A thread that runs what it is given, in order."""
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()

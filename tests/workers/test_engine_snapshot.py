@@ -83,6 +83,6 @@ def test_a_workers_row_tells_of_its_engine(backend: Backend) -> None:
 
         wait_until(lambda: _engine_of(backend, bench.worker_id).get("num_running") == 0)
 
-    told = _engine_of(backend, bench.worker_id)
-    assert told["num_prompt_tokens"] == 8
-    assert told["num_output_tokens"] > 6
+    reported = _engine_of(backend, bench.worker_id)
+    assert reported["num_prompt_tokens"] == 8
+    assert reported["num_output_tokens"] > 6

@@ -32,8 +32,8 @@ def _output(*ranked: Ranked, prompt: tuple[Ranked, ...] = ()) -> SequenceOutput:
     return SequenceOutput(sequence_id="a", token_ids=ids, text="", logprobs=ranked, prompt_logprobs=prompt)
 
 
-def _with_bytes(told: EventLogprobs) -> list[bytes]:
-    return [token.chosen.data for token in told.tokens]
+def _with_bytes(reported: EventLogprobs) -> list[bytes]:
+    return [token.chosen.data for token in reported.tokens]
 
 
 def test_every_candidate_is_formatted_with_its_bytes() -> None:
@@ -45,13 +45,13 @@ def test_every_candidate_is_formatted_with_its_bytes() -> None:
 
 
 def test_what_cannot_be_is_formatted_as_a_number_that_the_log_can_hold() -> None:
-    told = LogprobFormatter(SPEC).format(0, _output(Ranked(7, -inf, ((8, -inf),))), TOKEN_BYTES)
-    event = TokenEvent(choice=0, token_ids=(7,), text="w7", logprobs=told)
+    reported = LogprobFormatter(SPEC).format(0, _output(Ranked(7, -inf, ((8, -inf),))), TOKEN_BYTES)
+    event = TokenEvent(choice=0, token_ids=(7,), text="w7", logprobs=reported)
 
     entry = decode_entry(1, 1, EntryKind.TOKENS, encode_tokens([event]))
 
     assert entry.tokens == (event,)
-    assert {one.logprob for one in (told.tokens[0].chosen, *told.tokens[0].top)} == {MIN_LOGPROB}
+    assert {one.logprob for one in (reported.tokens[0].chosen, *reported.tokens[0].top)} == {MIN_LOGPROB}
 
 
 def test_a_text_begins_with_its_first_token_that_has_text() -> None:
@@ -61,7 +61,11 @@ def test_a_text_begins_with_its_first_token_that_has_text() -> None:
     second = formatter.format(0, _output(Ranked(8, 0.0)), TOKEN_BYTES)
     of_another_choice = formatter.format(1, _output(Ranked(8, 0.0)), TOKEN_BYTES)
 
-    assert [_with_bytes(told) for told in (first, second, of_another_choice)] == [[b"", b"w7"], [b" w8"], [b"w8"]]
+    assert [_with_bytes(reported) for reported in (first, second, of_another_choice)] == [
+        [b"", b"w7"],
+        [b" w8"],
+        [b"w8"],
+    ]
 
 
 def test_a_text_goes_on_from_a_prompt_that_ends_with_text() -> None:
@@ -97,7 +101,7 @@ def _asking(num_tokens: int) -> JobSpec:
     return JobSpec(prompts=(prompt(num_tokens), prompt(num_tokens, salt=5)), sampling=sampling, num_choices=2)
 
 
-def _told(backend: Backend, job_id: str) -> dict[int, list[EventLogprobs | None]]:
+def _reported(backend: Backend, job_id: str) -> dict[int, list[EventLogprobs | None]]:
     """What the job's events tell, by choice."""
     result = records.result_of(backend.row(job_id))
     assert_whole(backend.log(job_id), result)
@@ -113,9 +117,9 @@ def test_a_job_tells_each_of_its_tokens_once(backend: Backend, bench: Bench) -> 
 
     wait_for_answer(bench.submit(job_id))
 
-    told = _told(backend, job_id)
-    assert list(told) == [0, 1, 2, 3]
-    for events in told.values():
+    reported = _reported(backend, job_id)
+    assert list(reported) == [0, 1, 2, 3]
+    for events in reported.values():
         assert [len(event.tokens) if event is not None else None for event in events] == [1] * 5
         assert [len(event.prompt) if event is not None else None for event in events] == [3, 0, 0, 0, 0]
 
@@ -132,4 +136,4 @@ def test_a_resumed_job_tells_nothing_twice(backend: Backend) -> None:
     with running(backend) as bench:
         wait_for_answer(bench.submit(job_id))
 
-    assert _told(backend, job_id) == _told(backend, whole)
+    assert _reported(backend, job_id) == _reported(backend, whole)
