@@ -117,7 +117,7 @@ def test_unknown_paths_methods_and_formats_speak_the_envelope(http: httpx2.Clien
     assert _error(http.get("/v1/responses/"), 404)
     text = {"content-type": "text/plain"}
     assert _error(http.post("/v1/responses", content=b"{}", headers=text), 415)["code"] == "unsupported_media_type"
-    packed = {"content-type": "application/json", "content-encoding": "gzip"}
+    packed = {"content-type": "application/json", "content-encoding": "zstd"}
     assert _error(http.post("/v1/responses", content=b"{}", headers=packed), 415)
     assert _error(http.post("/v1/responses?stream=true", json=RESPONSE.body), 400)["param"] == "stream"
 

@@ -284,7 +284,7 @@ def test_a_repeated_name_means_its_last_value() -> None:
     assert request.sent["model"] == "b"
 
 
-CROWDS: list[tuple[type[WireRequest], bytes, str]] = [
+MANY_NAMES: list[tuple[type[WireRequest], bytes, str]] = [
     (ChatRequest, b'{"model":"m","messages":[' + b"1," * 10**6 + b"1]}", "messages.0"),
     (
         ChatRequest,
@@ -301,7 +301,7 @@ CROWDS: list[tuple[type[WireRequest], bytes, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("request_type", "raw", "param"), CROWDS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("request_type", "raw", "param"), MANY_NAMES, ids=lambda value: str(value)[:40])
 def test_a_million_faults_cost_no_more_than_the_first(request_type: type[WireRequest], raw: bytes, param: str) -> None:
     began = time.process_time()
 
