@@ -77,6 +77,10 @@ def test_the_api_comes_back_without_refusing_anyone_and_all_stops_in_order(tmp_p
             os.kill(pid, signal.SIGKILL)
         for name in ("api", "redis", "cpu-worker", "worker-demo"):
             wait_until(lambda name=name: f" {name} is back after " in own.screen, 60, f"the return of {name}")
+        # Forked with all imports done, not started anew (on Linux without a GPU).
+        [worker], [fork_server] = own.pids_of("generation worker"), own.pids_of("fork server")
+        assert psutil.Process(worker).cmdline() == psutil.Process(fork_server).cmdline()
+        assert psutil.Process(worker).ppid() == own.pid
         children += psutil.Process(own.pid).children(recursive=True)
     assert not [child for child in children if child.is_running()]
     assert "api ended (SIGKILL); starting again in 0.5 s" in own.screen
