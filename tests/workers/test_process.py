@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from msgspec import structs
 
-from storage.broker.event_log import LogWriter
+from storage.broker.event_log import TAPS_KEY, LogWriter, reader_channel
 from storage.contract import EntryKind, Failure, FinishReason, JobStatus, WorkerStatus
 from storage.fleet import manifests, workers
 from storage.jobs import jobs, records
@@ -287,9 +287,10 @@ def test_a_broken_engine_ends_the_worker_and_frees_its_jobs(backend: Backend) ->
 def test_the_end_follows_the_commit(backend: Backend, bench: Bench) -> None:
     job_id = backend.put_job(spec(3))
     with backend.redis.pubsub() as tokens:
-        tokens.subscribe("tokenpost:tokens")
-        # Redis' word that we listen; how many do is no such word, for a listener of another test may not be gone yet.
+        tokens.subscribe(reader_channel("test"))
+        # Redis' confirmation. The number of listeners confirms nothing: one of another test may not be gone yet.
         assert wait_until(lambda: tokens.get_message(timeout=0.01))["type"] == "subscribe"
+        backend.redis.sadd(TAPS_KEY, "test")
         bench.submit(job_id)
 
         def end_came() -> bool:
