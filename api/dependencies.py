@@ -1,9 +1,10 @@
-"""Request accessors for routes: services, owner, body and query parameters."""
+"""Request accessors for routes: services, caller, body and query parameters."""
 
 from typing import Literal, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from api.authentication.caller import Caller
 from api.headers import header_of
 from api.http.api_versions import QUERY_NAME as VERSION
 from api.http.compression import decompress
@@ -26,11 +27,11 @@ def services_of(request: Request) -> Services:
     return services
 
 
-def owner_of(request: Request) -> str:
-    """The owner whom the request was authenticated as."""
-    owner = request.scope["state"]["owner"]
-    assert isinstance(owner, str)
-    return owner
+def caller_of(request: Request) -> Caller:
+    """The caller whom the request was authenticated as."""
+    caller = request.scope["state"]["caller"]
+    assert isinstance(caller, Caller)
+    return caller
 
 
 def note_replay(request: Request, is_replay: bool) -> None:

@@ -27,6 +27,7 @@ from storage.errors import (
     PlatformError,
     ShuttingDown,
     StorageUnavailable,
+    TooManyFailedLogins,
     TooManyWaiting,
     UnsupportedMediaType,
     WebhookDeliveryNotFound,
@@ -145,6 +146,7 @@ _TABLE: dict[type[PlatformError], Answer] = {
     WebhookUnanswered: Answer(424),
     GenerationFailed: Answer(500, SERVER_ERROR),
     JobExpired: Answer(504, SERVER_ERROR),
+    TooManyFailedLogins: Answer(429, _TOO_MANY_REQUESTS),
     TooManyWaiting: Answer(429, _TOO_MANY_REQUESTS),
     Overloaded: Answer(503, SERVER_ERROR),
     # A dead worker is restarted or declared dead within about one lease.

@@ -56,7 +56,7 @@ class RequestFrame:
                 await response(scope, receive, framed.send)
                 return
             refuse_unknown_version(headers.get(VERSION_HEADER), scope["query_string"])
-            await _find_owner(scope, is_allowed_origin=is_allowed_origin)
+            await _authenticate(scope, is_allowed_origin=is_allowed_origin)
             await self._app(scope, receive, framed.send)
         except ClientDisconnect:
             return
@@ -124,14 +124,14 @@ class _Framed:
         ]
 
 
-async def _find_owner(scope: Scope, *, is_allowed_origin: bool) -> None:
-    """Authenticate the request and store its owner in the scope; raises InvalidApiKey or HostNotAllowed."""
+async def _authenticate(scope: Scope, *, is_allowed_origin: bool) -> None:
+    """Authenticate the request and store its caller in the scope; raises InvalidApiKey or HostNotAllowed."""
     services = scope["app"].state.services
     assert isinstance(services, Services)
     services.api_key_cache.guard(scope, is_allowed_origin=is_allowed_origin)
     path = scope["path"]
     if path not in _OPEN_PATHS and not path.startswith("/docs/"):
-        scope["state"]["owner"] = await services.api_key_cache.owner_of(scope)
+        scope["state"]["caller"] = await services.api_key_cache.caller_of(scope)
 
 
 def _answer_of(error: Exception) -> PlatformError:

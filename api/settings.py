@@ -34,7 +34,7 @@ class ApiSettings(StorageSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    api_key: SecretStr | None = None
+    api_key: Annotated[SecretStr, Field(min_length=16)] | None = None
     api_key_required: bool = False
     max_body_bytes: int = Field(default=10_000_000, ge=1024)
     max_chain_bytes: int = Field(default=64_000_000, ge=1024)

@@ -173,6 +173,12 @@ class Busy(PlatformError):
         self.retry_after_s = retry_after_s
 
 
+class TooManyFailedLogins(Busy):
+    """More unknown API keys came from one address at once than are looked up."""
+
+    code = "too_many_failed_logins"
+
+
 class TooManyWaiting(Busy):
     """As many of the owner's jobs wait as may."""
 

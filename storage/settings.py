@@ -28,9 +28,13 @@ class _FileSource(PydanticBaseSettingsSource):
         if not path:
             return None, field_name, False
         try:
-            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+            value = Path(path).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise SettingInvalid(f"{variable}: cannot read {path}: {error}") from error
+        if not value:
+            # Without this an empty file would stand for a secret that everybody knows.
+            raise SettingInvalid(f"{variable}: {path} is empty")
+        return value, field_name, False
 
     def __call__(self) -> dict[str, str]:
         found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
@@ -92,12 +96,17 @@ class PlatformSettings(BaseSettings):
             raise SettingInvalid(f"{name}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
+# Shorter secrets can be guessed.
+MIN_PEPPER_CHARACTERS = 16
+Pepper = Annotated[SecretStr, Field(min_length=MIN_PEPPER_CHARACTERS)]
+
+
 class StorageSettings(PlatformSettings):
     """Settings of database, Redis, retention and webhooks.
 
-    database_url:        `sqlite:////absolute/path.db` or `postgresql://user:password@host/name`
+        database_url:        `sqlite:////absolute/path.db` or `postgresql://user:password@host/name`
     redis_url:           `redis://host:port/0`, `rediss://...` or `unix:///absolute/path.sock`
-    pepper:              secret that API keys are hashed with; losing it loses every key
+    pepper:              secret that API keys are hashed with, at least 16 characters; losing it loses every key
     job_retention_stored_s: seconds that a job with `store: true` is kept after its end
     job_retention_unstored_s: seconds that a job with `store: false` is kept after its end
     lease_s:             seconds without a heartbeat after which a worker counts as dead
@@ -107,13 +116,13 @@ class StorageSettings(PlatformSettings):
     webhook_allow:       host names, addresses and networks of internal webhook receivers, separated by spaces or
                          commas: any port, http as well
     webhook_allow_http:  whether events may be sent to public receivers over http
-    webhook_loopback:    whether this machine may be a receiver while no API key exists
+        webhook_loopback:    whether this machine may be a receiver while no API key exists
     webhook_retention_s: seconds that webhook deliveries and their attempts are kept
     """
 
     database_url: str = Field(repr=False)
     redis_url: str = Field(repr=False)
-    pepper: SecretStr | None = None
+    pepper: Pepper | None = None
     job_retention_stored_s: int = Field(default=30 * 86400, ge=0)
     job_retention_unstored_s: int = Field(default=600, ge=0)
     lease_s: float = Field(default=6.0, gt=0)

@@ -1,1 +1,1 @@
-"""Copies of rows and of Redis' health that are refreshed beside the requests."""
+"""Caches that background tasks refresh: models and the database clock; database access in threads."""

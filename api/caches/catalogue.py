@@ -1,12 +1,15 @@
-"""The models that can be asked for, from a copy that is a second old at most, and their prompt tools."""
+"""The model catalogue: a cache of models and their prompt tools, at most a second old."""
 
 import asyncio
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar
 
 import msgspec
+import structlog
 from sqlalchemy import Connection
 
 from api.caches.database_reads import Reader
@@ -17,12 +20,13 @@ from storage.errors import ModelNotFound, ModelUnavailable
 from storage.fleet import manifests, workers
 
 T = TypeVar("T")
-# Tokenizing lets other threads run; more of it than processors would only make everybody wait.
+log = structlog.get_logger()
+# Tokenizing releases the interpreter lock; more threads than processors would gain nothing.
 _NUM_THREADS = 4
 
 
 class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a model at every moment; its tokenizer is only loaded when it is needed."""
+    """A model without its tokenizer, which is loaded when it is needed."""
 
     model: str
     manifest_digest: str
@@ -66,15 +70,18 @@ class Catalogue:
         self._were_ready: set[str] = set()
         self._tools: dict[str, PromptTools] = {}
         self._building: dict[str, asyncio.Task[PromptTools]] = {}
+        # Digests of manifests that this process cannot read or build tools from; each is tried and logged once.
+        self._unreadable: set[str] = set()
+        self._unreadable_models: frozenset[str] = frozenset()
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="prompts")
         self._refresher = Refresher("models", self._load, every_s=refresh_s, patience_s=reads.timeout_s)
 
     async def start(self) -> None:
-        """Return when the models are known."""
+        """Return when the models have been read once."""
         await self._refresher.start()
 
     async def stop(self) -> None:
-        """Look no more."""
+        """Stop refreshing."""
         await self._refresher.stop()
         building = list(self._building.values())
         for one in building:
@@ -122,6 +129,8 @@ class Catalogue:
         entry = self._entries.get(model)
         if entry is not None:
             return entry
+        if model in self._unreadable_models:
+            raise ModelUnavailable(f"This server cannot read the manifest of the model '{model}'.")
         if model in self._failures:
             raise ModelUnavailable(f"The model '{model}' could not be loaded: {self._failures[model]}")
         if model in self._loading or model in self._expected:
@@ -154,31 +163,41 @@ class Catalogue:
 
     async def _build(self, entry: ModelEntry) -> PromptTools:
         manifest = await self._reads.ask(lambda connection: manifests.get_manifest(connection, entry.model))
-        tools = self._tools[entry.manifest_digest] = await self.in_thread(
-            lambda: PromptTools(manifest, allows_special_tokens=self._allows_special_tokens)
-        )
+        try:
+            tools = await self.in_thread(
+                lambda: PromptTools(manifest, allows_special_tokens=self._allows_special_tokens)
+            )
+        except Exception as error:  # a tokenizer or template of any model: whatever its library raises
+            self._note_unreadable(entry.model, entry.manifest_digest, error)
+            raise ModelUnavailable(f"This server cannot read the tokenizer of the model '{entry.model}'.") from error
+        self._tools[entry.manifest_digest] = tools
         return tools
 
     def _forget_building(self, manifest_digest: str, done: asyncio.Task[PromptTools]) -> None:
         del self._building[manifest_digest]
         if not done.cancelled():
-            done.exception()  # whoever waited has it; nobody need have
+            done.exception()  # retrieved, so that asyncio does not log it
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """What `work` returns; for prompts too big to be read on the event loop."""
+        """The result of `work`; for prompts too large for the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _load(self) -> None:
         snapshot = await self._reads.ask(lambda connection: _read_snapshot(connection, self._lease_s))
         self._failures = snapshot.failures
         self._were_ready |= {row.model for row in snapshot.rows if row.status is ModelStatus.READY}
-        self._entries = {row.model: await self._entry_of(self._as_expected(row)) for row in snapshot.rows}
+        entries = {row.model: await self._find_entry(self._as_expected(row)) for row in snapshot.rows}
+        self._entries = {model: entry for model, entry in entries.items() if entry is not None}
+        self._unreadable_models = frozenset(entries.keys() - self._entries.keys())
+        self._unreadable &= {row.manifest_digest for row in snapshot.rows}
         self._loading = snapshot.loading
         digests = {entry.manifest_digest for entry in self._entries.values()}
         self._tools = {digest: tools for digest, tools in self._tools.items() if digest in digests}
         for entry in self.entries:
-            if entry.status not in (ModelStatus.OFFLINE, ModelStatus.FAILED):
-                await self.tools_of(entry)
+            is_served = entry.status not in (ModelStatus.OFFLINE, ModelStatus.FAILED)
+            if is_served and entry.manifest_digest not in self._unreadable:
+                with suppress(ModelUnavailable):  # one model must not stop the others; it was logged
+                    await self.tools_of(entry)
 
     def _as_expected(self, row: manifests.ModelRow) -> manifests.ModelRow:
         """The row, LOADING rather than OFFLINE for an expected model until its worker has registered."""
@@ -190,14 +209,21 @@ class Catalogue:
             return msgspec.structs.replace(row, status=ModelStatus.LOADING)
         return row
 
-    async def _entry_of(self, row: manifests.ModelRow) -> ModelEntry:
+    async def _find_entry(self, row: manifests.ModelRow) -> ModelEntry | None:
+        """The model of a row; None where its manifest cannot be read, which a newer worker may have written."""
         known = self._entries.get(row.model)
         if known is not None and known.manifest_digest == row.manifest_digest:
             length = row.context_length or known.context_length
             return msgspec.structs.replace(known, status=row.status, context_length=length)
-        manifest: ModelManifest = await self._reads.ask(
-            lambda connection: manifests.get_manifest(connection, row.model)
-        )
+        if known is None and row.manifest_digest in self._unreadable:
+            return None
+        try:
+            manifest: ModelManifest = await self._reads.ask(
+                lambda connection: manifests.get_manifest(connection, row.model)
+            )
+        except (zlib.error, msgspec.MsgspecError) as error:
+            self._note_unreadable(row.model, row.manifest_digest, error)
+            return None
         return ModelEntry(
             model=row.model,
             manifest_digest=row.manifest_digest,
@@ -207,9 +233,14 @@ class Catalogue:
             capabilities=manifest.capabilities,
         )
 
+    def _note_unreadable(self, model: str, manifest_digest: str, error: Exception) -> None:
+        if manifest_digest not in self._unreadable:
+            self._unreadable.add(manifest_digest)
+            log.error("manifest_unreadable", model=model, manifest_digest=manifest_digest, error=str(error))
+
 
 def _read_snapshot(connection: Connection, lease_s: float) -> _Snapshot:
     rows = manifests.list_models(connection, lease_s)
     alive = workers.list_alive(connection, lease_s)
-    beginners = {worker.model for worker in alive if worker.status is WorkerStatus.LOADING}
-    return _Snapshot(rows, frozenset(beginners - {row.model for row in rows}), workers.list_failures(connection))
+    loading = {worker.model for worker in alive if worker.status is WorkerStatus.LOADING}
+    return _Snapshot(rows, frozenset(loading - {row.model for row in rows}), workers.list_failures(connection))

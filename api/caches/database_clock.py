@@ -1,4 +1,4 @@
-"""The database's clock, as far as a process can know it without asking: the one that all processes share."""
+"""The database's clock, which all processes share, estimated without a query."""
 
 import time
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from api.caches.database_reads import Reader
 from api.caches.refresher import Refresher
 from storage.jobs import recovery
 
-# Clocks are compared so often; one that is set anew is a rare thing.
+# How often the clocks are compared; a clock is rarely set.
 _EVERY_S = 5.0
-# Beside the time that an answer takes, a difference that is smaller than this is none.
+# A smaller difference, beside the round-trip time, is taken for none.
 _TOLERANCE_S = 0.25
 
 
 class DatabaseClock:
-    """This machine's time, corrected by what it was off when it was last compared with the database's."""
+    """This machine's time plus the offset to the database's clock at the last comparison."""
 
     def __init__(self, reads: Reader, *, every_s: float = _EVERY_S, local: Callable[[], float] = time.time) -> None:
         """local: Unix time by this machine's clock"""
@@ -27,11 +27,11 @@ class DatabaseClock:
         self._refresher = Refresher("clock", self._compare, every_s=every_s, patience_s=reads.timeout_s)
 
     async def start(self) -> None:
-        """Return when the clocks were compared once."""
+        """Return when the clocks have been compared once."""
         await self._refresher.start()
 
     async def stop(self) -> None:
-        """Compare no more."""
+        """Stop comparing."""
         await self._refresher.stop()
 
     def now(self) -> datetime:

@@ -1,4 +1,4 @@
-"""Questions to the database, asked in threads so that the event loop never waits."""
+"""Database reads in thread pools, so that the event loop never blocks."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,50 +12,72 @@ from storage.database.connections import Database
 from storage.errors import StorageUnavailable
 
 T = TypeVar("T")
-# As many as the database keeps connections open.
+# The size of the database's connection pool.
 _NUM_THREADS = 8
+# Searches may read many rows. Their own few threads keep them from delaying other queries.
+_NUM_SEARCH_THREADS = 2
+# Longer queues only form while the database hangs; what waits there would exceed its time limit anyway.
+_MAX_PENDING = 1000
 
 
 class Reader:
-    """Runs queries on a few threads; an answer that takes too long is StorageUnavailable."""
+    """Runs queries in thread pools; StorageUnavailable for one that takes too long, which is then interrupted."""
 
-    def __init__(self, database: Database, *, timeout_s: float) -> None:
+    def __init__(self, database: Database, *, timeout_s: float, max_pending: int = _MAX_PENDING) -> None:
+        """max_pending: queries that may be queued or running; further ones fail at once with StorageUnavailable"""
         self._database = database
         self.timeout_s = timeout_s
+        self._max_pending = max_pending
+        self._num_pending = 0
         self._is_closed = False
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="reader")
+        self._search_threads = ThreadPoolExecutor(_NUM_SEARCH_THREADS, thread_name_prefix="search")
 
-    async def ask(self, question: Callable[[Connection], T]) -> T:
-        """What `question` returns of a connection for reading; it runs in a thread, decoding included."""
-        loop = asyncio.get_running_loop()
-        async with Prompt(self.timeout_s, "the database"):
-            return await loop.run_in_executor(self._threads, self._answer, question)
+    async def ask(self, query: Callable[[Connection], T]) -> T:
+        """The result of `query` on a connection for reading; it runs in a thread, decoding included."""
+        return await self._ask(self._threads, query)
 
-    def _answer(self, question: Callable[[Connection], T]) -> T:
-        with self._database.connect() as connection:
+    async def search(self, query: Callable[[Connection], T]) -> T:
+        """As `ask`, for a query whose cost a caller decides, such as a filter."""
+        return await self._ask(self._search_threads, query)
+
+    async def _ask(self, threads: ThreadPoolExecutor, query: Callable[[Connection], T]) -> T:
+        if self._num_pending >= self._max_pending:
+            raise StorageUnavailable("the database is too slow: too many queries are queued")
+        self._num_pending += 1
+        try:
+            async with TimeLimit(self.timeout_s, "the database"):
+                return await asyncio.get_running_loop().run_in_executor(threads, self._run, query)
+        finally:
+            self._num_pending -= 1
+
+    def _run(self, query: Callable[[Connection], T]) -> T:
+        # A caller that has given up does not end its query, so the database has to.
+        with self._database.connect(interrupt_after_s=self.timeout_s) as connection:
             try:
-                return question(connection)
+                return query(connection)
             finally:
                 if self._is_closed:
-                    # The pool was emptied, or soon is: what comes back to it later nobody would close.
+                    # The pool is being disposed; a connection that returns to it later would never be closed.
                     connection.invalidate()
 
     def close(self) -> None:
-        """Take no more questions, and wait for no answer."""
+        """Take no more queries, and wait for none."""
         self._is_closed = True
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._search_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
-class Prompt:
-    """A block that is given up with StorageUnavailable when it takes too long.
+class TimeLimit:
+    """A timeout for a block, which then raises StorageUnavailable.
 
-    Not made by `asynccontextmanager`, which costs as much as the timer itself: each accepted job passes here.
+    It is a class because `asynccontextmanager` costs as much as the timer, and each accepted job passes here.
     """
 
     __slots__ = ("_timeout", "_timeout_s", "_who")
 
     def __init__(self, timeout_s: float, who: str) -> None:
-        """who: whose answer is awaited"""
+        """who: the service that is awaited, for the message"""
         self._timeout_s = timeout_s
         self._who = who
         self._timeout = asyncio.timeout(timeout_s)

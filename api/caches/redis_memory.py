@@ -1,4 +1,4 @@
-"""Whether Redis takes anything in: one that is full answers every ping, and refuses every ticket and every token."""
+"""Redis memory check: a full Redis answers PING but refuses every write."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class RedisMemory:
-    """Tries a small write now and then; before the first one there is room."""
+    """Tries a small write at intervals; memory counts as free until the first try."""
 
     def __init__(self, redis: Redis, *, every_s: float) -> None:
         self.is_full = False
@@ -24,11 +24,11 @@ class RedisMemory:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to try, without waiting for Redis."""
+        """Begin to probe, without waiting for Redis."""
         self._task = asyncio.create_task(self._run(), name="redis-memory")
 
     async def stop(self) -> None:
-        """Try no more."""
+        """Stop probing."""
         if self._task is not None:
             await end(self._task)
 

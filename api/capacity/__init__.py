@@ -1,1 +1,1 @@
-"""How many jobs wait, how fast they are served, and whether one more is admitted."""
+"""Queue statistics, throughput, start estimates and admission limits."""

@@ -1,4 +1,4 @@
-"""What a job that has not ended tells besides its protocol's own: its place in line, and when to ask again."""
+"""Queue status of a job that has not ended: the fields and headers that carry its position and polling interval."""
 
 import math
 import time
@@ -10,24 +10,29 @@ from api.capacity.queue_statistics import QueueStatistics
 from storage.contract import End
 from storage.jobs.waiting import QueuePosition
 
-# A key of our own carries our name: Open Responses wants that of whatever it does not know.
+# Open Responses asks that extensions carry their vendor's name.
 QUEUE = "tokenpost_queue"
 POLL_AFTER = "openai-poll-after-ms"
 
 
 class QueueStatus(msgspec.Struct, frozen=True):
-    """Keys of the object, and headers of the answer."""
+    """Fields of the JSON object and headers of the response."""
 
     fields: dict[str, object] = {}
     headers: dict[str, str] = {}
 
 
 def queue_status_of(statistics: QueueStatistics, position: QueuePosition | None, end: End | None) -> QueueStatus:
-    """Of a job at this place; None for one that is begun."""
+    """The queue status of a job.
+
+    position: None once the job has started
+    end:      None until the job has ended
+    """
     if end is not None:
         return _ENDED
     if position is None:
-        return _BEGUN
+        return _STARTED
+    position = statistics.refine(position)
     wait = statistics.wait_of(position)
     starts_at = None if wait is None else math.ceil(time.time() + wait)
     return QueueStatus(
@@ -37,4 +42,4 @@ def queue_status_of(statistics: QueueStatistics, position: QueuePosition | None,
 
 
 _ENDED = QueueStatus()
-_BEGUN = QueueStatus({}, {POLL_AFTER: str(poll_after_ms(0))})
+_STARTED = QueueStatus({}, {POLL_AFTER: str(poll_after_ms(0))})

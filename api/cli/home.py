@@ -7,7 +7,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,24 @@ class HomeUnusable(PlatformError):
     """The home folder cannot be made or written."""
 
     code = "home_unusable"
+
+
+def _write_secret(path: Path, text: str) -> None:
+    """Create a file that only this user can read; the file of a process that was faster is kept.
+
+    The name appears with the whole text on the disk, so that a crash never leaves an empty secret behind.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            # Not a rename, which would replace the secret of another process.
+            os.link(name, path)
+    finally:
+        Path(name).unlink()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +127,8 @@ class Home:
     def ensure_pepper(self) -> Path:
         """The pepper's file, created with 256 random bits when there is none."""
         self.create()
-        try:
-            descriptor = os.open(self.pepper_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return self.pepper_file
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32))
+        if not self.pepper_file.exists():
+            _write_secret(self.pepper_file, secrets.token_hex(32))
         return self.pepper_file
 
     @contextmanager

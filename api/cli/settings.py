@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from api.cli.home import Home, is_locked
 from api.cli.state import read_state
 from storage.errors import SettingInvalid
-from storage.settings import PlatformSettings, normalise_database_url
+from storage.settings import MIN_PEPPER_CHARACTERS, Pepper, PlatformSettings, normalise_database_url
 
 DEFAULT_HOME = Path("~/.tokenpost")
 # OpenMP's threads wait for each other after every operation. With endless spinning a waiting thread takes the core from
@@ -37,7 +37,7 @@ class CliSettings(PlatformSettings):
     home: Path = DEFAULT_HOME
     database_url: str | None = Field(default=None, repr=False)
     redis_url: str | None = Field(default=None, repr=False)
-    pepper: SecretStr | None = None
+    pepper: Pepper | None = None
     api_key: SecretStr | None = None
     redis_max_memory_mb: int = Field(default=1024, ge=16)
     start_timeout_s: float = Field(default=60.0, gt=0)
@@ -94,7 +94,11 @@ def read_pepper(settings: CliSettings, home: Home) -> bytes:
     """The secret that API keys are hashed with: the setting, else the home's own, created when there is none."""
     if settings.pepper is not None:
         return settings.pepper.get_secret_value().encode()
-    return home.ensure_pepper().read_text(encoding="ascii").strip().encode()
+    path = home.ensure_pepper()
+    pepper = path.read_text(encoding="ascii").strip().encode()
+    if len(pepper) < MIN_PEPPER_CHARACTERS:
+        raise SettingInvalid(f"TOKENPOST_PEPPER: {path} holds fewer than {MIN_PEPPER_CHARACTERS} characters")
+    return pepper
 
 
 def inherited_environment() -> dict[str, str]:

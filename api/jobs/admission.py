@@ -1,4 +1,4 @@
-"""Whether a job can be taken now: the one place that says no, before any row is written."""
+"""Admission control: the one place that refuses a job before its row is written."""
 
 from api.caches.catalogue import ModelEntry
 from api.services import Services
@@ -11,28 +11,29 @@ _UNSERVED = (ModelStatus.OFFLINE, ModelStatus.FAILED)
 async def admit(
     services: Services, entry: ModelEntry, owner: str, priority_queue: PriorityQueue, *, is_background: bool
 ) -> None:
-    """Return when a job of this model can be taken; StorageUnavailable, ModelUnavailable or Busy where it cannot.
+    """Return when a job of this model can be accepted; raises StorageUnavailable, ModelUnavailable or Busy.
 
-    The database is not asked: the row itself is the question, and one that is not written in time is taken back.
+    The database's health is not checked here. The insert itself shows it, and a row that is not committed in time is
+    removed by a compensating delete.
     """
     services.admission_limits.check(owner, entry.model, priority_queue)
     await refuse_without_redis(services)
     if not is_background:
-        await _refuse_if_nobody_works(services, entry)
+        await _refuse_without_worker(services, entry)
 
 
 async def refuse_without_redis(services: Services) -> None:
-    """Return when Redis answers and has room; StorageUnavailable when not, soon enough to say so in time."""
+    """Return when Redis responds and has free memory; StorageUnavailable otherwise, within the request's time limit."""
     if services.redis_memory.is_full:
         raise StorageUnavailable("Redis has no memory left.")
-    await services.redis_pulse.check()
+    await services.redis_health.check()
 
 
-async def _refuse_if_nobody_works(services: Services, entry: ModelEntry) -> None:
+async def _refuse_without_worker(services: Services, entry: ModelEntry) -> None:
     if entry.status in _UNSERVED:
         entry = await services.catalogue.renewed(entry)
     if entry.status in _UNSERVED:
         raise ModelUnavailable(
             f"No worker of the model '{entry.model}' is alive. Please try again later, or send the request in "
-            "background: then it is queued."
+            "background to have it queued."
         )

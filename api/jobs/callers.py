@@ -1,4 +1,4 @@
-"""Who waits in this process for a foreground job, so that it is given up when nobody does any more."""
+"""Waiting callers of foreground jobs: a job is cancelled when its last caller disconnects."""
 
 from dataclasses import dataclass
 
@@ -10,19 +10,22 @@ class _Waiting:
 
 
 class Callers:
-    """The callers of this process by job. Of callers in several processes the one who joined last decides."""
+    """The callers of this process by job. Across processes, the caller who attached last decides."""
 
     def __init__(self) -> None:
         self._by_job: dict[str, _Waiting] = {}
 
-    def join(self, job_id: str, number: int) -> None:
-        """One more waits; its number is what `attaching.attach` told it, 0 for who made the job."""
+    def add(self, job_id: str, number: int) -> None:
+        """Count one more caller.
+
+        number: what `attaching.attach` returned; 0 for the caller that created the job
+        """
         waiting = self._by_job.setdefault(job_id, _Waiting())
         waiting.count += 1
         waiting.newest = max(waiting.newest, number)
 
-    def leave(self, job_id: str) -> int | None:
-        """The newest number that waited here, now that nobody does; None while somebody still does."""
+    def remove(self, job_id: str) -> int | None:
+        """The newest number among the callers that waited here, once none is left; None while one is."""
         waiting = self._by_job[job_id]
         waiting.count -= 1
         if waiting.count > 0:

@@ -1,4 +1,4 @@
-"""Jobs that were refused although their rows may have been written: they are erased, as often as that takes."""
+"""Compensating deletes: rows of refused jobs that may have been committed are erased, with retries."""
 
 import asyncio
 import queue
@@ -13,39 +13,41 @@ from storage.database.group_commit import Writer
 from storage.errors import StorageUnavailable
 from storage.jobs import attaching
 
-# Of those that are left over, so many are erased at a time.
-_MANY = 500
+# Failed deletes are retried in batches of this size.
+_MAX_BATCH = 500
+# Failed deletes that are kept: those of half a minute of inserts while the database hangs.
+_MAX_FAILED = 100_000
 
 log = structlog.get_logger()
 
 
 class CompensatingDelete:
-    """Erases what nobody could be told of in time, unless somebody found and joined it since.
+    """Erases jobs whose insert was not confirmed in time, unless another request has attached to them since.
 
-    A commit that was cut off may have been made, and the database may be away then: without this, a job whose caller
-    was told that there is none would run. Those that are left when the process ends stay.
+    An insert that timed out may have been committed, and the database may be down at that moment. Without the delete,
+    a job would run although its caller received an error. Deletes that are pending when the process ends are lost.
     """
 
     def __init__(self, writer: Writer, *, every_s: float) -> None:
-        """every_s: until what failed is tried again"""
+        """every_s: pause before failed deletes are retried"""
         self._writer = writer
         self._every_s = every_s
         self._failed: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to look after what fails."""
-        self._task = asyncio.create_task(self._run(), name="take-back")
+        """Begin to retry failed deletes."""
+        self._task = asyncio.create_task(self._run(), name="compensating-delete")
 
     async def stop(self) -> None:
-        """Try no more."""
+        """Stop retrying."""
         if self._task is not None:
             await end(self._task)
         if not self._failed.empty():
-            log.warning("jobs_not_taken_back", num_jobs=self._failed.qsize())
+            log.warning("compensating_delete_failed", num_jobs=self._failed.qsize())
 
     def erase(self, job_id: str) -> None:
-        """Begin now: behind its insert in the writer's line, should that be committed after all."""
+        """Queue the delete; the writer runs it after the insert, should that still be committed."""
         self._erase([job_id])
 
     def _erase(self, job_ids: Sequence[str]) -> None:
@@ -57,14 +59,20 @@ class CompensatingDelete:
         error = erasing.exception()
         if isinstance(error, StorageUnavailable):
             for job_id in job_ids:
-                self._failed.put(job_id)
+                self._retry_later(job_id)
         elif error is not None:
-            # It would not be better the next time.
-            log.error("jobs_not_taken_back", num_jobs=len(job_ids), error=str(error))
+            # A retry would fail in the same way.
+            log.error("compensating_delete_failed", num_jobs=len(job_ids), error=str(error))
+
+    def _retry_later(self, job_id: str) -> None:
+        if self._failed.qsize() < _MAX_FAILED:
+            self._failed.put(job_id)
+        else:
+            log.error("compensating_delete_dropped", job_id=job_id)
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._every_s)
-            job_ids = [self._failed.get_nowait() for _ in range(min(_MANY, self._failed.qsize()))]
+            job_ids = [self._failed.get_nowait() for _ in range(min(_MAX_BATCH, self._failed.qsize()))]
             if job_ids:
                 self._erase(job_ids)

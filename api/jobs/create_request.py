@@ -1,4 +1,4 @@
-"""One POST that makes something: whose it is, what it sends, and what its headers say about earlier tries of it."""
+"""A create request: its owner, its body, and the headers for idempotency, retries and deadlines."""
 
 import hashlib
 import math
@@ -7,30 +7,31 @@ import re
 import msgspec
 from starlette.requests import Request
 
-from api.dependencies import body_of, owner_of
+from api.authentication.caller import Caller
+from api.dependencies import body_of, caller_of
 from api.protocol.shared.deadline_fields import MAX_DEADLINE_S
 from storage.errors import IDEMPOTENCY_KEY, InvalidRequest
 
 CANCEL_AFTER = "Cancel-After"
-_GOOD_SPAN = re.compile(rb"([0-9]{1,8})([smh]?)")
+_VALID_SPAN = re.compile(rb"([0-9]{1,8})([smh]?)")
 _SECONDS_BY_UNIT = {b"": 1, b"s": 1, b"m": 60, b"h": 3600}
-_GOOD_KEY = re.compile(rb"[!-~]{1,255}")
-# What the openai SDK waits for an answer where it does not say; nobody waits longer than the second.
+_VALID_KEY = re.compile(rb"[!-~]{1,255}")
+# The openai SDK's default timeout, for requests that do not state theirs, and the longest one that is used.
 _DEFAULT_TIMEOUT_S = 600.0
 _MAX_TIMEOUT_S = 3600.0
 _DIGEST_BYTES = 16
 
 
 class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A POST, as far as it is alike for everything that can be made.
+    """A POST that creates a resource, as far as it is the same for all resources.
 
     key:            its `Idempotency-Key`
-    num_retries:    how often its caller has tried before, by the count of the openai SDK
-    timeout_s:      how long its caller waits for an answer before the next try
-    cancel_after_s: seconds after which what it made is cancelled, by its `Cancel-After`
+    num_retries:    earlier attempts of the same request, as the openai SDK counts them
+    timeout_s:      how long its client waits for a response before it retries
+    cancel_after_s: seconds after which the job is cancelled, from `Cancel-After`
     """
 
-    owner: str
+    caller: Caller
     path: str
     body: bytes
     key: str | None = None
@@ -40,14 +41,16 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def digest_of(create_request: CreateRequest) -> bytes:
-    """What tries of the same call have in common: 16 bytes of owner, path and body."""
-    digest = hashlib.blake2b(f"{create_request.owner}\0{create_request.path}\0".encode(), digest_size=_DIGEST_BYTES)
+    """The digest that all attempts of one request share: 16 bytes from owner, path and body."""
+    digest = hashlib.blake2b(
+        f"{create_request.caller.project}\0{create_request.path}\0".encode(), digest_size=_DIGEST_BYTES
+    )
     digest.update(create_request.body)
     return digest.digest()
 
 
 async def create_request_of(request: Request) -> CreateRequest:
-    """The call, its body read; raises as `body_of`, and InvalidRequest for a malformed header."""
+    """The request with its body read; raises as `body_of`, and InvalidRequest for a malformed header."""
     body = await body_of(request)
     key, num_retries, timeout_s, cancel_after_s = None, 0, _DEFAULT_TIMEOUT_S, None
     for name, value in request.scope["headers"]:
@@ -56,13 +59,13 @@ async def create_request_of(request: Request) -> CreateRequest:
                 key = _key_of(value, key)
             case b"x-stainless-retry-count":
                 num_retries = _count_of(value)
-            # As the SDK for Python spells it, and that for JavaScript.
+            # The Python SDK's name, then the JavaScript SDK's.
             case b"x-stainless-read-timeout" | b"x-stainless-timeout":
                 timeout_s = _timeout_of(value)
             case b"cancel-after":
                 cancel_after_s = _cancel_after_of(value)
     return CreateRequest(
-        owner=owner_of(request),
+        caller=caller_of(request),
         path=request.scope["path"],
         body=body,
         key=key,
@@ -72,8 +75,8 @@ async def create_request_of(request: Request) -> CreateRequest:
     )
 
 
-def _key_of(value: bytes, replay: str | None) -> str:
-    if replay is not None or _GOOD_KEY.fullmatch(value) is None:
+def _key_of(value: bytes, earlier_value: str | None) -> str:
+    if earlier_value is not None or _VALID_KEY.fullmatch(value) is None:
         raise InvalidRequest(
             f"Invalid '{IDEMPOTENCY_KEY}' header: it must be given once, as 1 to 255 visible ASCII characters.",
             param=IDEMPOTENCY_KEY,
@@ -82,12 +85,12 @@ def _key_of(value: bytes, replay: str | None) -> str:
 
 
 def _count_of(value: bytes) -> int:
-    """The number of earlier tries; a count that no SDK sends says nothing."""
+    """The number of earlier attempts; a count that no SDK would send is ignored."""
     return int(value) if value.isdigit() and len(value) < 5 else 0
 
 
 def _cancel_after_of(value: bytes) -> int:
-    found = _GOOD_SPAN.fullmatch(value)
+    found = _VALID_SPAN.fullmatch(value)
     seconds = int(found[1]) * _SECONDS_BY_UNIT[found[2]] if found is not None else 0
     if not 1 <= seconds <= MAX_DEADLINE_S:
         raise InvalidRequest(

@@ -1,4 +1,4 @@
-"""The same call again, known by its `Idempotency-Key` or by the openai SDK's count of retries, finds what it made."""
+"""Idempotent replay: a repeated request, known by `Idempotency-Key` or the SDK's retry count, finds its job."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,9 +25,9 @@ T = TypeVar("T")
 async def find_replay(
     services: Services, create_request: CreateRequest, digest: bytes, *, is_followed: bool
 ) -> Submitted | None:
-    """The job of an earlier try of the call, joined; None where one is to be made. Raises IdempotencyKeyReused."""
+    """The job of an earlier attempt, attached to; None where one is to be created. Raises IdempotencyKeyReused."""
     if create_request.key is None and create_request.num_retries == 0:
-        return None  # nearly every call: nothing is asked
+        return None  # the usual case, without a query
     attached = await _attach(services, create_request, digest)
     return (
         None if attached is None else await follow_replay(services, create_request, attached, is_followed=is_followed)
@@ -38,8 +38,8 @@ async def _attach(services: Services, create_request: CreateRequest, digest: byt
     keyed, now = keyed_of(create_request, digest), services.clock.now()
     await refuse_without_redis(services)
     if keyed is not None:
-        services.keys_in_use.refuse(keyed)
-        # Nearly every key is new: a read tells that, and refuses another call, without the writer's turn.
+        services.idempotency_keys_in_flight.refuse(keyed)
+        # Nearly every key is new. A read finds that out, and refuses a different request, without a write transaction.
         if await services.reads.ask(lambda c: idempotency.find(c, keyed, now)) is None:
             return None
         return await services.write_promptly(lambda c: attaching.attach_keyed(c, keyed, now))
@@ -47,17 +47,17 @@ async def _attach(services: Services, create_request: CreateRequest, digest: byt
         return None
     since = now - timedelta(seconds=create_request.timeout_s)
     return await services.write_promptly(
-        lambda c: attaching.attach_retry(c, create_request.owner, digest, create_request.num_retries, since)
+        lambda c: attaching.attach_retry(c, create_request.caller.project, digest, create_request.num_retries, since)
     )
 
 
 async def follow_replay(
     services: Services, create_request: CreateRequest, attached: Attached, *, is_followed: bool
 ) -> Submitted | None:
-    """The job that was joined, from its beginning; None where it was erased since."""
+    """The job that was attached to, from its beginning; None where it was erased since."""
 
     def read(connection: Connection) -> JobView:
-        return view_with_position(connection, jobs.get(connection, attached.job_id, create_request.owner))
+        return view_with_position(connection, jobs.get(connection, attached.job_id, create_request.caller.project))
 
     try:
         job = await services.reads.ask(read)
@@ -75,16 +75,16 @@ async def follow_replay(
 
 
 def keyed_of(create_request: CreateRequest, digest: bytes) -> KeyedRequest | None:
-    """What the database is to know of a call with a key."""
+    """The idempotency record of a request with a key."""
     return (
         None
         if create_request.key is None
-        else KeyedRequest(owner=create_request.owner, key=create_request.key, body_digest=digest)
+        else KeyedRequest(owner=create_request.caller.project, key=create_request.key, body_digest=digest)
     )
 
 
 def key_expiry(services: Services, now: datetime) -> datetime:
-    """When a key that is taken now is free again."""
+    """When an idempotency key that is taken now expires."""
     return now + timedelta(seconds=services.settings.idempotency_key_ttl_s)
 
 
@@ -96,10 +96,10 @@ async def make_once(
     make: Callable[[Connection], T],
     find: Callable[[Connection, str], T],
 ) -> tuple[T, bool]:
-    """What `make` returned and False; or what `find` returned of the id of what the call made before, and True.
+    """The result of `make` and False; or, for a replay, the result of `find` for the existing id and True.
 
-    For whatever is no job: both run on the writer, in the transaction that writes the key. What is erased later must be
-    forgotten by `idempotency.forget`. Raises IdempotencyKeyReused, IdempotencyKeyInUse.
+    For resources other than jobs. Both functions run on the writer, in the transaction that writes the key. Whoever
+    erases the resource calls `idempotency.forget`. Raises IdempotencyKeyReused, IdempotencyKeyInUse.
     """
     keyed, now = keyed_of(create_request, digest_of(create_request)), services.clock.now()
 
@@ -110,7 +110,7 @@ async def make_once(
             return make(connection), False
         known_id = idempotency.find(connection, keyed, now)
         if known_id is None:
-            # What it stood for was erased by another process just now.
+            # Another process has just erased the resource.
             raise IdempotencyKeyInUse
         return find(connection, known_id), True
 

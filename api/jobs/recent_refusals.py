@@ -1,53 +1,53 @@
-"""Calls that were refused a moment ago and made nothing, so that their next try is not taken for that of another call.
+"""Recently refused requests. Their retries must create a job and not attach to that of an identical request.
 
-An SDK tries again after 429 and 503 as well. Where many calls are alike, such as samples of one prompt, that try would
-else join a neighbour's job and bring its answer twice.
+An SDK retries after 429 and 503. Where many requests are identical, such as samples of one prompt, such a retry would
+otherwise attach to another request's job and return its answer twice.
 """
 
 from collections import deque
 
 # The openai SDK waits no longer than 120 s, whatever `Retry-After` says.
 _KEPT_S = 130.0
-_MANY = 10_000
-# Of one and the same call; a client that does not say which try it is takes none of them.
-_MANY_ALIKE = 1000
+_MAX_DIGESTS = 10_000
+# Refusals of one digest; a client that sends no retry count never takes any.
+_MAX_PER_DIGEST = 1000
 
 
-class Refusals:
-    """Remembers by digest, in this process only, and each for one next try."""
+class RecentRefusals:
+    """Refused requests of this process by digest; each counts for one retry."""
 
     def __init__(self) -> None:
         self._times_by_digest: dict[bytes, deque[float]] = {}
 
     def note(self, digest: bytes, now: float) -> None:
-        """A call was refused.
+        """Record a refused request.
 
-        now: of a clock that only goes forward, in seconds
+        now: seconds of a monotonic clock
         """
-        if len(self._times_by_digest) >= _MANY:
+        if len(self._times_by_digest) >= _MAX_DIGESTS:
             self._forget(now)
-        times = self._times_by_digest.setdefault(digest, deque(maxlen=_MANY_ALIKE))
+        times = self._times_by_digest.setdefault(digest, deque(maxlen=_MAX_PER_DIGEST))
         _drop_old(times, now)
         times.append(now)
 
     def take(self, digest: bytes, now: float) -> bool:
-        """Whether this try follows a refusal; it does so once for each."""
+        """Whether this retry follows a refusal, which is then used up."""
         times = self._times_by_digest.get(digest)
         if times is None:
             return False
         _drop_old(times, now)
-        is_next_try = bool(times)
+        is_retry = bool(times)
         if times:
             times.popleft()
         if not times:
             del self._times_by_digest[digest]
-        return is_next_try
+        return is_retry
 
     def _forget(self, now: float) -> None:
-        """Make room: what is old goes, and everything where nothing is."""
+        """Drop old entries, or all where none is old."""
         known = self._times_by_digest
         self._times_by_digest = {digest: times for digest, times in known.items() if now - times[-1] <= _KEPT_S}
-        if len(self._times_by_digest) >= _MANY:
+        if len(self._times_by_digest) >= _MAX_DIGESTS:
             self._times_by_digest = {}
 
 

@@ -1,4 +1,4 @@
-"""The three ways to a submitted job's result: its stream, its outcome, or a receipt."""
+"""HTTP responses for a submitted job: its stream, its outcome, or a 202 receipt."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from api.capacity.queue_status import queue_status_of
 from api.errors import JOB_ID, JobCancelled, JobExpired, JobFailed
 from api.jobs.job_views import JobView
-from api.jobs.stored_jobs import abandon, erase, follow, so_far
+from api.jobs.stored_jobs import erase, follow, so_far
 from api.jobs.submitted import Submitted
 from api.protocol.kinds import KINDS, deleted_object, fold_of, object_of, receipt_of, skip_of
 from api.protocol.shared.envelope import failure_of
@@ -59,7 +59,7 @@ async def sized_reply(
 
 
 class _Caller:
-    """One who waits for a job's story; a foreground job is given up when its last caller leaves before the end."""
+    """One waiting caller; a foreground job is cancelled when its last caller disconnects before the end."""
 
     def __init__(self, services: Services, submitted: Submitted) -> None:
         self._services = services
@@ -67,34 +67,34 @@ class _Caller:
         self._is_foreground = not submitted.header.background
         self._known: int | None = None
         if self._is_foreground:
-            services.callers.join(self._job_id, submitted.number)
+            services.callers.add(self._job_id, submitted.number)
 
     def release(self, subscription: Subscription) -> None:
-        """The caller waits no more, whatever the reason; call it once."""
+        """Stop counting the caller; call it once, whatever the reason."""
         _release(self._services, subscription)
         if self._is_foreground:
-            self._known = self._services.callers.leave(self._job_id)
+            self._known = self._services.callers.remove(self._job_id)
 
-    async def leave(self) -> None:
-        """What follows from a caller's going before the end; call it after `release`."""
+    async def cancel_if_last(self) -> None:
+        """Cancel the job if this was its last caller; call it after `release` when the client disconnected early."""
         if self._known is not None:
-            await abandon(self._services, self._job_id, self._known)
+            self._services.abandoned_jobs.add(self._job_id, self._known)
 
 
 def stream_reply(services: Services, submitted: Submitted) -> Response:
-    """The stream of a job from its start; the leaving of its last caller cancels it, unless it is a background job."""
+    """The stream of a job from its start; the disconnect of its last caller cancels a foreground job."""
     caller = _Caller(services, submitted)
     return EventStream(
         fold_of(submitted.header),
         submitted.following,
         release=caller.release,
-        on_leave=caller.leave,
+        on_leave=caller.cancel_if_last,
         notes=_notes_of(services, submitted.following, submitted.position),
     )
 
 
 def replay_reply(services: Services, job: JobView, *, starting_after: int | None) -> Response:
-    """The stream of a stored job from its start or from where a reader was; its leaving changes nothing."""
+    """The stream of a stored job from its start or from a cursor; a disconnect changes nothing."""
     header, subscription = job.header, follow(services, job)
     return EventStream(
         fold_of(header),
@@ -106,13 +106,13 @@ def replay_reply(services: Services, job: JobView, *, starting_after: int | None
 
 
 def _notes_of(services: Services, subscription: Subscription, position: QueuePosition | None) -> Notes | None:
-    """What tells a stream its place in line; None for a job that is begun."""
-    return None if position is None else services.statistics.position_watchers.join(subscription)
+    """The source of a stream's position comments; None for a job that has started."""
+    return None if position is None else services.statistics.position_watchers.add(subscription)
 
 
 def _release(services: Services, subscription: Subscription) -> None:
     services.relay.unsubscribe(subscription)
-    services.statistics.position_watchers.leave(subscription)
+    services.statistics.position_watchers.remove(subscription)
 
 
 async def job_reply(services: Services, job: JobView, extra: Mapping[str, object] = MappingProxyType({})) -> Response:
@@ -143,7 +143,7 @@ async def erased_reply(services: Services, job_id: str, owner: str, kind: JobKin
 
 
 def created_reply(services: Services, submitted: Submitted) -> Response:
-    """A background job as it begins."""
+    """A background job that was just created."""
     queue_status = queue_status_of(services.statistics, submitted.position, submitted.end)
     body = {**submitted.object(), **queue_status.fields}
     return json_reply(body, headers={JOB_ID: submitted.header.job_id, **queue_status.headers})
@@ -169,13 +169,13 @@ def _headers_of(header: JobHeader, applied: str) -> dict[str, str]:
 class OutcomeReply(Response):
     """The job's object when it has ended, or a receipt when that takes longer than `wait_s`.
 
-    The leaving of its last caller before that cancels the job, unless it is a background job.
+    When its last caller disconnects before that, a foreground job is cancelled.
     """
 
     def __init__(
         self, services: Services, submitted: Submitted, *, wait_s: float | None = None, applied: str = ""
     ) -> None:
-        """applied: what of the `Prefer` header was followed"""
+        """applied: the part of the `Prefer` header that was applied"""
         self.background = None
         self._services = services
         self._submitted = submitted
@@ -196,10 +196,10 @@ class OutcomeReply(Response):
         if answer is not None:
             await answer(scope, receive, send)
         else:
-            await self._caller.leave()
+            await self._caller.cancel_if_last()
 
     async def _answer(self) -> Response | None:
-        """The answer; None when the caller has left."""
+        """The response; None when the client has disconnected."""
         loop = asyncio.get_running_loop()
         deadline = None if self._wait_s is None else loop.time() + self._wait_s
         timer = None if deadline is None else loop.call_at(deadline, self._subscription.wake)
@@ -226,7 +226,7 @@ class OutcomeReply(Response):
         try:
             return await self._services.reads.ask(lambda c: waiting.find_position(c, self._header.job_id))
         except StorageUnavailable:
-            return None  # the receipt says enough without it
+            return None  # a receipt without a position is still valid
 
     async def _outcome(self, entries: list[LogEntry], end: End) -> Response:
         if end.status is JobStatus.FAILED:

@@ -5,14 +5,13 @@ from datetime import UTC, datetime
 
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy import Connection
 
 from api.jobs.job_views import JobView, view
 from api.services import Services
 from api.streaming.subscription import Subscription
 from storage.broker import event_log
 from storage.contract import End, JobKind, JobStatus, LogEntry, Result
-from storage.errors import InvalidRequest, JobNotFound, PlatformError, StorageUnavailable
+from storage.errors import InvalidRequest, StorageUnavailable
 from storage.jobs import cancellation, jobs
 from storage.jobs.jobs import Cancelled
 
@@ -66,18 +65,6 @@ async def cancel(services: Services, job_id: str, *, num_attached: int | None = 
         logger.warning("cancel_untold", job_id=job_id, error=str(error))
 
 
-async def abandon(services: Services, job_id: str, number: int) -> None:
-    """Cancel a job whose caller has disconnected, unless a later request is attached to it. Errors are only logged.
-
-    number: the caller's, as `attaching.attach` returned it
-    """
-    logger.info("caller_left", job_id=job_id)
-    try:
-        await cancel(services, job_id, num_attached=number)
-    except PlatformError as error:
-        logger.warning("cancel_failed", job_id=job_id, error=str(error))
-
-
 async def cancel_response(services: Services, job: JobView, owner: str) -> JobView:
     """The response after its cancellation; one that has ended is left as it is.
 
@@ -102,14 +89,9 @@ async def cancel_response(services: Services, job: JobView, owner: str) -> JobVi
 
 async def erase(services: Services, job_id: str, owner: str, kind: JobKind) -> None:
     """Return when request, text, log and metadata are gone; a job that runs is stopped. Raises JobNotFound."""
-
-    def remove(connection: Connection) -> Cancelled:
-        found = jobs.get(connection, job_id, owner)
-        if found.kind != kind:
-            raise JobNotFound(f"No {kind.value} with id '{job_id}'.")
-        return jobs.erase(connection, job_id, owner)
-
-    erased = await services.write_promptly(remove)
+    # A read refuses unknown ids, so that they cost no write transaction.
+    await services.reads.ask(lambda connection: jobs.check_kind(connection, job_id, owner, kind))
+    erased = await services.write_promptly(lambda connection: jobs.erase(connection, job_id, owner))
     try:
         await asyncio.to_thread(_erase_log, services, job_id, erased)
     except RedisError as error:

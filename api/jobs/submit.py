@@ -1,4 +1,4 @@
-"""From a request to a stored, queued job: row first, ticket second, and whoever follows it listens before both."""
+"""Job submission: subscribe, insert the row, then send the ticket."""
 
 import asyncio
 import random
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.exc import IntegrityError
 
 from api.caches.catalogue import ModelEntry
-from api.caches.database_reads import Prompt
+from api.caches.database_reads import TimeLimit
 from api.jobs.admission import admit
 from api.jobs.create_request import CreateRequest, digest_of
 from api.jobs.idempotent_replay import find_replay, follow_replay, key_expiry, keyed_of
@@ -36,12 +36,12 @@ _SMALL_DIGEST_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A request as its path understands it.
+    """A parsed request and how its path treats it.
 
-    call:          where it came from, byte for byte
-    is_background: it runs on when nobody waits, and is queued while no worker lives
-    is_followed:   somebody waits for its entries
-    store_default: what an absent `store` means; None is the protocol's own
+    create_request: the HTTP request
+    is_background:  the job runs on without a waiting caller, and is queued while no worker is alive
+    is_followed:    a caller waits for the job's entries
+    store_default:  what an absent `store` means; None is the protocol's default
     """
 
     create_request: CreateRequest
@@ -52,7 +52,7 @@ class Order:
 
 
 async def submit(services: Services, order: Order) -> Submitted:
-    """The job, committed and sent, or that of an earlier try; PlatformError when it is refused: then there is none."""
+    """The committed job with its ticket sent, or that of an earlier attempt; PlatformError when none was created."""
     create_request = order.create_request
     digest = await _digest_of(services, create_request)
     replay = await find_replay(services, create_request, digest, is_followed=order.is_followed)
@@ -61,7 +61,7 @@ async def submit(services: Services, order: Order) -> Submitted:
     keyed = keyed_of(create_request, digest)
     if keyed is None:
         return await _make_or_note(services, order, digest)
-    with services.keys_in_use.using(keyed):
+    with services.idempotency_keys_in_flight.using(keyed):
         return await _make(services, order, digest, keyed)
 
 
@@ -81,32 +81,32 @@ async def _make_or_note(services: Services, order: Order, digest: bytes) -> Subm
 
 
 async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedRequest | None) -> Submitted:
-    entry = await services.catalogue.get(order.request.model)
+    entry, caller = await services.catalogue.get(order.request.model), order.create_request.caller
     priority_queue = priority_queue_of(priority_of(order.request, is_background=order.is_background))
-    await admit(services, entry, order.create_request.owner, priority_queue, is_background=order.is_background)
+    await admit(services, entry, caller.project, priority_queue, is_background=order.is_background)
     target = order.request.webhook
     if target is not None:
-        await services.receivers.judge(target.url, param="webhook.url")
-    previous = await find_previous(
-        services, order.create_request.owner, order.request, num_bytes=len(order.create_request.body)
-    )
+        await services.webhook_url_check.judge(target.url, param="webhook.url", owner=caller.project)
+    previous = await find_previous(services, caller.project, order.request, num_bytes=len(order.create_request.body))
     prepared = await _prepare(services, order, entry, previous)
-    # Once more: others came while this call was read, and nothing is awaited from here until it is counted.
-    services.admission_limits.check(order.create_request.owner, entry.model, priority_queue)
+    # Checked again: others were accepted while this request was prepared. Nothing is awaited until it is counted.
+    services.admission_limits.check(caller.project, entry.model, priority_queue)
     new = _new_job(order, prepared, digest, services.clock.now(), previous)
     subscription = services.relay.subscribe(new.job_id) if order.is_followed else None
-    # Before the row is there: a look that ends meanwhile may miss the job, and none counts it twice.
-    position = services.statistics.join(new.owner, new.model, priority_queue)
+    # Counted before the row is written: a snapshot that is read meanwhile may miss the job, but none counts it twice.
+    reservation = services.statistics.reserve(new.owner, new.model, priority_queue)
     try:
         attached = await _insert(services, new, keyed)
-        if attached is None:
-            services.tickets.send(new.job_id, new.model, new.spec.priority_queue)
-            return Submitted(header=_header_of(new), subscription=subscription, position=position)
     except BaseException:
+        reservation.release()
         if subscription is not None:
             services.relay.unsubscribe(subscription)
         raise
-    # The same call at another process was faster.
+    if attached is None:
+        services.tickets.send(new.job_id, new.model, new.spec.priority_queue)
+        return Submitted(header=_header_of(new), subscription=subscription, position=reservation.position)
+    reservation.release()
+    # The same request at another process was faster.
     if subscription is not None:
         services.relay.unsubscribe(subscription)
     replay = await follow_replay(services, order.create_request, attached, is_followed=order.is_followed)
@@ -116,9 +116,9 @@ async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedReq
 
 
 async def _prepare(services: Services, order: Order, entry: ModelEntry, previous: PreviousResponse | None) -> Prepared:
-    """The request in tokens; big ones are read in a thread."""
+    """The request as a job spec; large ones are prepared in a thread."""
     tools = await services.catalogue.tools_of(entry)
-    # A seed is told to nobody and need not be secret; the operating system's randomness costs a system call.
+    # A seed need not be secret; the operating system's randomness would cost a system call.
     seed = random.getrandbits(63)
 
     def work() -> Prepared:
@@ -139,7 +139,7 @@ async def _prepare(services: Services, order: Order, entry: ModelEntry, previous
 async def find_previous(
     services: Services, owner: str, request: JobRequest, *, num_bytes: int
 ) -> PreviousResponse | None:
-    """The turn that the request continues, if it names one; raises PreviousResponseNotFound and ContextTooLarge.
+    """The previous response that the request continues, if any; raises PreviousResponseNotFound and ContextTooLarge.
 
     num_bytes: of the request itself, which its chain will hold too
     """
@@ -155,10 +155,12 @@ async def find_previous(
 def _new_job(
     order: Order, prepared: Prepared, digest: bytes, now: datetime, previous: PreviousResponse | None
 ) -> NewJob:
-    expiry = order.request.expires_after
+    expiry, caller = order.request.expires_after, order.create_request.caller
     return NewJob(
         job_id=new_job_id(prepared.kind),
-        owner=order.create_request.owner,
+        owner=caller.project,
+        project_id=caller.project,
+        key_id=caller.key_id,
         kind=prepared.kind,
         model=prepared.model,
         background=order.is_background,
@@ -195,10 +197,10 @@ def _header_of(new: NewJob) -> JobHeader:
 
 
 async def _insert(services: Services, new: NewJob, keyed: KeyedRequest | None) -> Attached | None:
-    """None when the row is committed, or whose job it is by now; where neither is known in time, it is taken back."""
+    """None when the row is committed, or the job of a faster request; without an answer in time the row is erased."""
     rows = jobs.rows_of(new, services.settings.retention_s(new.store))
     try:
-        async with Prompt(services.settings.storage_timeout_s, "the database"):
+        async with TimeLimit(services.settings.storage_timeout_s, "the database"):
             if keyed is None:
                 await services.writer.add(*rows)
                 return None
@@ -212,6 +214,6 @@ async def _insert(services: Services, new: NewJob, keyed: KeyedRequest | None) -
         # The job that it continues was erased a moment ago.
         raise previous_not_found(new.parent_id) from error
     except (StorageUnavailable, asyncio.CancelledError):
-        # It may be committed after all, and nobody knows its id.
+        # The row may still be committed, and no caller has its id.
         services.compensating_delete.erase(new.job_id)
         raise

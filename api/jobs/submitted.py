@@ -1,4 +1,4 @@
-"""What came of a create call: the job, new or made by an earlier try of the same call."""
+"""The outcome of a create request: a new job, or that of an earlier attempt of the same request."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from storage.jobs.waiting import QueuePosition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
-    """A job that is committed and on its way, or was before.
+    """A job that is committed and whose ticket was sent.
 
     subscription: set for a job that is followed
-    place:        where it stands in line, as far as is known; None for one that is begun
-    number:       how many callers had joined when this one did, itself included; 0 for who made the job
-    is_replay:    an earlier call made it
-    so_far, end:  what is known of it beside what the subscription will bring
+    position:     its queue position as far as it is known; None for a job that has started
+    number:       how many callers had attached with this one; 0 for the caller that created the job
+    is_replay:    an earlier request created it
+    so_far, end:  its state where it is not followed by a subscription
     """
 
     header: JobHeader
@@ -30,7 +30,7 @@ class Submitted:
 
     @property
     def following(self) -> Subscription:
-        """The subscription of a followed job; release it when the job's story is told."""
+        """The subscription of a followed job; release it when the response is complete."""
         assert self.subscription is not None
         return self.subscription
 

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from api.dependencies import Query, body_of, no_query, owner_of, parse_body, services_of
+from api.dependencies import Query, body_of, caller_of, no_query, parse_body, services_of
 from api.jobs import stored_jobs
 from api.jobs.create_request import create_request_of
 from api.jobs.job_views import view_of
@@ -40,7 +40,7 @@ async def create_stream(request: Request) -> Response:
 async def list_stored(request: Request) -> Response:
     """List stored chat completions."""
     query = Query(request, "model", "metadata", "after", "limit", "order", ignores_unknown=True)
-    owner, page = owner_of(request), query.get_page(order="asc")
+    owner, page = caller_of(request).project, query.get_page(order="asc")
     metadata, model = query.get_pairs("metadata"), query.get_text("model")
 
     def read(connection: Connection) -> bytes:
@@ -56,7 +56,7 @@ async def list_stored(request: Request) -> Response:
         objects = [view.object(view.result or Result()) for view in map(view_of, found[: page.limit])]
         return encode(list_object(objects, has_more=len(found) > page.limit))
 
-    return encoded_reply(await services_of(request).reads.ask(read))
+    return encoded_reply(await services_of(request).reads.search(read))
 
 
 @router.get("/v1/chat/completions/{completion_id}")
@@ -70,7 +70,7 @@ async def retrieve(request: Request, completion_id: str) -> Response:
 async def update(request: Request, completion_id: str) -> Response:
     """Replace the metadata of a stored chat completion."""
     no_query(request)
-    services, owner = services_of(request), owner_of(request)
+    services, owner = services_of(request), caller_of(request).project
     metadata = (await parse_body(request, MetadataUpdate, await body_of(request))).metadata or {}
     # Raises JobNotFound for the jobs of others and for other kinds.
     await stored_jobs.get_job(services, completion_id, owner, JobKind.CHAT)
@@ -83,7 +83,7 @@ async def update(request: Request, completion_id: str) -> Response:
 async def delete(request: Request, completion_id: str) -> Response:
     """Stop and erase a chat completion."""
     no_query(request)
-    return await erased_reply(services_of(request), completion_id, owner_of(request), JobKind.CHAT)
+    return await erased_reply(services_of(request), completion_id, caller_of(request).project, JobKind.CHAT)
 
 
 @router.get("/v1/chat/completions/{completion_id}/messages")
@@ -91,5 +91,5 @@ async def list_messages(request: Request, completion_id: str) -> Response:
     """List the input messages of a chat completion."""
     query = Query(request, "limit", "order", "after", ignores_unknown=True)
     services, page = services_of(request), query.get_page(order="asc")
-    job = await stored_jobs.get_job(services, completion_id, owner_of(request), JobKind.CHAT)
+    job = await stored_jobs.get_job(services, completion_id, caller_of(request).project, JobKind.CHAT)
     return await threaded_reply(services, lambda: page_of(messages_of(job.header), page))

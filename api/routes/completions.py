@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.capacity.queue_status import queue_status_of
-from api.dependencies import Query, no_query, note_replay, owner_of, parse_body, services_of
+from api.dependencies import Query, caller_of, no_query, note_replay, parse_body, services_of
 from api.errors import JOB_ID
 from api.jobs import stored_jobs
 from api.jobs.create_request import create_request_of
@@ -51,7 +51,7 @@ async def retrieve(request: Request, completion_id: str) -> Response:
 async def delete(request: Request, completion_id: str) -> Response:
     """Stop and erase a completion."""
     no_query(request)
-    return await erased_reply(services_of(request), completion_id, owner_of(request), JobKind.COMPLETION)
+    return await erased_reply(services_of(request), completion_id, caller_of(request).project, JobKind.COMPLETION)
 
 
 @router.post("/v1/async/completions")
@@ -77,7 +77,7 @@ async def retrieve_async(request: Request, completion_id: str) -> Response:
     """Read a background completion: its status while it runs, then the completion."""
     no_query(request)
     services = services_of(request)
-    job = await stored_jobs.get_job(services, completion_id, owner_of(request), JobKind.COMPLETION)
+    job = await stored_jobs.get_job(services, completion_id, caller_of(request).project, JobKind.COMPLETION)
     if job.end is not None and job.end.status in (JobStatus.COMPLETED, JobStatus.INCOMPLETE):
         return await job_reply(services, job, extra={"status": job.end.status.value})
     queue_status = queue_status_of(services.statistics, job.position, job.end)

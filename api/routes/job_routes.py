@@ -3,7 +3,7 @@
 from fastapi import Request
 from starlette.responses import Response
 
-from api.dependencies import Query, no_query, note_replay, owner_of, services_of
+from api.dependencies import Query, caller_of, no_query, note_replay, services_of
 from api.jobs import prefer_header, stored_jobs
 from api.jobs.create_request import CreateRequest
 from api.jobs.replies import OutcomeReply, created_reply, job_reply, receipt_reply, replay_reply, stream_reply
@@ -52,7 +52,7 @@ async def read_job(request: Request, job_id: str, kind: JobKind, query: Query) -
     query: `stream`, `starting_after` and others that the kind knows
     """
     services, spec = services_of(request), KINDS[kind]
-    job = await stored_jobs.get_job(services, job_id, owner_of(request), kind)
+    job = await stored_jobs.get_job(services, job_id, caller_of(request).project, kind)
     if query.get_bool("stream"):
         refusal = spec.stream_refusal(job.header)
         if refusal is not None:

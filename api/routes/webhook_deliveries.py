@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from api.dependencies import Query, no_query, owner_of, services_of
+from api.dependencies import Query, caller_of, no_query, services_of
 from api.jobs.job_views import view
 from api.jobs.replies import json_reply
 from api.lean_route import LeanRoute
@@ -49,7 +49,7 @@ async def list_of_completion(request: Request, completion_id: str) -> Response:
 async def retrieve(request: Request, delivery_id: str) -> Response:
     """Read one webhook delivery with its attempts."""
     no_query(request)
-    owner = owner_of(request)
+    owner = caller_of(request).project
     return json_reply(
         await services_of(request).reads.ask(lambda c: _object_of(c, deliveries.get_delivery(c, delivery_id, owner)))
     )
@@ -59,7 +59,7 @@ async def retrieve(request: Request, delivery_id: str) -> Response:
 async def redeliver(request: Request, delivery_id: str) -> Response:
     """Deliver a webhook event again with the same id, whether or not it was delivered before."""
     no_query(request)
-    owner, now = owner_of(request), datetime.now(UTC)
+    owner, now = caller_of(request).project, datetime.now(UTC)
     return json_reply(
         await services_of(request).write_promptly(
             lambda c: _object_of(c, deliveries.redeliver(c, delivery_id, owner, now))
@@ -72,7 +72,7 @@ async def _list(
 ) -> Response:
     """A page of the deliveries of an endpoint or a job; 404 when the owner has no such endpoint or job."""
     query = Query(request, "status", "after", "limit", "order")
-    owner, page, status = owner_of(request), query.get_page(order="desc"), _status_of(query)
+    owner, page, status = caller_of(request).project, query.get_page(order="desc"), _status_of(query)
 
     def read(connection: Connection) -> dict[str, object]:
         if endpoint_id is not None:

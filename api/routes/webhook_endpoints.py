@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from api.dependencies import Query, body_of, no_query, note_replay, owner_of, parse_body, services_of
+from api.dependencies import Query, body_of, caller_of, no_query, note_replay, parse_body, services_of
 from api.jobs.create_request import create_request_of
 from api.jobs.idempotent_replay import make_once
 from api.jobs.replies import json_reply
@@ -41,7 +41,7 @@ _OLD_SECRET_LIFE = timedelta(hours=24)
 async def list_endpoints(request: Request) -> Response:
     """List webhook endpoints, the newest first."""
     query = Query(request, "after", "limit", "order", ignores_unknown=True)
-    owner, page = owner_of(request), query.get_page(order="desc")
+    owner, page = caller_of(request).project, query.get_page(order="desc")
 
     def read(connection: Connection) -> dict[str, object]:
         found = endpoints.list_endpoints(
@@ -57,8 +57,8 @@ async def create(request: Request) -> Response:
     """Create a webhook endpoint. Only this answer holds its signing secret."""
     no_query(request)
     services, create_request = services_of(request), await create_request_of(request)
-    wanted, owner = await parse_body(request, NewEndpoint, create_request.body), create_request.owner
-    await services.receivers.judge(wanted.url, param="url")
+    wanted, owner = await parse_body(request, NewEndpoint, create_request.body), create_request.caller.project
+    await services.webhook_url_check.judge(wanted.url, param="url", owner=owner)
     endpoint_id, secret, now = new_id("we_"), new_secret(), datetime.now(UTC)
 
     def put(connection: Connection) -> WebhookEndpoint:
@@ -86,7 +86,7 @@ async def create(request: Request) -> Response:
 @router.get("/v1/webhook_endpoints/{endpoint_id}")
 async def retrieve(request: Request, endpoint_id: str) -> Response:
     """Read a webhook endpoint."""
-    owner = owner_of(request)
+    owner = caller_of(request).project
     found = await services_of(request).reads.ask(lambda c: endpoints.get_endpoint(c, endpoint_id, owner))
     return json_reply(endpoint_object(found))
 
@@ -95,10 +95,10 @@ async def retrieve(request: Request, endpoint_id: str) -> Response:
 async def update(request: Request, endpoint_id: str) -> Response:
     """Change a webhook endpoint; `enabled: true` enables it again."""
     no_query(request)
-    services, owner = services_of(request), owner_of(request)
+    services, owner = services_of(request), caller_of(request).project
     wanted = await parse_body(request, EndpointUpdate, await body_of(request))
     if wanted.url is not None:
-        await services.receivers.judge(wanted.url, param="url")
+        await services.webhook_url_check.judge(wanted.url, param="url", owner=owner)
     now = datetime.now(UTC)
     changed = await services.write_promptly(
         lambda connection: endpoints.update_endpoint(
@@ -119,7 +119,7 @@ async def update(request: Request, endpoint_id: str) -> Response:
 async def delete(request: Request, endpoint_id: str) -> Response:
     """Delete a webhook endpoint; it receives no further events."""
     no_query(request)
-    owner, now = owner_of(request), datetime.now(UTC)
+    owner, now = caller_of(request).project, datetime.now(UTC)
     await services_of(request).write_promptly(
         lambda connection: endpoints.delete_endpoint(connection, endpoint_id, owner, now)
     )
@@ -130,7 +130,7 @@ async def delete(request: Request, endpoint_id: str) -> Response:
 async def rotate_secret(request: Request, endpoint_id: str) -> Response:
     """Replace the signing secret of a webhook endpoint; on request the old one also signs for 24 hours."""
     no_query(request)
-    owner, body, now = owner_of(request), await body_of(request), datetime.now(UTC)
+    owner, body, now = caller_of(request).project, await body_of(request), datetime.now(UTC)
     # The body may be absent.
     wanted = await parse_body(request, SecretRotation, body or b"{}")
     until = now + _OLD_SECRET_LIFE if wanted.keep_old_secret_active_for_24_hours else None
@@ -148,7 +148,9 @@ async def test(request: Request, endpoint_id: str) -> Response:
     """Send a sample event to a webhook endpoint at once, even if it is disabled, and return its status code."""
     no_query(request)
     wanted = await parse_body(request, EndpointTest, await body_of(request))
-    status_code = await sample_event.send(services_of(request), endpoint_id, owner_of(request), wanted.event_type)
+    status_code = await sample_event.send(
+        services_of(request), endpoint_id, caller_of(request).project, wanted.event_type
+    )
     return json_reply(tested_object(endpoint_id, wanted.event_type, status_code))
 
 
@@ -159,7 +161,7 @@ async def redeliver(request: Request, endpoint_id: str) -> Response:
     wanted = await parse_body(request, Redelivery, await body_of(request))
     span = Span(
         endpoint_id=endpoint_id,
-        owner=owner_of(request),
+        owner=caller_of(request).project,
         since=datetime.fromtimestamp(wanted.since, UTC),
         until=datetime.now(UTC),
         status=None if wanted.status is None else DeliveryStatus(wanted.status),
@@ -180,7 +182,7 @@ async def list_event_types(request: Request) -> Response:
 async def retrieve_secret(request: Request) -> Response:
     """Read the default secret, which signs the events of jobs whose `webhook` names no secret of its own."""
     no_query(request)
-    owner, fresh, now = owner_of(request), new_secret(), datetime.now(UTC)
+    owner, fresh, now = caller_of(request).project, new_secret(), datetime.now(UTC)
     secret = await services_of(request).write_promptly(
         lambda connection: endpoints.default_secret(connection, owner, fresh, now)
     )
@@ -191,7 +193,7 @@ async def retrieve_secret(request: Request) -> Response:
 async def rotate_default_secret(request: Request) -> Response:
     """Replace the default secret from now on."""
     no_query(request)
-    owner, fresh, now = owner_of(request), new_secret(), datetime.now(UTC)
+    owner, fresh, now = caller_of(request).project, new_secret(), datetime.now(UTC)
     await services_of(request).write_promptly(
         lambda connection: endpoints.replace_default_secret(connection, owner, fresh, now)
     )

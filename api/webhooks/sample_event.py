@@ -11,7 +11,7 @@ from storage.webhooks import deliveries, endpoints
 
 
 async def send(services: Services, endpoint_id: str, owner: str, event_type: str) -> int:
-    """The status code that the receiver answered.
+    """The status code of the receiver's answer.
 
     Raises WebhookEndpointNotFound, or WebhookUnanswered with the reason.
     """
@@ -32,5 +32,5 @@ async def send(services: Services, endpoint_id: str, owner: str, event_type: str
             f"It is delivery '{delivery_id}', and is still pending."
         )
     if attempt.status_code is None:
-        raise WebhookUnanswered(f"The webhook endpoint gave no answer. {attempt.error}")
+        raise WebhookUnanswered(f"The webhook endpoint did not answer. {attempt.error}")
     return attempt.status_code

@@ -1,4 +1,4 @@
-"""Idempotency keys: what a call with a key made, so that the same call again makes nothing more."""
+"""Idempotency keys: the resource that a request created, so that a repeated request creates no other."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -15,37 +15,38 @@ _key = table_of(IdempotencyKey)
 
 
 class KeyedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that carries an `Idempotency-Key`; `body_digest` tells it from another one under the same key."""
+    """A request with an `Idempotency-Key`; a different request under the same key has another `body_digest`."""
 
     owner: str
     key: str
     body_digest: bytes
 
 
-def find(c: Connection, call: KeyedRequest, now: datetime) -> str | None:
-    """The id of what this call made, None when that was nothing, or long ago; raises IdempotencyKeyReused."""
+def find(c: Connection, request: KeyedRequest, now: datetime) -> str | None:
+    """The id of the resource that the request created; None when there is none or its key expired. Raises
+    IdempotencyKeyReused."""
     query = select(_key.c.body_digest, _key.c.resource_id)
-    query = query.where(_key.c.owner == call.owner, _key.c.key == call.key, _key.c.expires_at > now)
+    query = query.where(_key.c.owner == request.owner, _key.c.key == request.key, _key.c.expires_at > now)
     row = c.execute(query).first()
     if row is None:
         return None
-    if row.body_digest != call.body_digest:
+    if row.body_digest != request.body_digest:
         raise IdempotencyKeyReused
     return str(row.resource_id)
 
 
-def take(c: Connection, call: KeyedRequest, resource_id: str, *, now: datetime, expires_at: datetime) -> bool:
-    """Whether the key stands for the resource now; False when it stands for another one.
+def take(c: Connection, request: KeyedRequest, resource_id: str, *, now: datetime, expires_at: datetime) -> bool:
+    """Whether the key now stands for the resource; False when it stands for another one.
 
-    To be called in the transaction that writes the resource, so that neither is there without the other.
+    Call it in the transaction that writes the resource, so that both are committed together.
     """
     values = {
-        "body_digest": call.body_digest,
+        "body_digest": request.body_digest,
         "resource_id": resource_id,
         "created_at": now,
         "expires_at": expires_at,
     }
-    inserting = upsert(c, _key).values(owner=call.owner, key=call.key, **values)
+    inserting = upsert(c, _key).values(owner=request.owner, key=request.key, **values)
     taking = inserting.on_conflict_do_update(
         index_elements=["owner", "key"], set_=values, where=_key.c.expires_at <= now
     ).returning(_key.c.key)
@@ -53,11 +54,11 @@ def take(c: Connection, call: KeyedRequest, resource_id: str, *, now: datetime, 
 
 
 def forget(c: Connection, resource_ids: Collection[str]) -> None:
-    """Free the keys of resources that are erased, or that their callers gave up."""
+    """Free the keys of resources that were erased or abandoned."""
     c.execute(delete(_key).where(_key.c.resource_id.in_(resource_ids)))
 
 
 def forget_expired(c: Connection, now: datetime, limit: int = 5000) -> int:
-    """How many keys were forgotten because their time is over."""
+    """How many expired keys were deleted."""
     expired = select(_key.c.owner, _key.c.key).where(_key.c.expires_at <= now).limit(limit)
     return c.execute(delete(_key).where(tuple_(_key.c.owner, _key.c.key).in_(expired))).rowcount

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import secrets
+from collections.abc import Collection
 from datetime import datetime
 
 import msgspec
@@ -17,7 +18,7 @@ _PREFIX = "tp-"
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key just made; its plaintext is nowhere else."""
+    """A new key; its plaintext is stored nowhere."""
 
     key_id: str
     plaintext: str
@@ -32,7 +33,7 @@ def create(
     expires_at: datetime | None = None,
     plaintext: str | None = None,
 ) -> NewKey:
-    """A fresh key of the owner; `plaintext` makes a given secret the key instead of a random one."""
+    """A new key of the owner; `plaintext` is used as the key instead of a random one."""
     secret = plaintext or _PREFIX + secrets.token_urlsafe(32)
     key_id = new_id("key_")
     c.execute(
@@ -59,8 +60,20 @@ def find_by_digest(c: Connection, digest: str) -> Key | None:
     return None if row is None else Key(**row._mapping)
 
 
+def find_many(c: Connection, digests: Collection[str]) -> dict[str, Key]:
+    """The keys of these digests by digest, also revoked and expired ones."""
+    rows = c.execute(select(_key).where(_key.c.digest.in_(digests)))
+    return {row.digest: Key(**row._mapping) for row in rows}
+
+
+def list_revoked(c: Connection, since: datetime) -> list[str]:
+    """Ids of the keys that were revoked since then."""
+    query = select(_key.c.id).where(_key.c.revoked_at.is_not(None), _key.c.revoked_at >= since)
+    return list(c.execute(query).scalars())
+
+
 def is_valid(key: Key, now: datetime) -> bool:
-    """Whether the key lets anyone in at this moment."""
+    """Whether the key is accepted at this moment."""
     return key.revoked_at is None and (key.expires_at is None or now < key.expires_at)
 
 
@@ -79,10 +92,10 @@ def revoke(c: Connection, key_id: str, now: datetime) -> bool:
 
 
 def touch(c: Connection, key_id: str, now: datetime) -> None:
-    """Note that the key was used."""
+    """Record that the key was used."""
     c.execute(update(_key).where(_key.c.id == key_id).values(last_used_at=now))
 
 
 def any_exists(c: Connection) -> bool:
-    """Whether any key was ever made; a revoked one counts, so that revoking the last never opens the door."""
+    """Whether any key was ever created; revoked ones count, so that revoking the last does not let everyone in."""
     return bool(c.execute(select(exists().select_from(_key))).scalar())

@@ -6,6 +6,7 @@ from sqlalchemy import Column, LargeBinary
 from sqlmodel import Field, SQLModel
 
 from storage.database.columns import UtcDateTime
+from storage.database.table_definitions import partial_index
 
 
 class Key(SQLModel, table=True):
@@ -26,11 +27,13 @@ class Key(SQLModel, table=True):
     revoked_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
     last_used_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
 
+    __table_args__ = (partial_index("ix_key_revoked_at", "revoked_at IS NOT NULL", "revoked_at"),)
+
 
 class IdempotencyKey(SQLModel, table=True):
-    """What a caller's `Idempotency-Key` made: kept for a while, or until that is erased.
+    """What a request with an `Idempotency-Key` created; kept until it expires or the resource is erased.
 
-    body_digest: of the request that came with it; another one under the same key is refused
+    body_digest: of the request; a different one under the same key is refused
     resource_id: the job or webhook endpoint
     """
 

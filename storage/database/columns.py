@@ -15,7 +15,7 @@ E = TypeVar("E", bound=StrEnum)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC datetime; SQLite, which knows no zones, keeps it as UTC text that sorts by time."""
+    """An aware UTC datetime; SQLite, which has no time zones, stores UTC text that sorts by time."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -23,7 +23,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         if value is None:
             return None
-        assert value.tzinfo is not None, "a naive datetime has no place in a row"
+        assert value.tzinfo is not None, "a row needs an aware datetime"
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
@@ -83,7 +83,7 @@ def _now_postgresql(element: DatabaseNow, compiler: SQLCompiler, **kw: object) -
 @compiles(SecondsAfter, "sqlite")
 def _seconds_after_sqlite(element: SecondsAfter, compiler: SQLCompiler, **kw: object) -> str:
     moment, seconds = (compiler.process(clause, **kw) for clause in element.clauses)
-    # %f has milliseconds; three zeros make it as long as the text of UtcDateTime, so that both compare.
+    # %f has milliseconds; three more zeros give the length of UtcDateTime's text, so that the two compare.
     return f"strftime('%Y-%m-%d %H:%M:%f', {moment}, '+' || {seconds} || ' seconds') || '000'"
 
 

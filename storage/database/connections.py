@@ -1,4 +1,4 @@
-"""Connections to SQLite or PostgreSQL, set up so that a commit is durable and readers never block the writer."""
+"""Connections to SQLite or PostgreSQL, set up so that commits are durable and readers never block the writer."""
 
 import importlib
 import importlib.util
@@ -16,8 +16,8 @@ from storage.errors import SettingInvalid, StorageUnavailable
 from storage.settings import normalise_database_url
 
 _DEADLOCK = "40P01"
-# sqlite3's own error comes from waiting for the writer's lock, which SQLAlchemy knows nothing of.
-_TROUBLE = (OperationalError, InterfaceError, PoolTimeout, sqlite3.OperationalError)
+# sqlite3's own error comes from waiting for the write lock, outside SQLAlchemy.
+_OUTAGE_ERRORS = (OperationalError, InterfaceError, PoolTimeout, sqlite3.OperationalError)
 
 
 class Database:
@@ -27,7 +27,7 @@ class Database:
         """Open nothing yet; SettingInvalid for a URL that no installed driver serves.
 
         busy_timeout_s:  longest wait for other writers of a SQLite file
-        answer_within_s: longest wait for PostgreSQL's answer to one statement; None is for ever
+        answer_within_s: longest wait for PostgreSQL's answer to one statement; None is no limit
         """
         self._engine = _create_engine(url, busy_timeout_s, answer_within_s)
         self.is_sqlite = self._engine.dialect.name == "sqlite"
@@ -36,19 +36,26 @@ class Database:
         self._reading = self._engine if self.is_sqlite else self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        """A connection for reading, each statement on its own; StorageUnavailable when the database is away."""
+    def connect(self, *, interrupt_after_s: float | None = None) -> Iterator[Connection]:
+        """A connection for reading, each statement on its own; StorageUnavailable when the database is down.
+
+        interrupt_after_s: SQLite gives up statements of this block after so long; PostgreSQL has `answer_within_s`
+        """
         with _translated(), self._reading.connect() as connection:
-            yield connection
+            if interrupt_after_s is None or not self.is_sqlite:
+                yield connection
+            else:
+                with sqlite.interrupting(connection, interrupt_after_s):
+                    yield connection
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """One transaction that may write, committed at the end; StorageUnavailable when the database is away."""
+        """One transaction that may write, committed at the end; StorageUnavailable when the database is down."""
         with _translated(), self._writing.begin() as connection:
             yield connection
 
     def dispose(self) -> None:
-        """Close every connection that nobody uses."""
+        """Close every idle connection."""
         self._engine.dispose()
 
 
@@ -56,13 +63,13 @@ class Database:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except _TROUBLE as error:
+    except _OUTAGE_ERRORS as error:
         raise translate(error) from error
 
 
 def translate(error: Exception) -> Exception:
-    """StorageUnavailable for what only a database in trouble raises; any other error as it is."""
-    if not isinstance(error, _TROUBLE):
+    """StorageUnavailable for an error of an unavailable database; any other error unchanged."""
+    if not isinstance(error, _OUTAGE_ERRORS):
         return error
     origin = error.orig if isinstance(error, DBAPIError) else error
     first_line = str(origin).partition("\n")[0]
@@ -70,7 +77,7 @@ def translate(error: Exception) -> Exception:
 
 
 def is_deadlock(error: Exception) -> bool:
-    """Whether PostgreSQL undid a transaction so that another one, which waited for it as well, could go on."""
+    """Whether PostgreSQL rolled the transaction back to end a deadlock."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _DEADLOCK
 
 
@@ -95,7 +102,7 @@ def _create_engine(url: str, busy_timeout_s: float, answer_within_s: float | Non
         connect_args={"connect_timeout": 3},
         **_JSON,
     )
-    # Not above: it imports psycopg.
+    # Imported here because it needs psycopg, an optional dependency.
     importlib.import_module("storage.database.postgres").set_up(engine, answer_within_s)
     return engine
 

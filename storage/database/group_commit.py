@@ -1,7 +1,7 @@
-"""Group commit: one thread per process gathers what waits to be written and commits it at once.
+"""Group commit: one writer thread per process commits all pending writes in one transaction.
 
-A commit costs a disk flush however much it holds, so under load a flush is shared by hundreds of callers; alone, a
-caller waits for no one.
+A commit costs one disk flush whatever it holds, so under load hundreds of callers share a flush. A single caller does
+not wait for others.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import structlog
@@ -17,25 +18,33 @@ from sqlmodel import SQLModel
 
 from storage.database.connections import Database, is_deadlock, translate
 from storage.database.table_definitions import table_of
-from storage.errors import ShuttingDown
+from storage.errors import ShuttingDown, StorageUnavailable
 
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
 Values = Mapping[str, object]
 # A row to insert: its table and its column values.
 Insert = tuple[type[SQLModel], Values]
+# Longer queues only form while the database hangs. At 3,000 writes a second they hold three seconds.
+_MAX_QUEUED = 10_000
 
 log = structlog.get_logger()
 
 
 class Writer:
-    """The only road by which a process writes to the database."""
+    """The only way in which a process writes to the database.
 
-    def __init__(self, database: Database, *, max_batch: int = 512) -> None:
+    Each operation, and each run of inserts, has a savepoint. An exception rolls back to it, so that it neither undoes
+    nor repeats the other writes of the group.
+    """
+
+    def __init__(self, database: Database, *, max_batch: int = 512, max_queued: int = _MAX_QUEUED) -> None:
+        """max_queued: writes that may wait; further ones fail at once with StorageUnavailable"""
         self._database = database
         self._max_batch = max_batch
-        self._waiting: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
-        self._door = threading.Lock()
+        self._max_queued = max_queued
+        self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
         self._is_open = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
@@ -45,19 +54,20 @@ class Writer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Commit what waits, then end; later calls raise ShuttingDown."""
-        with self._door:
+        """Commit what is queued, then end; later calls raise ShuttingDown."""
+        with self._lock:
             was_open, self._is_open = self._is_open, False
             if was_open:
-                self._waiting.put(None)
+                self._queue.put(None)
         if was_open:
             self._thread.join()
 
     def submit(self, operation: Operation[T], *, on_executed: Callable[[T], None] | None = None) -> Future[T]:
-        """A future of what `operation` returns, done after its commit; callbacks run on the writer's thread.
+        """A future of the operation's result, done after its commit; callbacks run on the writer's thread.
 
-        operation:   may run twice, so it is a function of the connection only; what it raises undoes it alone
-        on_executed: called with its value ahead of the commit, which may still fail; again when it runs again
+        operation:   uses nothing but the connection, because it runs again after a deadlock. An expected refusal should
+                     be a return value; an exception costs a rollback to a savepoint
+        on_executed: called with its result before the commit, which may still fail; again when it runs again
         """
         future: Future[T] = Future()
         self._put(_Entry(future, operation=operation, on_executed=on_executed))
@@ -66,14 +76,14 @@ class Writer:
     def insert(self, *rows: Insert) -> Future[None]:
         """A future that is done when the rows are committed, all or none.
 
-        Neighbouring calls for the same tables and columns travel as one multi-row statement for each table.
+        Adjacent calls for the same tables and columns become one multi-row statement for each table.
         """
         future: Future[None] = Future()
         self._put(_Entry(future, rows=rows))
         return future
 
     async def call(self, operation: Operation[T]) -> T:
-        """What `operation` returns, after its commit; as `submit`, for callers on an event loop."""
+        """The operation's result after its commit; as `submit`, for callers on an event loop."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._put(_Entry(future, operation=operation))
         return await future
@@ -85,10 +95,14 @@ class Writer:
         await future
 
     def _put(self, entry: "_Entry") -> None:
-        with self._door:
+        with self._lock:
             if not self._is_open:
                 raise ShuttingDown("the writer is stopped")
-            self._waiting.put(entry)
+            is_full = self._queue.qsize() >= self._max_queued
+            if not is_full:
+                self._queue.put(entry)
+        if is_full:
+            _settle([(entry, None, StorageUnavailable("the database is too slow: too many writes are queued"))])
 
     def _run(self) -> None:
         is_running = True
@@ -98,75 +112,55 @@ class Writer:
             entries = [entry for entry in group if entry is not None and entry.begin()]
             try:
                 self._write(entries)
-            except Exception as error:  # the writer's door: whoever waits must learn of it, and the thread must live
+            except Exception as error:  # exception boundary of the thread: callers get the error, and it goes on
                 log.exception("writer_failed", num_operations=len(entries))
                 _settle([(entry, None, error) for entry in entries if not entry.is_settled])
 
     def _take(self) -> list["_Entry | None"]:
-        """Everything that waits, at least one entry and at most a batch; None at the end means stop."""
-        group = [self._waiting.get()]
+        """All queued entries, at least one and at most a batch; None at the end means stop."""
+        group = [self._queue.get()]
         while len(group) < self._max_batch and group[-1] is not None:
             try:
-                group.append(self._waiting.get_nowait())
+                group.append(self._queue.get_nowait())
             except queue.Empty:
                 break
         return group
 
     def _write(self, entries: "Sequence[_Entry]") -> None:
-        """Commit all in one transaction; where a span fails, what is before it, it, and what is after it part."""
-        while entries:
-            failed = self._commit(entries)
-            if failed is None:
-                return
-            if len(entries) == 1:
-                # The other one has gone on by now.
-                again = self._commit(entries) if is_deadlock(failed.error) else failed
-                if again is not None:
-                    _settle([(entries[0], None, translate(again.error))])
-                return
-            self._write(entries[: failed.start])
-            for entry in entries[failed.start : failed.end]:
-                self._write([entry])
-            entries = entries[failed.end :]
+        """Commit all entries in one transaction, then each that lost a deadlock in one of its own."""
+        if not entries:
+            return
+        for entry, _, error in self._commit(entries):
+            # The transaction that it deadlocked with has ended by now, or will when ours is committed.
+            if error is not None and is_deadlock(error):
+                _settle(self._commit([entry]))
 
-    def _commit(self, entries: "Sequence[_Entry]") -> "_SpanFailed | None":
-        """None when every entry is settled, be it by a commit or because the database is away."""
-        results: list[object] = []
+    def _commit(self, entries: "Sequence[_Entry]") -> "list[_Outcome]":
+        """The outcomes that are not settled yet, which are those of deadlocks; the others are told after the commit."""
+        outcomes: list[_Outcome] = []
         try:
             with self._database.begin() as connection:
                 for start, end in _spans(entries):
-                    try:
-                        results += _execute(connection, entries[start:end])
-                    except Exception as error:
-                        if connection.invalidated:
-                            raise
-                        raise _SpanFailed(start, end, error) from error
-                for entry, result in zip(entries, results, strict=True):
-                    if entry.on_executed is not None:
+                    outcomes += _execute(connection, entries[start:end])
+                for entry, result, error in outcomes:
+                    if entry.on_executed is not None and error is None:
                         entry.on_executed(result)
-        except _SpanFailed as failed:
-            return failed
-        except Exception as error:  # noqa: BLE001 - begin or commit failed: told to everyone who waits
+        except Exception as error:  # noqa: BLE001 - begin or commit failed, or a rollback: every caller gets the error
             _settle([(entry, None, error) for entry in entries])
-        else:
-            _settle([(entry, result, None) for entry, result in zip(entries, results, strict=True)])
-        return None
-
-
-class _SpanFailed(Exception):
-    def __init__(self, start: int, end: int, error: Exception) -> None:
-        super().__init__(str(error))
-        self.start, self.end, self.error = start, end, error
+            return []
+        deadlocks = [one for one in outcomes if one[2] is not None and is_deadlock(one[2])]
+        _settle([one for one in outcomes if one[2] is None or not is_deadlock(one[2])])
+        return deadlocks
 
 
 class _Entry:
-    """One thing to write and the future that waits for it; an insert when it has rows, else an operation."""
+    """A pending write and its future: an insert when it has rows, else an operation."""
 
     __slots__ = ("future", "is_settled", "on_executed", "operation", "rows")
 
     def __init__(
         self,
-        future: Future[Any] | asyncio.Future[Any],  # Any: entries of all results share a group
+        future: Future[Any] | asyncio.Future[Any],  # Any: a group has entries of all result types
         *,
         operation: Operation[Any] | None = None,
         on_executed: Callable[[Any], None] | None = None,
@@ -177,18 +171,18 @@ class _Entry:
         self.is_settled = False
 
     def begin(self) -> bool:
-        """Whether it is still wanted."""
+        """Whether it was not cancelled."""
         if isinstance(self.future, Future):
             return self.future.set_running_or_notify_cancel()
         return not self.future.cancelled()
 
 
-# What came of an entry: its result, or the error.
+# An entry with its result or its error.
 _Outcome = tuple[_Entry, object, Exception | None]
 
 
 def _spans(entries: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
-    """Bounds of what is executed at once: one operation, or a run of inserts into the same tables and columns."""
+    """Bounds of the spans of entries that are executed at once: one operation, or inserts of the same columns."""
     start = 0
     while start < len(entries):
         shape, end = _shape(entries[start]), start + 1
@@ -202,7 +196,18 @@ def _shape(entry: _Entry) -> list[tuple[type[SQLModel], object]]:
     return [(table, values.keys()) for table, values in entry.rows]
 
 
-def _execute(connection: Connection, span: Sequence[_Entry]) -> list[object]:
+def _execute(connection: Connection, span: Sequence[_Entry]) -> list[_Outcome]:
+    """The outcome of each entry; after a failure of several inserts, each is tried alone."""
+    try:
+        with _savepoint(connection):
+            return [(entry, result, None) for entry, result in zip(span, _results(connection, span), strict=True)]
+    except _RolledBack as rolled_back:
+        if len(span) == 1:
+            return [(span[0], None, rolled_back.error)]
+    return [outcome for entry in span for outcome in _execute(connection, [entry])]
+
+
+def _results(connection: Connection, span: Sequence[_Entry]) -> list[object]:
     first = span[0]
     if first.operation is not None:
         return [first.operation(connection)]
@@ -211,33 +216,61 @@ def _execute(connection: Connection, span: Sequence[_Entry]) -> list[object]:
     return [None] * len(span)
 
 
+class _RolledBack(Exception):
+    """The error of a block whose writes were undone."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextmanager
+def _savepoint(connection: Connection) -> Iterator[None]:
+    """A block whose writes alone are undone by an exception, which becomes _RolledBack.
+
+    Another exception than that means that the whole transaction is lost. Plain SQL: SQLAlchemy's own nested
+    transactions cost five times as much.
+    """
+    connection.exec_driver_sql("SAVEPOINT operation")
+    try:
+        yield
+        connection.exec_driver_sql("RELEASE SAVEPOINT operation")
+    except Exception as error:
+        if connection.invalidated:
+            raise
+        # Fails where the database itself has rolled the transaction back, as SQLite does when the disk is full.
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT operation")
+        connection.exec_driver_sql("RELEASE SAVEPOINT operation")
+        raise _RolledBack(error) from error
+
+
 def _settle(outcomes: Sequence[_Outcome]) -> None:
-    """Tell everyone who waits; an event loop is woken once for all of its own."""
+    """Set every future; an event loop is woken once for all of its own."""
     by_loop: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
     for outcome in outcomes:
         entry = outcome[0]
         entry.is_settled = True
         if isinstance(entry.future, Future):
-            _tell(outcome)
+            _resolve(outcome)
         else:
             by_loop.setdefault(entry.future.get_loop(), []).append(outcome)
     for loop, own in by_loop.items():
         try:
-            loop.call_soon_threadsafe(_tell_all, own)
+            loop.call_soon_threadsafe(_resolve_all, own)
         except RuntimeError:
             log.warning("writer_loop_closed", num_operations=len(own))
 
 
-def _tell_all(outcomes: Sequence[_Outcome]) -> None:
+def _resolve_all(outcomes: Sequence[_Outcome]) -> None:
     for outcome in outcomes:
-        _tell(outcome)
+        _resolve(outcome)
 
 
-def _tell(outcome: _Outcome) -> None:
+def _resolve(outcome: _Outcome) -> None:
     entry, result, error = outcome
     if entry.future.done():
         return
     if error is not None:
-        entry.future.set_exception(error)
+        entry.future.set_exception(translate(error))
     else:
         entry.future.set_result(result)

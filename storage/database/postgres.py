@@ -1,10 +1,11 @@
-"""What PostgreSQL needs of its connections: an end to waiting. Needs the `postgres` extra."""
+"""PostgreSQL connections with an answer timeout. Needs the `postgres` extra."""
 
 import time
 from collections.abc import Generator
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import sql
 from psycopg.abc import PQGen
 from sqlalchemy import Engine, event
 
@@ -12,9 +13,9 @@ T = TypeVar("T")
 
 
 def set_up(engine: Engine, answer_within_s: float | None) -> None:
-    """Let every connection of the engine give up a server that does not answer; None waits for ever.
+    """Close a connection whose server does not answer in time; None is no limit.
 
-    A network that swallows packets says nothing, and libpq would wait for what was lost until somebody ends it.
+    When a network drops packets silently, libpq would wait without end.
     """
 
     def connect(
@@ -25,13 +26,17 @@ def set_up(engine: Engine, answer_within_s: float | None) -> None:
     ) -> _PromptConnection:
         connection = _PromptConnection.connect(*arguments, **keywords)
         connection.patience_s = answer_within_s
+        if answer_within_s is not None:
+            # A closed connection alone does not end its statement on the server.
+            connection.execute(sql.SQL("SET statement_timeout = {}").format(int(answer_within_s * 1000)))
+            connection.commit()
         return connection
 
     event.listen(engine, "do_connect", connect)
 
 
 class _PromptConnection(psycopg.Connection[Any]):  # Any: rows of any shape
-    """Ends itself with a statement whose answer does not come: what came of that is not known any more."""
+    """Closes itself when a statement is not answered in time; its outcome is then unknown."""
 
     patience_s: float | None = None
 

@@ -1,7 +1,9 @@
-"""What makes SQLite a server's database: write-ahead log, durable commits, and fair waiting among processes."""
+"""SQLite connections: write-ahead log, durable commits, and fair waiting among processes."""
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -9,16 +11,18 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 IS_WRITING = "is_writing"
 _PAUSE_S = 0.001
+# Instructions of SQLite's virtual machine between two looks at the clock: about a millisecond.
+_INSTRUCTIONS_PER_CHECK = 50_000
 
 
 def set_up(engine: Engine, busy_timeout_s: float) -> None:
     """Prepare every connection of the engine; those with the execution option IS_WRITING begin as writers."""
 
     def on_connect(driver: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-        # The driver must not begin transactions by itself: it would begin them deferred.
+        # The driver would begin transactions deferred.
         driver.isolation_level = None
         cursor = driver.cursor()
-        # The timeout first: switching a new file to WAL needs a lock that another process may hold just then.
+        # The timeout comes first: switching a new file to WAL needs a lock that another process may hold.
         for pragma in (_busy_timeout(busy_timeout_s), "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
@@ -33,11 +37,25 @@ def set_up(engine: Engine, busy_timeout_s: float) -> None:
     event.listen(engine, "begin", on_begin)
 
 
-def _begin_immediate(driver: sqlite3.Connection, busy_timeout_s: float) -> None:
-    """Begin as a writer; a deferred transaction that turns into one fails at once where another one wrote.
+@contextmanager
+def interrupting(connection: Connection, after_s: float) -> Iterator[None]:
+    """A block whose statements fail with OperationalError once it has lasted so long."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    deadline = time.monotonic() + after_s
+    driver.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_PER_CHECK)
+    try:
+        yield
+    finally:
+        with suppress(sqlite3.ProgrammingError):  # it was closed in the block
+            driver.set_progress_handler(None, 0)
 
-    SQLite itself waits for the lock by looking every 100 ms, and so hardly ever finds the gap between two commits of a
-    busy neighbour (p99 0.8 s beside a flood of inserts); looking every millisecond finds it soon (0.06 s).
+
+def _begin_immediate(driver: sqlite3.Connection, busy_timeout_s: float) -> None:
+    """Begin a write transaction at once; a deferred one fails on its first write when another process wrote meanwhile.
+
+    SQLite polls for the lock every 100 ms and rarely finds the gap between two commits of a busy process (p99 0.8 s
+    beside continuous inserts). Polling every millisecond finds it soon (0.06 s).
     """
     deadline = time.monotonic() + busy_timeout_s
     driver.execute("PRAGMA busy_timeout = 0")

@@ -1,4 +1,4 @@
-"""What table definitions of all rooms have in common."""
+"""Helpers of all table definitions."""
 
 from sqlalchemy import Index, Table, text
 from sqlmodel import SQLModel

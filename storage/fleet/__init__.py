@@ -1,1 +1,1 @@
-"""Which models and workers there are, and which worker holds which duty."""
+"""Models, workers and lock holders."""

@@ -1,4 +1,4 @@
-"""Who alone does a duty. The beat tells others that the holder lives; each judges it by its own monotonic clock."""
+"""Named locks held by workers. A beat shows that the holder is alive; others judge it by their monotonic clocks."""
 
 import msgspec
 from sqlalchemy import Connection, delete, select, update
@@ -7,35 +7,35 @@ from storage.database.table_definitions import table_of
 from storage.fleet.manifests import upsert
 from storage.fleet.tables import Holder
 
-# The CPU worker's duty.
+# The CPU worker's lock.
 SWEEPER = "sweeper"
 
 _holder = table_of(Holder)
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
-    """Who holds a duty, and how often it has said so."""
+    """The holder of a lock and its beat counter."""
 
     worker_id: str
     beat: int
 
 
 def find(c: Connection, name: str) -> Hold | None:
-    """Who holds the duty; None when nobody ever did."""
+    """The holder of the lock; None when it was never taken."""
     row = c.execute(select(_holder.c.worker_id, _holder.c.beat).where(_holder.c.name == name)).first()
     return None if row is None else Hold(worker_id=row.worker_id, beat=row.beat)
 
 
 def renew(c: Connection, name: str, worker_id: str) -> bool:
-    """Whether this worker still holds the duty; its beat has grown then."""
+    """Whether this worker still holds the lock; its beat is then incremented."""
     statement = update(_holder).where(_holder.c.name == name, _holder.c.worker_id == worker_id)
     return c.execute(statement.values(beat=_holder.c.beat + 1)).rowcount == 1
 
 
 def take(c: Connection, name: str, worker_id: str, seen: Hold | None) -> bool:
-    """Whether this worker holds the duty now; False when another was quicker or the holder still lives.
+    """Whether this worker now holds the lock; False when another was faster or the holder is alive.
 
-    seen: the hold whose beat did not move for a lease, or None where nobody held it
+    seen: the hold whose beat did not move for a lease, or None where the lock was free
     """
     if seen is None:
         statement = upsert(c, _holder).values(name=name, worker_id=worker_id, beat=1)
@@ -48,5 +48,5 @@ def take(c: Connection, name: str, worker_id: str, seen: Hold | None) -> bool:
 
 
 def release(c: Connection, worker_id: str) -> None:
-    """Leave every duty of a worker that is gone, or goes, to whoever asks first."""
+    """Free every lock of a worker that has ended or is about to."""
     c.execute(delete(_holder).where(_holder.c.worker_id == worker_id))

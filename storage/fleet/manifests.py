@@ -1,4 +1,4 @@
-"""All queries about models: their cards, and whether a worker serves them now."""
+"""All queries about models: their manifests, and whether a worker serves them now."""
 
 import hashlib
 import zlib
@@ -22,7 +22,7 @@ _manifest_decoder = msgspec.msgpack.Decoder(ModelManifest)
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A model in a list; its card changes only with `manifest_digest`.
+    """A model in a list; its manifest changes only with `manifest_digest`.
 
     context_length: the smallest of its ready workers, any of which may get a job; None where none has said
     """
@@ -35,7 +35,7 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def put_manifest(c: Connection, manifest: ModelManifest, now: datetime) -> str:
-    """The digest of the card, which is now the model's; its first one also makes the model known."""
+    """The digest of the manifest, which is now the model's; the first one also registers the model."""
     encoded = msgspec.msgpack.encode(manifest)
     digest = hashlib.sha256(encoded).hexdigest()
     known = {"manifest": zlib.compress(encoded), "manifest_digest": digest, "updated_at": now}
@@ -45,7 +45,7 @@ def put_manifest(c: Connection, manifest: ModelManifest, now: datetime) -> str:
 
 
 def get_manifest(c: Connection, model: str) -> ModelManifest:
-    """The model's card; ModelNotFound when no worker ever served it."""
+    """The model's manifest; ModelNotFound when no worker ever served it."""
     packed = None if "\0" in model else c.execute(select(_model.c.manifest).where(_model.c.id == model)).scalar()
     if packed is None:
         raise ModelNotFound(f"The model '{model}' does not exist.")
@@ -82,7 +82,7 @@ def list_models(c: Connection, lease_s: float) -> list[ModelRow]:
 
 
 def status_of(workers: Collection[WorkerStatus]) -> ModelStatus:
-    """What live workers of these states make of their model; a draining one takes nothing new."""
+    """The status of a model whose live workers have these states; a draining one takes no new jobs."""
     if WorkerStatus.READY in workers:
         return ModelStatus.READY
     return ModelStatus.LOADING if WorkerStatus.LOADING in workers else ModelStatus.OFFLINE

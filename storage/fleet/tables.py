@@ -1,4 +1,4 @@
-"""The tables of the fleet: models, workers, and which worker holds which duty."""
+"""The tables of the fleet: models, workers, and lock holders."""
 
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from storage.database.columns import EnumText, UtcDateTime
 class Model(SQLModel, table=True):
     """A language model that some worker served once.
 
-    card:        ModelManifest as zlib-compressed msgpack
+    manifest:        ModelManifest as zlib-compressed msgpack
     manifest_digest: SHA-256 of the uncompressed manifest, in hex
     """
 
@@ -57,7 +57,7 @@ class Worker(SQLModel, table=True):
 
 
 class Holder(SQLModel, table=True):
-    """Who alone does a duty (`sweeper`); the beat shows that it still does."""
+    """The holder of a named lock (`sweeper`); the beat shows that it is alive."""
 
     __tablename__ = "holder"
 

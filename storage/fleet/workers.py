@@ -1,4 +1,4 @@
-"""All queries about generation workers: who they are and whether they live."""
+"""All queries about generation workers and their liveness."""
 
 from datetime import datetime
 
@@ -15,7 +15,7 @@ _worker = table_of(Worker)
 
 
 class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker says of itself when it starts."""
+    """What a worker registers when it starts."""
 
     worker_id: str
     model: str
@@ -27,7 +27,7 @@ class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def register(c: Connection, new: NewWorker, now: datetime) -> None:
-    """Make the worker known as LOADING; one with the same id begins anew."""
+    """Register the worker as LOADING; one with the same id is replaced."""
     values = {key: value for key, value in msgspec.structs.asdict(new).items() if key != "worker_id"}
     values |= {"status": WorkerStatus.LOADING, "running": 0, "engine": None, "failure": None}
     values |= {"started_at": now, "updated_at": DatabaseNow()}
@@ -38,9 +38,9 @@ def register(c: Connection, new: NewWorker, now: datetime) -> None:
 
 
 def beat(c: Connection, worker_id: str, running: int, engine: dict[str, int] | None = None) -> bool:
-    """Whether the worker still counts as alive; False when it was marked dead or forgotten, and must register anew.
+    """Whether the worker still counts as alive; False when it was marked dead or forgotten, and must register again.
 
-    engine: what its engine tells of itself, by name; None while there is none
+    engine: its engine's gauges and counters by name; None while there is none
     """
     statement = update(_worker).where(_worker.c.id == worker_id, _worker.c.status != WorkerStatus.DEAD)
     values = {"beat": _worker.c.beat + 1, "running": running, "updated_at": DatabaseNow(), "engine": engine}
@@ -48,13 +48,13 @@ def beat(c: Connection, worker_id: str, running: int, engine: dict[str, int] | N
 
 
 def set_status(c: Connection, worker_id: str, status: WorkerStatus) -> bool:
-    """Whether the worker's word about itself was taken; False as `beat`."""
+    """Whether the status was set; False as `beat`."""
     statement = update(_worker).where(_worker.c.id == worker_id, _worker.c.status != WorkerStatus.DEAD)
     return c.execute(statement.values(status=status, beat=_worker.c.beat + 1, updated_at=DatabaseNow())).rowcount == 1
 
 
 def mark_dead(c: Connection, worker_id: str) -> bool:
-    """Whether the worker was alive until now, as the rows say."""
+    """Whether the worker was alive until now, by its row."""
     statement = update(_worker).where(_worker.c.id == worker_id, _worker.c.status != WorkerStatus.DEAD)
     return c.execute(statement.values(status=WorkerStatus.DEAD, running=0)).rowcount == 1
 
@@ -82,7 +82,7 @@ def find(c: Connection, worker_id: str) -> Worker | None:
 
 
 def list_workers(c: Connection, *, model: str | None = None) -> list[Worker]:
-    """All workers, dead ones too until they are forgotten, the oldest first."""
+    """All workers, the oldest first; dead ones too until they are deleted."""
     query = select(_worker).order_by(_worker.c.started_at, _worker.c.id)
     if model is not None:
         query = query.where(_worker.c.model == model)
@@ -96,7 +96,7 @@ def list_alive(c: Connection, lease_s: float) -> list[Worker]:
 
 
 def forget_dead(c: Connection, before: datetime) -> int:
-    """How many dead workers were forgotten, of those silent since before `before`."""
+    """How many dead workers without a beat since `before` were deleted."""
     is_forgettable = and_(_worker.c.status == WorkerStatus.DEAD, _worker.c.failure.is_(None))
     statement = delete(_worker).where(is_forgettable, _worker.c.updated_at < before)
     return c.execute(statement).rowcount

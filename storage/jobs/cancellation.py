@@ -1,6 +1,6 @@
 """Cancelling a job: its row first, then its worker and its log are notified."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -38,15 +38,45 @@ def cancel(
     return cancelled
 
 
+def cancel_abandoned(write: Write, redis: Redis, number_by_job: Mapping[str, int], now: datetime) -> None:
+    """Cancel jobs whose callers have disconnected, in one transaction. Blocks, and raises, as `cancel`.
+
+    number_by_job: for each the `num_attached` of `jobs.cancel`
+    """
+
+    def operation(connection: Connection) -> dict[str, Cancelled]:
+        found = ((job_id, jobs.cancel(connection, job_id, now, num_attached=n)) for job_id, n in number_by_job.items())
+        return {job_id: cancelled for job_id, cancelled in found if cancelled is not None}
+
+    cancelled = write(operation)
+    pipeline = redis.pipeline(transaction=False)
+    for job_id, one in cancelled.items():
+        if one.worker_id is not None:
+            pipeline.publish(control_channel(one.worker_id), encode_cancel(job_id))
+    pipeline.execute()
+    _end_logs(write, redis, {job_id: one for job_id, one in cancelled.items() if one.worker_id is None}, now)
+
+
 def notify(write: Write, redis: Redis, job_id: str, cancelled: Cancelled, now: datetime) -> None:
     """Notify the worker of a job that ran; append the END to the log of one that no worker runs."""
     if cancelled.worker_id is not None:
         redis.publish(control_channel(cancelled.worker_id), encode_cancel(job_id))
         return
-    result = _result_of(read_log(redis, job_id))
-    usage = write(lambda connection: _settle(connection, job_id, cancelled.attempt, result))
-    end = End(status=JobStatus.CANCELLED, usage=usage, ended_at=int(now.timestamp()))
-    append_end(redis, job_id, cancelled.attempt, end)
+    _end_logs(write, redis, {job_id: cancelled}, now)
+
+
+def _end_logs(write: Write, redis: Redis, cancelled: Mapping[str, Cancelled], now: datetime) -> None:
+    """Store the partial results of jobs that no worker runs, in one transaction, and append the END to their logs."""
+    if not cancelled:
+        return
+    results = {job_id: _result_of(read_log(redis, job_id)) for job_id in cancelled}
+
+    def settle(connection: Connection) -> dict[str, Usage | None]:
+        return {job_id: _settle(connection, job_id, one.attempt, results[job_id]) for job_id, one in cancelled.items()}
+
+    for job_id, usage in write(settle).items():
+        end = End(status=JobStatus.CANCELLED, usage=usage, ended_at=int(now.timestamp()))
+        append_end(redis, job_id, cancelled[job_id].attempt, end)
 
 
 def _settle(connection: Connection, job_id: str, attempt: int, result: Result) -> Usage | None:

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from storage.contract import Failure, JobSpec, JobStatus, Result, Usage
+from storage.contract import Failure, JobKind, JobSpec, JobStatus, Result, Usage
 from storage.database.columns import DatabaseNow
 from storage.database.group_commit import Insert
 from storage.database.table_definitions import table_of
@@ -154,6 +154,14 @@ def get_spec(c: Connection, job_id: str) -> JobSpec:
     if row is None:
         raise JobNotFound(f"No job with id '{job_id}'.")
     return decode_spec(row.spec_kind, row.spec_version, row.spec)
+
+
+def check_kind(c: Connection, job_id: str, owner: str, kind: JobKind) -> None:
+    """Return where the owner has a job of this kind and id; JobNotFound elsewhere."""
+    query = select(_job.c.kind).where(_job.c.id == job_id, _job.c.owner == owner)
+    found = c.execute(query).scalar() if is_public_id(job_id) else None
+    if found != kind:
+        raise JobNotFound(f"No {kind.value} with id '{job_id}'.")
 
 
 def list_running_of(c: Connection, worker_id: str) -> list[JobState]:

@@ -5,12 +5,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Update, bindparam, exists, literal_column, or_, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, exists, func, literal_column, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.contract import Failure, JobStatus, PriorityQueue, WorkerStatus
 from storage.database.columns import DatabaseNow
 from storage.database.table_definitions import table_of
+from storage.derived.tables import QueueCount
 from storage.fleet.tables import Worker
 from storage.jobs import attempts, ending
 from storage.jobs.ending import Outcome
@@ -21,6 +22,7 @@ from storage.jobs.tables import Job
 
 _job = table_of(Job)
 _worker = table_of(Worker)
+_count = table_of(QueueCount)
 _IS_QUEUED: ColumnElement[bool] = literal_column("status = 'queued'")
 _TICKET = (_job.c.id, _job.c.served_model, _job.c.priority_queue)
 WORKER_LOST = Failure(code="worker_lost", message="Every worker that ran this job was lost; it is not tried again.")
@@ -104,8 +106,10 @@ def database_now(c: Connection) -> datetime:
 
 def list_queues(c: Connection) -> list[tuple[str, PriorityQueue]]:
     """(model, priority queue) of every queue with queued jobs."""
-    query = select(_job.c.served_model, _job.c.priority_queue).where(_IS_QUEUED).distinct()
-    return [(row.served_model, row.priority_queue) for row in c.execute(query)]
+    query = select(_count.c.served_model, _count.c.priority_queue).group_by(
+        _count.c.served_model, _count.c.priority_queue
+    )
+    return [(row.served_model, row.priority_queue) for row in c.execute(query.having(func.sum(_count.c.num_jobs) > 0))]
 
 
 def list_lost_tickets(

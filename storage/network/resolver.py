@@ -15,6 +15,11 @@ class Resolver:
     def __init__(self, max_threads: int) -> None:
         self._semaphore = asyncio.Semaphore(max_threads)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the next lookup would have to wait for a thread."""
+        return self._semaphore.locked()
+
     async def resolve(self, host: str, port: int) -> list[str]:
         """The addresses that this machine knows of a host, in the order in which to try them; OSError for none."""
         await self._semaphore.acquire()

@@ -28,7 +28,7 @@ def worker(database_url: str, redis_url: str) -> Iterator[FakeWorker]:
 @pytest.fixture
 def settings(database_url: str, redis_url: str) -> ApiSettings:
     """Settings of the API under test."""
-    return ApiSettings(database_url=database_url, redis_url=redis_url, pepper="pepper", refresh_s=0.1)
+    return ApiSettings(database_url=database_url, redis_url=redis_url, pepper="pepper-of-a-test", refresh_s=0.1)
 
 
 @pytest.fixture

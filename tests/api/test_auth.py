@@ -1,23 +1,33 @@
-"""Who is let in: everybody on this machine while there is no key, and then nobody without one."""
+"""Authentication: without keys every local caller is let in, with keys only those who have one."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
 
 import httpx2
 import openai
 import pytest
+from sqlalchemy import Connection, event
+from structlog.testing import capture_logs
 
 from api.app import create_app
+from api.authentication.failed_logins import FailedLogins
+from api.authentication.key_lookup import KeyLookup
+from api.caches.database_reads import Reader
 from api.settings import ApiSettings
 from storage.accounts import keys
 from storage.database.connections import Database
 from storage.errors import SettingInvalid
+from storage.jobs import jobs
 from tests.api.examples import COMPLETION, RESPONSE
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server, serving
 from tests.waiting import wait_until
 
-PEPPER = b"pepper"
+PEPPER = b"pepper-of-a-test"
+T = TypeVar("T")
 
 
 def _make_key(database: Database, owner: str, **fields: object) -> keys.NewKey:
@@ -142,12 +152,15 @@ def test_owners_do_not_find_each_others_jobs(server: Server, http: httpx2.Client
 
 
 def test_the_key_of_the_settings_is_the_first(settings: ApiSettings, worker: FakeWorker) -> None:
-    closed = settings.model_copy(update={"api_key": _secret("tp-first"), "host": "0.0.0.0"})
+    closed = settings.model_copy(update={"api_key": _secret("tp-first-of-tests"), "host": "0.0.0.0"})
     for _ in range(2):  # the second start finds the key that the first one made
         with serving(closed) as server, httpx2.Client(base_url=server.url, trust_env=False) as http:
             assert COMPLETION.post(http).status_code == 401
-            assert COMPLETION.post(http, headers=_bearer("tp-first")).status_code == 200
-            assert http.get("/v1/models", headers=_bearer("tp-first") | {"host": "any.example"}).status_code == 200
+            assert COMPLETION.post(http, headers=_bearer("tp-first-of-tests")).status_code == 200
+            assert (
+                http.get("/v1/models", headers=_bearer("tp-first-of-tests") | {"host": "any.example"}).status_code
+                == 200
+            )
 
 
 def test_a_key_can_be_demanded_before_there_is_one(settings: ApiSettings, worker: FakeWorker) -> None:
@@ -166,8 +179,108 @@ def test_an_address_that_others_reach_needs_a_key(settings: ApiSettings) -> None
 
 def test_a_first_key_needs_a_pepper(settings: ApiSettings) -> None:
     with pytest.raises(SettingInvalid, match="TOKENPOST_PEPPER"):
-        _start(settings.model_copy(update={"api_key": _secret("tp-first"), "pepper": None}))
+        _start(settings.model_copy(update={"api_key": _secret("tp-first-of-tests"), "pepper": None}))
 
 
 def _secret(text: str):  # type: ignore[no-untyped-def]  # SecretStr
     return ApiSettings(database_url="sqlite:////x", redis_url="unix:///x", api_key=text).api_key
+
+
+def test_a_job_knows_the_project_and_the_key_that_made_it(http: httpx2.Client, sqlite_database: Database) -> None:
+    key = _make_key(sqlite_database, "alice")
+
+    job_id = RESPONSE.post(http, headers=_bearer(key.plaintext)).json()["id"]
+
+    with sqlite_database.connect() as c:
+        job = jobs.get(c, job_id, "alice")
+    assert (job.project_id, job.key_id) == ("alice", key.key_id)
+
+
+@pytest.mark.parametrize("variable", ["api_key", "pepper"])
+def test_a_secret_that_can_be_guessed_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    for name, value in {"database_url": "sqlite:////x", "redis_url": "unix:///x", variable: "x" * 15}.items():
+        monkeypatch.setenv(f"TOKENPOST_{name.upper()}", value)
+
+    with pytest.raises(SettingInvalid, match=f"TOKENPOST_{variable.upper()}: .*16"):
+        ApiSettings.read()
+
+
+def test_an_empty_secret_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "pepper").write_text("\n")
+    monkeypatch.setenv("TOKENPOST_PEPPER_FILE", str(tmp_path / "pepper"))
+
+    with pytest.raises(SettingInvalid, match=r"TOKENPOST_PEPPER_FILE: .* is empty"):
+        ApiSettings.read()
+
+
+def test_failed_logins_are_counted_logged_and_throttled_by_address() -> None:
+    now = [0.0]
+    failed = FailedLogins(clock=lambda: now[0])
+
+    with capture_logs() as logged:
+        for _ in range(25):
+            failed.note("192.0.2.1")
+    assert failed.is_throttled("192.0.2.1")
+    assert not failed.is_throttled("192.0.2.2")
+    assert [(entry["event"], entry["address"], entry["num_failures"]) for entry in logged] == [
+        ("login_failed", "192.0.2.1", 1)
+    ]
+    assert [failed.begin_delay("192.0.2.1") for _ in range(101)] == [True] * 100 + [False]
+
+    now[0] = 30.0
+    assert not failed.is_throttled("192.0.2.1")
+
+
+def test_addresses_of_failed_logins_are_bounded() -> None:
+    failed = FailedLogins(clock=lambda: 0.0)
+    with capture_logs():
+        for number in range(25_000):
+            failed.note(f"address {number}")
+
+    assert failed.total == 25_000
+    assert len(failed._by_address) <= 10_000
+
+
+async def test_unknown_keys_are_looked_up_in_batches_and_not_again_at_once(sqlite_database: Database) -> None:
+    known = _make_key(sqlite_database, "alice")
+    reads = _CountingReader(sqlite_database, timeout_s=5)
+    lookup = KeyLookup(reads, refresh_s=60, patience_s=5)
+    await lookup.start()
+    num_before = reads.num_queries
+    digests = [keys.digest_of(f"unknown {number}", PEPPER) for number in range(400)]
+
+    found = await asyncio.gather(*map(lookup.find, [*digests, keys.digest_of(known.plaintext, PEPPER)]))
+
+    assert [one is None for one in found] == [True] * 400 + [False]
+    assert reads.num_queries - num_before <= 2
+    assert all(map(lookup.is_cached_as_unknown, digests))
+    cached = lookup.find_cached(keys.digest_of(known.plaintext, PEPPER))
+    assert cached is not None
+    assert cached.key_id == known.key_id
+    await lookup.stop()
+    reads.close()
+
+
+async def test_a_thousand_keys_are_not_read_each_time(sqlite_database: Database) -> None:
+    with sqlite_database.begin() as c:
+        for number in range(1000):
+            keys.create(c, f"owner {number}", pepper=PEPPER, now=datetime.now(UTC))
+    rows: list[int] = []
+    event.listen(sqlite_database._engine, "after_cursor_execute", lambda *told: rows.append(told[2]))
+    reads = Reader(sqlite_database, timeout_s=5)
+    lookup = KeyLookup(reads, refresh_s=60, patience_s=5)
+
+    await lookup.start()
+
+    assert lookup.any_exists
+    assert not any("key.digest" in str(statement) for statement in rows)
+    await lookup.stop()
+    reads.close()
+
+
+class _CountingReader(Reader):
+    num_queries = 0
+
+    async def ask(self, query: Callable[[Connection], T]) -> T:
+        self.num_queries += 1
+        return await super().ask(query)

@@ -1,4 +1,4 @@
-"""What is known of models: from rows, a moment old at most."""
+"""The model catalogue: a cache of the rows, a moment old at most."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -7,14 +7,17 @@ from typing import TypeVar
 
 import msgspec
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
+from structlog.testing import capture_logs
 
 from api.caches.catalogue import Catalogue
 from api.caches.database_reads import Reader
 from storage.contract import ModelManifest, ModelStatus, WorkerStatus
 from storage.database.connections import Database
+from storage.database.table_definitions import table_of
 from storage.errors import ModelNotFound, ModelUnavailable, StorageUnavailable
 from storage.fleet import manifests, workers
+from storage.fleet.tables import Model
 from tests.protocol.examples import manifest
 from tests.waiting import wait_until_async
 
@@ -68,7 +71,7 @@ async def test_a_model_that_was_just_registered_is_found_at_once(catalogue: Cata
     assert await catalogue.tools_of(entry) is await catalogue.tools_of(entry)
 
 
-async def test_a_new_card_brings_new_tools(catalogue: Catalogue, database: Database) -> None:
+async def test_a_new_manifest_brings_new_tools(catalogue: Catalogue, database: Database) -> None:
     _register(database, WorkerStatus.READY, manifest())
     old = await catalogue.tools_of(await catalogue.get("demo"))
 
@@ -135,3 +138,46 @@ async def test_who_waits_for_tools_together_learns_together_that_the_database_is
     assert [type(error) for error in refused] == [StorageUnavailable] * 4
     assert reads.num_refused == 1
     assert tools.context_length == 1000
+
+
+async def test_one_unreadable_manifest_stops_neither_the_start_nor_the_refresh(database: Database) -> None:
+    _register(database, WorkerStatus.READY, manifest())
+    with database.begin() as c:
+        manifests.put_manifest(c, msgspec.structs.replace(manifest(), model="broken"), datetime.now(UTC))
+        c.execute(update(table_of(Model)).where(table_of(Model).c.id == "broken").values(manifest=b"not zlib"))
+    reads = Reader(database, timeout_s=5)
+    catalogue = Catalogue(reads, lease_s=6, refresh_s=0.05)
+
+    with capture_logs() as logged:
+        await catalogue.start()
+        assert (await catalogue.get("demo")).status is ModelStatus.READY
+        for _ in range(3):
+            with pytest.raises(ModelUnavailable, match="manifest"):
+                await catalogue.get("broken")
+    assert [entry["event"] for entry in logged if entry["log_level"] == "error"] == ["manifest_unreadable"]
+
+    with database.begin() as c:
+        manifests.put_manifest(
+            c, msgspec.structs.replace(manifest(), model="broken", context_length=9), datetime.now(UTC)
+        )
+    await wait_until_async(lambda: _context_length(catalogue, "broken") == 9)
+    await catalogue.stop()
+    reads.close()
+
+
+async def test_a_tokenizer_that_cannot_be_read_affects_one_model(database: Database) -> None:
+    _register(database, WorkerStatus.READY, msgspec.structs.replace(manifest(), tokenizer_json="{}"))
+    reads = Reader(database, timeout_s=5)
+    catalogue = Catalogue(reads, lease_s=6, refresh_s=0.05)
+
+    await catalogue.start()
+
+    entry = await catalogue.get("demo")
+    with pytest.raises(ModelUnavailable, match="tokenizer"):
+        await catalogue.tools_of(entry)
+    await catalogue.stop()
+    reads.close()
+
+
+def _context_length(catalogue: Catalogue, model: str) -> int | None:
+    return next((entry.context_length for entry in catalogue.entries if entry.model == model), None)

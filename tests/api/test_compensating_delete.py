@@ -1,4 +1,4 @@
-"""Jobs that were refused and written all the same do not stay, though the database is away for a while."""
+"""Compensating deletes: rows of refused jobs are erased, also after an outage of the database."""
 
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
@@ -88,5 +88,5 @@ async def test_what_fails_for_another_reason_is_told_and_left(
     with capture_logs() as said:
         compensating_delete.erase("resp_x")
 
-    assert [(entry["event"], entry["error"]) for entry in said] == [("jobs_not_taken_back", "broken")]
+    assert [(entry["event"], entry["error"]) for entry in said] == [("compensating_delete_failed", "broken")]
     assert compensating_delete._failed.empty()

@@ -3,8 +3,8 @@
 import pytest
 
 from api.jobs.callers import Callers
-from api.jobs.idempotency_keys_in_flight import KeysInUse
-from api.jobs.recent_refusals import Refusals
+from api.jobs.idempotency_keys_in_flight import IdempotencyKeysInFlight
+from api.jobs.recent_refusals import RecentRefusals
 from storage.accounts.idempotency import KeyedRequest
 from storage.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 
@@ -14,15 +14,15 @@ CALL = KeyedRequest(owner="alice", key="k", body_digest=b"d")
 def test_a_job_is_left_when_its_last_caller_goes() -> None:
     callers = Callers()
     for number in (0, 2, 1):
-        callers.join("job", number)
-    callers.join("other", 0)
+        callers.add("job", number)
+    callers.add("other", 0)
 
-    assert [callers.leave("job") for _ in range(3)] == [None, None, 2]
-    assert callers.leave("other") == 0
+    assert [callers.remove("job") for _ in range(3)] == [None, None, 2]
+    assert callers.remove("other") == 0
 
 
 def test_a_key_is_in_use_until_its_call_is_accepted() -> None:
-    keys = KeysInUse()
+    keys = IdempotencyKeysInFlight()
     with keys.using(CALL):
         with pytest.raises(IdempotencyKeyInUse):
             keys.refuse(CALL)
@@ -36,7 +36,7 @@ def test_a_key_is_in_use_until_its_call_is_accepted() -> None:
 
 
 def test_a_refusal_stands_for_one_try() -> None:
-    refusals = Refusals()
+    refusals = RecentRefusals()
     refusals.note(b"d", 0.0)
     refusals.note(b"d", 1.0)
 
@@ -45,7 +45,7 @@ def test_a_refusal_stands_for_one_try() -> None:
 
 
 def test_an_old_refusal_stands_for_none() -> None:
-    refusals = Refusals()
+    refusals = RecentRefusals()
     refusals.note(b"d", 0.0)
     refusals.note(b"d", 100.0)
 
@@ -54,7 +54,7 @@ def test_an_old_refusal_stands_for_none() -> None:
 
 @pytest.mark.parametrize("now", [1000.0, 1.0], ids=["old", "young"])
 def test_refusals_take_bounded_room(now: float) -> None:
-    refusals = Refusals()
+    refusals = RecentRefusals()
     for number in range(30_000):
         refusals.note(number.to_bytes(4), 0.0 if number < 5_000 else now)
 
@@ -64,7 +64,7 @@ def test_refusals_take_bounded_room(now: float) -> None:
 
 
 def test_refusals_of_one_call_take_bounded_room() -> None:
-    refusals = Refusals()
+    refusals = RecentRefusals()
     for number in range(100_000):
         refusals.note(b"d", number / 1000)
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from api.capacity.estimates import note_of, poll_after_ms, retry_after_s, wait_s
+from api.capacity.estimates import poll_after_ms, position_comment_of, retry_after_s, wait_s
 from api.capacity.throughput import WorkerCapacity
 from storage.contract import PriorityQueue
 from storage.jobs.waiting import QueuePosition
 
-LANES = {PriorityQueue.PRIORITY: 2, PriorityQueue.FRONT: 10, PriorityQueue.BACK: 100}
-POWER = WorkerCapacity(jobs_per_s=2.0, num_free=0, is_measured=True)
+NUM_BY_QUEUE = {PriorityQueue.PRIORITY: 2, PriorityQueue.FRONT: 10, PriorityQueue.BACK: 100}
+CAPACITY = WorkerCapacity(jobs_per_s=2.0, num_free=0, is_measured=True)
 
 
 def position_at(number: int, priority_queue: PriorityQueue = PriorityQueue.FRONT) -> QueuePosition:
@@ -18,7 +18,7 @@ def position_at(number: int, priority_queue: PriorityQueue = PriorityQueue.FRONT
 @pytest.mark.parametrize(
     ("priority_queue", "position", "seconds"),
     [
-        # Priority and front take turns; the back lane comes behind both.
+        # PRIORITY and FRONT alternate; BACK comes after both.
         (PriorityQueue.PRIORITY, 1, 0.5),
         (PriorityQueue.PRIORITY, 2, 1.5),
         (PriorityQueue.FRONT, 1, 1.0),
@@ -29,7 +29,7 @@ def position_at(number: int, priority_queue: PriorityQueue = PriorityQueue.FRONT
 def test_a_job_waits_for_those_that_are_begun_before_it(
     priority_queue: PriorityQueue, position: int, seconds: float
 ) -> None:
-    assert wait_s(position_at(position, priority_queue), LANES, POWER) == seconds
+    assert wait_s(position_at(position, priority_queue), NUM_BY_QUEUE, CAPACITY) == seconds
 
 
 def test_free_places_are_filled_at_once_and_nobody_is_no_estimate() -> None:
@@ -55,7 +55,7 @@ def test_the_time_to_try_again_is_whole_seconds_within_bounds() -> None:
     assert retry_after_s(1, 0.0) == 120
 
 
-def test_a_note_is_one_comment() -> None:
-    assert note_of(position_at(5), 2.2) == b": queue position 5, starts in about 3 s\n"
-    assert note_of(position_at(500), 600.0) == b": queue position 500, starts in about 10 min\n"
-    assert note_of(position_at(1), None) == b": queue position 1\n"
+def test_a_position_comment_is_one_sse_comment() -> None:
+    assert position_comment_of(position_at(5), 2.2) == b": queue position 5, starts in about 3 s\n"
+    assert position_comment_of(position_at(500), 600.0) == b": queue position 500, starts in about 10 min\n"
+    assert position_comment_of(position_at(1), None) == b": queue position 1\n"

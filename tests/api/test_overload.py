@@ -10,7 +10,8 @@ import openai
 import pytest
 
 from api.settings import ApiSettings
-from storage.jobs import jobs, waiting
+from storage.derived import queue_counts
+from storage.jobs import jobs
 from tests.api.examples import CALLS, CHAT, COMPLETION, RESPONSE, Call
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server, serving
@@ -21,7 +22,11 @@ from tests.waiting import wait_until
 def settings(database_url: str, redis_url: str) -> ApiSettings:
     """Few may wait."""
     return ApiSettings(
-        database_url=database_url, redis_url=redis_url, pepper="pepper", refresh_s=0.05, max_queued_per_model=3
+        database_url=database_url,
+        redis_url=redis_url,
+        pepper="pepper-of-a-test",
+        refresh_s=0.05,
+        max_queued_per_model=3,
     )
 
 
@@ -40,12 +45,12 @@ def _post(call: Call, http: httpx2.Client) -> httpx2.Response:
     return call.post(http, {"prefer": "respond-async"})
 
 
-def _look_again(server: Server) -> None:
+def _refresh(server: Server) -> None:
     """Return when the API has counted everything that is in the rows now."""
     done: Future[None] = Future()
 
     async def look() -> None:
-        await server.app.state.services.statistics.look_again()
+        await server.app.state.services.statistics.refresh()
         done.set_result(None)
 
     server.call(lambda: asyncio.ensure_future(look()))
@@ -62,7 +67,7 @@ def test_a_full_model_takes_no_more_jobs_and_says_when_it_will(
 ) -> None:
     for call in CALLS:
         assert _post(call, http).is_success
-    _look_again(server)
+    _refresh(server)
 
     for call in CALLS:
         refused = _post(call, http)
@@ -79,7 +84,7 @@ def test_a_full_model_takes_no_more_jobs_and_says_when_it_will(
 
 def test_room_is_noticed(server: Server, http: httpx2.Client) -> None:
     made = [_post(RESPONSE, http).json()["id"] for _ in range(3)]
-    _look_again(server)
+    _refresh(server)
     assert _post(RESPONSE, http).status_code == 503
 
     http.post(f"/v1/responses/{made[0]}/cancel")
@@ -98,7 +103,7 @@ def test_a_bound_of_one_owner(database_url: str, redis_url: str, worker: FakeWor
         wait_until(lambda: server.app.state.services.statistics.capacity_of("demo").num_free == 0)
         for call in (CHAT, COMPLETION):
             assert _post(call, http).is_success
-        _look_again(server)
+        _refresh(server)
 
         with pytest.raises(openai.RateLimitError) as refusal:
             client.responses.create(model="demo", input="Hi", background=True)
@@ -107,7 +112,7 @@ def test_a_bound_of_one_owner(database_url: str, redis_url: str, worker: FakeWor
         assert refusal.value.type == "requests"
         assert refusal.value.response.headers["retry-after"] == "120"
         with worker.database.connect() as c:
-            assert [one.owner for one in waiting.count_waiting(c)] == ["local"]
+            assert [one.owner for one in queue_counts.count_waiting(c)] == ["local"]
     assert _num_rows(worker) == 2
 
 
@@ -130,7 +135,7 @@ def test_the_next_try_of_a_refused_call_joins_no_neighbours_job(
     """Samples of one prompt, one more than may wait."""
     for _ in range(3):
         assert _post(CHAT, http).is_success
-    _look_again(server)
+    _refresh(server)
 
     tries = [CHAT.post(http, {"prefer": "respond-async", "x-stainless-retry-count": str(count)}) for count in range(3)]
 
@@ -143,7 +148,7 @@ def test_what_was_taken_is_found_again_however_many_wait(server: Server, http: h
     first = CHAT.post(http, key)
     for _ in range(2):
         assert _post(CHAT, http).is_success
-    _look_again(server)
+    _refresh(server)
 
     assert _post(CHAT, http).status_code == 503
     assert CHAT.post(http, key).headers["x-job-id"] == first.headers["x-job-id"]
@@ -163,7 +168,7 @@ def test_calls_that_wait_for_the_names_of_their_receivers_do_not_pass_the_bound(
         await asyncio.to_thread(everybody.wait, 5.0)
         return ["1.1.1.1"]
 
-    server.app.state.services.receivers._resolve = resolve
+    server.app.state.services.webhook_url_check._resolve = resolve
 
     with ThreadPoolExecutor(6) as callers:
         answers = list(

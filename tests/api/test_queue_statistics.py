@@ -1,13 +1,17 @@
-"""Who waits, as one look and what was accepted since tell, and who is refused for it."""
+"""Queue statistics from a snapshot and the jobs accepted since, and admission limits."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from functools import partial
+from typing import TypeVar
 
 import pytest
 from msgspec import structs
+from sqlalchemy import Connection
 
-from api.caches.database_reads import Reader
+from api.caches.database_reads import Reader, TimeLimit
+from api.capacity import queue_ranks, queue_snapshot
 from api.capacity.admission_limits import AdmissionLimits
 from api.capacity.queue_statistics import QueueStatistics
 from api.streaming.subscription import Subscription
@@ -15,12 +19,13 @@ from storage.contract import PriorityQueue, WorkerStatus
 from storage.database.connections import Database
 from storage.errors import Overloaded, TooManyWaiting
 from storage.fleet import workers
-from storage.jobs import jobs
+from storage.jobs import jobs, waiting
 from tests.storage.examples import SPEC, after, put_job, put_worker
 from tests.waiting import wait_until_async
 
 PATIENT = structs.replace(SPEC, priority=10)
 ENDED = {"num_jobs_ended": 0}
+T = TypeVar("T")
 
 
 class Clock:
@@ -33,6 +38,19 @@ class Clock:
         return self.now
 
 
+class SlowOnceReader(Reader):
+    """Answers no query before `may_answer` is set."""
+
+    def __init__(self, database: Database, *, timeout_s: float) -> None:
+        super().__init__(database, timeout_s=timeout_s)
+        self.may_answer = asyncio.Event()
+
+    async def ask(self, query: Callable[[Connection], T]) -> T:
+        async with TimeLimit(self.timeout_s, "the database"):
+            await self.may_answer.wait()
+        return await super().ask(query)
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -40,7 +58,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def statistics(database: Database, clock: Clock) -> AsyncIterator[QueueStatistics]:
-    """What waits; it looks again only when it is started."""
+    """Queue statistics that refresh only when they are started."""
     reads = Reader(database, timeout_s=5)
     yield QueueStatistics(reads, lease_s=6, refresh_s=60, clock=clock)
     reads.close()
@@ -62,14 +80,14 @@ def _serve(database: Database, running: int) -> None:
             assert jobs.claim(c, put_job(c), "w1", now)
 
 
-async def test_one_look_counts_everybody_and_what_was_accepted_since_is_added(
+async def test_a_snapshot_counts_queued_jobs_and_those_accepted_since_are_added(
     statistics: QueueStatistics, database: Database
 ) -> None:
     _put(database, 2)
     _put(database, 1, owner="bob", spec=PATIENT)
     await statistics.start()
     try:
-        position = statistics.join("alice", "demo", PriorityQueue.BACK)
+        position = statistics.reserve("alice", "demo", PriorityQueue.BACK).position
 
         assert (position.priority_queue, position.number) == (PriorityQueue.BACK, 2)
         assert statistics.num_waiting("demo") == 4
@@ -85,15 +103,15 @@ async def test_one_look_counts_everybody_and_what_was_accepted_since_is_added(
         await statistics.stop()
 
 
-async def test_what_was_accepted_since_is_begun_meanwhile(
+async def test_what_was_accepted_since_starts_meanwhile(
     statistics: QueueStatistics, database: Database, clock: Clock
 ) -> None:
     _serve(database, running=6)
     await statistics.start()
     for _ in range(10):
-        statistics.join("alice", "demo", PriorityQueue.FRONT)
+        statistics.reserve("alice", "demo", PriorityQueue.FRONT)
 
-    # Two places are free, and 0.8 jobs are begun each second.
+    # Two slots are free, and 0.8 jobs start each second.
     assert statistics.num_waiting("demo") == 8
     clock.now += 5
     assert statistics.num_waiting("demo") == statistics.num_of_owner("alice") == 4
@@ -102,50 +120,50 @@ async def test_what_was_accepted_since_is_begun_meanwhile(
     await statistics.stop()
 
 
-async def test_those_who_come_together_do_not_count_on_the_same_free_places(
+async def test_those_who_come_together_do_not_count_on_the_same_free_slots(
     statistics: QueueStatistics, database: Database
 ) -> None:
     _serve(database, running=6)
     await statistics.start()
 
-    waits = [statistics.wait_of(statistics.join("alice", "demo", PriorityQueue.FRONT)) for _ in range(4)]
+    waits = [statistics.wait_of(statistics.reserve("alice", "demo", PriorityQueue.FRONT).position) for _ in range(4)]
 
     # Nobody knows how long the six will run.
     assert waits == [0, 0, None, None]
     await statistics.stop()
 
 
-async def test_a_waiting_stream_is_told_its_place_whenever_that_changes(
+async def test_a_queued_stream_gets_its_position_whenever_that_changes(
     statistics: QueueStatistics, database: Database
 ) -> None:
     first, second = _put(database, 2)
     stream = Subscription(second)
-    take = statistics.position_watchers.join(stream)
+    take = statistics.position_watchers.add(stream)
     await statistics.start()
     assert await stream.next() == []
     assert [take(), take()] == [b": queue position 2\n", b""]
 
     with database.begin() as c:
         jobs.claim(c, first, "w1", after(0))
-    await statistics.look_again()
+    await statistics.refresh()
     assert await stream.next() == []
     assert take() == b": queue position 1\n"
 
     with database.begin() as c:
         jobs.claim(c, second, "w1", after(0))
-    await statistics.look_again()
+    await statistics.refresh()
     assert statistics.position_watchers.job_ids() == set()
     assert take() == b""
-    statistics.position_watchers.leave(stream)
+    statistics.position_watchers.remove(stream)
     await statistics.stop()
 
 
 async def test_a_stream_that_leaves_is_asked_for_no_more(statistics: QueueStatistics) -> None:
     stream = Subscription("resp_x")
-    statistics.position_watchers.join(stream)
+    statistics.position_watchers.add(stream)
     assert statistics.position_watchers.job_ids() == {"resp_x"}
 
-    statistics.position_watchers.leave(stream)
+    statistics.position_watchers.remove(stream)
 
     assert statistics.position_watchers.job_ids() == set()
 
@@ -207,7 +225,7 @@ async def test_who_can_wait_does_not_shut_out_who_cannot(statistics: QueueStatis
     with pytest.raises(Overloaded):
         admission_limits.check("alice", "demo", PriorityQueue.BACK)
     admission_limits.check("alice", "demo", PriorityQueue.FRONT)
-    statistics.join("alice", "demo", PriorityQueue.FRONT)
+    statistics.reserve("alice", "demo", PriorityQueue.FRONT)
     with pytest.raises(Overloaded):
         admission_limits.check("alice", "demo", PriorityQueue.FRONT)
     admission_limits.check("alice", "demo", PriorityQueue.PRIORITY)
@@ -232,3 +250,58 @@ async def test_it_looks_again_by_itself(database: Database) -> None:
 
     await statistics.stop()
     reads.close()
+
+
+async def test_the_reservation_of_a_job_that_was_not_written_is_released(
+    statistics: QueueStatistics, database: Database
+) -> None:
+    _put(database, 1)
+    await statistics.start()
+    reservation = statistics.reserve("alice", "demo", PriorityQueue.FRONT)
+    assert statistics.num_of_owner("alice") == statistics.num_waiting("demo") == 2
+
+    reservation.release()
+
+    assert statistics.num_of_owner("alice") == statistics.num_waiting("demo") == 1
+    stale = statistics.reserve("alice", "demo", PriorityQueue.FRONT)
+    await statistics.refresh()
+    stale.release()
+    assert statistics.num_of_owner("alice") == 1
+    await statistics.stop()
+
+
+async def test_statistics_of_a_database_that_is_too_slow_come_later(database: Database) -> None:
+    _put(database, 1)
+    reads = SlowOnceReader(database, timeout_s=0.05)
+    statistics = QueueStatistics(reads, lease_s=6, refresh_s=0.05)
+
+    await statistics.start()
+    assert statistics.num_waiting("demo") == 0
+    reads.may_answer.set()
+
+    await wait_until_async(lambda: statistics.num_waiting("demo") == 1, 5, "the first snapshot")
+    await statistics.stop()
+    reads.close()
+
+
+async def test_a_deep_position_is_estimated_from_samples(
+    statistics: QueueStatistics, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((waiting, "MAX_EXACT_POSITION"), (queue_snapshot, "MAX_EXACT_POSITION")):
+        monkeypatch.setattr(module, name, 10)
+    for module in (waiting, queue_ranks):
+        monkeypatch.setattr(module, "SAMPLE_SIZE", 10)
+    monkeypatch.setattr(queue_ranks, "MAX_EXACT_POSITION", 10)
+    # Ninety jobs in one minute, then ten in an hour.
+    seconds = [number * 60 / 90 for number in range(90)] + [60 + number * 360 for number in range(10)]
+    with database.begin() as c:
+        job_ids = [put_job(c, created_at=after(moment - 86400 * 365)) for moment in seconds]
+    await statistics.start()
+
+    with database.connect() as c:
+        found = [waiting.find_position(c, job_id) for job_id in job_ids]
+    numbers = [statistics.refine(position).number for position in found if position is not None]
+
+    assert numbers[:10] == list(range(1, 11))
+    assert all(abs(number - (index + 1)) <= 10 for index, number in enumerate(numbers))
+    await statistics.stop()

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from api.caches.redis_health import RedisPulse
+from api.streaming.redis_health import RedisHealth
 from api.streaming.relay import Relay
 from storage.errors import StorageUnavailable
 
@@ -44,7 +44,9 @@ class World:
     def __init__(self) -> None:
         self.now = 100.0
         self.redis, self.relay = FakeRedis(), FakeRelay()
-        self.pulse = RedisPulse(cast(Redis, self.redis), cast(Relay, self.relay), timeout_s=1.5, clock=lambda: self.now)
+        self.pulse = RedisHealth(
+            cast(Redis, self.redis), cast(Relay, self.relay), timeout_s=1.5, clock=lambda: self.now
+        )
 
     async def check_many(self, error: Exception | None = None) -> list[BaseException | None]:
         """What became of twenty who asked together; Redis answers once all of them wait."""

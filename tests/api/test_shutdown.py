@@ -36,7 +36,7 @@ def _serving(settings: ApiSettings) -> Iterator[tuple[subprocess.Popen[bytes], s
     variables = {
         "TOKENPOST_DATABASE_URL": settings.database_url,
         "TOKENPOST_REDIS_URL": settings.redis_url,
-        "TOKENPOST_PEPPER": "pepper",
+        "TOKENPOST_PEPPER": "pepper-of-a-test",
         "TOKENPOST_DRAIN_GRACE_S": str(GRACE_S),
     }
     with listen("127.0.0.1", 0) as listener:

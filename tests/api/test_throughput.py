@@ -42,7 +42,7 @@ def rate_after(*told: tuple[int, int], num_waiting: int = 9, running: int = 4) -
     """Jobs a second after a worker told these (beats, jobs ended)."""
     throughput = Throughput(LEASE_S)
     for beat, num_ended in told:
-        throughput.look([worker(beat, num_ended)], {"w": running}, {"demo": num_waiting}, 2.0 * beat)
+        throughput.update([worker(beat, num_ended)], {"w": running}, {"demo": num_waiting}, 2.0 * beat)
     return throughput.capacity_of("demo").jobs_per_s
 
 
@@ -71,7 +71,7 @@ def test_nothing_is_measured_before_a_job_has_ended() -> None:
     throughput = Throughput(LEASE_S)
     measured = []
     for beat, num_ended in ((1, 0), (2, 0), (3, 1), (4, 1)):
-        throughput.look([worker(beat, num_ended)], {"w": 4}, {"demo": 9}, 2.0 * beat)
+        throughput.update([worker(beat, num_ended)], {"w": 4}, {"demo": 9}, 2.0 * beat)
         measured.append(throughput.capacity_of("demo").is_measured)
 
     assert measured == [False, False, True, True]
@@ -88,7 +88,7 @@ def test_a_clock_that_jumps_and_a_counter_that_begins_anew_measure_nothing() -> 
     throughput = Throughput(LEASE_S)
     looks = [worker(1, 100), worker(2, 200, at_s=3600), worker(3, 300, at_s=-3600), worker(4, 0, at_s=-3598)]
     for now, one in enumerate(looks):
-        throughput.look([one], {"w": 4}, {"demo": 9}, float(now))
+        throughput.update([one], {"w": 4}, {"demo": 9}, float(now))
 
     assert not throughput.capacity_of("demo").is_measured
     assert throughput.capacity_of("demo").jobs_per_s == pytest.approx(4 / ASSUMED_JOB_S)
@@ -98,15 +98,15 @@ def test_workers_add_up_and_those_that_fell_silent_or_drain_do_not_count() -> No
     throughput = Throughput(LEASE_S)
     everybody = [worker(1, 0, name=name) for name in ("a", "b", "silent")]
     num_running = dict.fromkeys(("a", "b", "silent", "of_another_model"), 1)
-    throughput.look(everybody, num_running, {}, 0.0)
+    throughput.update(everybody, num_running, {}, 0.0)
     assert throughput.capacity_of("demo").num_free == 9
 
     both = [worker(5, 0, name=name) for name in ("a", "b")]
     draining = worker(5, 0, name="c", status=WorkerStatus.DRAINING)
-    throughput.look([*both, worker(1, 0, name="silent"), draining], num_running, {}, 7.0)
+    throughput.update([*both, worker(1, 0, name="silent"), draining], num_running, {}, 7.0)
 
     assert throughput.capacity_of("demo").num_free == 6
     assert throughput.capacity_of("demo").jobs_per_s == pytest.approx(2 * 4 / ASSUMED_JOB_S)
-    throughput.look([], {}, {}, 8.0)
+    throughput.update([], {}, {}, 8.0)
     assert throughput.capacity_of("demo").jobs_per_s == 0
     assert throughput.capacity_of("unknown").num_free == 0

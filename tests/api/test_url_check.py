@@ -1,12 +1,13 @@
 """Which URLs are taken when a caller names them: for an endpoint and for one job."""
 
+import asyncio
 import socket
 
 import httpx2
 import pytest
 
 from api.settings import ApiSettings
-from api.webhooks.url_check import Receivers
+from api.webhooks.url_check import WebhookUrlCheck
 from storage.errors import WebhookUrlRefused
 from storage.network.url_policy import Policy
 from tests.api.examples import CALLS, NAMES, Call
@@ -106,7 +107,7 @@ async def _judge(addresses: list[str] | Exception, url: str = "https://example.c
             raise addresses
         return addresses
 
-    await Receivers(Policy, resolve).judge(url, param="url")
+    await WebhookUrlCheck(Policy, resolve).judge(url, param="url")
 
 
 async def test_every_address_of_a_name_is_judged() -> None:
@@ -122,3 +123,61 @@ async def test_a_name_that_does_not_exist_is_refused() -> None:
 
 async def test_a_name_that_no_server_answers_for_now_is_judged_when_something_is_sent() -> None:
     await _judge(socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"))
+
+
+class SlowNames:
+    """A resolver that counts lookups and never answers for names of `slow.example`."""
+
+    def __init__(self) -> None:
+        self.num_lookups = 0
+        self.may_answer = asyncio.Event()
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        self.num_lookups += 1
+        if host.endswith("slow.example"):
+            await self.may_answer.wait()
+        return ["93.184.215.14"]
+
+
+async def test_a_verdict_is_kept_for_a_minute() -> None:
+    names, now = SlowNames(), [0.0]
+    check = WebhookUrlCheck(Policy, names.resolve, clock=lambda: now[0])
+
+    for path in ("a", "b"):
+        await check.judge(f"https://example.com/{path}", param="url")
+    assert names.num_lookups == 1
+
+    now[0] = 61.0
+    await check.judge("https://example.com/", param="url")
+    assert names.num_lookups == 2
+
+
+async def test_slow_names_of_one_owner_delay_nobody_else() -> None:
+    names = SlowNames()
+    check = WebhookUrlCheck(Policy, names.resolve)
+    slow = [
+        asyncio.create_task(check.judge(f"https://{number}.slow.example/", param="url", owner="alice"))
+        for number in range(20)
+    ]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    async with asyncio.timeout(1):
+        await check.judge("https://example.com/", param="url", owner="bob")
+
+    # Four lookups are under way; the other names are judged before delivery.
+    assert sum(not task.done() for task in slow) == 4
+    assert names.num_lookups == 5
+    names.may_answer.set()
+    await asyncio.gather(*slow)
+
+
+async def test_requests_for_one_host_share_a_lookup() -> None:
+    names = SlowNames()
+    check = WebhookUrlCheck(Policy, names.resolve)
+    tasks = [asyncio.create_task(check.judge("https://slow.example/", param="url", owner=str(n))) for n in range(9)]
+    await asyncio.sleep(0)
+    names.may_answer.set()
+    await asyncio.gather(*tasks)
+
+    assert names.num_lookups == 1

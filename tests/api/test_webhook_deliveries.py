@@ -183,7 +183,7 @@ def test_the_deliveries_of_another_owner_are_not_found(
     job_id = RESPONSE.post(http, webhook={"url": URL}).json()["id"]
     [delivery] = _deliveries(http, RESPONSE.url_of(job_id))
     with worker.database.begin() as c:
-        key = keys.create(c, "alice", pepper=b"pepper", now=datetime.now(UTC)).plaintext
+        key = keys.create(c, "alice", pepper=b"pepper-of-a-test", now=datetime.now(UTC)).plaintext
     wait_until(lambda: http.get("/v1/models").status_code == 401)
 
     with httpx2.Client(base_url=server.url, headers={"authorization": f"Bearer {key}"}, trust_env=False) as alice:

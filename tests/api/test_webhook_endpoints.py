@@ -181,7 +181,7 @@ def test_the_endpoints_of_another_owner_are_not_found(
     made = _create(client)
     database: Database = worker.database
     with database.begin() as c:
-        key = keys.create(c, "alice", pepper=b"pepper", now=datetime.now(UTC)).plaintext
+        key = keys.create(c, "alice", pepper=b"pepper-of-a-test", now=datetime.now(UTC)).plaintext
 
     with httpx2.Client(base_url=server.url, headers={"authorization": f"Bearer {key}"}, trust_env=False) as alice:
         wait_until(lambda: httpx2.get(f"{server.url}/v1/models", trust_env=False).status_code == 401)

@@ -6,7 +6,7 @@ from sqlalchemy import Column, Connection, Integer, Table, text
 
 from storage.database.columns import UtcDateTime
 from storage.database.connections import Database
-from storage.database.schema import METADATA
+from storage.schema import METADATA
 
 # Clones are this much older one after the other: a day for a million.
 STEP_S = 0.08

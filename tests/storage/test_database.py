@@ -11,10 +11,10 @@ from sqlalchemy.exc import IntegrityError
 
 from storage.database.connections import Database
 from storage.database.migration import is_current, migrate
-from storage.database.schema import METADATA
 from storage.database.table_definitions import table_of
 from storage.errors import SettingInvalid, StorageUnavailable
 from storage.fleet.tables import Holder, Worker
+from storage.schema import METADATA
 from tests.services import PostgresServer
 
 

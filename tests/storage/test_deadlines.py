@@ -99,7 +99,7 @@ def test_queued_jobs_of_a_model_that_nobody_serves_fail_after_a_while(c: Connect
     running = put_job(c, model="gone", created_at=long_ago)
     jobs.claim(c, running, "w3", NOW)
 
-    ended = deadlines.end_unserved(c, before, NOW)
+    ended = deadlines.end_unserved(c, deadlines.list_unserved(c, before), NOW)
 
     assert {state.job_id for state in ended} == {gone, unknown}
     assert _statuses(c, served, lately, young) == [JobStatus.QUEUED] * 3
@@ -115,13 +115,23 @@ def test_the_search_for_overdue_jobs_uses_its_index(sqlite_database: Database, i
     assert index in plan, plan
 
 
-def test_the_search_for_unserved_jobs_looks_at_queued_ones_alone(sqlite_database: Database) -> None:
+def test_the_search_for_unserved_jobs_reads_only_queued_ones(sqlite_database: Database) -> None:
     asked: list[tuple[str, tuple[object, ...]]] = []
     with sqlite_database.begin() as connection:
+        put_job(connection)
         event.listen(connection, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
-        deadlines.end_unserved(connection, NOW, NOW)
-        [(statement, values)] = asked
+        deadlines.list_unserved(connection, NOW)
+        statement, values = asked[-1]
         plan = " ".join(row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values))
 
     assert "ix_job_queued" in plan, plan
     assert "ix_job_created_at" not in plan, plan
+
+
+def test_jobs_that_were_claimed_meanwhile_are_not_ended_as_unserved(c: Connection) -> None:
+    job_id = put_job(c, created_at=NOW - timedelta(hours=2))
+    found = deadlines.list_unserved(c, NOW)
+    jobs.claim(c, job_id, "w1", NOW)
+
+    assert found == [job_id]
+    assert deadlines.end_unserved(c, found, NOW) == []

@@ -1,4 +1,4 @@
-"""Group commit: durable before the answer, in order, and one failure alone."""
+"""Group commit: durable before the result, in order, and an exception affects one operation."""
 
 import asyncio
 import threading
@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy import Connection, delete, event, func, select, text
 from sqlalchemy.exc import IntegrityError
 
 from storage.database.connections import Database
@@ -86,6 +86,51 @@ def test_one_failing_operation_fails_alone(database: Database, writer: Writer) -
         doubled[1].result(5)
     assert after.result(5) == "z"
     assert _names(database) == ["before0", "before1", "before2", "same", "z"]
+
+
+def test_failing_operations_neither_undo_the_group_nor_repeat_an_operation(database: Database, writer: Writer) -> None:
+    commits, runs = [], []
+    event.listen(database._engine, "commit", commits.append)
+
+    def refuse(c: Connection) -> None:
+        runs.append("refuse")
+        c.execute(_holder.insert().values(_values("half")))
+        raise JobNotFound("no such job")
+
+    def read(c: Connection) -> int:
+        runs.append("read")
+        return c.execute(select(func.count()).select_from(_holder)).scalar_one()
+
+    gate = _Gate(writer)
+    futures: list[Future[object]] = []
+    for index in range(50):
+        futures.append(writer.insert((Holder, _values(f"{index:03}"))))  # type: ignore[arg-type]  # a result is an object
+        futures.append(writer.submit(refuse))  # type: ignore[arg-type]
+        futures.append(writer.submit(read))  # type: ignore[arg-type]
+    gate.open()
+
+    outcomes = [future.exception(5) or future.result(5) for future in futures]
+    assert outcomes[::3] == [None] * 50
+    assert all(isinstance(one, JobNotFound) for one in outcomes[1::3])
+    assert outcomes[2::3] == list(range(1, 51))
+    assert runs == ["refuse", "read"] * 50
+    assert len(commits) == 2, "the gate's and the group's"
+    assert _names(database) == [f"{index:03}" for index in range(50)]
+
+
+def test_a_full_queue_refuses_at_once(database: Database) -> None:
+    writer = Writer(database, max_queued=10)
+    writer.start()
+    gate = _Gate(writer)
+    accepted = [writer.insert((Holder, _values(f"{index:02}"))) for index in range(10)]
+    refused = writer.insert((Holder, _values("late")))
+
+    assert isinstance(refused.exception(0), StorageUnavailable)
+    gate.open()
+    assert [future.result(5) for future in accepted] == [None] * 10
+    writer.insert((Holder, _values("later"))).result(5)
+    writer.stop()
+    assert "late" not in _names(database)
 
 
 def test_a_group_is_one_commit(database: Database, writer: Writer) -> None:

@@ -15,10 +15,10 @@ from tests.waiting import wait_until_async
 # Asks for a name of which nobody ever hears, gives up, and comes to its end.
 _GIVES_UP = """
 import asyncio, socket, threading
-from api.webhooks.url_check import Receivers
+from api.webhooks.url_check import WebhookUrlCheck
 from storage.network.url_policy import Policy
 socket.getaddrinfo = lambda *args, **options: threading.Event().wait()
-asyncio.run(Receivers(Policy).judge("https://silent.example/", param="url"))
+asyncio.run(WebhookUrlCheck(Policy).judge("https://silent.example/", param="url"))
 print("judged", flush=True)
 """
 

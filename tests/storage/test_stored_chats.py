@@ -1,13 +1,14 @@
 """Which stored chats a list shows, and in which order."""
 
+import importlib
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event, text
 
 from storage.contract import JobKind, JobStatus
 from storage.database.connections import Database
-from storage.jobs import jobs, records, stored_chats
+from storage.jobs import jobs, records, recovery, stored_chats
 from tests.storage.examples import RESULT, USAGE, after, put_job
 
 
@@ -59,3 +60,43 @@ def test_stored_chats_are_filtered_by_model_and_metadata(c: Connection) -> None:
     assert ids(model="other") == [other]
     for hostile in ({"model": "\x00"}, {"after": "\x00"}, {"metadata": {"\x00": "x"}}, {"metadata": {"x": "\x00"}}):
         assert ids(**hostile) == []
+
+
+def test_a_metadata_filter_follows_updates_and_erasure(c: Connection) -> None:
+    kept, changed, erased = (_stored_chat(c, number, metadata={"team": "a"}) for number in range(3))
+    jobs.update_metadata(c, changed, "alice", {"team": "b", "other": "c"})
+    recovery.erase_many(c, [erased])
+
+    def ids(metadata: dict[str, str]) -> list[str]:
+        return [job.id for job in stored_chats.list_stored(c, "alice", metadata=metadata)]
+
+    assert ids({"team": "a"}) == [kept]
+    assert ids({"team": "b"}) == ids({"team": "b", "other": "c"}) == [changed]
+    assert ids({"team": "a", "other": "c"}) == []
+    assert c.execute(text("SELECT count(*) FROM chat_metadata WHERE job_id = :id"), {"id": erased}).scalar_one() == 0
+
+
+def test_a_metadata_filter_reads_its_index_and_no_other_chats(sqlite_database: Database) -> None:
+    asked: list[tuple[str, tuple[object, ...]]] = []
+    with sqlite_database.begin() as connection:
+        event.listen(connection, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
+        stored_chats.list_stored(connection, "alice", metadata={"a": "b", "c": "d"}, after="x", is_newest_first=True)
+        statement, values = asked[-1]
+        plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+
+    assert "chat_metadata USING" in plan[0], plan
+    assert "(owner=? AND key=? AND value=? AND job_id<?)" in plan[0], plan
+    assert not any("SCAN" in step or "TEMP B-TREE" in step for step in plan), plan
+
+
+def test_chats_of_older_versions_are_indexed_by_the_migration(c: Connection) -> None:
+    module = importlib.import_module("storage.database.migrations.versions.0010_derived_tables")
+    chats = [_stored_chat(c, number, metadata={"team": "a"}) for number in range(5)]
+    c.execute(text("DELETE FROM chat_metadata"))
+    c.execute(text("CREATE TABLE chat_metadata_progress (job_id VARCHAR NOT NULL)"))
+    c.execute(text("INSERT INTO chat_metadata_progress (job_id) VALUES ('')"))
+
+    assert module.count_left(c) == 5
+    assert [module.move(c, 2) for _ in range(4)] == [2, 2, 1, 0]
+
+    assert [job.id for job in stored_chats.list_stored(c, "alice", metadata={"team": "a"})] == chats

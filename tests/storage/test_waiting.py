@@ -1,16 +1,19 @@
 """Queue status: queued jobs counted by model, priority queue and owner, and the position of each."""
 
+import random
 from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
 from msgspec import structs
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 
 from storage.contract import PriorityQueue
 from storage.database.connections import Database
+from storage.derived import queue_counts
+from storage.derived.queue_counts import Waiting
 from storage.jobs import jobs, recovery, waiting
-from storage.jobs.waiting import QueuePosition, Waiting
+from storage.jobs.waiting import QueuePosition, Sample
 from tests.storage.examples import NOW, SPEC, after, put_job
 
 PATIENT = structs.replace(SPEC, priority=10)
@@ -33,13 +36,13 @@ def test_queued_jobs_are_counted_by_model_priority_queue_and_owner(c: Connection
     assert jobs.claim(c, put_job(c), "w1", NOW)
     jobs.cancel(c, put_job(c), NOW)
 
-    assert {(one.model, one.priority_queue, one.owner): one.num_jobs for one in waiting.count_waiting(c)} == {
+    assert {(one.model, one.priority_queue, one.owner): one.num_jobs for one in queue_counts.count_waiting(c)} == {
         ("demo", PriorityQueue.FRONT, "alice"): 2,
         ("demo", PriorityQueue.FRONT, "bob"): 1,
         ("demo", PriorityQueue.BACK, "alice"): 1,
         ("other", PriorityQueue.PRIORITY, "alice"): 1,
     }
-    assert isinstance(waiting.count_waiting(c)[0], Waiting)
+    assert isinstance(queue_counts.count_waiting(c)[0], Waiting)
 
 
 def test_those_that_run_are_counted_by_worker(c: Connection) -> None:
@@ -78,13 +81,85 @@ def test_a_position_counts_the_own_priority_queue_and_changes_as_others_leave(c:
     assert waiting.list_positions(c, []) == {}
 
 
-def test_the_index_of_queued_jobs_answers(sqlite_database: Database) -> None:
-    questions = (
-        "SELECT served_model, priority_queue, owner, count(*) FROM job WHERE status = 'queued' GROUP BY 1, 2, 3",
-        "SELECT count(*) FROM job WHERE status = 'queued' AND served_model = 'm' AND priority_queue = 'l'",
-        "SELECT rank() OVER (PARTITION BY served_model ORDER BY sent_at) FROM job WHERE status = 'queued'",
-    )
-    with sqlite_database.connect() as c:
-        for question in questions:
-            plan = " ".join(row.detail for row in c.execute(text(f"EXPLAIN QUERY PLAN {question}")))
-            assert "INDEX ix_job_queued" in plan, plan
+def test_queries_about_queued_jobs_read_their_index_alone(sqlite_database: Database) -> None:
+    asked: list[tuple[str, tuple[object, ...]]] = []
+    with sqlite_database.begin() as connection:
+        event.listen(connection, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
+        waiting.position_of(connection, "demo", PriorityQueue.FRONT, NOW)
+        waiting.find_oldest(connection, "demo", PriorityQueue.FRONT)
+        sample = Sample(sent_at=NOW, owner="alice", job_id="x")
+        waiting.list_samples(connection, "demo", PriorityQueue.FRONT, sample, 1)
+        statements = [one for one in asked if "FROM job" in one[0]]
+        for statement, values in statements:
+            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+            plan = " ".join(row.detail for row in rows)
+            assert "INDEX ix_job_queued (served_model=? AND priority_queue=?" in plan, plan
+            assert "TEMP B-TREE" not in plan, plan
+    assert len(statements) == 3
+
+
+def test_counts_follow_every_change_of_a_queued_job(c: Connection) -> None:
+    """Random changes; the triggers' counts are those of the rows."""
+    generator = random.Random(7)
+    job_ids: list[str] = []
+    for _ in range(300):
+        owner, model = generator.choice(["alice", "bob"]), generator.choice(["demo", "other"])
+        job_ids.append(put_job(c, owner=owner, model=model, spec=generator.choice([SPEC, PATIENT, URGENT])))
+        job_id = generator.choice(job_ids)
+        match generator.randrange(6):
+            case 0:
+                claim = jobs.claim(c, job_id, "w1", NOW)
+                if claim is not None and generator.random() < 0.5:
+                    jobs.requeue(c, job_id, claim.attempt)
+            case 1:
+                jobs.cancel(c, job_id, NOW)
+            case 2:
+                recovery.move_to_front(c, [job_id])
+            case 3:
+                recovery.erase_many(c, [job_id])
+            case 4:
+                recovery.mark_sent(c, [job_id])
+            case _:
+                queue_counts.compact(c)
+    _assert_counts_match(c)
+    recovery.erase_many(c, job_ids)
+    _assert_counts_match(c)
+    queue_counts.compact(c)
+    assert c.execute(text("SELECT count(*) FROM queue_count")).scalar_one() == 0
+
+
+def _assert_counts_match(c: Connection) -> None:
+    query = "SELECT served_model, priority_queue, owner, count(*) FROM job WHERE status = 'queued' GROUP BY 1, 2, 3"
+    expected = {tuple(row) for row in c.execute(text(query))}
+    found = queue_counts.count_waiting(c)
+    assert {(one.model, one.priority_queue.value, one.owner, one.num_jobs) for one in found} == expected
+
+
+def test_a_position_far_behind_is_a_bound_with_the_time_to_estimate_it_from(
+    c: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "MAX_EXACT_POSITION", 3)
+    queued = [put_job(c, created_at=_long_ago(number)) for number in range(6)]
+
+    found = waiting.list_positions(c, queued)
+
+    assert [found[job_id].number for job_id in queued] == [1, 2, 3, 4, 4, 4]
+    assert found[queued[2]].sent_at is None
+    assert found[queued[5]].sent_at == _long_ago(5)
+    assert waiting.find_position(c, queued[5]) == found[queued[5]]
+
+
+def test_samples_are_equally_far_apart_also_where_tickets_were_sent_at_once(
+    c: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "SAMPLE_SIZE", 10)
+    queued = [put_job(c, created_at=_long_ago(number // 25)) for number in range(100)]
+    put_job(c, created_at=waiting.database_now(c))
+
+    first = waiting.list_samples(c, "demo", PriorityQueue.FRONT, None, 4)
+    rest = waiting.list_samples(c, "demo", PriorityQueue.FRONT, first[-1], 100)
+
+    in_order = sorted(queued, key=lambda job_id: (queued.index(job_id) // 25, job_id))
+    assert [sample.job_id for sample in first + rest] == in_order[9::10]
+    assert waiting.find_oldest(c, "demo", PriorityQueue.FRONT) == _long_ago(0)
+    assert waiting.find_oldest(c, "demo", PriorityQueue.BACK) is None

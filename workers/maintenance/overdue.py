@@ -53,7 +53,11 @@ class Overdue:
             return False
         now = datetime.now(UTC)
         before = now - timedelta(seconds=self._unserved_after_s)
-        if self._end("jobs_unserved", lambda connection: deadlines.end_unserved(connection, before, now, PAGE)) >= PAGE:
+        with self._database.connect() as connection:
+            job_ids = deadlines.list_unserved(connection, before, PAGE)
+        if job_ids:
+            self._end("jobs_unserved", lambda connection: deadlines.end_unserved(connection, job_ids, now))
+        if len(job_ids) >= PAGE:
             return True
         self._check_unserved_at = time.monotonic() + min(self._unserved_after_s, CHECK_EVERY_S)
         return False

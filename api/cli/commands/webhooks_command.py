@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from api.authentication import LOCAL_OWNER
+from api.authentication.api_keys import LOCAL_OWNER
 from api.cli.commands.webhook_listen import listen
 from api.cli.commands.webhook_outcome import answer_of, wait_for_outcome
 from api.cli.console import age, fail, parse_duration, print_fields, print_json, print_line, print_table, utc_now
 from api.cli.open_database import location_of, opened, writing
 from api.cli.options import DatabaseOption, HomeOption, JsonOption
 from api.cli.settings import Location
-from api.webhooks.url_check import Receivers
+from api.webhooks.url_check import WebhookUrlCheck
 from api.webhooks.webhook_objects import delivery_objects, endpoint_object, redelivered_object, secret_object
 from storage.accounts import keys
 from storage.database.connections import Database
@@ -256,7 +256,7 @@ def _judge(url: str, location: Location, *, has_keys: bool) -> None:
     settings = StorageSettings.read(
         database_url=location.database_url, redis_url=location.redis_url, webhook_loopback=True
     )
-    receivers = Receivers(lambda: settings.webhook_policy(is_open=not has_keys))
+    receivers = WebhookUrlCheck(lambda: settings.webhook_policy(is_open=not has_keys))
     asyncio.run(receivers.judge(url, param="url"))
 
 

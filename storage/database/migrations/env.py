@@ -4,7 +4,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from storage.database.connections import Database
-from storage.database.schema import METADATA
+from storage.schema import METADATA
 from storage.settings import StorageSettings
 
 

@@ -1,0 +1,1 @@
+"""Authentication of callers by API key, with throttling of failed logins."""

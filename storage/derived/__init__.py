@@ -1,0 +1,1 @@
+"""Derived tables, which database triggers keep up to date with the job table."""

@@ -1,0 +1,20 @@
+"""Every table of the platform, for creating and comparing schemas."""
+
+from sqlalchemy import MetaData
+from sqlmodel import SQLModel
+
+import storage.accounts.tables
+import storage.derived.tables
+import storage.fleet.tables
+import storage.jobs.tables
+import storage.webhooks.tables
+
+# Importing a file registers its tables.
+FILES = (
+    storage.accounts.tables,
+    storage.derived.tables,
+    storage.fleet.tables,
+    storage.jobs.tables,
+    storage.webhooks.tables,
+)
+METADATA: MetaData = SQLModel.metadata
