@@ -9,9 +9,9 @@ from sqlalchemy import insert
 
 from api.settings import ApiSettings
 from storage.accounts import keys
+from storage.contract import JobKind
 from storage.database.table_definitions import table_of
 from storage.jobs import jobs
-from storage.webhooks.event_types import NOUNS
 from storage.webhooks.signing import new_secret
 from storage.webhooks.tables import WebhookDelivery
 from tests.api.examples import CALLS, NAMES, RESPONSE, Call
@@ -21,7 +21,7 @@ from tests.api.server import Server
 from tests.waiting import wait_until
 
 URL = "http://127.0.0.1:9/hook"
-_NOUN_OF = dict(zip((call.path for call in CALLS), NOUNS.values(), strict=True))
+_NOUN_OF = dict(zip((call.path for call in CALLS), (kind.noun for kind in JobKind), strict=True))
 
 
 @pytest.fixture
