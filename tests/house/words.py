@@ -103,7 +103,7 @@ RULES = (
     Rule(
         use="exponential-race (Gumbel-max) sampling",
         words="race races raced racing",
-        allowed=(r"exponential[- _]races?\w*", r"(?:data|a) races?\b", r"races?[- ]conditions?", r"races? between"),
+        allowed=(r"[Ee]xponential[- _]races?\w*", r"(?:data|a) races?\b", r"races?[- ]conditions?", r"races? between"),
     ),
     Rule(
         use="sample", words="draw draws drawn drew", allowed=(r"\b\w*\.draw\b", r"\bdraw\(", r"\bdraw: "), within=CODE
@@ -184,7 +184,8 @@ def findings_in(path: str, text: str) -> Iterator[Finding]:
             found = names.search(names_by_line.get(number, "")) if names is not None else None
             if found is not None and not (allowed is not None and allowed.search(lines[number])):
                 yield Finding(path, number, found[0].lower(), rule.use)
-        if words is not None and (found := words.search(Path(path).stem)):
+        stem = allowed.sub("", Path(path).stem) if allowed else Path(path).stem
+        if words is not None and (found := words.search(stem)):
             yield Finding(path, 0, found[0].lower(), rule.use)
 
 

@@ -76,7 +76,9 @@ def _clone(connection: Connection, table: Table) -> str:
     )
     source = "n" if is_sqlite else "generate_series(CAST(:first AS BIGINT), CAST(:last AS BIGINT)) AS n(i)"
     insert = f'INSERT INTO "{table.name}" ({names})'
-    return f'{series}{insert} SELECT {values} FROM "{table.name}" AS t, {source} WHERE t."{of_job}" = :template'
+    rows = f'SELECT {values} FROM "{table.name}" AS t, {source} WHERE t."{of_job}" = :template'
+    # Triggers of the table of jobs may have written a row of another table already.
+    return f"{series}{insert} {rows} ON CONFLICT DO NOTHING"
 
 
 def _is_numbered_by_the_database(column: "Column[Any]") -> bool:

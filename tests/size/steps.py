@@ -3,10 +3,9 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import Engine, event
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import Dialect, Engine, event
 
 
 class Steps:
@@ -31,12 +30,22 @@ def counted_steps() -> Iterator[Steps]:
     """Counts on every SQLite connection of this process that is opened meanwhile."""
     steps = Steps()
 
-    def on_connect(driver: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-        assert isinstance(driver, sqlite3.Connection)
-        driver.set_progress_handler(steps._add_one, 1)
+    class Counted(sqlite3.Connection):
+        """A connection with one handler: the platform's own, which ends slow reads, is left out."""
 
-    event.listen(Engine, "connect", on_connect)
+        def __init__(self, *arguments: Any, **options: Any) -> None:  # Any: as the driver's own
+            super().__init__(*arguments, **options)
+            super().set_progress_handler(steps._add_one, 1)
+
+        def set_progress_handler(self, *handler: object) -> None:
+            """Keep the one that counts."""
+
+    def on_connect(dialect: Dialect, entry: object, arguments: object, options: dict[str, object]) -> None:
+        if dialect.name == "sqlite":
+            options["factory"] = Counted
+
+    event.listen(Engine, "do_connect", on_connect)
     try:
         yield steps
     finally:
-        event.remove(Engine, "connect", on_connect)
+        event.remove(Engine, "do_connect", on_connect)

@@ -35,7 +35,6 @@ def _make_keys(database_url: str, count: int) -> str:
     return made[count // 2].plaintext
 
 
-@pytest.mark.xfail(strict=False, reason="M1: every unknown key has all keys read")
 def test_an_unknown_key_costs_no_more_beside_many_keys(make_sqlite: MakeDatabase, redis_url: str) -> None:
     steps_by_count = {}
     for count in (FEW, MANY):
