@@ -91,7 +91,7 @@ class MethodNotAllowed(PlatformError):
 
 
 class JobCancelled(PlatformError):
-    """The job that a call waited for was cancelled."""
+    """The job that a request waited for was cancelled."""
 
     code = "cancelled"
 
@@ -101,7 +101,7 @@ class JobCancelled(PlatformError):
 
 
 class JobFailed(GenerationFailed):
-    """The job that a call waited for failed; `failure` is the job's own."""
+    """The job that a request waited for failed; `failure` is the job's own."""
 
     def __init__(self, job_id: str, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -110,7 +110,7 @@ class JobFailed(GenerationFailed):
 
 
 class JobExpired(JobFailed):
-    """The job that a call waited for passed its deadline."""
+    """The job that a request waited for passed its deadline."""
 
 
 class Answer(msgspec.Struct, frozen=True):

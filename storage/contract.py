@@ -50,7 +50,7 @@ class JobKind(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        # Not cls(value), which Enum has replaced by a look-up of known members.
+        # Not cls(value), which Enum has replaced by a lookup of known members.
         return cls.__dict__["__new_member__"](cls, value) if isinstance(value, str) else None
 
 
@@ -103,7 +103,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     stop:               strings that end a choice; they are not part of its text
     stop_token_ids:     ids that end a choice, as its end-of-sequence ids do
     ignore_eos:         whether end-of-sequence ids are tokens like others
-    min_tokens:         output tokens before which neither an end-of-sequence id nor a stop token id is drawn
+    min_tokens:         output tokens before which neither an end-of-sequence id nor a stop token id is sampled
     logprobs:           alternatives reported for each output token, 0-20, besides its own; None reports nothing
     prompt_logprobs:    the same for each prompt token but the first
     """

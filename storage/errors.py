@@ -10,7 +10,7 @@ class PlatformError(Exception):
     """Root of all errors raised on purpose.
 
     code:      stable, machine-readable name of the fact
-    retryable: whether the same call can succeed later without a change
+    retryable: whether the same request can succeed later without a change
     param:     the request field at fault, None where no field is
     """
 
@@ -78,7 +78,7 @@ class ModelNotFound(PlatformError):
 
 
 class JobConflict(PlatformError):
-    """The job is in a state that does not allow this call."""
+    """The job is in a state that does not allow this operation."""
 
     code = "conflict"
 
@@ -127,7 +127,7 @@ class WebhookDeliveryNotFound(PlatformError):
 
 
 class WebhookEndpointDisabled(PlatformError):
-    """The webhook endpoint is told nothing until it is enabled."""
+    """The webhook endpoint is disabled: nothing is sent to it until it is enabled."""
 
     code = "webhook_endpoint_disabled"
 

@@ -14,7 +14,7 @@ from storage.errors import SettingInvalid
 from storage.network.url_policy import Policy, is_allow_entry
 
 ENV_PREFIX = "TOKENPOST_"
-_POSTGRES_SPELLINGS = ("postgresql://", "postgres://", "postgresql+psycopg://")
+_POSTGRES_PREFIXES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 
 log = structlog.get_logger()
 
@@ -158,7 +158,7 @@ class StorageSettings(PlatformSettings):
         return entries
 
     def webhook_policy(self, *, is_open: bool) -> Policy:
-        """Which URLs may be told something.
+        """The URL policy of webhooks: where they may be sent.
 
         is_open: whether everybody on this machine is let in without a key
         """
@@ -180,9 +180,9 @@ class StorageSettings(PlatformSettings):
 
 def normalise_database_url(url: str) -> str:
     """The URL as SQLAlchemy wants it, with the one driver that we use; ValueError for any other database."""
-    for spelling in _POSTGRES_SPELLINGS:
-        if url.startswith(spelling):
-            return "postgresql+psycopg://" + url.removeprefix(spelling)
+    for prefix in _POSTGRES_PREFIXES:
+        if url.startswith(prefix):
+            return "postgresql+psycopg://" + url.removeprefix(prefix)
     if url.startswith("sqlite:////") or (
         url.startswith("sqlite:///") and Path(url.removeprefix("sqlite:///")).is_absolute()
     ):

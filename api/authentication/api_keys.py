@@ -67,7 +67,7 @@ class ApiKeyCache:
         return self._may_be_open and not self._lookup.any_exists
 
     def guard(self, scope: Scope, *, is_allowed_origin: bool = False) -> None:
-        """Raise HostNotAllowed for a page of another site that calls an open API through its visitor's browser.
+        """Raise HostNotAllowed for a page of another site that reaches an open API through its visitor's browser.
 
         DNS rebinding shows in Host, a plain cross-site request in Origin.
         """

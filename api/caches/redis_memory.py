@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class RedisMemory:
-    """Tries a small write at intervals; memory counts as free until the first try."""
+    """Tries a small write at intervals; memory counts as free until the first write."""
 
     def __init__(self, redis: Redis, *, every_s: float) -> None:
         self.is_full = False
@@ -46,7 +46,7 @@ class RedisMemory:
             self.is_full = True
         except (RedisError, OSError):
             pass  # a Redis that is away is noticed by whoever needs it
-        except Exception:  # the task's door: nobody else looks
+        except Exception:  # the task's exception boundary: nothing else reports its errors
             log.exception("redis_memory_broken")
         else:
             self.is_full = False

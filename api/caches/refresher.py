@@ -48,7 +48,7 @@ class Refresher:
         self._settle(self._take(), ShuttingDown("this process is going down"))
 
     async def renew(self) -> None:
-        """Return when a refresh that began after this call is done; StorageUnavailable when it failed or is late."""
+        """Return when a refresh that begins from now on is done; StorageUnavailable when it failed or is late."""
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         self._is_wanted.set()

@@ -7,7 +7,7 @@ from api.capacity.throughput import WorkerCapacity
 from storage.contract import PriorityQueue
 from storage.jobs.waiting import QueuePosition
 
-# The openai SDK does not retry by itself when it is told to wait longer.
+# The openai SDK does not retry by itself when `Retry-After` is longer.
 MAX_RETRY_AFTER_S = 120
 _MIN_POLL_MS = 500
 _MAX_POLL_MS = 30_000

@@ -1,4 +1,4 @@
-"""Position watchers: streams of queued jobs, each told its queue position as a comment whenever that changes."""
+"""Position watchers: streams of queued jobs, each sent its queue position as a comment whenever that changes."""
 
 import itertools
 from collections.abc import Callable, Collection, Mapping

@@ -105,7 +105,7 @@ class QueueStatistics:
         await self._refresher.stop()
 
     async def refresh(self) -> None:
-        """Return after a snapshot that was begun after this call; StorageUnavailable when it failed or is late."""
+        """Return after a snapshot that begins from now on; StorageUnavailable when it failed or is late."""
         await self._refresher.renew()
 
     def reserve(self, owner: str, model: str, priority_queue: PriorityQueue) -> Reservation:

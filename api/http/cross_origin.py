@@ -1,4 +1,4 @@
-"""Cross-origin requests (CORS): which browser pages may call, and what their browsers are told.
+"""Cross-origin requests (CORS): which browser pages may call, and which headers answer their browsers.
 
 Source: the Fetch standard, section "HTTP-CORS protocol". No cookies are involved, so credentials are not allowed.
 """

@@ -10,13 +10,13 @@ import time
 
 from pydantic_core import from_json
 
-from api.http.body_bounds import MAX_BACKSLASHES, SLICE_BYTES, refuse_too_many_values
+from api.http.body_limits import MAX_BACKSLASHES, SLICE_BYTES, refuse_too_many_values
 from storage.errors import InvalidRequest
 
 _BACKSLASH = ord("\\")
 # The longest text that must stay together is a surrogate pair, as in "\ud83d\ude00".
 _MAX_ESCAPE_BYTES = 12
-# How far a place to cut is searched for.
+# How far an offset to cut at is searched for.
 _SEARCHED_BYTES = 64
 _HIGH_SURROGATE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}")
 
@@ -39,44 +39,44 @@ def decode_large(body: bytes, slice_bytes: int = SLICE_BYTES) -> object:
         value = from_json(b"".join([*short, body[position:]]), allow_inf_nan=False)
         texts = [_decoded(body, start, end, slice_bytes) for start, end in cuts]
     except ValueError as error:
-        # The place that the decoder names is not one of the body.
+        # The position that the decoder names is not one of the body.
         reason = str(error).partition(" at line ")[0]
         raise InvalidRequest(f"We could not parse the JSON body of your request: {reason}.") from None
     return _restored(value, re.compile(f"{nonce}([0-9a-f]{{8}})"), texts)
 
 
 def _cut_of(body: bytes, start: int, end: int) -> tuple[int, int] | None:
-    """Where to cut out the inside of a string, None where that is not worth it or cannot be told."""
+    """Where to cut out the inside of a string, None where that is not worth it or is not known."""
     if end - start < 4 * _SEARCHED_BYTES:
         return None
-    first = _safe_place(body, start + _SEARCHED_BYTES)
-    last = _safe_place(body, end - 2 * _SEARCHED_BYTES)
+    first = _safe_cut(body, start + _SEARCHED_BYTES)
+    last = _safe_cut(body, end - 2 * _SEARCHED_BYTES)
     return None if first is None or last is None or last <= first else (first, last)
 
 
-def _safe_place(body: bytes, low: int) -> int | None:
-    """A place inside a string, at `low` or soon after, that splits no character and no escape; None without one."""
-    for place in range(low, low + _SEARCHED_BYTES):
-        if body[place] & 0xC0 == 0x80:
+def _safe_cut(body: bytes, low: int) -> int | None:
+    """An offset inside a string, at `low` or soon after, that splits no character and no escape; None without one."""
+    for offset in range(low, low + _SEARCHED_BYTES):
+        if body[offset] & 0xC0 == 0x80:
             continue  # inside a UTF-8 sequence
-        before = body[place - _MAX_ESCAPE_BYTES : place]
+        before = body[offset - _MAX_ESCAPE_BYTES : offset]
         if _BACKSLASH not in before:
-            return place
+            return offset
         # A backslash behind complete pairs of them begins an escape, so what is before it is complete.
         if (
-            body[place] == _BACKSLASH
-            and _num_backslashes_before(body, place) % 2 == 0
+            body[offset] == _BACKSLASH
+            and _num_backslashes_before(body, offset) % 2 == 0
             and not _HIGH_SURROGATE.fullmatch(before[-6:])
         ):
-            return place
+            return offset
     return None
 
 
-def _num_backslashes_before(body: bytes, place: int) -> int:
+def _num_backslashes_before(body: bytes, offset: int) -> int:
     """How many backslashes end there; an odd number where there are too many to know."""
-    if body[place - 1] != _BACKSLASH:
+    if body[offset - 1] != _BACKSLASH:
         return 0
-    before = body[max(0, place - MAX_BACKSLASHES) : place]
+    before = body[max(0, offset - MAX_BACKSLASHES) : offset]
     num_backslashes = len(before) - len(before.rstrip(b"\\"))
     return num_backslashes if num_backslashes < len(before) else 1
 
@@ -86,11 +86,11 @@ def _decoded(body: bytes, start: int, end: int, slice_bytes: int) -> list[str]:
     pieces = []
     while start < end:
         stop = start + slice_bytes
-        place = _safe_place(body, stop) if stop + 2 * _SEARCHED_BYTES < end else end
-        if place is None:
-            place = end
-        pieces.append(from_json(b'"%b"' % body[start:place]))
-        start = place
+        offset = _safe_cut(body, stop) if stop + 2 * _SEARCHED_BYTES < end else end
+        if offset is None:
+            offset = end
+        pieces.append(from_json(b'"%b"' % body[start:offset]))
+        start = offset
         time.sleep(0)  # lets another thread take the interpreter lock
     return pieces
 

@@ -17,7 +17,7 @@ _MEDIA_TYPES: Mapping[str, str] = {
     "page.css": "text/css; charset=utf-8",
     "favicon-32x32.png": "image/png",
 }
-# Nothing is loaded from elsewhere and nothing is inline. Swagger UI draws some icons from data URLs.
+# Nothing is loaded from elsewhere and nothing is inline. Swagger UI loads some icons from data URLs.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -27,10 +27,10 @@ def _rest(steps: Steps, awaited: Any) -> Steps:
     """The steps behind the first, which yielded `awaited`."""
     while True:
         try:
-            told = yield awaited
+            sent = yield awaited
         except BaseException as error:  # noqa: BLE001 - cancellation, for whom it is meant
-            told = error
+            sent = error
         try:
-            awaited = steps.throw(told) if isinstance(told, BaseException) else steps.send(told)
+            awaited = steps.throw(sent) if isinstance(sent, BaseException) else steps.send(sent)
         except StopIteration:
             return

@@ -96,7 +96,7 @@ class EventStream(Response):
             return
         try:
             self._step()
-        except Exception as error:  # noqa: BLE001 - the stream's door: whoever brings entries has other streams too
+        except Exception as error:  # noqa: BLE001 - the stream's exception boundary: the relay task writes to other streams too
             self._break(error)
 
     def _step(self) -> None:

@@ -10,8 +10,8 @@ from storage.broker.event_log import EntryId
 from storage.contract import EntryKind, LogEntry
 from storage.errors import PlatformError
 
-# A reader is given so many entries at once, so that others get their turn between. More are not kept for one that is
-# slow: it reads them from the log when it comes.
+# The most entries that a reader is given at once, so that other readers are served in between. No more are kept for a
+# slow reader: it reads the rest from the log.
 _MAX_READY = 512
 
 Refill = Callable[["Subscription"], None]
@@ -210,7 +210,7 @@ class Subscription:
         return True
 
     def _is_missed(self, entry: LogEntry) -> bool:
-        """Whether the log holds what an earlier attempt wrote and this reader had not when it heard the next START."""
+        """Whether the log holds what an earlier attempt wrote and this reader lacked when the next START came."""
         return self._is_rereading and entry.kind is EntryKind.TOKENS and entry.seq == self._seq + 1
 
     def _hand_on(self, entry: LogEntry) -> None:

@@ -1,7 +1,7 @@
 """The event log of each job in Redis: token events in order, appended by one script call per engine step.
 
 A job's log is a stream at `log_key`; entry ids are `{attempt}-{seq}`, and since ids only grow, Redis itself refuses a
-worker whose attempt is over. The same call publishes what it accepted, to the API processes that read these jobs.
+worker whose attempt is over. The same script publishes what it accepted, to the API processes that read these jobs.
 """
 
 from collections.abc import Iterable, Sequence

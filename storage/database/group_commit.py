@@ -136,7 +136,7 @@ class Writer:
                 _settle(self._commit([entry]))
 
     def _commit(self, entries: "Sequence[_Entry]") -> "list[_Outcome]":
-        """The outcomes that are not settled yet, which are those of deadlocks; the others are told after the commit."""
+        """The outcomes that are not settled yet, which are those of deadlocks; the commit settles the others."""
         outcomes: list[_Outcome] = []
         try:
             with self._database.begin() as connection:

@@ -1,8 +1,8 @@
-"""Schema migration: revisions are applied one by one, and rows that must move are moved in portions.
+"""Schema migration: revisions are applied one by one, and rows that must move are moved in batches.
 
 A revision is one transaction. One that defines `move(connection, limit) -> int` and `count_left(connection) -> int` has
 rows to move: after its transaction `move` is called, each time in a transaction of its own, until it returns 0; only
-then comes the next revision. An upgrade that was interrupted goes on where the last committed portion ended.
+then comes the next revision. An upgrade that was interrupted goes on where the last committed batch ended.
 """
 
 import time
@@ -22,10 +22,10 @@ from storage.database.connections import Database
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number, the same in every process: it names our lock among PostgreSQL's advisory locks.
 _MIGRATION_LOCK = 7_306_911_205
-# A portion grows while it takes less than this, so that other writers are not held up for long.
-_PORTION_S = 0.5
-_MIN_PORTION = 50
-_MAX_PORTION = 20_000
+# A batch of rows grows while it takes less than this, so that other writers are not held up for long.
+_BATCH_S = 0.5
+_MIN_ROWS = 50
+_MAX_ROWS = 20_000
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +39,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 def migrate(database_url: str, *, on_progress: Callable[[Progress], None] | None = None) -> None:
     """Bring the schema to the newest revision; processes that do so at once wait for each other.
 
-    on_progress: called after each portion of rows
+    on_progress: called after each batch of rows
     """
     # A change of large tables takes its time.
     database = Database(database_url, answer_within_s=None)
@@ -77,7 +77,7 @@ def _upgrade(database: Database, revision: str) -> None:
 
 
 def _move(database: Database, module: ModuleType, on_progress: Callable[[Progress], None] | None) -> None:
-    limit, num_moved, num_left = _MIN_PORTION, 0, 0
+    limit, num_moved, num_left = _MIN_ROWS, 0, 0
     while True:
         started = time.monotonic()
         with database.begin() as connection:
@@ -93,7 +93,7 @@ def _move(database: Database, module: ModuleType, on_progress: Callable[[Progres
         if on_progress is not None:
             on_progress(Progress(revision=module.revision, num_moved=num_moved, num_total=max(num_left, num_moved)))
         took_s = time.monotonic() - started
-        limit = min(2 * limit, _MAX_PORTION) if took_s < _PORTION_S else max(limit // 2, _MIN_PORTION)
+        limit = min(2 * limit, _MAX_ROWS) if took_s < _BATCH_S else max(limit // 2, _MIN_ROWS)
 
 
 def _lock(connection: Connection) -> None:

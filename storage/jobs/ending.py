@@ -87,7 +87,7 @@ def end(
             events.emit(
                 c, EndedJob(job_id=row.id, owner=row.owner, kind=row.kind, status=row.status, target=row.webhook), now
             )
-    # A usage row, the tally of a batch and the settlement of a budget belong here.
+    # A usage row, the counts of a batch and the settlement of a budget belong here.
     return states_of_rows(rows)
 
 

@@ -22,7 +22,7 @@ class LogSettings(PlatformSettings):
 
 
 def configure(settings: LogSettings) -> None:
-    """Set up logging to stderr for this process, once, at its door."""
+    """Set up logging to stderr for this process, once, at its entry point."""
     shared: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -259,12 +259,12 @@ def _sending_of(row: Row[*tuple[Any, ...]], endpoint: WebhookEndpoint | None, no
 # Statements are built once, as in `storage/jobs/jobs.py`.
 
 _NOW = bindparam("now", type_=UtcDateTime)
-_earlier = _delivery.alias()
+_older = _delivery.alias()
 _IS_SECOND = exists().where(
-    _earlier.c.job_id == _delivery.c.job_id,
-    _earlier.c.status == DeliveryStatus.PENDING,
-    func.coalesce(_earlier.c.endpoint_id, _earlier.c.url) == func.coalesce(_delivery.c.endpoint_id, _delivery.c.url),
-    tuple_(_earlier.c.created_at, _earlier.c.id) < tuple_(_delivery.c.created_at, _delivery.c.id),
+    _older.c.job_id == _delivery.c.job_id,
+    _older.c.status == DeliveryStatus.PENDING,
+    func.coalesce(_older.c.endpoint_id, _older.c.url) == func.coalesce(_delivery.c.endpoint_id, _delivery.c.url),
+    tuple_(_older.c.created_at, _older.c.id) < tuple_(_delivery.c.created_at, _delivery.c.id),
 )
 _FIRST_DUE = (
     select(_delivery.c.owner, _delivery.c.host, _delivery.c.next_attempt_at.label("due_at"))

@@ -8,8 +8,8 @@ import zlib
 import httpx2
 import pytest
 
-from api.http import body_bounds
-from api.http.body_bounds import MAX_OBJECTS, MAX_STRINGS, MAX_VALUES, refuse_too_many_values
+from api.http import body_limits
+from api.http.body_limits import MAX_OBJECTS, MAX_STRINGS, MAX_VALUES, refuse_too_many_values
 from api.http.large_json import decode_large
 from storage.errors import InvalidRequest
 from tests.api.examples import CHAT, COMPLETION, RESPONSE
@@ -69,9 +69,9 @@ def test_counts_agree_with_a_decoder_whatever_the_slices(monkeypatch: pytest.Mon
         document = {"a": [value(4) for _ in range(5)]}
         body = json.dumps(document, ensure_ascii=chance.random() < 0.5).encode()
         slice_bytes = chance.randint(1, 40)
-        monkeypatch.setattr(body_bounds, "MAX_OBJECTS", num_objects(document))
+        monkeypatch.setattr(body_limits, "MAX_OBJECTS", num_objects(document))
         refuse_too_many_values(body, slice_bytes)
-        monkeypatch.setattr(body_bounds, "MAX_OBJECTS", num_objects(document) - 1)
+        monkeypatch.setattr(body_limits, "MAX_OBJECTS", num_objects(document) - 1)
         with pytest.raises(InvalidRequest):
             refuse_too_many_values(body, slice_bytes)
 

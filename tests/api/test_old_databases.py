@@ -121,8 +121,8 @@ def test_queued_and_running_jobs_run_after_the_migration(old_url: str, redis_url
 def test_an_interrupted_migration_goes_on_where_it_ended(
     old_url: str, redis_url: str, expected: Expected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.database.migration._MIN_PORTION", 2)
-    monkeypatch.setattr("storage.database.migration._MAX_PORTION", 2)
+    monkeypatch.setattr("storage.database.migration._MIN_ROWS", 2)
+    monkeypatch.setattr("storage.database.migration._MAX_ROWS", 2)
     seen: list[Progress] = []
 
     def die(progress: Progress) -> None:

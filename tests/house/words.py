@@ -69,11 +69,13 @@ RULES = (
         use="snapshot, check, pass",
         names="look looks looked",
         phrases=(rf"\b(?:{_DETERMINERS}|the|first|last|next|current|two) looks?\b(?! (?:up|like|at)\b)",),
-        allowed=(r"\blook(?:s|ed)?_(?:up|like)\w*", r"\w*lookahead\w*"),
+        allowed=(r"\w*look(?:s|ed)?_(?:up|like)\w*", r"\w*lookahead\w*"),
     ),
     Rule(use="throughput", words="pace paces"),
     Rule(
-        use="capacity", words="power", allowed=(r"powers? of (?:two|ten)", r"power_of_two", r"power cut", r"of power")
+        use="capacity",
+        words="power",
+        allowed=(r"powers? of (?:two|ten)", r"power_of_(?:two|2)", r"power cut", r"of power"),
     ),
     Rule(use="queue status", words="standing standings"),
     Rule(
@@ -82,13 +84,18 @@ RULES = (
     Rule(
         use="queue", phrases=(r"\b(?:in|engine's|lane's|whole|front of the|end of the) line\b(?! with)",), within=CODE
     ),
-    Rule(use="position watchers", words="waiter waiters"),
+    Rule(use="position watchers", words="waiter waiters", allowed=(r"\b_waiter\b",)),  # asyncio's word: a future
     Rule(use="admission limits", names="bounds", within=("api/",)),
     Rule(
         use="retry slot", phrases=(r"\b(?:whose|its|their|his|a later|the next) turn\b",), within=("api/", "storage/")
     ),
     Rule(use="compensating delete", words="take_back takes_back taken_back"),
-    Rule(use="idempotent replay", names="earlier", phrases=(r"\bearlier (?:call|try|job)\b",)),
+    Rule(
+        use="idempotent replay",
+        names="earlier",
+        phrases=(r"\bearlier (?:call|try|job)\b",),
+        allowed=(r"\bearlier_value\b",),
+    ),
     Rule(
         use="request",
         phrases=(rf"\b(?:{_DETERMINERS}|whose|such|that) calls?\b",),
@@ -106,21 +113,38 @@ RULES = (
         allowed=(r"[Ee]xponential[- _]races?\w*", r"(?:data|a) races?\b", r"races?[- ]conditions?", r"races? between"),
     ),
     Rule(
-        use="sample", words="draw draws drawn drew", allowed=(r"\b\w*\.draw\b", r"\bdraw\(", r"\bdraw: "), within=CODE
+        use="sample",
+        words="draw draws drawn drew",
+        allowed=(r"\b\w*\.draw\b", r"\bdraw\(", r"\bdraw: st\.DrawFn", r"\bdraw_(?:cases|unseen_wordings)\b"),
+        within=CODE,
     ),
     Rule(use="validate", words="proven distrust distrusts distrusted", within=CODE),
     Rule(use="needs zeroing", words="unclean"),
-    Rule(use="poison-job isolation", words="suspect suspects suspected acquit acquits acquitted acquittal quarantine"),
+    Rule(
+        use="poison-job isolation",
+        words="suspect suspects suspected acquit acquits acquitted acquittal quarantine",
+        allowed=(r"suspected poison jobs?",),
+    ),
     Rule(use="poison-job isolation", words="trial trials", allowed=(r"trial[ _]render\w*",)),
-    Rule(use="aging", words="starve starves starved starving starvation"),
+    Rule(
+        use="aging",
+        words="starve starves starved starving starvation",
+        # The old name of a setting, which keeps working.
+        allowed=(r"TOKENPOST_STARVE_AFTER_S", r'"starve_after_s"'),
+    ),
     Rule(use="ownership lost", words="stolen"),
     Rule(
         use="ports, event loop",
         words="road roads hub hubs",
-        # Hugging Face's.
-        allowed=(r"\b(?:HF_HUB|hf_hub)\w*", r"huggingface_hub", r"\bthe Hub\b"),
+        # Hugging Face's, and the class of kombu's event loop.
+        allowed=(r"\b(?:HF_HUB|hf_hub)\w*", r"huggingface_hub", r"\bthe Hub\b", r'"hub"', r"\bHub$", r": Hub\b"),
     ),
-    Rule(use="pipeline", names="walk walks walked", phrases=(r"\b(?:a|the|its|their) walk\b",), allowed=(r"\.walk\b",)),
+    Rule(
+        use="pipeline",
+        names="walk walks walked",
+        phrases=(r"\b(?:a|the|its|their) walk\b",),
+        allowed=(r"\.walk(?:_revisions)?\b",),
+    ),
     Rule(use="formatter", words="teller tellers"),
     Rule(use="token bytes", words="spelling spellings", names="spelled spell"),
     Rule(use="reported", words="told"),
@@ -130,7 +154,7 @@ RULES = (
     Rule(use="entry point, exception boundary", words="door doors"),
     Rule(use="packed weight tile", words="panel panels"),
     Rule(use="work chunk", words="portion portions"),
-    Rule(use="thread pool", words="team teams"),
+    Rule(use="thread pool", words="team teams", allowed=(r'"team"',)),  # a caller's metadata
 )
 
 

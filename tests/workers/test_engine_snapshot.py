@@ -14,14 +14,14 @@ NOTHING = EngineStats(**dict.fromkeys(EngineStats.__struct_fields__, 0))
 
 
 class FakeEngine:
-    """Has done one step more at each look."""
+    """Has done one step more at each snapshot."""
 
     def __init__(self) -> None:
-        self.num_looks = 0
+        self.num_snapshots = 0
 
     def stats(self) -> EngineStats:
-        self.num_looks += 1
-        return structs.replace(NOTHING, num_steps=self.num_looks)
+        self.num_snapshots += 1
+        return structs.replace(NOTHING, num_steps=self.num_snapshots)
 
 
 class FakeClock:
@@ -33,21 +33,21 @@ class FakeClock:
         return self.now
 
 
-def test_an_engine_that_steps_fast_is_looked_at_twice_a_second() -> None:
+def test_an_engine_that_steps_fast_is_observed_twice_a_second() -> None:
     engine, clock = FakeEngine(), FakeClock()
     watch = EngineWatch(clock)
 
     for step in range(1000):
         clock.now = 100.0 + step / 500
-        watch.look(engine)
+        watch.observe(engine)
 
-    assert engine.num_looks == 4
+    assert engine.num_snapshots == 4
     assert watch.latest == structs.replace(NOTHING, num_steps=4)
 
 
 def test_an_idle_engine_has_reported_everything() -> None:
     engine, watch = FakeEngine(), EngineWatch(FakeClock())
-    watch.look(engine)
+    watch.observe(engine)
 
     watch.settle(engine)
 
@@ -61,7 +61,7 @@ def test_a_working_engine_is_logged_once_a_minute() -> None:
     with capture_logs() as logs:
         for second in range(130):
             clock.now = 100.0 + second
-            watch.look(engine)
+            watch.observe(engine)
 
     assert [entry["event"] for entry in logs] == ["engine_stats"] * 2
     assert [entry["num_steps"] for entry in logs] == [61, 121]

@@ -18,8 +18,8 @@ class Clock:
         return self.now
 
 
-def _stands_still(dog: Watchdog, clock: Clock, num_looks: int, *, every_s: float = 2.0, pulse: int | None = 7) -> bool:
-    for _ in range(num_looks):
+def _stands_still(dog: Watchdog, clock: Clock, num_checks: int, *, every_s: float = 2.0, pulse: int | None = 7) -> bool:
+    for _ in range(num_checks):
         clock.now += every_s
         if dog.is_stuck(pulse):
             return True
@@ -43,7 +43,7 @@ def test_one_move_or_one_rest_begins_the_time_anew() -> None:
     assert not _stands_still(dog, clock, 10_000, pulse=None)
 
 
-def test_time_in_which_nobody_looked_counts_little() -> None:
+def test_time_in_which_nobody_checked_counts_little() -> None:
     clock = Clock()
     dog = Watchdog(60.0, clock)
     dog.is_stuck(7)

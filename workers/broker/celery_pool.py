@@ -28,7 +28,7 @@ DRAIN_GRACE_S = "tokenpost_drain_grace_s"
 # How long the jobs that did not finish in time may take to leave the engine and reach their rows.
 LEAVE_S = 5.0
 # While draining, how often a second signal is looked for.
-LOOK_UP_S = 0.2
+POLL_S = 0.2
 
 Call = Callable[[], None]
 log = structlog.get_logger()
@@ -141,7 +141,7 @@ class EnginePool(BasePool):
         # A connection that broke before the signal came removed the inbox from the event loop.
         self._inbox.attach(event_loop)
         deadline = time.monotonic() + timeout_s
-        look_up = event_loop.call_repeatedly(LOOK_UP_S, _nothing)
+        look_up = event_loop.call_repeatedly(POLL_S, _nothing)
         while self._process.num_live and not until() and time.monotonic() < deadline:
             try:
                 event_loop.run_once()

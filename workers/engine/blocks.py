@@ -19,7 +19,7 @@ class BlockTable:
     hashes:       of its leading full blocks, as far as they were asked for; kept when the blocks are given back
     num_attached: leading blocks that were found by their hash
     num_listed:   leading full blocks that were offered to others, or not for good
-    is_validated: whether a finite token was drawn from what the sequence's prefill computed
+    is_validated: whether a finite token was sampled from what the sequence's prefill computed
     """
 
     __slots__ = ("blocks", "hashes", "is_validated", "num_attached", "num_listed")
@@ -42,7 +42,7 @@ class BlockManager:
     """The blocks of a cache and the prefix cache in them.
 
     A complete block is never written again, unless one sequence alone holds it and no hash finds it.
-    Blocks that are not validated (their writer has drawn no token since) are not kept in the prefix cache, and
+    Blocks that are not validated (their writer has sampled no token since) are not kept in the prefix cache, and
     `release` returns them as in need of zeroing: what a model computed may not have been finite.
     """
 
@@ -141,12 +141,12 @@ class BlockManager:
                 del self._writer_by_block[block]
 
     def validate(self, table: BlockTable) -> None:
-        """Validate all blocks of the table: a finite token was drawn from them."""
+        """Validate all blocks of the table: a finite token was sampled from them."""
         table.is_validated = True
         self._unvalidated.difference_update(table.blocks)
 
     def invalidate(self, table: BlockTable) -> None:
-        """Invalidate the table's blocks in the prefix cache: what was drawn from them was not finite."""
+        """Invalidate the table's blocks in the prefix cache: what was sampled from them was not finite."""
         table.is_validated = False
         for block in table.blocks:
             self._forget(block)

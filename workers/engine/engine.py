@@ -119,7 +119,7 @@ class Engine:
         self._ready = [output for output in self._ready if output.sequence_id != sequence_id]
 
     def step(self) -> list[SequenceOutput]:
-        """Compute one batch; outputs of the sequences that drew a token or ended.
+        """Compute one batch; outputs of the sequences that sampled a token or ended.
 
         An error of the runner stays inside: the cache is rebuilt and the step's sequences are computed again, one
         by one; the one that fails alone ends with `engine_fault`. A step that ran out of memory is computed again in

@@ -13,7 +13,7 @@ def choice_seed(seed: int, choice: int) -> int:
 def position_key(seed: int, position: int) -> tuple[int, int]:
     """Two signed 32-bit keys of the noise at an absolute position (prompt included) of a sequence.
 
-    A pure function of its arguments, so a token is drawn alike in any batch, on any worker and device.
+    A pure function of its arguments, so a token is sampled alike in any batch, on any worker and device.
     """
     mixed = _mix(seed * _GOLDEN + (position + 1) * _ODD)
     return _signed(mixed & 0xFFFFFFFF), _signed(mixed >> 32)

@@ -40,7 +40,7 @@ class Scheduler:
     `aging_after_s` goes before all others until it ends, and preempts those that came later. So the first in order
     always proceeds, and every sequence becomes the first in the end.
 
-    isolated: sequences of a step that failed; each is computed alone until it draws a token again
+    isolated: sequences of a step that failed; each is computed alone until it samples a token again
     cautious: sequences of a step that ran out of memory; steps are half as large until all of them have ended
     needs_zeroing: blocks given back that must be cleared before the next launch
     """

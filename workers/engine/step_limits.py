@@ -16,8 +16,8 @@ class EngineLimits:
     block_size:          positions in a block, a power of two
     max_batch_tokens:    tokens computed in one step, over all sequences; at least max_running
     max_prefill_tokens: of these, prefill tokens (of prompts, or of sequences that are recomputed) in a step in which
-                         others draw their next token; it bounds how long a prompt may keep a stream waiting. More where
-                         several prompts wait
+                         others sample their next token; it bounds how long a prompt may keep a stream waiting. More
+                         where several prompts wait
     aging_after_s:      aging: time that a sequence may wait, over all its waits, before it goes before all others
     vocab_size:          prompt ids must be below it
     eos_token_ids:       ids that end a sequence

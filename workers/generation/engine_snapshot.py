@@ -9,7 +9,7 @@ import structlog
 
 from workers.engine.stats import EngineStats
 
-LOOK_EVERY_S = 0.5
+SNAPSHOT_EVERY_S = 0.5
 LOG_EVERY_S = 60.0
 
 log = structlog.get_logger()
@@ -29,15 +29,15 @@ class EngineWatch:
         """clock: seconds, from anywhere on"""
         self.latest: EngineStats | None = None
         self._clock = clock
-        self._look_at = 0.0
+        self._snapshot_at = 0.0
         self._log_at = clock() + LOG_EVERY_S
 
-    def look(self, engine: Watched) -> None:
-        """After each step; costs nothing until it is time for another look."""
+    def observe(self, engine: Watched) -> None:
+        """After each step: take a snapshot when one is due; costs nothing before."""
         now = self._clock()
-        if now < self._look_at:
+        if now < self._snapshot_at:
             return
-        self._look_at = now + LOOK_EVERY_S
+        self._snapshot_at = now + SNAPSHOT_EVERY_S
         self.latest = engine.stats()
         if now >= self._log_at:
             self._log_at = now + LOG_EVERY_S

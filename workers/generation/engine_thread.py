@@ -119,5 +119,5 @@ class EngineThread:
                 self._on_step(outputs)
             if outputs or engine.num_steps != num_steps:
                 self._num_moves += 1
-            self.watch.look(engine)
+            self.watch.observe(engine)
         return True

@@ -40,8 +40,8 @@ from workers.settings import WorkerSettings
 # How long the rows of jobs given back may take to be written when the worker ends.
 PARTING_S = 3.0
 JOIN_S = 2.0
-# How often a start that waits for its model looks whether it is to end.
-LOOK_UP_S = 0.1
+# How often a start that waits for its model checks whether it is to end.
+POLL_S = 0.1
 
 Call = Callable[[], None]
 log = structlog.get_logger()
@@ -126,7 +126,7 @@ class GenerationProcess:
     def _wait_for_model(self, check: Call) -> Loaded:
         while True:
             try:
-                return self._engine.loaded.result(LOOK_UP_S)
+                return self._engine.loaded.result(POLL_S)
             except TimeoutError:
                 if self._engine.loaded.done():
                     raise

@@ -1,11 +1,11 @@
-"""Whether an engine that has work still moves: a pure judgement of looks at a counter, by the watcher's own clock."""
+"""Whether an engine that has work still moves: judged from samples of a counter, by the watchdog's own clock."""
 
 import time
 from collections.abc import Callable
 
-# A standing counter is only believed in as many looks: a process that was stopped, and its watcher with it, finds the
-# clock far ahead and nothing moved.
-MIN_LOOKS = 4
+# One interval between checks counts for at most this share of the limit. When the whole process was stopped, its clock
+# is far ahead at the next check although the engine had no time to move.
+MIN_CHECKS = 4
 
 
 class Watchdog:
@@ -15,18 +15,18 @@ class Watchdog:
         """limit_s: how long nothing may move; clock: seconds, from anywhere on"""
         self._limit_s = limit_s
         self._clock = clock
-        self._looked_at = clock()
+        self._checked_at = clock()
         self._pulse: int | None = None
         self._still_s = 0.0
 
     def is_stuck(self, pulse: int | None) -> bool:
-        """Whether nothing has moved for too long, as of this look.
+        """Whether nothing has moved for too long, as of this check.
 
         pulse: a counter that moves with the work; None while there is none to do
         """
         now = self._clock()
-        elapsed = min(now - self._looked_at, self._limit_s / MIN_LOOKS)
-        self._looked_at = now
+        elapsed = min(now - self._checked_at, self._limit_s / MIN_CHECKS)
+        self._checked_at = now
         self._still_s = self._still_s + elapsed if pulse is not None and pulse == self._pulse else 0.0
         self._pulse = pulse
         return self._still_s >= self._limit_s

@@ -19,7 +19,7 @@ class Observation:
 def observe(
     before: Mapping[str, Observation], beats: Iterable[tuple[str, object]], now: float
 ) -> dict[str, Observation]:
-    """What is known after another look; those that are not there any more are forgotten."""
+    """What is known after another pass; those that are not there any more are forgotten."""
     seen = {}
     for name, beat in beats:
         known = before.get(name)

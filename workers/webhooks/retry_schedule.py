@@ -14,7 +14,7 @@ MAX_PAUSE_S = 3600.0
 def delay_s(num_failures: int, chance: float) -> float | None:
     """Seconds of backoff after `num_failures` failed attempts; None when no attempt is left.
 
-    chance: [0, 1), drawn by the caller
+    chance: [0, 1), a random number of the caller
     """
     if num_failures >= len(SCHEDULE_S):
         return None

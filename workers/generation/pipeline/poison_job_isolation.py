@@ -64,7 +64,7 @@ class PoisonJobIsolation:
         self.advance()
 
     def advance(self) -> None:
-        """Begin what can begin; to be called whenever a job has proven itself or has left."""
+        """Begin what can begin; to be called whenever a job has made progress or has left."""
         if not self.is_active:
             self._release()
         elif self._isolated is None and not self._has_unvalidated({*self._to_isolate, *self._held}):

@@ -137,8 +137,8 @@ constexpr float LOG2E = 1.44269504088896341f;
 
 // Below -87 it is about -1e-36, not less.
 inline Vec silu(Vec x) {
-    const Vec most = splat(126.0f), power = x * splat(-LOG2E);
-    return x / (splat(1.0f) + exp2_of(power > most ? most : power));
+    const Vec most = splat(126.0f), exponent = x * splat(-LOG2E);
+    return x / (splat(1.0f) + exp2_of(exponent > most ? most : exponent));
 }
 
 // tanh by e^-2|x|; good to float32's last digits away from 0, and close to 0 within 1e-7 absolutely.
