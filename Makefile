@@ -30,7 +30,7 @@ up: $(VENV)/.installed ## install if needed, then run the whole platform on this
 TEST_PROCESSES ?= 3
 # Processes of several tests share the cores; torch's threads must not spin while they wait for each other.
 test: $(VENV)/.installed-test ## run every test, starting what they need
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.installed-test ## format check, lint, types, import rules and every test
 	$(BIN)/ruff format --check .

@@ -3,9 +3,11 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+from xdist.scheduler import LoadScopeScheduling
 
 from storage.broker.redis_client import connect
 from storage.database.connections import Database
@@ -19,20 +21,32 @@ GROUPS = {"e2e": "platform", "demo": "platform"}
 LONGEST_FIRST = ("e2e", "demo", "model", "api", "workers")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give every file, or a folder of `GROUPS`, to one process of a parallel run; the longest folders first."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        folder = folder_of(item)
-        item.add_marker(pytest.mark.xdist_group(GROUPS.get(folder) or str(item.path)))
-    items.sort(key=lambda item: _rank(folder_of(item)))
+class GroupScheduling(LoadScopeScheduling):
+    """pytest-xdist's scheduling with a group of `GROUPS`, or a file, as the unit that one process runs.
+
+    Its own `loadgroup` needs the name of a node, which pytest 9.2 keeps elsewhere than pytest-xdist 3.8 looks for it.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return GROUPS.get(folder_of(path), path)
 
 
-def folder_of(item: pytest.Item) -> str:
-    """The folder of `tests` that a test lies in; empty for the files beside this one."""
-    return item.path.relative_to(Path(__file__).parent).parts[0] if item.path.parent != Path(__file__).parent else ""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:  # Any: pytest-xdist's Producer
+    """How a parallel run divides the tests among its processes."""
+    return GroupScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the longest folders to the front."""
+    items.sort(key=lambda item: _rank(folder_of(item.nodeid)))
+
+
+def folder_of(path: str) -> str:
+    """The folder of `tests` that a test or file lies in; empty for the files beside this one."""
+    parts = path.partition("::")[0].split("/")
+    return parts[1] if len(parts) > 2 else ""
 
 
 def _rank(folder: str) -> int:
