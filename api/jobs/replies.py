@@ -21,6 +21,7 @@ from api.services import Services
 from api.streaming.disconnect import watched
 from api.streaming.sse import EventStream, Notes
 from api.streaming.subscription import Subscription
+from api.streaming.subscription_states import SubscriptionState
 from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry, Result
 from storage.errors import ShuttingDown, StorageUnavailable
 from storage.jobs import waiting
@@ -205,7 +206,7 @@ class OutcomeReply(Response):
         timer = None if deadline is None else loop.call_at(deadline, self._subscription.wake)
         entries: list[LogEntry] = []
         try:
-            while not self._subscription.is_closed:
+            while self._subscription.state is not SubscriptionState.CLOSED:
                 entries += await self._subscription.next()
                 if entries and (end := entries[-1].end) is not None:
                     return await self._outcome(entries, end)

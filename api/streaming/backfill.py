@@ -11,6 +11,7 @@ from api.caches.database_reads import Reader
 from api.protocol.answer.outcome import entries_of
 from api.streaming.log_reader import PAGE_SIZE, LogReader
 from api.streaming.subscription import Subscription
+from api.streaming.subscription_states import OPEN
 from storage.broker.event_log import EntryId
 from storage.contract import LogEntry
 from storage.errors import JobNotFound, StorageUnavailable
@@ -26,7 +27,7 @@ log = structlog.get_logger()
 
 
 class Backfill:
-    """Fills gaps of subscriptions; what it cannot fill now keeps `has_gap`, and is tried again."""
+    """Fills gaps of subscriptions; one that it cannot fill now is left in the state GAP, and is tried again."""
 
     def __init__(self, logs: LogReader, reads: Reader, *, reader: str) -> None:
         """reader: this process, as Redis knows it: entries of the jobs that were filled are published to its channel"""
@@ -52,11 +53,10 @@ class Backfill:
                 ]
         except StorageUnavailable as error:
             log.warning("log_unread", error=error.message, num_logs=len(positions))
-            for one, _ in positions:
-                one.has_gap = True
         finally:
+            unread = {one for one, _ in positions}
             for one in subscriptions:
-                one.finish_filling()
+                one.finish_filling(is_unread=one in unread)
 
     async def forget(self, job_ids: Sequence[str]) -> None:
         """Have nothing more of these jobs published to this process; what comes all the same is ignored."""
@@ -77,7 +77,7 @@ class Backfill:
         job_ids = {one.job_id for one in subscriptions}
         states = await self._reads.ask(lambda connection: jobs.list_states(connection, job_ids))
         status_by_id = {state.job_id: state.status for state in states}
-        idle = [one for one in subscriptions if not one.is_filling]
+        idle = [one for one in subscriptions if one.state in OPEN]
         for one in idle:
             one.begin_filling()
         await self.fill(idle)
@@ -113,5 +113,4 @@ def _is_left(ended_at: datetime | None) -> bool:
 
 def _take_page(one: Subscription, page: list[LogEntry]) -> bool:
     """Whether there may be more behind the page."""
-    one.take_logged(page)
-    return len(page) == PAGE_SIZE and not (one.has_gap or one.is_behind or one.is_ended)
+    return one.take_logged(page) and len(page) == PAGE_SIZE

@@ -14,9 +14,12 @@ from redis.asyncio import Redis
 from api.streaming.backfill import Backfill
 from api.streaming.channel_listener import ChannelListener
 from api.streaming.subscription import Subscription
+from api.streaming.subscription_states import OPEN, SubscriptionState
 from api.task_cancellation import end
 from storage.broker.event_log import decode_batch, decode_entry, reader_channel
 from storage.errors import PlatformError
+
+_LIVE, _GAP = SubscriptionState.LIVE, SubscriptionState.GAP
 
 log = structlog.get_logger()
 
@@ -119,7 +122,7 @@ class Relay:
         for one in touched:
             one.touched_at = now
             one.notify()
-        gaps = [one for one in touched if one.has_gap and not one.is_filling]
+        gaps = [one for one in touched if one.state is _GAP]
         if gaps:
             self._fill(gaps)
 
@@ -131,7 +134,7 @@ class Relay:
 
     def _fill(self, some: Iterable[Subscription]) -> None:
         """Read the logs of some readers; what is published meanwhile waits in them."""
-        empty = [one for one in some if not one.is_filling]
+        empty = [one for one in some if one.state in OPEN]
         for one in empty:
             one.begin_filling()
         if empty:
@@ -154,8 +157,8 @@ class Relay:
                 if now - one.spoken_at >= self.heartbeat_s:
                     one.spoken_at = now
                     one.wake()
-                is_at_rest = not (one.is_ended or one.is_filling or one.is_behind)
-                if now - one.touched_at >= self.silence_s and is_at_rest:
+                is_waiting = one.state is _LIVE or one.state is _GAP
+                if now - one.touched_at >= self.silence_s and is_waiting:
                     one.touched_at = now
                     silent.append(one)
         if silent:

@@ -15,6 +15,7 @@ from api.protocol.answer.fold import Fold
 from api.protocol.shared.frames import DONE, HEARTBEAT, frame
 from api.streaming.eager_start import run_eagerly
 from api.streaming.subscription import Subscription
+from api.streaming.subscription_states import SubscriptionState
 from storage.errors import PlatformError, ShuttingDown
 
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -80,7 +81,7 @@ class EventStream(Response):
             if self._writing is not None:
                 self._writing.cancel()
         # Whoever is cut off because this server goes down has not left.
-        if not (self._is_over or self._subscription.is_failed) and self._on_leave is not None:
+        if not (self._is_over or self._subscription.state is SubscriptionState.FAILED) and self._on_leave is not None:
             await self._on_leave()
 
     async def _part(self) -> None:

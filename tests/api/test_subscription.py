@@ -2,10 +2,12 @@
 
 import asyncio
 import random
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from api.streaming.subscription import Subscription
+from api.streaming.subscription_states import LEGAL, OPEN, SubscriptionState
 from storage.broker.event_log import EntryId
 from storage.contract import EntryKind, LogEntry
 from storage.errors import ShuttingDown
@@ -43,7 +45,7 @@ async def test_a_missing_entry_is_a_gap_that_the_log_fills() -> None:
     subscription = Subscription("job")
     for entry in (LOG[0], LOG[1], LOG[3], LOG[4]):
         subscription.offer(entry)
-    assert subscription.has_gap
+    assert subscription.state is SubscriptionState.GAP
     assert subscription.position is None
 
     subscription.begin_filling()
@@ -61,8 +63,7 @@ async def test_an_end_is_not_taken_over_a_gap() -> None:
     subscription.offer(LOG[2])
     subscription.offer(end(0, attempt=2))
 
-    assert not subscription.is_ended
-    assert subscription.has_gap
+    assert subscription.state is SubscriptionState.GAP
 
 
 async def test_entries_of_an_earlier_attempt_are_dropped() -> None:
@@ -177,15 +178,16 @@ def test_what_was_missed_before_the_start_of_an_attempt_is_found_in_the_log() ->
     subscription = Subscription("job")
     for entry in (*log[:2], log[4], log[5]):
         subscription.offer(entry)
-    assert subscription.has_gap
+    assert subscription.position is None
 
     subscription.begin_filling()
+    assert subscription.state is SubscriptionState.REREADING
     assert subscription.position is None
     subscription.take_logged(log)
     subscription.finish_filling()
 
     reported = [entry.seq for entry in subscription.read() if entry.kind is EntryKind.TOKENS]
-    assert (reported, subscription.has_gap) == ([1, 2, 3, 4, 5], False)
+    assert (reported, subscription.is_filling, subscription.position) == ([1, 2, 3, 4, 5], False, (2, 5))
 
 
 async def test_an_entry_of_a_later_version_is_skipped() -> None:
@@ -196,9 +198,63 @@ async def test_an_entry_of_a_later_version_is_skipped() -> None:
     for entry in log:
         live.offer(entry)
     late.begin_filling()
-    late.catch_up(log)
+    late.take_logged(log)
     late.finish_filling()
 
     wanted = [entry for entry in log if entry is not unknown]
     assert await _read_all(live) == wanted
     assert await _read_all(late) == wanted
+
+
+def _moves(subscription: Subscription, chance: random.Random) -> Iterator[SubscriptionState]:
+    """The state after each of some random calls, with entries that may be missing, too many or of another attempt."""
+    log = [start(), *(tokens(seq, event(str(seq))) for seq in range(1, 8)), end(8)]
+    calls: list[Callable[[], object]] = [
+        lambda: subscription.offer(chance.choice(log)),
+        lambda: subscription.take_logged(log[: chance.randrange(len(log) + 1)]),
+        subscription.begin_filling,
+        lambda: subscription.finish_filling(is_unread=chance.random() < 0.3),
+        lambda: subscription.conclude(log[:0] if chance.random() < 0.9 else log[1:]),
+        lambda: chance.random() < 0.1 and subscription.fail(ShuttingDown("bye")),
+        lambda: chance.random() < 0.1 and subscription.close(),
+    ]
+    for _ in range(40):
+        chance.choice(calls)()
+        yield subscription.state
+
+
+def test_every_legal_move_is_made_and_no_other() -> None:
+    chance, seen = random.Random(7), set[tuple[SubscriptionState, SubscriptionState]]()
+    for _ in range(4000):
+        subscription = Subscription("job", max_ready=3)
+        before = subscription.state
+        for after in _moves(subscription, chance):
+            seen.add((before, after))
+            before = after
+
+    assert {(source, target) for source, target in seen if source is not target} == {
+        (source, target) for source, targets in LEGAL.items() for target in targets
+    }
+
+
+def test_states_without_a_way_back_take_nothing() -> None:
+    final_calls: list[Callable[[Subscription], None]] = [
+        lambda one: one.offer(LOG[6]),
+        lambda one: one.fail(ShuttingDown("bye")),
+        Subscription.close,
+    ]
+    for end_it in final_calls:
+        subscription = Subscription("job")
+        for entry in LOG[:6]:
+            subscription.offer(entry)
+        end_it(subscription)
+        state, num_ready = subscription.state, len(subscription._ready)
+
+        subscription.offer(LOG[6])
+        subscription.begin_filling()
+        subscription.take_logged(LOG)
+        subscription.conclude(LOG[1:])
+        subscription.finish_filling()
+
+        assert state not in OPEN
+        assert (subscription.state, len(subscription._ready)) == (state, num_ready)
