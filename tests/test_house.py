@@ -44,10 +44,6 @@ CIRCLES = {
     "api.services",
     "api.webhooks",
 }
-# How many private words (tests/house/words.py) each folder may still hold; these only become fewer.
-PRIVATE_WORDS = {
-    "tests": 170,
-}
 # Alembic writes these: one long function each.
 WRITTEN_BY_PROGRAMS = ROOT / "storage" / "database" / "migrations" / "versions"
 
@@ -149,11 +145,7 @@ def test_a_circle_of_imports_is_found() -> None:
 
 
 def test_no_private_word_comes_back() -> None:
-    found = words.findings()
-
-    counts = Counter(finding.path.partition("/")[0] for finding in found)
-    more = {folder for folder, count in counts.items() if count > PRIVATE_WORDS.get(folder, 0)}
-    assert [finding for finding in found if finding.path.partition("/")[0] in more] == []
+    assert words.findings() == []
 
 
 def test_private_words_are_found_in_names_and_prose_and_not_where_everybody_uses_them() -> None:

@@ -86,7 +86,7 @@ def test_without_keys_pages_of_other_sites_are_not_answered(http: httpx2.Client)
     assert [foreign.status_code, opaque.status_code, own.status_code] == [403, 403, 200]
 
 
-def test_the_first_key_closes_the_door(http: httpx2.Client, sqlite_database: Database) -> None:
+def test_the_first_key_ends_open_access(http: httpx2.Client, sqlite_database: Database) -> None:
     key = _make_key(sqlite_database, "alice")
 
     wait_until(lambda: http.get("/v1/models").status_code == 401, 2.0)
@@ -266,7 +266,7 @@ async def test_a_thousand_keys_are_not_read_each_time(sqlite_database: Database)
         for number in range(1000):
             keys.create(c, f"owner {number}", pepper=PEPPER, now=datetime.now(UTC))
     rows: list[int] = []
-    event.listen(sqlite_database._engine, "after_cursor_execute", lambda *told: rows.append(told[2]))
+    event.listen(sqlite_database._engine, "after_cursor_execute", lambda *arguments: rows.append(arguments[2]))
     reads = Reader(sqlite_database, timeout_s=5)
     lookup = KeyLookup(reads, refresh_s=60, patience_s=5)
 

@@ -87,7 +87,7 @@ def test_a_second_reader_who_leaves_stops_nothing(
     assert _status(database) is JobStatus.COMPLETED
 
 
-def test_a_call_whose_job_is_cancelled_hears_of_it(http: httpx2.Client, worker: FakeWorker) -> None:
+def test_a_request_whose_job_is_cancelled_is_answered_so(http: httpx2.Client, worker: FakeWorker) -> None:
     worker.pauses_at = 3
     answers: list[httpx2.Response] = []
     for call in CALLS:

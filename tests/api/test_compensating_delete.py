@@ -80,7 +80,7 @@ async def test_it_is_done_at_once_where_the_database_is_there(writer: AwayWriter
     await wait_until_async(lambda: not _left(database))
 
 
-async def test_what_fails_for_another_reason_is_told_and_left(
+async def test_what_fails_for_another_reason_is_logged_and_left(
     compensating_delete: CompensatingDelete, writer: AwayWriter
 ) -> None:
     writer.error = ValueError("broken")

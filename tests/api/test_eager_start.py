@@ -50,13 +50,13 @@ async def test_errors_come_where_they_happen() -> None:
 
 
 async def test_the_rest_can_be_cancelled() -> None:
-    heard: list[str] = []
+    seen: list[str] = []
 
     async def work() -> None:
         try:
             await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:
-            heard.append("cancelled")
+            seen.append("cancelled")
             raise
 
     rest = run_eagerly(work())
@@ -65,4 +65,4 @@ async def test_the_rest_can_be_cancelled() -> None:
     rest.cancel()
     with pytest.raises(asyncio.CancelledError):
         await rest
-    assert heard == ["cancelled"]
+    assert seen == ["cancelled"]

@@ -1,4 +1,4 @@
-"""What follows from a place in line."""
+"""Estimates of start times and poll intervals from a queue position."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def test_free_places_are_filled_at_once_and_nobody_is_no_estimate() -> None:
     assert wait_s(position_at(1), nobody_else, WorkerCapacity()) is None
 
 
-def test_before_a_pace_is_measured_only_those_who_need_not_wait_are_told_when() -> None:
+def test_before_throughput_is_measured_only_jobs_that_need_not_wait_have_an_estimate() -> None:
     nobody_else, unmeasured = dict.fromkeys(PriorityQueue, 0), WorkerCapacity(jobs_per_s=2.0, num_free=3)
 
     assert [wait_s(position_at(number), nobody_else, unmeasured) for number in (1, 3, 4)] == [0, 0, None]

@@ -112,7 +112,7 @@ def test_a_preference_is_followed_again(http: httpx2.Client, worker: FakeWorker,
 
 
 @pytest.mark.parametrize("call", CALLS, ids=NAMES)
-def test_a_failure_is_told_again(http: httpx2.Client, worker: FakeWorker, call: Call) -> None:
+def test_a_failure_is_replayed(http: httpx2.Client, worker: FakeWorker, call: Call) -> None:
     worker.failure = Failure(code="numerical_error", message="The logits were not finite.")
 
     first, again = call.post(http, KEY), call.post(http, KEY)
@@ -160,7 +160,7 @@ def test_of_calls_at_once_at_two_processes_one_makes_the_job(
 
 
 @pytest.mark.parametrize("call", CALLS, ids=NAMES)
-def test_while_the_first_is_being_accepted_the_second_is_told_to_try_again(
+def test_while_the_first_is_being_accepted_the_second_gets_retry_after(
     http: httpx2.Client, sqlite_url: str, server: Server, call: Call
 ) -> None:
     with sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None) as holder:
@@ -179,7 +179,7 @@ def test_while_the_first_is_being_accepted_the_second_is_told_to_try_again(
     _assert_replayed(first(), call.post(http, KEY))
 
 
-def test_the_sdk_tries_again_until_the_first_is_accepted(server: Server, worker: FakeWorker, sqlite_url: str) -> None:
+def test_the_sdk_retries_until_the_first_is_accepted(server: Server, worker: FakeWorker, sqlite_url: str) -> None:
     with (
         sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None) as holder,
         openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=2) as sdk,
@@ -326,17 +326,18 @@ def _at_once(*asks: Callable[[], object], wait_for: Callable[[], object] = lambd
     """Begin every call in a thread of its own; each result is had by calling what is returned."""
     answers: list[list[object]] = [[] for _ in asks]
     threads = [
-        threading.Thread(target=lambda ask=ask, told=told: told.append(ask()), daemon=True)  # type: ignore[misc]
-        for ask, told in zip(asks, answers, strict=True)
+        threading.Thread(target=lambda ask=ask, answer=answer: answer.append(ask()), daemon=True)  # type: ignore[misc]
+        for ask, answer in zip(asks, answers, strict=True)
     ]
     for thread in threads:
         thread.start()
     wait_until(wait_for)
 
-    def result(thread: threading.Thread, told: list[object]) -> object:
+    def result(thread: threading.Thread, answer: list[object]) -> object:
         thread.join(20)
-        return told[0]
+        return answer[0]
 
     return [
-        lambda thread=thread, told=told: result(thread, told) for thread, told in zip(threads, answers, strict=True)
+        lambda thread=thread, answer=answer: result(thread, answer)
+        for thread, answer in zip(threads, answers, strict=True)
     ]

@@ -49,11 +49,11 @@ def _refresh(server: Server) -> None:
     """Return when the API has counted everything that is in the rows now."""
     done: Future[None] = Future()
 
-    async def look() -> None:
+    async def refresh() -> None:
         await server.app.state.services.statistics.refresh()
         done.set_result(None)
 
-    server.call(lambda: asyncio.ensure_future(look()))
+    server.call(lambda: asyncio.ensure_future(refresh()))
     done.result(5)
 
 
@@ -129,7 +129,7 @@ def test_jobs_that_are_taken_at_once_are_bounded_by_nothing(
         assert all(CHAT.post(http).is_success for _ in range(5))
 
 
-def test_the_next_try_of_a_refused_call_joins_no_neighbours_job(
+def test_a_retry_of_a_refused_request_is_attached_to_no_other_job(
     server: Server, http: httpx2.Client, worker: FakeWorker
 ) -> None:
     """Samples of one prompt, one more than may wait."""
@@ -137,9 +137,11 @@ def test_the_next_try_of_a_refused_call_joins_no_neighbours_job(
         assert _post(CHAT, http).is_success
     _refresh(server)
 
-    tries = [CHAT.post(http, {"prefer": "respond-async", "x-stainless-retry-count": str(count)}) for count in range(3)]
+    answers = [
+        CHAT.post(http, {"prefer": "respond-async", "x-stainless-retry-count": str(count)}) for count in range(3)
+    ]
 
-    assert [answer.status_code for answer in tries] == [503] * 3
+    assert [answer.status_code for answer in answers] == [503] * 3
     assert _num_rows(worker) == 3
 
 

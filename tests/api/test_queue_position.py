@@ -87,7 +87,7 @@ def test_a_queued_job_tells_its_place_and_when_it_may_begin(http: httpx2.Client,
 
 
 @pytest.mark.usefixtures("busy")
-def test_before_any_pace_is_known_a_job_tells_its_place_alone(http: httpx2.Client) -> None:
+def test_before_throughput_is_measured_a_job_shows_its_queue_position_alone(http: httpx2.Client) -> None:
     made = _put(http, RESPONSE)
     found = http.get(RESPONSE.url_of(made.json()["id"]))
 
@@ -135,7 +135,7 @@ def test_the_asynchronous_alias_and_a_wait_that_was_too_short_tell_it_too(http: 
 
 
 @pytest.mark.usefixtures("paced")
-def test_a_stream_hears_of_its_place_in_comments_until_its_job_begins(http: httpx2.Client) -> None:
+def test_a_stream_gets_its_queue_position_in_comments_until_its_job_begins(http: httpx2.Client) -> None:
     first = _put(http, RESPONSE).json()["id"]
     body = {**RESPONSE.body, "background": True, "stream": True}
     with http.stream("POST", RESPONSE.path, json=body) as answer:
@@ -148,7 +148,7 @@ def test_a_stream_hears_of_its_place_in_comments_until_its_job_begins(http: http
 
 
 @pytest.mark.usefixtures("paced")
-def test_a_replay_of_a_queued_job_hears_it_and_frames_stay_the_same(http: httpx2.Client) -> None:
+def test_a_replay_of_a_queued_job_gets_its_queue_position_and_the_same_frames(http: httpx2.Client) -> None:
     job_id = _put(http, RESPONSE).json()["id"]
     pieces = []
     with http.stream("GET", f"{RESPONSE.path}/{job_id}?stream=true") as answer:

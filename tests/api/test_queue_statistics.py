@@ -70,7 +70,7 @@ def _put(database: Database, num_jobs: int, **changes: object) -> list[str]:
 
 
 def _serve(database: Database, running: int) -> None:
-    """A worker of eight slots that ends 0.8 jobs a second, as far as is known, and has not told what it runs."""
+    """A worker of eight slots that ends 0.8 jobs a second, as far as is known, and has not reported what it runs."""
     now = datetime.now(UTC)
     with database.begin() as c:
         put_worker(c, "w1", now=now)
@@ -188,7 +188,7 @@ async def test_beyond_its_bound_an_owner_is_refused_and_others_are_not(
     await statistics.stop()
 
 
-async def test_beyond_a_models_bound_each_is_told_a_later_turn(
+async def test_beyond_a_models_limit_each_refusal_gets_a_later_retry_slot(
     statistics: QueueStatistics, database: Database, clock: Clock
 ) -> None:
     _put(database, 6)
@@ -196,18 +196,18 @@ async def test_beyond_a_models_bound_each_is_told_a_later_turn(
     _serve(database, running=8)
     await statistics.start()
     admission_limits = AdmissionLimits(statistics, max_per_model=8, max_per_owner=0, clock=clock)
-    turns = partial(_turns, admission_limits)
+    slots = partial(_retry_slots, admission_limits)
 
-    # 0.8 jobs are begun each second; the line of those that were refused moves as fast.
-    assert turns(4) == [2, 3, 4, 5]
+    # 0.8 jobs are begun each second; the retry slots advance at the same rate.
+    assert slots(4) == [2, 3, 4, 5]
     clock.now += 5
-    assert turns(2) == [2, 3]
-    assert turns(500)[-1] == 120
+    assert slots(2) == [2, 3]
+    assert slots(500)[-1] == 120
     admission_limits.check("alice", "other", PriorityQueue.FRONT)
     await statistics.stop()
 
 
-def _turns(admission_limits: AdmissionLimits, num_calls: int) -> list[int]:
+def _retry_slots(admission_limits: AdmissionLimits, num_calls: int) -> list[int]:
     found = []
     for _ in range(num_calls):
         with pytest.raises(Overloaded) as refusal:
@@ -240,7 +240,7 @@ async def test_no_bound_refuses_nobody(statistics: QueueStatistics, database: Da
     await statistics.stop()
 
 
-async def test_it_looks_again_by_itself(database: Database) -> None:
+async def test_it_refreshes_by_itself(database: Database) -> None:
     reads = Reader(database, timeout_s=5)
     statistics = QueueStatistics(reads, lease_s=6, refresh_s=0.02)
     await statistics.start()

@@ -24,7 +24,7 @@ class FakeRelay:
 
 
 class FakeRedis:
-    """Answers pings when it is told to."""
+    """Answers pings when a test lets it."""
 
     def __init__(self) -> None:
         self.num_pings = 0
@@ -84,10 +84,10 @@ async def test_a_redis_that_speaks_is_not_asked(world: World) -> None:
     assert world.redis.num_pings == 0
 
 
-async def test_all_hear_that_it_is_away_and_the_next_ask_again(world: World) -> None:
-    told = await world.check_many(RedisConnectionError("gone"))
-    assert [str(one) for one in told] == ["Redis does not answer: gone"] * 20
-    assert all(isinstance(one, StorageUnavailable) for one in told)
+async def test_all_who_wait_get_the_error_and_the_next_ask_again(world: World) -> None:
+    outcomes = await world.check_many(RedisConnectionError("gone"))
+    assert [str(one) for one in outcomes] == ["Redis does not answer: gone"] * 20
+    assert all(isinstance(one, StorageUnavailable) for one in outcomes)
 
     assert await world.check_many() == [None] * 20
     assert world.redis.num_pings == 2

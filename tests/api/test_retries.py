@@ -1,4 +1,4 @@
-"""The openai SDK's retries carry no key; they find the job of their first try all the same."""
+"""The openai SDK's retries carry no key; they find the job of their first attempt all the same."""
 
 import os
 import signal
@@ -209,7 +209,7 @@ def test_a_call_that_was_refused_joins_no_other_calls_job(
     assert refused.status_code == 503
     assert own.status_code == 200
     assert "idempotent-replayed" not in own.headers
-    # One refusal, one new job: the try after that is a lost answer's again.
+    # One refusal, one new job: the attempt after that is again one whose answer was lost.
     assert second.headers["x-job-id"] in {own.headers["x-job-id"], neighbour.headers["x-job-id"]}
     assert worker.num_claimed == 2
 

@@ -1,4 +1,4 @@
-"""A server process that is told to go while its clients stream, and another one that takes over."""
+"""A server process that is stopped while its clients stream, and another one that takes over."""
 
 import json
 import os

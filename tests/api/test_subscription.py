@@ -66,7 +66,7 @@ async def test_an_end_is_not_taken_over_a_gap() -> None:
     assert subscription.state is SubscriptionState.GAP
 
 
-async def test_entries_of_an_earlier_attempt_are_dropped() -> None:
+async def test_entries_of_a_previous_attempt_are_dropped() -> None:
     subscription = Subscription("job")
     story = [start(), tokens(1, event("a")), start(2), tokens(2, event("b"), attempt=2), end(3, attempt=2)]
     for entry in (*story[:3], tokens(2, event("zombie")), *story[3:]):

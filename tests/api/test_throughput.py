@@ -38,10 +38,10 @@ def worker(
     )
 
 
-def rate_after(*told: tuple[int, int], num_waiting: int = 9, running: int = 4) -> float:
-    """Jobs a second after a worker told these (beats, jobs ended)."""
+def rate_after(*reports: tuple[int, int], num_waiting: int = 9, running: int = 4) -> float:
+    """Jobs a second after a worker reported these (beats, jobs ended)."""
     throughput = Throughput(LEASE_S)
-    for beat, num_ended in told:
+    for beat, num_ended in reports:
         throughput.update([worker(beat, num_ended)], {"w": running}, {"demo": num_waiting}, 2.0 * beat)
     return throughput.capacity_of("demo").jobs_per_s
 
@@ -78,16 +78,16 @@ def test_nothing_is_measured_before_a_job_has_ended() -> None:
 
 
 def test_old_measurements_fade() -> None:
-    told = [(beat, 10 * beat) for beat in range(1, 60)]
-    told += [(beat, 590 + (beat - 59)) for beat in range(60, 400)]
+    reports = [(beat, 10 * beat) for beat in range(1, 60)]
+    reports += [(beat, 590 + (beat - 59)) for beat in range(60, 400)]
 
-    assert rate_after(*told) == pytest.approx(0.5, rel=0.1)
+    assert rate_after(*reports) == pytest.approx(0.5, rel=0.1)
 
 
 def test_a_clock_that_jumps_and_a_counter_that_begins_anew_measure_nothing() -> None:
     throughput = Throughput(LEASE_S)
-    looks = [worker(1, 100), worker(2, 200, at_s=3600), worker(3, 300, at_s=-3600), worker(4, 0, at_s=-3598)]
-    for now, one in enumerate(looks):
+    beats = [worker(1, 100), worker(2, 200, at_s=3600), worker(3, 300, at_s=-3600), worker(4, 0, at_s=-3598)]
+    for now, one in enumerate(beats):
         throughput.update([one], {"w": 4}, {"demo": 9}, float(now))
 
     assert not throughput.capacity_of("demo").is_measured

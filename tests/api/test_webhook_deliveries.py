@@ -76,7 +76,7 @@ def test_a_target_without_a_secret_is_signed_with_the_default_one(http: httpx2.C
     assert sender.sent[0].secrets == (secret,)
 
 
-def test_a_target_is_told_only_what_it_wants(http: httpx2.Client, sender: FakeSender) -> None:
+def test_a_target_gets_only_the_events_that_it_wants(http: httpx2.Client, sender: FakeSender) -> None:
     unwanted = RESPONSE.post(http, webhook={"url": URL, "events": ["failed"]}).json()["id"]
     wanted = RESPONSE.post(http, webhook={"url": URL, "events": ["response.completed", "failed"]}).json()["id"]
 
@@ -105,7 +105,7 @@ def test_a_target_is_shown_nowhere_and_its_job_is_stored(
     assert other.store is False
 
 
-def test_an_endpoint_is_told_of_every_job_and_has_a_log(
+def test_an_endpoint_gets_an_event_of_every_job_and_has_a_log(
     http: httpx2.Client, client: openai.OpenAI, sender: FakeSender
 ) -> None:
     made = client.webhooks.create(name="mine", url=URL, event_types=["response.completed"])
@@ -145,7 +145,7 @@ def test_one_delivery_is_sent_again(http: httpx2.Client, sender: FakeSender) -> 
     assert sender.sent[0].event_id == sender.sent[1].event_id
 
 
-def test_an_endpoint_is_told_all_again_since_a_moment(
+def test_all_events_since_a_moment_are_redelivered_to_an_endpoint(
     http: httpx2.Client, client: openai.OpenAI, sender: FakeSender
 ) -> None:
     made = client.webhooks.create(name="mine", url=URL, event_types=["response.completed"])
@@ -154,23 +154,23 @@ def test_an_endpoint_is_told_all_again_since_a_moment(
         RESPONSE.post(http)
     wait_until(lambda: len(sender.sent) == 3)
 
-    told = http.post(f"{path}/redeliver", json={"since": made.created_at}).json()
+    redelivered = http.post(f"{path}/redeliver", json={"since": made.created_at}).json()
     wait_until(lambda: len(sender.sent) == 6)
-    untold = http.post(f"{path}/redeliver", json={"since": made.created_at + 3600}).json()
+    later = http.post(f"{path}/redeliver", json={"since": made.created_at + 3600}).json()
     dead = http.post(f"{path}/redeliver", json={"since": 0, "status": "dead"}).json()
 
-    assert told == {"object": "webhook_endpoint.redelivery", "webhook_endpoint_id": made.id, "num_deliveries": 3}
-    assert untold["num_deliveries"] == dead["num_deliveries"] == 0
+    assert redelivered == {"object": "webhook_endpoint.redelivery", "webhook_endpoint_id": made.id, "num_deliveries": 3}
+    assert later["num_deliveries"] == dead["num_deliveries"] == 0
 
 
-def test_however_many_are_told_again(http: httpx2.Client, client: openai.OpenAI, worker: FakeWorker) -> None:
+def test_any_number_of_events_is_redelivered(http: httpx2.Client, client: openai.OpenAI, worker: FakeWorker) -> None:
     made = client.webhooks.create(name="mine", url=URL, event_types=[])
     now = datetime.now(UTC)
-    told = {"event_id": "evt_1", "owner": "local", "endpoint_id": made.id, "job_id": "resp_1", "type": "x", "url": URL}
-    told |= {"host": "127.0.0.1:9", "status": "delivered", "num_attempts": 1, "num_attempts_before": 0}
+    row = {"event_id": "evt_1", "owner": "local", "endpoint_id": made.id, "job_id": "resp_1", "type": "x", "url": URL}
+    row |= {"host": "127.0.0.1:9", "status": "delivered", "num_attempts": 1, "num_attempts_before": 0}
     with worker.database.begin() as c:
         moments = {"next_attempt_at": now, "created_at": now}
-        c.execute(insert(table_of(WebhookDelivery)), [told | moments | {"id": f"dlv_{n:032x}"} for n in range(4001)])
+        c.execute(insert(table_of(WebhookDelivery)), [row | moments | {"id": f"dlv_{n:032x}"} for n in range(4001)])
 
     again = http.post(f"/v1/webhook_endpoints/{made.id}/redeliver", json={"since": made.created_at}).json()
 

@@ -105,7 +105,7 @@ def test_an_update_that_changes_nothing_does_not_count_as_one(client: openai.Ope
         assert endpoints.get_endpoint(c, made.id, "local") == before
 
 
-def test_an_endpoint_without_types_is_told_everything(http: httpx2.Client, client: openai.OpenAI) -> None:
+def test_an_endpoint_without_types_gets_every_event(http: httpx2.Client, client: openai.OpenAI) -> None:
     made = http.post("/v1/webhook_endpoints", json={"name": "all", "url": URL})
 
     assert made.json()["event_types"] == list(EVENT_TYPES)

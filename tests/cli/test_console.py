@@ -101,5 +101,5 @@ def test_progress_is_a_line_every_two_seconds_without_a_terminal() -> None:
     lines = out.getvalue().splitlines()
     assert lines[0] == "  Loading demo ... worker-demo: 0 of 68 tensors ..."
     times = [0.0, *(float(line.rpartition("... ")[2].removesuffix(" s")) for line in lines[1:])]
-    assert max(later - earlier for earlier, later in itertools.pairwise(times)) <= 2.0
+    assert max(after - before for before, after in itertools.pairwise(times)) <= 2.0
     assert "worker-demo: 16 of 68 tensors" in lines[1]

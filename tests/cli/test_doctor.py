@@ -70,7 +70,9 @@ def test_weights_that_are_not_whole_are_found(model_folder: Path, content: bytes
     assert "no whole safetensors file" in finding.fact
 
 
-def test_a_hub_model_may_be_downloaded_later_but_not_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hugging_face_model_may_be_downloaded_later_but_not_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     online = model_finding("Qwen/Qwen3-0.6B")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -7,7 +7,7 @@ import pytest
 from api.cli.model_argument import ModelArgument, ModelArgumentInvalid, parse_models
 
 
-def test_a_hub_id_is_its_own_name() -> None:
+def test_a_hugging_face_id_is_its_own_name() -> None:
     assert parse_models(["Qwen/Qwen3-0.6B"]) == [ModelArgument(name="Qwen/Qwen3-0.6B", source="Qwen/Qwen3-0.6B")]
 
 

@@ -57,7 +57,7 @@ class Cache:
         return end - start
 
     def say(self, holder: Holder, token_id: int) -> bool:
-        """Draw a token and compute it; False when there is no block for it."""
+        """Sample a token and compute it; False when there is no block for it."""
         if not holder.table.is_validated:
             self.blocks.validate(holder.table)
         is_full = holder.num_computed == len(holder.table.blocks) * SIZE
@@ -137,7 +137,7 @@ def cache() -> Cache:
 
 
 def ready(cache: Cache, tokens: list[int], salt: str = "") -> Holder:
-    """A holder that has caught up and drawn a token."""
+    """A holder whose prefill is complete and that has sampled a token."""
     holder = cache.admit(tokens, salt)
     assert holder is not None
     cache.compute(holder)

@@ -65,7 +65,7 @@ def test_no_two_seeds_and_positions_share_a_key() -> None:
 
 
 def test_the_noise_of_a_seed_never_changes() -> None:
-    """A job that moves to a worker of another release draws the same tokens."""
+    """A job that moves to a worker of another release samples the same tokens."""
     assert position_key(7, 11) == (-797100913, -1371401951)
     assert position_key(2**64 - 1, 0) == (-2078994080, -717044987)
     assert choice_seed(7, 0) == 7

@@ -51,7 +51,7 @@ def test_prompts_get_a_share_of_a_step_while_others_decode_and_all_of_it_otherwi
     assert runner.sizes == [20, 5, 4, 4, 4, 2, 1]
 
 
-def test_a_crowd_of_prompts_is_not_held_back_for_one_stream() -> None:
+def test_many_prompts_are_not_held_back_for_one_stream() -> None:
     engine, runner = engine_of(replace(LIMITS, max_batch_tokens=20, max_prefill_tokens=3))
     engine.add(request("stream", prompt=(2,) * 4, max_tokens=20, ignore_eos=True))
     engine.step()

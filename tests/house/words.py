@@ -82,7 +82,10 @@ RULES = (
         use="position", names="place places", allowed=(r"\b(?:in_place|place_?holder)\w*",), within=("api/", "storage/")
     ),
     Rule(
-        use="queue", phrases=(r"\b(?:in|engine's|lane's|whole|front of the|end of the) line\b(?! with)",), within=CODE
+        use="queue",
+        phrases=(r"\b(?:in|engine's|lane's|whole|front of the|end of the) line\b(?! with)",),
+        allowed=(r"\bin line(?: for line in |\[)",),
+        within=CODE,
     ),
     Rule(use="position watchers", words="waiter waiters", allowed=(r"\b_waiter\b",)),  # asyncio's word: a future
     Rule(use="admission limits", names="bounds", within=("api/",)),
@@ -115,7 +118,7 @@ RULES = (
     Rule(
         use="sample",
         words="draw draws drawn drew",
-        allowed=(r"\b\w*\.draw\b", r"\bdraw\(", r"\bdraw: st\.DrawFn", r"\bdraw_(?:cases|unseen_wordings)\b"),
+        allowed=(r"\b\w*\.draw\b", r"\bdraw\(", r"(?:\bdraw: )?\bst\.DrawFn", r"\bdraw_(?:cases|unseen_wordings)\b"),
         within=CODE,
     ),
     Rule(use="validate", words="proven distrust distrusts distrusted", within=CODE),

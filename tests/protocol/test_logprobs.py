@@ -291,7 +291,7 @@ CHOSEN = header(
 MADE = [
     start(),
     tokens(1, *(measured("a", likely("a", -1.0), choice=choice) for choice in range(6))),
-    # Means of each prompt's three: -1.5, -1.0, -0.75 by length, and -1, -1, -2 where the earlier wins a draw.
+    # Means of each prompt's three: -1.5, -1.0, -0.75 by length, and -1, -1, -2 where the first wins a tie.
     tokens(
         2,
         measured("b", likely("b", -2.0), choice=0, finish=LENGTH),

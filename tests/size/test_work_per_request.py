@@ -64,7 +64,7 @@ def _measured(path: Path, redis_url: str, size: tuple[int, int]) -> dict[str, in
     return found
 
 
-# M2 and M4 of the list of faults; whoever mends one takes it out.
+# Known faults: a name is removed when its fault is fixed.
 GROWING = {"poll_queued", "list_absent_metadata"}
 
 

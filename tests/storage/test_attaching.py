@@ -86,7 +86,7 @@ def test_an_expired_key_is_free_and_then_forgotten(c: Connection) -> None:
     assert idempotency.forget_expired(c, after(2 * DAY_S)) == 0
 
 
-def test_expired_keys_are_forgotten_in_portions(c: Connection) -> None:
+def test_expired_keys_are_forgotten_in_batches(c: Connection) -> None:
     for number in range(5):
         _insert(c, KeyedRequest(owner="alice", key=f"k{number}", body_digest=DIGEST))
 
@@ -110,7 +110,7 @@ def test_an_erased_job_takes_its_key_along(c: Connection, way: str) -> None:
     assert isinstance(_insert(c), str)
 
 
-def test_what_somebody_joined_is_not_taken_back(c: Connection) -> None:
+def test_a_job_with_an_attached_request_is_not_deleted(c: Connection) -> None:
     job_id = _made(_insert(c))
     attaching.attach_keyed(c, CALL, NOW)
 

@@ -75,13 +75,13 @@ def test_the_oldest_waiting_ticket_tells_its_age(redis_client: redis.Redis, publ
     assert oldest_s <= time.monotonic() - started + 2.0
     publisher.send("b", "demo")
     wait_until(lambda: celery_queue.queue_length(redis_client, "demo") == 2)
-    looked = time.monotonic()
+    asked_at = time.monotonic()
     older_s = celery_queue.oldest_age_s(redis_client, "demo")
     assert older_s >= oldest_s
 
     redis_client.rpop(celery_queue.queue_of("demo"))
     younger_s = celery_queue.oldest_age_s(redis_client, "demo")
-    assert younger_s - (time.monotonic() - looked) < older_s
+    assert younger_s - (time.monotonic() - asked_at) < older_s
 
 
 def test_a_clock_that_is_wrong_makes_no_ticket_old(
@@ -106,7 +106,7 @@ def test_names_of_models_make_names_of_queues_that_celery_keeps_whole() -> None:
     assert not any("," in name or "\x06" in name for name in names)
 
 
-def test_each_lane_of_a_model_is_a_queue_of_its_own(redis_client: redis.Redis, redis_url: str) -> None:
+def test_each_priority_queue_of_a_model_is_a_redis_list_of_its_own(redis_client: redis.Redis, redis_url: str) -> None:
     publisher = TicketPublisher(redis_url)
     publisher.start()
     publisher.send("soon", "demo")

@@ -119,7 +119,7 @@ def test_the_search_for_unserved_jobs_reads_only_queued_ones(sqlite_database: Da
     asked: list[tuple[str, tuple[object, ...]]] = []
     with sqlite_database.begin() as connection:
         put_job(connection)
-        event.listen(connection, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
+        event.listen(connection, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
         deadlines.list_unserved(connection, NOW)
         statement, values = asked[-1]
         plan = " ".join(row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values))

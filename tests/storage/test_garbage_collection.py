@@ -17,7 +17,7 @@ print(gc.collect() > 0)
 """
 
 
-def test_what_was_loaded_is_looked_at_no_more_and_what_comes_later_is() -> None:
+def test_what_was_loaded_is_scanned_no_more_and_what_comes_later_is() -> None:
     done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=60, check=True)
 
     assert done.stdout.split() == ["True", "False", "20000", "True"]

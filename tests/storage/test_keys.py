@@ -55,7 +55,7 @@ def test_a_revoked_key_is_invalid_for_good(c: Connection) -> None:
     assert not keys.is_valid(key, after(2))
 
 
-def test_a_revoked_last_key_still_counts_so_that_the_door_stays_shut(c: Connection) -> None:
+def test_a_revoked_last_key_still_counts_so_that_access_stays_closed(c: Connection) -> None:
     assert not keys.any_exists(c)
     made = keys.create(c, "alice", pepper=PEPPER, now=NOW)
     assert keys.any_exists(c)

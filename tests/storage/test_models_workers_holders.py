@@ -29,14 +29,14 @@ def _ago(seconds: float) -> datetime:
     return datetime.now(UTC) - timedelta(seconds=seconds)
 
 
-def test_a_card_is_kept_whole_and_found_by_its_model(c: Connection) -> None:
+def test_a_manifest_is_kept_whole_and_found_by_its_model(c: Connection) -> None:
     digest = manifests.put_manifest(c, MANIFEST, NOW)
     assert manifests.get_manifest(c, "demo") == MANIFEST
     (row,) = manifests.list_models(c, lease_s=6.0)
     assert row == manifests.ModelRow(model="demo", manifest_digest=digest, status=ModelStatus.OFFLINE, created_at=NOW)
 
 
-def test_a_newer_card_takes_the_place_of_the_older(c: Connection) -> None:
+def test_a_newer_manifest_replaces_the_older(c: Connection) -> None:
     first = manifests.put_manifest(c, MANIFEST, NOW)
     assert manifests.put_manifest(c, MANIFEST, after(1)) == first
     longer = msgspec.structs.replace(MANIFEST, context_length=4096)

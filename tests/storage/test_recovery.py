@@ -91,7 +91,7 @@ def test_ended_and_queued_jobs_of_a_dead_worker_stay_as_they_are(c: Connection) 
     assert _recover(c, "gone") == recovery.Recovered(tickets=[], failed=[])
 
 
-def test_recovery_goes_in_portions(c: Connection) -> None:
+def test_recovery_goes_in_batches(c: Connection) -> None:
     ids = {_running(c, "gone") for _ in range(5)}
     first = _ids(_recover(c, limit=3))
     second = _ids(_recover(c, limit=3))

@@ -25,7 +25,7 @@ print("judged", flush=True)
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator["SlowServer"]:
-    """The system's resolver, answering when it is told to."""
+    """The system's resolver, which answers when a test lets it."""
     slow = SlowServer()
     monkeypatch.setattr(socket, "getaddrinfo", slow.getaddrinfo)
     yield slow

@@ -79,7 +79,7 @@ def test_a_metadata_filter_follows_updates_and_erasure(c: Connection) -> None:
 def test_a_metadata_filter_reads_its_index_and_no_other_chats(sqlite_database: Database) -> None:
     asked: list[tuple[str, tuple[object, ...]]] = []
     with sqlite_database.begin() as connection:
-        event.listen(connection, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
+        event.listen(connection, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
         stored_chats.list_stored(connection, "alice", metadata={"a": "b", "c": "d"}, after="x", is_newest_first=True)
         statement, values = asked[-1]
         plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]

@@ -126,11 +126,11 @@ async def test_public_addresses_are_reached(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "spelling", ["2130706433", "0x7f.1", "127.1", "0177.0.0.1", "localhost", "localhost.", "LOCALHOST"]
+    "host", ["2130706433", "0x7f.1", "127.1", "0177.0.0.1", "localhost", "localhost.", "LOCALHOST"]
 )
-async def test_other_spellings_of_this_machine_are_found_out_by_their_address(spelling: str) -> None:
+async def test_other_names_of_this_machine_are_found_out_by_their_address(host: str) -> None:
     with pytest.raises(WebhookUrlRefused):
-        await resolve_and_judge(judge(f"https://{spelling}/", PUBLIC), PUBLIC, Resolver(1).resolve)
+        await resolve_and_judge(judge(f"https://{host}/", PUBLIC), PUBLIC, Resolver(1).resolve)
 
 
 async def test_a_host_without_address_is_refused() -> None:

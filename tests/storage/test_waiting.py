@@ -84,7 +84,7 @@ def test_a_position_counts_the_own_priority_queue_and_changes_as_others_leave(c:
 def test_queries_about_queued_jobs_read_their_index_alone(sqlite_database: Database) -> None:
     asked: list[tuple[str, tuple[object, ...]]] = []
     with sqlite_database.begin() as connection:
-        event.listen(connection, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
+        event.listen(connection, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
         waiting.position_of(connection, "demo", PriorityQueue.FRONT, NOW)
         waiting.find_oldest(connection, "demo", PriorityQueue.FRONT)
         sample = Sample(sent_at=NOW, owner="alice", job_id="x")

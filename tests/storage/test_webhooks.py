@@ -232,7 +232,7 @@ def test_events_are_handed_out_to_all_who_want_them(c: Connection) -> None:
     assert [event.target for event in _events(c)] == [None] * 3
 
 
-def test_events_are_handed_out_in_portions_oldest_first(c: Connection) -> None:
+def test_events_are_handed_out_in_batches_oldest_first(c: Connection) -> None:
     put_endpoint(c)
     for seconds in (3, 1, 2):
         _emit_failed(c, put_job(c), after(seconds))
@@ -305,7 +305,7 @@ def test_an_endpoint_receives_again_what_was_sent_since_a_moment(c: Connection) 
     assert _redeliver(c, endpoint, status=DeliveryStatus.DEAD) == Redelivered(num_deliveries=0, after=None)
 
 
-def test_telling_again_goes_in_portions_and_begins_nothing_twice(c: Connection) -> None:
+def test_redelivery_goes_in_batches_and_begins_nothing_twice(c: Connection) -> None:
     endpoint = put_endpoint(c)
     rows = [put_delivery(c, endpoint, created_at=after(seconds)) for seconds in (1, 2, 3, 40)]
     for row in rows:
@@ -325,7 +325,7 @@ def test_telling_again_goes_in_portions_and_begins_nothing_twice(c: Connection) 
     assert _redeliver(c, endpoint, so_far=second, limit=2) == Redelivered(num_deliveries=3, after=None)
 
 
-def test_deliveries_of_a_rare_status_are_not_looked_for_among_all(sqlite_database: Database) -> None:
+def test_deliveries_of_a_rare_status_are_not_searched_among_all(sqlite_database: Database) -> None:
     asked: list[tuple[str, tuple[object, ...]]] = []
     dead = DeliveryStatus.DEAD
     with sqlite_database.begin() as c:

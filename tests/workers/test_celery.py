@@ -101,14 +101,14 @@ def test_a_worker_full_of_background_jobs_takes_other_jobs(
         statuses = [backend.row(job_id).status for job_id in patient]
         assert sorted(statuses) == [JobStatus.IN_PROGRESS] * 3 + [JobStatus.QUEUED] * 2
         assert backend.redis.llen(queue_of(MODEL, PriorityQueue.BACK)) == 2
-        # All are answered, also those that come by the back lane.
+        # All are answered, also those of the back queue.
         for job_id in patient:
             backend.cancel(job_id, child.worker_id)
         wait_until(lambda: _is_answered(backend))
 
 
 def _urgent(num_tokens: int) -> JobSpec:
-    """A job that goes by the priority lane."""
+    """A job of the priority queue."""
     return structs.replace(spec(num_tokens), priority=URGENT_PRIORITY)
 
 

@@ -111,7 +111,7 @@ def test_an_output_that_says_nothing_is_no_event(generation: Generation) -> None
     )
 
 
-def test_the_engine_hears_of_priority_and_of_who_may_share_a_prefix() -> None:
+def test_the_engine_gets_the_priority_and_who_may_share_a_prefix() -> None:
     begun = Generation("cmpl-1")
     begun.begin(1, structs.replace(SPEC, priority=10), "demo\0alice")
 

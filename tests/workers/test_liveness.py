@@ -33,9 +33,9 @@ def test_time_without_a_database_counts_against_nobody() -> None:
 
 
 def test_a_stray_job_is_one_that_its_row_does_not_give_to_this_worker() -> None:
-    believed = {"mine": 1, "cancelled": 1, "stolen": 1}
+    believed = {"mine": 1, "cancelled": 1, "requeued": 1}
 
-    assert strays(believed, [_running("mine", 1), _running("stolen", 2), _running("other", 1)]) == [
+    assert strays(believed, [_running("mine", 1), _running("requeued", 2), _running("other", 1)]) == [
         "cancelled",
-        "stolen",
+        "requeued",
     ]

@@ -91,7 +91,7 @@ def test_a_prompt_is_formatted_but_its_first_token() -> None:
     )
 
 
-def test_a_job_that_asks_for_none_has_no_teller() -> None:
+def test_a_job_that_asks_for_none_has_no_formatter() -> None:
     assert formatter_of(spec(5)) is None
     assert formatter_of(SPEC) is not None
 

@@ -38,7 +38,7 @@ class PoisonedRunner(FakeRunner):
 
 
 class PatientRunner(FakeRunner):
-    """A model that computes nothing near a suspect's end before its lost attempts are forgiven."""
+    """A model that computes nothing near the end of an isolated job before its lost attempts are forgiven."""
 
     def __init__(self, backend: Backend) -> None:
         super().__init__()
@@ -49,12 +49,12 @@ class PatientRunner(FakeRunner):
         for part in self.under_way[0]:
             job_id = part.chunk.sequence_id.split(":")[0]
             if part.chunk.end - part.chunk.num_prompt >= 150 and job_id not in self._forgiven:
-                self._wait_for_acquittal(job_id)
+                self._wait_for_reset(job_id)
                 self._forgiven.add(job_id)
         return super().collect()
 
-    def _wait_for_acquittal(self, job_id: str) -> None:
-        wait_until(lambda: self._ground.row(job_id).lost_attempts == 0, 10.0, "an acquittal")
+    def _wait_for_reset(self, job_id: str) -> None:
+        wait_until(lambda: self._ground.row(job_id).lost_attempts == 0, 10.0, "a reset of lost attempts")
 
 
 class Fleet:
@@ -125,15 +125,15 @@ def test_a_poison_job_fails_after_three_workers_and_its_neighbours_survive(backe
 
 
 def test_possible_poison_jobs_run_isolated_one_by_one_and_new_jobs_run_between_them(backend: Backend) -> None:
-    suspected = [backend.put_job(spec(200, salt=salt)) for salt in range(3)]
-    for job_id in suspected:
+    isolated = [backend.put_job(spec(200, salt=salt)) for salt in range(3)]
+    for job_id in isolated:
         backend.lose(job_id, times=2)
 
     with running(backend, runner=PatientRunner(backend)) as bench:
-        tickets = [bench.submit(job_id) for job_id in (*suspected, backend.put_job(spec(5)))]
+        tickets = [bench.submit(job_id) for job_id in (*isolated, backend.put_job(spec(5)))]
         wait_until(lambda: all(ticket.answers == ["acknowledged"] for ticket in tickets), 20.0)
 
-    for salt, job_id in enumerate(suspected):
+    for salt, job_id in enumerate(isolated):
         row = backend.row(job_id)
         assert (row.status, row.lost_attempts) == (JobStatus.COMPLETED, 0)
         assert text_of(backend.log(job_id)) == foretold(200, salt=salt)
@@ -143,11 +143,11 @@ def test_a_worker_that_drains_gives_jobs_that_wait_for_isolation_back_at_once(ba
     cure = threading.Event()
     bench = Bench(backend, runner=PoisonedRunner(cure))
     bench.process.start(lambda: None)
-    hanging, suspect, fresh = backend.put_job(bad_spec(POISON)), backend.put_job(spec(5)), backend.put_job(spec(5))
-    backend.lose(suspect, times=2)
+    hanging, isolated, fresh = backend.put_job(bad_spec(POISON)), backend.put_job(spec(5)), backend.put_job(spec(5))
+    backend.lose(isolated, times=2)
     first = bench.submit(hanging)
     backend.wait_for_status(hanging, JobStatus.IN_PROGRESS)
-    tickets = [bench.submit(suspect)]
+    tickets = [bench.submit(isolated)]
     wait_until(lambda: bench.process._pipeline._intake.watches)
     tickets.append(bench.submit(fresh))
     bench.event_loop.call_soon(bench.process.drain)
@@ -155,13 +155,13 @@ def test_a_worker_that_drains_gives_jobs_that_wait_for_isolation_back_at_once(ba
     wait_until(lambda: all(ticket.answers == ["given back"] for ticket in tickets))
 
     assert first.answers == []
-    assert backend.row(suspect).lost_attempts == 2
+    assert backend.row(isolated).lost_attempts == 2
     cure.set()
     bench.stop()
 
 
 class Model:
-    """What a isolation decided, and whom it had among the jobs."""
+    """What the isolation decided, and which jobs it had."""
 
     def __init__(self) -> None:
         self.unvalidated: set[str] = set()
@@ -173,7 +173,7 @@ class Model:
         return bool(self.unvalidated - set(waiting))
 
     def begin(self, job_id: str, is_isolated: bool) -> None:
-        # The promise: nobody begins beside a trial, and no trial beside somebody unvalidated.
+        # No job begins beside an isolated job, and no isolated job beside one that is not validated.
         assert self.isolated is None
         if is_isolated:
             assert not self.unvalidated
@@ -200,15 +200,15 @@ class Model:
                 self.isolation.advance()
 
 
-@given(st.lists(st.sampled_from(["job", "suspect", "proof", "end"]), max_size=40))
+@given(st.lists(st.sampled_from(["job", "isolated job", "proof", "end"]), max_size=40))
 def test_in_any_order_no_job_begins_beside_an_isolated_one_and_every_job_begins_in_the_end(acts: list[str]) -> None:
     model = Model()
     arrived = []
     for number, act in enumerate([*acts, *["proof"] * 200]):
         match act:
-            case "job" | "suspect":
+            case "job" | "isolated job":
                 arrived.append(f"{number:03}")
-                model.arrive(arrived[-1], act == "suspect")
+                model.arrive(arrived[-1], act == "isolated job")
             case "proof":
                 model.validate(model.isolation.end_isolation)
             case _:

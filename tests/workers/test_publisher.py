@@ -124,7 +124,7 @@ def test_a_connection_that_broke_in_silence_is_noticed(memory: Memory) -> None:
     assert memory.log("cmpl-a") == memory.entries["cmpl-a"]
 
 
-def test_a_keyframe_goes_in_portions(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_keyframe_is_split_into_several_calls(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     for room in ("workers.publishing.publisher", "storage.broker.event_log"):
         monkeypatch.setattr(f"{room}.MAX_ROWS", 4)
     for _ in range(11):

@@ -15,7 +15,7 @@ def registry(writer: Writer) -> Registry:
     return Registry(writer, worker_id="pinned", model=MODEL, slots=4)
 
 
-def test_jobs_of_an_earlier_process_with_the_same_id_have_lost_an_attempt(backend: Backend, registry: Registry) -> None:
+def test_jobs_of_a_previous_process_with_the_same_id_have_lost_an_attempt(backend: Backend, registry: Registry) -> None:
     job_id = backend.put_job(spec(3))
     backend.claim(job_id, "pinned")
 

@@ -224,7 +224,7 @@ def test_places_go_one_by_one_to_who_has_the_fewest(
     assert allocate_slots(due, in_flight) == _slow_allocation(due, in_flight)
 
 
-def test_of_ten_thousand_receivers_only_those_with_a_place_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_ten_thousand_receivers_only_those_with_a_free_slot_are_examined(monkeypatch: pytest.MonkeyPatch) -> None:
     num_pushes = 0
 
     def push(heap: list[Any], item: Any) -> None:

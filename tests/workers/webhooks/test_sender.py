@@ -113,7 +113,7 @@ async def _poll(sender: Sender) -> None:
     await sender.finish()
 
 
-async def test_the_end_of_a_job_is_heard_by_all_who_asked(house: House, receiver: Receiver) -> None:
+async def test_the_end_of_a_job_is_sent_to_all_who_asked(house: House, receiver: Receiver) -> None:
     with house.database.begin() as c:
         put_endpoint(c, url=receiver.url)
         put_endpoint(c, url=receiver.url, event_types=["response.completed"])
