@@ -31,7 +31,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_secret_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name, value in {"DATABASE_URL": "postgres://u:p@h/d", "PEPPER": "salt"}.items():
+    for name, value in {"DATABASE_URL": "postgres://u:p@h/d", "PEPPER": "a salt of sixteen"}.items():
         (tmp_path / name).write_text(f"{value}\n")
         monkeypatch.setenv(f"TOKENPOST_{name}_FILE", str(tmp_path / name))
     monkeypatch.setenv("TOKENPOST_REDIS_URL", "redis://h")
@@ -39,9 +39,9 @@ def test_a_secret_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
     assert settings.database_url == "postgresql+psycopg://u:p@h/d"
     assert settings.pepper is not None
-    assert settings.pepper.get_secret_value() == "salt"
+    assert settings.pepper.get_secret_value() == "a salt of sixteen"
     assert "u:p" not in repr(settings)
-    assert "salt" not in repr(settings)
+    assert "salt of" not in repr(settings)
 
 
 @pytest.mark.parametrize(
