@@ -45,6 +45,7 @@ size: $(VENV)/.installed-test ## fill databases with a million jobs and measure 
 	$(BIN)/python -m bench.accept
 	$(BIN)/python -m bench.large_bodies
 	$(BIN)/python -m bench.idle_streams
+	$(BIN)/python -m bench.fleet
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest tests/size --size $(ARGS)
 
 drill: $(VENV)/.installed-test ## kill and cut everything under load, and count what was lost (20 minutes)
