@@ -3,6 +3,7 @@
 The cost grows with models, priority queues and owners, not with queued jobs.
 """
 
+import time
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
@@ -19,8 +20,9 @@ from storage.jobs.recovery import database_now
 from storage.jobs.waiting import MAX_EXACT_POSITION, QueuePosition, Sample
 
 Queue = tuple[str, PriorityQueue]
-# Samples that are read at most in one snapshot: about 20 ms of reading.
-_MAX_SAMPLES = 200
+# Samples are read for at most so long in one snapshot, whatever else the machine does; later snapshots go on.
+_SAMPLING_S = 0.05
+_NUM_SAMPLES_AT_ONCE = 10
 
 
 class DeepQueue(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +76,7 @@ def _read_deep_queues(
         queue = one.model, one.priority_queue
         num_by_queue[queue] = num_by_queue.get(queue, 0) + one.num_jobs
     deep: dict[Queue, DeepQueue] = {}
-    num_left = _MAX_SAMPLES
+    deadline = time.monotonic() + _SAMPLING_S
     for (model, priority_queue), num_jobs in num_by_queue.items():
         if num_jobs <= MAX_EXACT_POSITION:
             continue
@@ -82,7 +84,17 @@ def _read_deep_queues(
         if head is None:
             continue
         last = last_samples.get((model, priority_queue))
-        samples = waiting.list_samples(connection, model, priority_queue, last, num_left)
-        num_left -= len(samples)
+        samples = _read_samples(connection, (model, priority_queue), last, deadline)
         deep[model, priority_queue] = DeepQueue(head=head, num_jobs=num_jobs, samples=samples)
     return deep
+
+
+def _read_samples(connection: Connection, queue: Queue, last: Sample | None, deadline: float) -> list[Sample]:
+    """The samples behind `last`, as many as can be read until the deadline, in monotonic seconds."""
+    samples: list[Sample] = []
+    while time.monotonic() < deadline:
+        some = waiting.list_samples(connection, *queue, samples[-1] if samples else last, _NUM_SAMPLES_AT_ONCE)
+        samples += some
+        if len(some) < _NUM_SAMPLES_AT_ONCE:
+            break
+    return samples
