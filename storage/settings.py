@@ -104,7 +104,7 @@ Pepper = Annotated[SecretStr, Field(min_length=MIN_PEPPER_CHARACTERS)]
 class StorageSettings(PlatformSettings):
     """Settings of database, Redis, retention and webhooks.
 
-        database_url:        `sqlite:////absolute/path.db` or `postgresql://user:password@host/name`
+    database_url:        `sqlite:////absolute/path.db` or `postgresql://user:password@host/name`
     redis_url:           `redis://host:port/0`, `rediss://...` or `unix:///absolute/path.sock`
     pepper:              secret that API keys are hashed with, at least 16 characters; losing it loses every key
     job_retention_stored_s: seconds that a job with `store: true` is kept after its end
@@ -116,7 +116,7 @@ class StorageSettings(PlatformSettings):
     webhook_allow:       host names, addresses and networks of internal webhook receivers, separated by spaces or
                          commas: any port, http as well
     webhook_allow_http:  whether events may be sent to public receivers over http
-        webhook_loopback:    whether this machine may be a receiver while no API key exists
+    webhook_loopback:    whether this machine may be a receiver while no API key exists
     webhook_retention_s: seconds that webhook deliveries and their attempts are kept
     """
 

@@ -10,6 +10,7 @@ from psycopg.abc import PQGen
 from sqlalchemy import Engine, event
 
 T = TypeVar("T")
+_SERVER_GRACE_S = 0.5
 
 
 def set_up(engine: Engine, answer_within_s: float | None) -> None:
@@ -27,8 +28,9 @@ def set_up(engine: Engine, answer_within_s: float | None) -> None:
         connection = _PromptConnection.connect(*arguments, **keywords)
         connection.patience_s = answer_within_s
         if answer_within_s is not None:
-            # A closed connection alone does not end its statement on the server.
-            connection.execute(sql.SQL("SET statement_timeout = {}").format(int(answer_within_s * 1000)))
+            # A closed connection does not end its statement on the server. Later than our own timeout, which says more.
+            timeout_ms = int((answer_within_s + _SERVER_GRACE_S) * 1000)
+            connection.execute(sql.SQL("SET statement_timeout = {}").format(timeout_ms))
             connection.commit()
         return connection
 

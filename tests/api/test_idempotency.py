@@ -21,6 +21,8 @@ from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server
 from tests.waiting import wait_until
 
+PEPPER = b"pepper-of-a-test"
+
 KEY = {"idempotency-key": "order-4711"}
 REPLAYED = "idempotent-replayed"
 
@@ -256,8 +258,7 @@ def test_a_refused_call_leaves_its_key_free(http: httpx2.Client) -> None:
 def test_a_key_is_of_its_owner(server: Server, http: httpx2.Client, database: Database, worker: FakeWorker) -> None:
     with database.begin() as c:
         alice, bob = (
-            {"authorization": f"Bearer {keys.create(c, owner, pepper=b'pepper', now=datetime.now(UTC)).plaintext}"}
-            for owner in ("alice", "bob")
+            _bearer_of(keys.create(c, owner, pepper=PEPPER, now=datetime.now(UTC))) for owner in ("alice", "bob")
         )
     wait_until(lambda: http.get("/v1/models").status_code == 401)
 
@@ -341,3 +342,7 @@ def _at_once(*asks: Callable[[], object], wait_for: Callable[[], object] = lambd
         lambda thread=thread, answer=answer: result(thread, answer)
         for thread, answer in zip(threads, answers, strict=True)
     ]
+
+
+def _bearer_of(key: keys.NewKey) -> dict[str, str]:
+    return {"authorization": f"Bearer {key.plaintext}"}

@@ -30,6 +30,8 @@ from tests.api.fake_worker import TEXT, FakeWorker
 from tests.api.server import Server, set_clock
 from tests.waiting import wait_until
 
+PEPPER = b"pepper-of-a-test"
+
 RETRY = {"x-stainless-retry-count": "1", "x-stainless-read-timeout": "600"}
 KEY = {"idempotency-key": "k"}
 ROOT = Path(__file__).parents[2]
@@ -171,8 +173,7 @@ def test_a_retry_joins_no_job_that_is_older_than_its_callers_patience(
 def test_a_retry_joins_no_other_owners_job(http: httpx2.Client, database: Database, server: Server) -> None:
     with database.begin() as c:
         alice, bob = (
-            {"authorization": f"Bearer {keys.create(c, owner, pepper=b'pepper', now=datetime.now(UTC)).plaintext}"}
-            for owner in ("alice", "bob")
+            _bearer_of(keys.create(c, owner, pepper=PEPPER, now=datetime.now(UTC))) for owner in ("alice", "bob")
         )
     wait_until(lambda: http.get("/v1/models").status_code == 401)
 
@@ -396,3 +397,7 @@ def test_the_sdk_finds_its_job_after_the_first_process_was_killed(
 
 def _num_readers(server: Server) -> int:
     return server.app.state.services.relay.num_readers  # type: ignore[no-any-return]  # a plain attribute
+
+
+def _bearer_of(key: keys.NewKey) -> dict[str, str]:
+    return {"authorization": f"Bearer {key.plaintext}"}
