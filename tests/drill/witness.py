@@ -15,12 +15,13 @@ from storage.contract import JobStatus, Result
 from storage.database.connections import Database
 from storage.database.table_definitions import table_of
 from storage.jobs import jobs
-from storage.jobs.tables import Job
+from storage.jobs.tables import Job, JobResult
 from tests.drill.judge import Outcome, Replay, Row, Story
 from tests.drill.stage import Stage
 from tests.drill.work import KINDS, NUM_TEMPLATES, body_of, read_path, reference_key, text_of, usage_of
 
 _job = table_of(Job)
+_result = table_of(JobResult)
 _result_decoder = msgspec.msgpack.Decoder(Result)
 _READ_LIMIT_S = 60.0
 
@@ -30,9 +31,10 @@ _TAP = "witness"
 
 def read_rows(database: Database, name: str, job_ids: Collection[str]) -> dict[str, Row]:
     """The rows of one load: those that carry its name, and those that were accepted."""
-    columns = "id", "status", "metadata_", "prompt_tokens", "completion_tokens", "lost_attempts", "failure", "result"
+    columns = "id", "status", "metadata_", "prompt_tokens", "completion_tokens", "lost_attempts", "num_attached"
+    query = select(*(_job.c[column] for column in columns), _result.c.failure, _result.c.result)
     with database.connect() as connection:
-        found = connection.execute(select(*(_job.c[column] for column in columns), _job.c.num_attached)).all()
+        found = connection.execute(query.outerjoin_from(_job, _result, _result.c.job_id == _job.c.id)).all()
     rows = {}
     for row in found:
         own_name = row.metadata.get("drill", "")
