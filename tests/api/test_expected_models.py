@@ -21,7 +21,7 @@ _NEW = workers.NewWorker(worker_id="w2", model="second", pid=1, host="h", device
 @pytest.fixture
 def settings(database_url: str, redis_url: str) -> ApiSettings:
     """An API that expects the served model and one more."""
-    given = {"database_url": database_url, "redis_url": redis_url, "pepper": "pepper"}
+    given = {"database_url": database_url, "redis_url": redis_url, "pepper": "pepper-of-a-test"}
     return ApiSettings(**given, refresh_s=0.05, lease_s=60, expected_models=("demo", "second"))
 
 
