@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx2
 import openai
@@ -225,13 +226,16 @@ def test_a_malformed_key_is_refused_by_name(http: httpx2.Client, worker: FakeWor
 
 
 def test_the_interface_names_the_header_where_something_is_made(http: httpx2.Client) -> None:
-    paths = http.get("/openapi.json").json()["paths"]
+    interface = http.get("/openapi.json").json()
 
     with_key = {
         path
-        for path, operations in paths.items()
+        for path, operations in interface["paths"].items()
         for operation in operations.values()
-        if any(parameter["name"] == "Idempotency-Key" for parameter in operation.get("parameters", []))
+        if any(
+            _resolved(interface, parameter)["name"] == "Idempotency-Key"
+            for parameter in operation.get("parameters", [])
+        )
     }
     assert with_key == {
         *(call.path for call in CALLS),
@@ -240,6 +244,16 @@ def test_the_interface_names_the_header_where_something_is_made(http: httpx2.Cli
         "/v1/streaming/completions",
         "/v1/webhook_endpoints",
     }
+
+
+def _resolved(interface: dict[str, Any], parameter: dict[str, Any]) -> dict[str, Any]:
+    """The parameter itself, where it is a reference to one of the components."""
+    if "$ref" not in parameter:
+        return parameter
+    place, _, name = parameter["$ref"].rpartition("/")
+    assert place == "#/components/parameters"
+    found: dict[str, Any] = interface["components"]["parameters"][name]
+    return found
 
 
 def test_the_longest_key_is_kept(http: httpx2.Client) -> None:
