@@ -24,6 +24,7 @@ from tests.waiting import wait_until
 
 NUM_HOSTILE = 1500
 MAX_CONNECTIONS = 400
+NUM_CALLERS = 20
 
 
 class _Connection:
@@ -171,17 +172,28 @@ def test_1500_silent_or_half_sent_connections_keep_nobody_out(settings: ApiSetti
         POST + b"transfer-encoding: chunked\r\n",
     ]
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(serving(settings, max_connections=MAX_CONNECTIONS))
+        # No read deadline frees a place while this test runs.
+        limits = {"max_connections": MAX_CONNECTIONS, "head_deadline_s": 3600, "body_deadline_s": 3600}
+        server = stack.enter_context(serving(settings, **limits))
         for number in range(NUM_HOSTILE):
-            hostile = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+            hostile = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
             with contextlib.suppress(OSError):
                 hostile.sendall(halves[number % len(halves)])
-        # The first caller also waits until the server has accepted those before it.
-        for timeout_s in (30, 5, 5, 5, 5, 5, 5, 5):
-            with httpx2.Client(base_url=server.url, trust_env=False, timeout=timeout_s) as caller:
+        # The first caller is accepted after all of those. It is told to repeat while all of them are too young to go.
+        wait_until(lambda: _is_admitted(server), 30, "a place for a caller")
+        for _ in range(NUM_CALLERS):
+            with httpx2.Client(base_url=server.url, trust_env=False, timeout=30) as caller:
                 assert RESPONSE.post(caller).status_code == 200
                 assert caller.get("/v1/models").status_code == 200
             assert server.num_connections <= MAX_CONNECTIONS
+
+
+def _is_admitted(server: Server) -> bool:
+    """Whether a new connection is answered; otherwise it was refused with 503."""
+    with httpx2.Client(base_url=server.url, trust_env=False, timeout=30) as caller:
+        answer = caller.get("/v1/models")
+    assert answer.status_code == 200 or answer.json()["error"]["code"] == "too_many_connections"
+    return answer.status_code == 200
 
 
 def test_the_limit_of_open_files_is_raised_and_shared_with_the_platform() -> None:
