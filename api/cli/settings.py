@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from api.cli.home import Home, is_locked
 from api.cli.state import read_state
 from storage.errors import SettingInvalid
-from storage.settings import MIN_PEPPER_CHARACTERS, Pepper, PlatformSettings, normalise_database_url
+from storage.settings import Pepper, PlatformSettings, normalise_database_url
 
 DEFAULT_HOME = Path("~/.tokenpost")
 # OpenMP's threads wait for each other after every operation. With endless spinning a waiting thread takes the core from
@@ -96,8 +96,8 @@ def read_pepper(settings: CliSettings, home: Home) -> bytes:
         return settings.pepper.get_secret_value().encode()
     path = home.ensure_pepper()
     pepper = path.read_text(encoding="ascii").strip().encode()
-    if len(pepper) < MIN_PEPPER_CHARACTERS:
-        raise SettingInvalid(f"TOKENPOST_PEPPER: {path} holds fewer than {MIN_PEPPER_CHARACTERS} characters")
+    if not pepper:
+        raise SettingInvalid(f"TOKENPOST_PEPPER: {path} is empty")
     return pepper
 
 

@@ -198,13 +198,26 @@ def test_a_job_knows_the_project_and_the_key_that_made_it(http: httpx2.Client, s
     assert (job.project_id, job.key_id) == ("alice", key.key_id)
 
 
-@pytest.mark.parametrize("variable", ["api_key", "pepper"])
-def test_a_secret_that_can_be_guessed_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    for name, value in {"database_url": "sqlite:////x", "redis_url": "unix:///x", variable: "x" * 15}.items():
-        monkeypatch.setenv(f"TOKENPOST_{name.upper()}", value)
+def test_a_first_key_that_can_be_guessed_is_refused() -> None:
+    with pytest.raises(SettingInvalid, match=r"TOKENPOST_API_KEY: .*16"):
+        ApiSettings.read(database_url="sqlite:////x", redis_url="unix:///x", api_key="x" * 15)
 
-    with pytest.raises(SettingInvalid, match=f"TOKENPOST_{variable.upper()}: .*16"):
-        ApiSettings.read()
+
+@pytest.mark.parametrize(("num_characters", "is_logged"), [(1, True), (15, True), (16, False)])
+def test_a_pepper_that_can_be_guessed_is_logged(
+    database_url: str, redis_url: str, num_characters: int, is_logged: bool
+) -> None:
+    settings = ApiSettings.read(database_url=database_url, redis_url=redis_url, pepper="x" * num_characters)
+
+    with capture_logs() as logged:
+        _start(settings)
+
+    assert ("pepper_short" in [entry["event"] for entry in logged]) is is_logged
+
+
+def test_an_empty_pepper_is_refused() -> None:
+    with pytest.raises(SettingInvalid, match="TOKENPOST_PEPPER"):
+        ApiSettings.read(database_url="sqlite:////x", redis_url="unix:///x", pepper="")
 
 
 def test_an_empty_secret_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from api.cli.commands.doctor import Finding, examine_infrastructure, examine_models
 from api.cli.home import Home
-from api.cli.settings import Location
+from api.cli.settings import CliSettings, Location
 from tests.cli.conftest import WHOLE_WEIGHTS, Run
 
 
@@ -21,7 +21,7 @@ def test_all_is_well_with_a_platform_that_stands(run: Run, model_folder: Path) -
 
     assert said.code == 0
     assert [line.split()[:2] for line in said.out.splitlines()] == [
-        ["ok", name] for name in ("disk", "redis", "database", "model", "device")
+        ["ok", name] for name in ("disk", "redis", "database", "pepper", "model", "device")
     ]
 
 
@@ -42,9 +42,9 @@ def test_a_home_that_never_ran_is_no_trouble(tmp_path: Path) -> None:
     home = Home(path=tmp_path / "new")
     location = Location(home=home, database_url=home.database_url, redis_url=home.redis_url, is_embedded=True)
 
-    findings = examine_infrastructure(location)
+    findings = examine_infrastructure(location, CliSettings())
 
-    assert [finding.name for finding in findings if finding.is_ok] == ["disk", "redis", "database"]
+    assert [finding.name for finding in findings if finding.is_ok] == ["disk", "redis", "database", "pepper"]
     assert not home.path.exists()
 
 
@@ -53,9 +53,21 @@ def test_tables_of_another_version_are_reported(tmp_path: Path) -> None:
     (tmp_path / "tokenpost.db").touch()
     location = Location(home=home, database_url=home.database_url, redis_url=home.redis_url, is_embedded=True)
 
-    database = examine_infrastructure(location)[2]
+    database = examine_infrastructure(location, CliSettings())[2]
 
     assert database.advice == "tokenpost db upgrade"
+
+
+@pytest.mark.parametrize(("pepper", "is_ok"), [("", False), ("x" * 15, False), ("x" * 16, True)])
+def test_a_pepper_that_can_be_guessed_is_found(tmp_path: Path, pepper: str, is_ok: bool) -> None:
+    home = Home(path=tmp_path)
+    home.pepper_file.write_text(f"{pepper}\n")
+    location = Location(home=home, database_url=home.database_url, redis_url=home.redis_url, is_embedded=True)
+
+    finding = examine_infrastructure(location, CliSettings())[3]
+
+    assert (finding.name, finding.is_ok) == ("pepper", is_ok)
+    assert (finding.advice is None) is is_ok
 
 
 @pytest.mark.parametrize(

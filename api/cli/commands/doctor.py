@@ -1,4 +1,4 @@
-"""`tokenpost doctor`: checks of disk, Redis, database, models and device, with advice."""
+"""`tokenpost doctor`: checks of disk, Redis, database, pepper, models and device, with advice."""
 
 import importlib.util
 import shutil
@@ -11,11 +11,12 @@ import msgspec
 
 from api.cli.home import Home, is_locked
 from api.cli.model_argument import ModelArgumentInvalid, parse_models
-from api.cli.settings import HuggingFaceSettings, Location
+from api.cli.settings import CliSettings, HuggingFaceSettings, Location, read_pepper
 from api.cli.supervisor import redis_server
 from storage.database.connections import Database
 from storage.database.migration import is_current
 from storage.errors import PlatformError
+from storage.settings import GOOD_PEPPER_CHARACTERS
 
 _MIN_FREE_DISK_BYTES = 2_000_000_000
 # Run in another process: this one must not load torch.
@@ -36,9 +37,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     advice: str | None = None
 
 
-def examine_infrastructure(location: Location) -> list[Finding]:
-    """Checks of disk, Redis and database."""
-    return [_check_disk(location.home), _check_redis(location), _check_database(location)]
+def examine_infrastructure(location: Location, settings: CliSettings) -> list[Finding]:
+    """Checks of disk, Redis, database and pepper."""
+    return [
+        _check_disk(location.home),
+        _check_redis(location),
+        _check_database(location),
+        _check_pepper(location.home, settings),
+    ]
 
 
 def examine_models(models: Sequence[str]) -> list[Finding]:
@@ -85,6 +91,20 @@ def _check_database(location: Location) -> Finding:
             name="database", is_ok=False, fact="its tables are of another version", advice="tokenpost db upgrade"
         )
     return Finding(name="database", is_ok=True, fact="answers; its tables are up to date")
+
+
+def _check_pepper(home: Home, settings: CliSettings) -> Finding:
+    if settings.pepper is None and not home.pepper_file.exists():
+        return Finding(name="pepper", is_ok=True, fact=f"not there yet; `tokenpost up` makes {home.pepper_file}")
+    try:
+        num_characters = len(read_pepper(settings, home))
+    except (PlatformError, OSError, ValueError) as error:
+        advice = f"put back {home.pepper_file} from a backup; keys that were made with another one are not valid"
+        return Finding(name="pepper", is_ok=False, fact=str(error), advice=advice)
+    if num_characters < GOOD_PEPPER_CHARACTERS:
+        advice = f"choose one of {GOOD_PEPPER_CHARACTERS} characters or more, then make every API key again"
+        return Finding(name="pepper", is_ok=False, fact=f"{num_characters} characters can be guessed", advice=advice)
+    return Finding(name="pepper", is_ok=True, fact="long enough")
 
 
 def _check_model(argument: str) -> Finding:

@@ -98,13 +98,13 @@ def doctor(
     database_url: DatabaseOption = None,
     is_infrastructure_only: Annotated[
         bool,
-        typer.Option("--infrastructure", "--ground", help="Check only disk, Redis and database."),
+        typer.Option("--infrastructure", "--ground", help="Check only disk, Redis, database and pepper."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check what the platform needs, and say what to do."""
     location = location_of(home, database_url, redis_url)
-    findings = examine_infrastructure(location)
+    findings = examine_infrastructure(location, CliSettings.read())
     if not is_infrastructure_only:
         findings += [*examine_models(model or []), examine_device()]
     if as_json:
