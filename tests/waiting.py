@@ -9,7 +9,7 @@ T = TypeVar("T")
 _PAUSE_S = 0.01
 
 
-def wait_until(predicate: Callable[[], T], timeout_s: float = 5.0, what: str = "the condition") -> T:
+def wait_until(predicate: Callable[[], T], timeout_s: float = 20.0, what: str = "the condition") -> T:
     """The first true value of `predicate`; AssertionError when the deadline passes before."""
     deadline = time.monotonic() + timeout_s
     while not (value := predicate()):
@@ -19,7 +19,7 @@ def wait_until(predicate: Callable[[], T], timeout_s: float = 5.0, what: str = "
 
 
 async def wait_until_async(
-    predicate: Callable[[], T | Awaitable[T]], timeout_s: float = 5.0, what: str = "the condition"
+    predicate: Callable[[], T | Awaitable[T]], timeout_s: float = 20.0, what: str = "the condition"
 ) -> T:
     """As `wait_until`, on an event loop; `predicate` may be a coroutine function."""
     deadline = time.monotonic() + timeout_s

@@ -222,7 +222,7 @@ class FakeWorker:
         )
 
     def _write(self, operation):  # type: ignore[no-untyped-def]  # as Writer.submit
-        return self._writer.submit(operation).result(10)
+        return self._writer.submit(operation).result(60)
 
     def _append(self, row: Row) -> None:
         while True:
@@ -281,8 +281,8 @@ def _top(count: int) -> tuple[Candidate, ...]:
 def working(database_url: str, redis_url: str) -> Iterator[FakeWorker]:
     """A registered worker that takes tickets."""
     worker = FakeWorker(database_url, redis_url)
-    worker.start()
     try:
+        worker.start()
         yield worker
     finally:
         worker.stop()

@@ -70,7 +70,7 @@ def test_a_job_tells_its_own_target(http: httpx2.Client, sender: FakeSender, cal
 def test_a_target_without_a_secret_is_signed_with_the_default_one(http: httpx2.Client, sender: FakeSender) -> None:
     secret = http.get("/v1/webhook_secret").json()["signing_secret"]
 
-    RESPONSE.post(http, webhook={"url": URL})
+    assert RESPONSE.post(http, webhook={"url": URL}).status_code == 200
 
     wait_until(lambda: sender.sent)
     assert sender.sent[0].secrets == (secret,)
