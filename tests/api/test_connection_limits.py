@@ -179,7 +179,7 @@ def test_1500_silent_or_half_sent_connections_keep_nobody_out(settings: ApiSetti
             hostile = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
             with contextlib.suppress(OSError):
                 hostile.sendall(halves[number % len(halves)])
-        # The first caller is accepted after all of those. It is told to repeat while all of them are too young to go.
+        # The first caller is accepted after all of those. It repeats while all of them are too young to be evicted.
         wait_until(lambda: _is_admitted(server), 30, "a place for a caller")
         for _ in range(NUM_CALLERS):
             with httpx2.Client(base_url=server.url, trust_env=False, timeout=30) as caller:
