@@ -147,7 +147,7 @@ def test_a_test_that_nobody_answers_is_an_error_that_is_not_tried_again(
     made = _create(client)
     sender.status_code, sender.error = None, "connection refused"
 
-    with pytest.raises(openai.APIStatusError, match=r"gave no answer\. connection refused") as refused:
+    with pytest.raises(openai.APIStatusError, match=r"did not answer\. connection refused") as refused:
         client.with_options(max_retries=2).webhooks.test(made.id, event_type="response.completed")
 
     assert refused.value.status_code == 424
