@@ -16,6 +16,9 @@ from api.server import entry_point
 from api.settings import ApiSettings
 from tests.waiting import wait_until
 
+# What the keys of the servers are hashed with.
+PEPPER = b"pepper-of-a-test"
+
 
 class Server:
     """An API that answers at `url`."""

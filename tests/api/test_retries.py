@@ -27,13 +27,10 @@ from storage.jobs.records import JobRecord
 from storage.jobs.tables import Job
 from tests.api.examples import CALLS, CHAT, CHAT_MESSAGES, COMPLETION, NAMES, RESPONSE, Call, without_heartbeats
 from tests.api.fake_worker import TEXT, FakeWorker
-from tests.api.server import Server, set_clock
+from tests.api.server import PEPPER, Server, set_clock
 from tests.waiting import wait_until
 
-PEPPER = b"pepper-of-a-test"
-
-RETRY = {"x-stainless-retry-count": "1", "x-stainless-read-timeout": "600"}
-KEY = {"idempotency-key": "k"}
+RETRY, KEY = {"x-stainless-retry-count": "1", "x-stainless-read-timeout": "600"}, {"idempotency-key": "k"}
 ROOT = Path(__file__).parents[2]
 
 

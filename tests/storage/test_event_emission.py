@@ -89,25 +89,23 @@ def test_what_is_no_end_is_not_reported(c: Connection) -> None:
 def test_an_end_that_is_written_twice_is_reported_once(database: Database) -> None:
     with database.begin() as c:
         job_id = _running(c, webhook={"url": "https://example.com/"})
-    runs = []
 
     def complete(c: Connection) -> object:
-        runs.append(job_id)
         return _complete(c, job_id)
 
     def fail(c: Connection) -> None:
         raise ArithmeticError
 
-    # Both wait when the writer begins, so that they share a transaction, and what fails undoes it.
+    # All wait when the writer begins, so that they share a transaction, in which one fails.
     writer = Writer(database)
     writer._is_open = True
-    done, failed = writer.submit(complete), writer.submit(fail)
+    done, failed, again = writer.submit(complete), writer.submit(fail), writer.submit(complete)
     writer.start()
     assert done.result(5)
     assert isinstance(failed.exception(5), ArithmeticError)
+    assert not again.result(5)
     writer.stop()
 
-    assert len(runs) == 2
     with database.connect() as c:
         assert _types(c) == ["chat.completion.completed"]
 
