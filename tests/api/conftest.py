@@ -29,9 +29,14 @@ def worker(database_url: str, redis_url: str) -> Iterator[FakeWorker]:
 def settings(database_url: str, redis_url: str) -> ApiSettings:
     """Settings of the API under test."""
     # The worker of the tests beats in a thread; a machine that is busy for seconds must not make it count as dead.
-    lease_s = 60
+    # Nor must a disk that stands still for a moment refuse a request.
     return ApiSettings(
-        database_url=database_url, redis_url=redis_url, pepper="pepper-of-a-test", refresh_s=0.1, lease_s=lease_s
+        database_url=database_url,
+        redis_url=redis_url,
+        pepper="pepper-of-a-test",
+        refresh_s=0.1,
+        lease_s=60,
+        storage_timeout_s=10,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+from api.settings import ApiSettings
 from storage.broker.redis_client import connect
 from storage.database.connections import Database
 from storage.jobs import jobs
@@ -17,6 +18,12 @@ from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server
 from tests.services import RedisServer, running_redis
 from tests.waiting import wait_until
+
+
+@pytest.fixture
+def settings(settings: ApiSettings) -> ApiSettings:
+    """Settings with the timeout that an API process has by default."""
+    return settings.model_copy(update={"storage_timeout_s": 1.5})
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 
+from api.settings import ApiSettings
 from storage.database.connections import Database
 from storage.jobs import jobs
 from tests.api.examples import CALLS, CHAT, NAMES, Call
@@ -18,6 +19,12 @@ from tests.api.fake_worker import FakeWorker
 from tests.waiting import wait_until
 
 KEY = {"idempotency-key": "k"}
+
+
+@pytest.fixture
+def settings(settings: ApiSettings) -> ApiSettings:
+    """Settings with the timeout that an API process has by default."""
+    return settings.model_copy(update={"storage_timeout_s": 1.5})
 
 
 @pytest.fixture
