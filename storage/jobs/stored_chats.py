@@ -35,7 +35,9 @@ def list_stored(
     wanted = metadata or {}
     if any("\0" in text for text in (model or "", after or "", *wanted, *wanted.values())):
         return []
-    query = select_whole().where(literal_column("job.kind = 'chat' AND job.store"), _job.c.owner == owner)
+    # A filtered page begins at the pairs. Without this SQLite, which has no statistics, begins at the owner's chats.
+    job_owner: ColumnElement[str] = _job.c.owner.concat("") if wanted else _job.c.owner
+    query = select_whole().where(literal_column("job.kind = 'chat' AND job.store"), job_owner == owner)
     query = query.where(_job.c.status.in_([JobStatus.COMPLETED, JobStatus.INCOMPLETE]))
     if model is not None:
         query = query.where(_job.c.model == model)
