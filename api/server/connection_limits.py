@@ -118,4 +118,5 @@ class ConnectionLimits:
         for one in evicted:
             self.release(one)
             one.abort()
-        log.warning("connections_evicted", num_evicted=len(evicted), num_open=len(self._connections))
+        if evicted:
+            log.warning("connections_evicted", num_evicted=len(evicted), num_open=len(self._connections))
