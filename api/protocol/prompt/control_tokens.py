@@ -18,6 +18,8 @@ from typing import Any, cast
 
 from tokenizers import Tokenizer
 
+from api.protocol.prompt.encode_ids import encode_ids
+
 # Private characters, of which one that the prompt does not contain becomes the mark.
 _MARKS = range(0xF0000, 0xFFFFE)
 # Normalizers that may turn other characters into the text of a token.
@@ -69,14 +71,14 @@ class ControlTokens:
         tokenizer, names = renamed
         pattern = re.compile(f"(?:{self._pattern.pattern})(?!{mark})")
         text = pattern.sub(lambda found: names[found[0]], prompt).replace(mark, "")
-        return list(tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+        return encode_ids(tokenizer, text, add_special_tokens=add_special_tokens)
 
     def _encode_in_pieces(self, prompt: str, mark: str, *, add_special_tokens: bool) -> list[int]:
         """As `encode`, for tokenizers that cannot be renamed: cut at the marks, which may change nearby tokens."""
         first, *rest = prompt.split(mark)
-        ids = list(self._tokenizer.encode(first, add_special_tokens=add_special_tokens).ids)
+        ids = encode_ids(self._tokenizer, first, add_special_tokens=add_special_tokens)
         for piece in rest:
-            ids += self._tokenizer.encode(piece, add_special_tokens=False).ids
+            ids += encode_ids(self._tokenizer, piece, add_special_tokens=False)
         return ids
 
     def _get_renamed(self) -> tuple[Tokenizer, Mapping[str, str]] | None:

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from api.protocol.prompt.chat_template import ChatTemplate
 from api.protocol.prompt.control_tokens import ControlTokens
+from api.protocol.prompt.encode_ids import encode_ids
 from api.protocol.prompt.system_turn import Message, with_one_beginning, with_one_system_turn
 from api.protocol.prompt.token_budget import context_exceeded
 from storage.contract import ModelManifest
@@ -61,7 +62,7 @@ class PromptTools:
         raises: InvalidRequest for a token that the tokenizer knows and the model does not
         """
         return self._encode_bounded(
-            text, lambda some: self._tokenizer.encode(some, add_special_tokens=add_special_tokens).ids
+            text, lambda some: encode_ids(self._tokenizer, some, add_special_tokens=add_special_tokens)
         )
 
     def _encode_bounded(
@@ -159,7 +160,7 @@ class PromptTools:
         return prompt, lambda some: control.encode(some, mark, add_special_tokens=False)
 
     def _encode_plain(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return encode_ids(self._tokenizer, text, add_special_tokens=False)
 
     def count(self, messages: Sequence[Message], *, field: str = "input") -> int:
         """Number of tokens of a chat's prompt, also above the context length.
