@@ -21,6 +21,7 @@ from storage.errors import (
     InvalidRequest,
     JobConflict,
     JobNotFound,
+    ModelLoadFailed,
     ModelNotFound,
     ModelUnavailable,
     Overloaded,
@@ -151,6 +152,7 @@ _TABLE: dict[type[PlatformError], Answer] = {
     Overloaded: Answer(503, SERVER_ERROR),
     # A dead worker is restarted or declared dead within about one lease.
     ModelUnavailable: Answer(503, SERVER_ERROR, retry_after_s=5),
+    ModelLoadFailed: Answer(503, SERVER_ERROR),
     StorageUnavailable: Answer(503, SERVER_ERROR, retry_after_s=1),
     FormatUnknown: Answer(503, SERVER_ERROR, retry_after_s=1),
     ShuttingDown: Answer(503, SERVER_ERROR, retry_after_s=1),
@@ -209,7 +211,7 @@ def headers_of(error: PlatformError, answer: Answer) -> dict[str, str]:
     if retry_after_s is not None:
         headers["retry-after"] = f"{retry_after_s:.0f}"
         headers["retry-after-ms"] = f"{retry_after_s * 1000:.0f}"
-    elif answer.status in (409, 500, 504):
+    elif answer.status in (409, 500, 504) or isinstance(error, ModelLoadFailed):
         # SDKs retry these by themselves: without success, or with a second job that costs as much as the first.
         headers["x-should-retry"] = "false"
     if answer.status == 401:

@@ -191,6 +191,12 @@ class Overloaded(Busy):
     code = "overloaded"
 
 
+class ModelLoadFailed(ModelUnavailable):
+    """The model could not be loaded; the message says why. Trying again helps only after somebody has acted."""
+
+    retryable = False
+
+
 class StorageUnavailable(PlatformError):
     """The database or Redis does not answer."""
 
@@ -238,3 +244,8 @@ class ModelUnsupported(PlatformError):
     """A model that this platform cannot run; the message says why."""
 
     code = "model_unsupported"
+
+
+def reason_of(error: Exception) -> str:
+    """Why something failed, for people: the message of our own errors, class and text of any other."""
+    return error.message if isinstance(error, PlatformError) else f"{type(error).__name__}: {error}"

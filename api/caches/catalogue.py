@@ -13,10 +13,11 @@ import structlog
 from sqlalchemy import Connection
 
 from api.caches.database_reads import Reader
+from api.caches.model_availability import ModelAvailability
 from api.caches.refresher import Refresher
 from api.protocol.prompt.tokenizing import PromptTools
 from storage.contract import ModelManifest, ModelStatus, WorkerStatus
-from storage.errors import ModelNotFound, ModelUnavailable
+from storage.errors import ModelLoadFailed, ModelNotFound, ModelUnavailable
 from storage.fleet import manifests, workers
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ class _Snapshot(msgspec.Struct, frozen=True):
 
     rows: list[manifests.ModelRow]
     loading: frozenset[str]
-    failures: dict[str, str]
+    failures: dict[str, workers.LoadFailure]
 
 
 class Catalogue:
@@ -64,10 +65,7 @@ class Catalogue:
         self._lease_s = lease_s
         self._entries: dict[str, ModelEntry] = {}
         self._loading: frozenset[str] = frozenset()
-        self._expected = tuple(expected)
-        self._failures: dict[str, str] = {}
-        # Expected models that were ready once: from then on their workers' status counts.
-        self._were_ready: set[str] = set()
+        self._availability = ModelAvailability(expected)
         self._tools: dict[str, PromptTools] = {}
         self._building: dict[str, asyncio.Task[PromptTools]] = {}
         # Digests of manifests that this process cannot read or build tools from; each is tried and logged once.
@@ -102,25 +100,24 @@ class Catalogue:
     @property
     def statuses(self) -> dict[str, ModelStatus]:
         """Status of every model: the expected ones first, whether a worker has served them or not."""
-        expected = {model: self._expected_status(model) for model in self._expected}
-        return expected | {model: entry.status for model, entry in self._entries.items() if model not in expected}
+        known = {model: entry.status for model, entry in self._entries.items()} | self.unserved
+        return {model: known[model] for model in self._availability.expected} | known
 
     @property
     def not_ready(self) -> dict[str, ModelStatus]:
         """The models for which readiness waits: expected ones that are neither ready nor failed for good."""
         done = (ModelStatus.READY, ModelStatus.FAILED)
-        return {model: status for model in self._expected if (status := self._expected_status(model)) not in done}
+        statuses = self.statuses
+        return {model: statuses[model] for model in self._availability.expected if statuses[model] not in done}
 
     @property
     def unserved(self) -> dict[str, ModelStatus]:
-        """The expected models that no worker has served yet."""
-        return {model: self._expected_status(model) for model in self._expected if model not in self._entries}
+        """The models that no worker has served yet: expected ones, and those that just failed to load."""
+        return self._availability.unserved(self._entries.keys())
 
-    def _expected_status(self, model: str) -> ModelStatus:
-        entry = self._entries.get(model)
-        if entry is not None:
-            return entry.status
-        return ModelStatus.FAILED if model in self._failures else ModelStatus.LOADING
+    def failure_of(self, model: str) -> str | None:
+        """Why the model is FAILED; None in any other status."""
+        return self._availability.failure_of(model) if self.statuses.get(model) is ModelStatus.FAILED else None
 
     async def get(self, model: str) -> ModelEntry:
         """The model; ModelNotFound, or ModelUnavailable while its first worker still loads it."""
@@ -131,9 +128,10 @@ class Catalogue:
             return entry
         if model in self._unreadable_models:
             raise ModelUnavailable(f"This server cannot read the manifest of the model '{model}'.")
-        if model in self._failures:
-            raise ModelUnavailable(f"The model '{model}' could not be loaded: {self._failures[model]}")
-        if model in self._loading or model in self._expected:
+        failure = self._availability.failure_of(model)
+        if failure is not None and model not in self._loading:
+            raise ModelLoadFailed(f"The model '{model}' could not be loaded: {failure}")
+        if model in self._loading or model in self._availability.expected:
             raise ModelUnavailable(f"The model '{model}' is still being loaded. Please try again in a while.")
         raise ModelNotFound(f"The model '{model}' does not exist or you do not have access to it.", param="model")
 
@@ -184,9 +182,8 @@ class Catalogue:
 
     async def _load(self) -> None:
         snapshot = await self._reads.ask(lambda connection: _read_snapshot(connection, self._lease_s))
-        self._failures = snapshot.failures
-        self._were_ready |= {row.model for row in snapshot.rows if row.status is ModelStatus.READY}
-        entries = {row.model: await self._find_entry(self._as_expected(row)) for row in snapshot.rows}
+        self._availability.update(snapshot.rows, snapshot.failures)
+        entries = {row.model: await self._find_entry(row) for row in snapshot.rows}
         self._entries = {model: entry for model, entry in entries.items() if entry is not None}
         self._unreadable_models = frozenset(entries.keys() - self._entries.keys())
         self._unreadable &= {row.manifest_digest for row in snapshot.rows}
@@ -199,22 +196,13 @@ class Catalogue:
                 with suppress(ModelUnavailable):  # one model must not stop the others; it was logged
                     await self.tools_of(entry)
 
-    def _as_expected(self, row: manifests.ModelRow) -> manifests.ModelRow:
-        """The row, LOADING rather than OFFLINE for an expected model until its worker has registered."""
-        if row.status is not ModelStatus.OFFLINE:
-            return row
-        if row.model in self._failures:
-            return msgspec.structs.replace(row, status=ModelStatus.FAILED)
-        if row.model in self._expected and row.model not in self._were_ready:
-            return msgspec.structs.replace(row, status=ModelStatus.LOADING)
-        return row
-
     async def _find_entry(self, row: manifests.ModelRow) -> ModelEntry | None:
         """The model of a row; None where its manifest cannot be read, which a newer worker may have written."""
         known = self._entries.get(row.model)
         if known is not None and known.manifest_digest == row.manifest_digest:
             length = row.context_length or known.context_length
-            return msgspec.structs.replace(known, status=row.status, context_length=length)
+            status = self._availability.status_of(row)
+            return msgspec.structs.replace(known, status=status, context_length=length)
         if known is None and row.manifest_digest in self._unreadable:
             return None
         try:
@@ -227,7 +215,7 @@ class Catalogue:
         return ModelEntry(
             model=row.model,
             manifest_digest=row.manifest_digest,
-            status=row.status,
+            status=self._availability.status_of(row),
             created_at=row.created_at,
             context_length=row.context_length or manifest.context_length,
             capabilities=manifest.capabilities,

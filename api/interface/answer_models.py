@@ -244,6 +244,7 @@ class ModelObject(BaseModel):
     capabilities: dict[str, bool]
     context_length: int | None = Field(description="null until a worker has served the model")
     status: Literal["ready", "loading", "offline", "failed"]
+    status_reason: str | None = Field(description="why the model could not be loaded, where its status is `failed`")
 
 
 class ModelList(BaseModel):

@@ -104,6 +104,7 @@ _MODEL: Example = {
     "capabilities": {"chat": True, "completion": True},
     "context_length": 1024,
     "status": "ready",
+    "status_reason": None,
 }
 _MESSAGE: Example = {"id": f"{_CHAT_ID}-0", "role": "user", "content": "Who are you?", "content_parts": None}
 _ITEM: Example = {

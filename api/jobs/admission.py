@@ -3,7 +3,7 @@
 from api.caches.catalogue import ModelEntry
 from api.services import Services
 from storage.contract import ModelStatus, PriorityQueue
-from storage.errors import ModelUnavailable, StorageUnavailable
+from storage.errors import ModelLoadFailed, ModelUnavailable, StorageUnavailable
 
 _UNSERVED = (ModelStatus.OFFLINE, ModelStatus.FAILED)
 
@@ -32,6 +32,9 @@ async def refuse_without_redis(services: Services) -> None:
 async def _refuse_without_worker(services: Services, entry: ModelEntry) -> None:
     if entry.status in _UNSERVED:
         entry = await services.catalogue.renewed(entry)
+    if entry.status is ModelStatus.FAILED:
+        reason = services.catalogue.failure_of(entry.model)
+        raise ModelLoadFailed(f"The model '{entry.model}' could not be loaded: {reason}")
     if entry.status in _UNSERVED:
         raise ModelUnavailable(
             f"No worker of the model '{entry.model}' is alive. Please try again later, or send the request in "

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 from starlette.responses import Response
 
+from api.caches.catalogue import Catalogue
 from api.dependencies import services_of
 from api.errors import envelope_of
 from api.jobs.replies import json_reply
@@ -34,6 +35,7 @@ async def readyz(request: Request) -> Response:
     """Readiness: database and Redis answer, and the models are ready; else 503 with the names of those that are not.
 
     Every expected model must be ready or have failed for good, and at least one must be ready. `?model=` asks for one.
+    `failures` holds the reasons of failed models.
     """
     services = services_of(request)
     wanted = request.query_params.get("model")
@@ -43,7 +45,10 @@ async def readyz(request: Request) -> Response:
     statuses = services.catalogue.statuses
     if wanted is not None:
         statuses = {wanted: statuses[wanted]} if wanted in statuses else {}
-    models = {"models": {model: status.value for model, status in statuses.items()}}
+    models: dict[str, object] = {"models": {model: status.value for model, status in statuses.items()}}
+    failures = {model: failure for model in statuses if (failure := services.catalogue.failure_of(model)) is not None}
+    if failures:
+        models["failures"] = failures
     if all(results):
         return json_reply({"status": "ok", **words, **models})
     missing = [f"{name} does not answer" for name in ("database", "redis") if words[name] != "ok"]
@@ -79,10 +84,16 @@ async def _models(services: Services, *, wanted: str | None) -> bool:
 
 
 def _missing_models(services: Services, wanted: str | None) -> str:
-    statuses = services.catalogue.statuses
+    catalogue = services.catalogue
+    statuses = catalogue.statuses
     if wanted is not None:
-        return f"the model '{wanted}' is {statuses[wanted].value if wanted in statuses else 'unknown'}"
-    missing = services.catalogue.not_ready or statuses
-    return (
-        ", ".join(f"the model '{model}' is {status.value}" for model, status in missing.items()) or "no worker is ready"
-    )
+        return _missing_model(catalogue, wanted)
+    missing = catalogue.not_ready or statuses
+    return ", ".join(_missing_model(catalogue, model) for model in missing) or "no worker is ready"
+
+
+def _missing_model(catalogue: Catalogue, model: str) -> str:
+    status = catalogue.statuses.get(model)
+    failure = catalogue.failure_of(model)
+    reason = "" if failure is None else f" ({failure})"
+    return f"the model '{model}' is {'unknown' if status is None else status.value}{reason}"

@@ -5,11 +5,10 @@ import time
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.caches.catalogue import ModelEntry
+from api.caches.catalogue import Catalogue, ModelEntry
 from api.dependencies import services_of
 from api.jobs.replies import json_reply
 from api.lean_route import LeanRoute
-from storage.contract import ModelStatus
 
 # `created` of a model that no worker has served yet: Unix time of this process's start.
 _STARTED_AT = int(time.time())
@@ -19,10 +18,10 @@ router = APIRouter(prefix="/v1/models", tags=["models"], route_class=LeanRoute)
 
 @router.get("")
 async def list_models(request: Request) -> Response:
-    """List all models that a worker serves or has served, and those that `tokenpost up` still loads."""
+    """List all models that a worker serves or has served, that `tokenpost up` still loads, or that failed to load."""
     catalogue = services_of(request).catalogue
-    data = [_object_of(entry) for entry in catalogue.entries]
-    data += [_unserved_object(model, status) for model, status in catalogue.unserved.items()]
+    data = [_object_of(catalogue, entry) for entry in catalogue.entries]
+    data += [_unserved_object(catalogue, model) for model in catalogue.unserved]
     return json_reply({"object": "list", "data": data})
 
 
@@ -31,11 +30,11 @@ async def retrieve(request: Request, model: str) -> Response:
     """Read one model."""
     catalogue = services_of(request).catalogue
     if model in catalogue.unserved:
-        return json_reply(_unserved_object(model, catalogue.unserved[model]))
-    return json_reply(_object_of(await catalogue.get(model)))
+        return json_reply(_unserved_object(catalogue, model))
+    return json_reply(_object_of(catalogue, await catalogue.get(model)))
 
 
-def _object_of(entry: ModelEntry) -> dict[str, object]:
+def _object_of(catalogue: Catalogue, entry: ModelEntry) -> dict[str, object]:
     return {
         "id": entry.model,
         "object": "model",
@@ -44,10 +43,11 @@ def _object_of(entry: ModelEntry) -> dict[str, object]:
         "capabilities": entry.capabilities,
         "context_length": entry.context_length,
         "status": entry.status.value,
+        "status_reason": catalogue.failure_of(entry.model),
     }
 
 
-def _unserved_object(model: str, status: ModelStatus) -> dict[str, object]:
+def _unserved_object(catalogue: Catalogue, model: str) -> dict[str, object]:
     """A model that no worker has served yet; its context length is not known."""
     return {
         "id": model,
@@ -56,5 +56,6 @@ def _unserved_object(model: str, status: ModelStatus) -> dict[str, object]:
         "owned_by": "tokenpost",
         "capabilities": {},
         "context_length": None,
-        "status": status.value,
+        "status": catalogue.unserved[model].value,
+        "status_reason": catalogue.failure_of(model),
     }

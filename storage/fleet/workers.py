@@ -3,15 +3,19 @@
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, select, update
+from sqlalchemy import Connection, and_, delete, literal, select, update
 
 from storage.contract import WorkerStatus
-from storage.database.columns import DatabaseNow
+from storage.database.columns import DatabaseNow, SecondsAfter
 from storage.database.table_definitions import table_of
 from storage.fleet.manifests import is_alive, upsert
 from storage.fleet.tables import Worker
 
 _worker = table_of(Worker)
+# Of the reason why a model cannot be loaded. Longer ones are texts of libraries, whose beginning says enough.
+MAX_FAILURE_CHARACTERS = 500
+# An older failure of a model that nobody ever served is not shown: it was an attempt of another day.
+RECENT_FAILURE_S = 3600.0
 
 
 class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +28,17 @@ class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     dtype: str
     slots: int
+
+
+class LoadFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a model could not be loaded.
+
+    reason:    one line for people; it may name folders of the worker's machine
+    is_recent: whether that was within `RECENT_FAILURE_S`
+    """
+
+    reason: str
+    is_recent: bool
 
 
 def register(c: Connection, new: NewWorker, now: datetime) -> None:
@@ -62,17 +77,24 @@ def mark_dead(c: Connection, worker_id: str) -> bool:
 def put_failure(c: Connection, new: NewWorker, failure: str, now: datetime) -> None:
     """Store that the worker ended because its model can never be loaded; the worker may not have registered before.
 
-    failure: the reason, for people
+    failure: the reason, for people; stored as one line of at most `MAX_FAILURE_CHARACTERS`
     """
     register(c, new, now)
-    values = {"status": WorkerStatus.DEAD, "failure": failure}
+    values = {"status": WorkerStatus.DEAD, "failure": _one_line(failure)}
     c.execute(update(_worker).where(_worker.c.id == new.worker_id).values(values))
 
 
-def list_failures(c: Connection) -> dict[str, str]:
-    """Models that cannot be loaded, with the reason."""
-    rows = c.execute(select(_worker.c.model, _worker.c.failure).where(_worker.c.failure.is_not(None)))
-    return {row.model: row.failure for row in rows}
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_FAILURE_CHARACTERS else line[: MAX_FAILURE_CHARACTERS - 3] + "..."
+
+
+def list_failures(c: Connection) -> dict[str, LoadFailure]:
+    """Models that could not be loaded at their last attempt; the newest failure where several workers failed."""
+    is_recent = SecondsAfter(_worker.c.updated_at, literal(RECENT_FAILURE_S)) > DatabaseNow()
+    query = select(_worker.c.model, _worker.c.failure, is_recent.label("is_recent"))
+    rows = c.execute(query.where(_worker.c.failure.is_not(None)).order_by(_worker.c.updated_at))
+    return {row.model: LoadFailure(reason=row.failure, is_recent=bool(row.is_recent)) for row in rows}
 
 
 def find(c: Connection, worker_id: str) -> Worker | None:

@@ -8,6 +8,7 @@ import msgspec
 import openai
 import pytest
 
+from api.caches.model_availability import without_folders
 from api.settings import ApiSettings
 from storage.contract import WorkerStatus
 from storage.database.connections import Database
@@ -77,11 +78,76 @@ def test_a_model_that_failed_for_good_is_not_awaited(http: httpx2.Client, databa
 
     wait_until(_is(http, 200), 20.0, "readiness")
 
-    assert http.get("/readyz").json()["models"] == {"demo": "ready", "second": "failed"}
-    assert _status(http)["second"] == "failed"
-    refused = http.post("/v1/completions", json={"model": "second", "prompt": "x"})
+    ready = http.get("/readyz").json()
+    assert ready["models"] == {"demo": "ready", "second": "failed"}
+    assert ready["failures"] == {"second": "no weights"}
+    reasons = {one["id"]: one["status_reason"] for one in http.get("/v1/models").json()["data"]}
+    assert reasons == {"demo": None, "second": "no weights"}
+    one = http.get("/v1/models/second").json()
+    assert (one["status"], one["status_reason"]) == ("failed", "no weights")
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_call_for_a_failed_model_says_why_and_is_not_to_be_repeated(
+    http: httpx2.Client, database: Database, background: bool
+) -> None:
+    with database.begin() as c:
+        workers.put_failure(c, _NEW, "no weights", datetime.now(UTC))
+    wait_until(_is(http, 200), 20.0, "readiness")
+
+    refused = http.post("/v1/responses", json={"model": "second", "input": "x", "background": background})
+
     assert refused.status_code == 503
-    assert "no weights" in refused.json()["error"]["message"]
+    error = refused.json()["error"]
+    assert (error["code"], error["message"]) == (
+        "model_unavailable",
+        "The model 'second' could not be loaded: no weights",
+    )
+    assert refused.headers["x-should-retry"] == "false"
+    assert "retry-after" not in refused.headers
+    alone = http.get("/readyz?model=second")
+    assert alone.status_code == 503
+    assert "the model 'second' is failed (no weights)" in alone.json()["error"]["message"]
+
+
+def test_a_served_model_that_fails_to_load_again_is_failed_with_its_reason(
+    http: httpx2.Client, database: Database
+) -> None:
+    with database.begin() as c:
+        manifests.put_manifest(c, msgspec.structs.replace(manifest(), model="second"), datetime.now(UTC))
+        workers.put_failure(c, _NEW, "no memory", datetime.now(UTC))
+    wait_until(lambda: _status(http).get("second") == "failed", 20.0, "the failure")
+
+    refused = http.post("/v1/responses", json={"model": "second", "input": "x"})
+
+    assert refused.status_code == 503
+    assert "no memory" in refused.json()["error"]["message"]
+    assert http.post("/v1/responses", json={"model": "second", "input": "x", "background": True}).status_code == 200
+
+
+def test_a_model_that_nobody_expects_and_that_just_failed_is_listed(http: httpx2.Client, database: Database) -> None:
+    new = msgspec.structs.replace(_NEW, model="third")
+    with database.begin() as c:
+        workers.put_failure(c, new, "no weights", datetime.now(UTC))
+
+    wait_until(lambda: _status(http).get("third") == "failed", 20.0, "the failure")
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        (
+            "There is no config.json in /home/anna/models/x: give a folder",
+            "There is no config.json in x: give a folder",
+        ),
+        ("No such file: '/home/anna/my models/x.gguf'", "No such file: 'x.gguf'"),
+        ("~/models/x holds no weights", "x holds no weights"),
+        ("Qwen/Qwen3-0.6B could not be read (https://models.example/a/b answered 404)",) * 2,
+        ("tensors 3/4 of blk.0", "tensors 3/4 of blk.0"),
+    ],
+)
+def test_a_reason_names_no_folder_of_the_worker(reason: str, shown: str) -> None:
+    assert without_folders(reason) == shown
 
 
 def test_a_new_attempt_to_load_replaces_the_failure(http: httpx2.Client, database: Database) -> None:

@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from storage.contract import ModelStatus, WorkerStatus
 from storage.database.connections import Database
+from storage.database.table_definitions import table_of
 from storage.errors import ModelNotFound
 from storage.fleet import lock_holders, manifests, workers
+from storage.fleet.tables import Worker
 from tests.storage.examples import MANIFEST, NOW, after, put_worker
 
 
@@ -162,3 +164,40 @@ def test_a_duty_that_is_released_is_free_at_once(c: Connection) -> None:
 
     assert not lock_holders.renew(c, "sweeper", "w1")
     assert lock_holders.take(c, "sweeper", "w2", None)
+
+
+def _new(worker_id: str) -> workers.NewWorker:
+    return workers.NewWorker(
+        worker_id=worker_id, model="demo", pid=1, host="here", device="cpu", dtype="float32", slots=8
+    )
+
+
+def test_a_failure_is_one_line_of_bounded_length(c: Connection) -> None:
+    workers.put_failure(c, _new("w1"), "line one\n  line two " + "x" * 2000, NOW)
+
+    reason = workers.list_failures(c)["demo"].reason
+    assert reason.startswith("line one line two xxx")
+    assert len(reason) == workers.MAX_FAILURE_CHARACTERS
+    assert reason.endswith("...")
+
+
+def test_a_failure_is_recent_for_an_hour(c: Connection) -> None:
+    workers.put_failure(c, _new("w1"), "no weights", NOW)
+    assert workers.list_failures(c)["demo"].is_recent
+
+    worker = table_of(Worker)
+    c.execute(update(worker).values(updated_at=_ago(workers.RECENT_FAILURE_S + 60)))
+
+    assert not workers.list_failures(c)["demo"].is_recent
+
+
+def test_a_model_that_failed_on_one_worker_and_runs_on_another_is_ready(c: Connection) -> None:
+    manifests.put_manifest(c, MANIFEST, NOW)
+    put_worker(c, "good")
+    workers.set_status(c, "good", WorkerStatus.READY)
+
+    workers.put_failure(c, _new("bad"), "no memory", NOW)
+    assert _status(c) is ModelStatus.READY
+
+    workers.register(c, _new("bad"), NOW)
+    assert workers.list_failures(c) == {}

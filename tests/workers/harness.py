@@ -179,8 +179,17 @@ class Backend:
 class Bench:
     """One worker on a backend; `settings` are those of `WorkerSettings`."""
 
-    def __init__(self, backend: Backend, *, runner: FakeRunner | None = None, **settings: float) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        runner: FakeRunner | None = None,
+        failure: Exception | None = None,
+        **settings: float,
+    ) -> None:
+        """failure: what loading the model raises"""
         self.backend = backend
+        self.failure = failure
         self.runner = runner or FakeRunner()
         self.event_loop = FakeEventLoop()
         self.was_fatal = threading.Event()
@@ -191,11 +200,16 @@ class Bench:
         self.process = GenerationProcess(
             own,
             backend.settings,
-            lambda: load(self.runner),
+            self._load,
             self.event_loop.call_soon,
             self.was_fatal.set,
             self._end_hard,
         )
+
+    def _load(self) -> Loaded:
+        if self.failure is not None:
+            raise self.failure
+        return load(self.runner)
 
     def _end_hard(self, code: int) -> None:
         """Beat no more, as a process that has ended."""

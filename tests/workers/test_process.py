@@ -3,15 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from msgspec import structs
 
 from storage.broker.event_log import TAPS_KEY, LogWriter, reader_channel
 from storage.contract import EntryKind, Failure, FinishReason, JobStatus, WorkerStatus
+from storage.errors import ModelFilesMissing
 from storage.fleet import manifests, workers
 from storage.jobs import jobs, records
 from tests.fakes import BREAKS_STEP, MANIFEST, NOT_FINITE, FakeRunner, bad_spec, foretold, spec
 from tests.waiting import wait_until
 from tests.workers.harness import (
+    MODEL,
     Backend,
     Bench,
     FakeTicket,
@@ -313,3 +316,18 @@ def test_a_failure_is_in_row_and_log(backend: Backend, bench: Bench) -> None:
     assert end.status is JobStatus.FAILED
     assert isinstance(end.failure, Failure)
     assert end == records.end_of(backend.row(job_id))
+
+
+def test_a_model_that_does_not_load_leaves_its_reason(backend: Backend) -> None:
+    bench = Bench(backend, failure=ModelFilesMissing("There is no config.json in /models/x"))
+
+    with pytest.raises(ModelFilesMissing):
+        bench.process.start(lambda: None)
+    bench.stop()
+
+    with backend.database.connect() as connection:
+        row = workers.find(connection, bench.worker_id)
+        failures = workers.list_failures(connection)
+    assert row is not None
+    assert row.status is WorkerStatus.DEAD
+    assert failures[MODEL].reason == "There is no config.json in /models/x"

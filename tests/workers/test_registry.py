@@ -2,8 +2,9 @@
 
 import pytest
 
-from storage.contract import JobStatus
+from storage.contract import JobStatus, WorkerStatus
 from storage.database.group_commit import Writer
+from storage.fleet import workers
 from tests.fakes import spec
 from tests.workers.harness import MODEL, Backend
 from workers.generation.registry import Registry
@@ -44,3 +45,17 @@ def test_jobs_of_other_workers_go_on(backend: Backend, writer: Writer, registry:
     registry.announce(3)
 
     assert backend.row(job_id).status is JobStatus.IN_PROGRESS
+
+
+def test_a_beat_after_a_failure_does_not_bring_the_worker_back(backend: Backend, registry: Registry) -> None:
+    registry.announce(3)
+
+    registry.failed("no weights")
+    registry.beat(0, None, 0)
+
+    with backend.database.connect() as connection:
+        row = workers.find(connection, "pinned")
+        failures = workers.list_failures(connection)
+    assert row is not None
+    assert row.status is WorkerStatus.DEAD
+    assert failures[MODEL].reason == "no weights"

@@ -17,7 +17,7 @@ from celery.platforms import EX_FAILURE
 from celery.worker import state
 from kombu.asynchronous import Hub
 
-from storage.errors import PlatformError
+from storage.errors import PlatformError, reason_of
 from workers.broker.event_loop import EventLoopInbox
 from workers.broker.ticket import Ticket
 
@@ -81,10 +81,8 @@ class EnginePool(BasePool):
             self._process.stop()
             raise
         except Exception as error:
-            reason = error.message if isinstance(error, PlatformError) else repr(error)
-            log.error(
-                "worker_cannot_start", reason=reason, exc_info=None if isinstance(error, PlatformError) else error
-            )
+            is_expected = isinstance(error, PlatformError)
+            log.error("worker_cannot_start", reason=reason_of(error), exc_info=None if is_expected else error)
             self._process.stop()
             raise WorkerShutdown(EX_FAILURE) from error
 

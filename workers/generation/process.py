@@ -22,7 +22,7 @@ from storage.broker.event_log import LogWriter, delete_logs, list_tails, read_lo
 from storage.contract import JobSpec
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
-from storage.errors import JobNotFound, ShuttingDown, StorageUnavailable
+from storage.errors import JobNotFound, ShuttingDown, StorageUnavailable, reason_of
 from storage.jobs import jobs, poison_jobs
 from storage.settings import StorageSettings
 from workers.broker.ticket import Ticket
@@ -109,7 +109,7 @@ class GenerationProcess:
     # Start.
 
     def start(self, check: Call) -> None:
-        """Load the model and become ready; raises what the load raised, or StorageUnavailable.
+        """Load the model and become ready; raises what the load raised, after storing it, or StorageUnavailable.
 
         check: called now and then meanwhile; what it raises ends the wait
         """
@@ -119,7 +119,11 @@ class GenerationProcess:
         self._publisher.start(Watch(on_fenced=self._pipeline.on_fenced, missing=self._pipeline.missing))
         self._control.start()
         self._engine.start(on_step=self._pipeline.on_step)
-        loaded = self._wait_for_model(check)
+        try:
+            loaded = self._wait_for_model(check)
+        except Exception as error:
+            self._try(partial(self._registry.failed, reason_of(error)))
+            raise
         self._registry.ready(loaded.manifest, loaded.engine.stats(), device=loaded.device, dtype=loaded.dtype)
         log.info("worker_ready", model=loaded.manifest.model, device=loaded.device, dtype=loaded.dtype)
 

@@ -41,6 +41,7 @@ class Registry:
             slots=slots,
         )
         self._status = WorkerStatus.LOADING
+        self._has_failed = False
         self._context_length = 0
 
     def announce(self, max_lost_attempts: int) -> None:
@@ -75,6 +76,15 @@ class Registry:
         """Mark the worker dead, so that its lease need not run out."""
         self._write(lambda connection: workers.mark_dead(connection, self._new.worker_id))
 
+    def failed(self, reason: str) -> None:
+        """Mark the worker dead, and store why its model cannot be loaded.
+
+        reason: for people
+        """
+        # From now on no beat registers the worker again.
+        self._has_failed = True
+        self._write(lambda connection: workers.put_failure(connection, self._new, reason, datetime.now(UTC)))
+
     def beat(self, running: int, engine: EngineStats | None, num_jobs_ended: int) -> list[JobState]:
         """Renew the lease; the jobs that the rows say are in progress here.
 
@@ -87,7 +97,7 @@ class Registry:
         reported = None if engine is None else self._reported(engine, num_jobs_ended)
 
         def write(connection: Connection) -> list[JobState]:
-            if not workers.beat(connection, self._new.worker_id, running, reported):
+            if not workers.beat(connection, self._new.worker_id, running, reported) and not self._has_failed:
                 log.warning("worker_was_declared_dead", worker_id=self._new.worker_id)
                 self._put_row(connection)
             return jobs.list_running_of(connection, self._new.worker_id)
