@@ -10,7 +10,7 @@ from rich.console import Console
 
 from api.cli.console import age, parse_duration
 from api.cli.home import Home
-from api.cli.model_argument import ModelArgument
+from api.cli.models.model_argument import ModelArgument
 from api.cli.settings import CliSettings, Location
 from api.cli.supervisor.processes import Serving
 from api.cli.supervisor.screen import Screen

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from api.cli.model_argument import ModelArgument, ModelArgumentInvalid, parse_models
+from api.cli.models.model_argument import ModelArgument, ModelArgumentInvalid, parse_models
 
 
 def test_a_hugging_face_id_is_its_own_name() -> None:

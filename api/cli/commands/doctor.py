@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from api.cli.home import Home, is_locked
-from api.cli.model_argument import ModelArgumentInvalid, parse_models
+from api.cli.models.model_argument import ModelArgumentInvalid, parse_models
 from api.cli.settings import CliSettings, HuggingFaceSettings, Location, read_pepper
 from api.cli.supervisor import redis_server
 from storage.database.connections import Database

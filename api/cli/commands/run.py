@@ -5,7 +5,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from api.cli.model_argument import parse_models
+from api.cli.models.model_argument import parse_models
 from api.cli.open_database import location_of, opened
 from api.cli.options import (
     MODEL_HELP,

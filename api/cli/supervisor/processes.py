@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from api.cli.model_argument import ModelArgument
+from api.cli.models.model_argument import ModelArgument
 from api.cli.settings import CliSettings, Location, inherited_environment
 from api.cli.supervisor.child import ChildSpec, Role
 from api.cli.supervisor.fork_client import ForkServer
