@@ -150,7 +150,7 @@ class Supervised(Stage):
         super().__init__(folder, database_url, postgres)
         self._replicas = replicas
         command = cli("up", "--home", str(self.home.path), "--port", str(self.port), "--replicas", str(replicas))
-        command += ["--database-url", database_url]
+        command += ["--model", MODEL, "--database-url", database_url]
         self.supervisor = Part("up", command, environment(SETTINGS | settings), folder)
 
     @property

@@ -18,6 +18,8 @@ from tests.waiting import wait_until
 
 _START_LIMIT_S = 120.0
 _STOP_LIMIT_S = 60.0
+# A toy is enough for most tests.
+BUNDLED = ("--model", "demo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +69,14 @@ def bare_environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_platform(home: Path, *arguments: str, **settings: object) -> Iterator[Platform]:
-    """A platform that is ready; everything of it is gone afterwards.
+    """A platform that is ready, with the bundled model where no other is named; everything of it is gone afterwards.
 
     settings: TOKENPOST_* by their lower-case names
     """
     environment = bare_environment() | {f"TOKENPOST_{name.upper()}": str(value) for name, value in settings.items()}
     port = free_port()
-    line = [sys.executable, "-m", "api.cli.main", "up", "--home", str(home), "--port", str(port), *arguments]
+    models = () if "--model" in arguments else BUNDLED
+    line = [sys.executable, "-m", "api.cli.main", "up", "--home", str(home), "--port", str(port), *models, *arguments]
     home.mkdir(parents=True, exist_ok=True)
     with (home / "screen.txt").open("wb") as screen:
         process = subprocess.Popen(line, stdout=screen, stderr=subprocess.STDOUT, env=environment)

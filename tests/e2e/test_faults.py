@@ -14,7 +14,7 @@ import httpx2
 import psutil
 import pytest
 
-from tests.e2e.platform import Platform, bare_environment, running_platform
+from tests.e2e.platform import BUNDLED, Platform, bare_environment, running_platform
 from tests.waiting import wait_until, wait_until_async
 
 NUM_STREAMS = 20
@@ -94,7 +94,7 @@ def test_a_foreground_caller_who_leaves_stops_the_generation(fragile: Platform) 
 
 
 def test_nothing_is_left_when_the_supervisor_is_killed(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "api.cli.main", "up", "--home", str(tmp_path / "home"), "--port", "0"]
+    line = [sys.executable, "-m", "api.cli.main", "up", "--home", str(tmp_path / "home"), "--port", "0", *BUNDLED]
     with (tmp_path / "screen.txt").open("wb") as screen:
         supervisor = subprocess.Popen(line, stdout=screen, stderr=subprocess.STDOUT, env=bare_environment())
         children = wait_until(
