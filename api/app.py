@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.http.cross_origin import AllowedOrigins
 from api.http.request_dispatch import Dispatcher
 from api.interface.openapi_schema import describe
+from api.jobs.job_services import JobServices
 from api.middleware import RequestFrame
 from api.routes import (
     chat,
@@ -20,7 +21,7 @@ from api.routes import (
     webhook_deliveries,
     webhook_endpoints,
 )
-from api.services import Services, running
+from api.services import running
 from api.settings import ApiSettings
 from storage.errors import ShuttingDown
 
@@ -63,16 +64,19 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
 
 def begin_shutdown(app: FastAPI) -> None:
     """End open streams and waiting calls with an error that can be retried; call it on the loop's thread."""
-    services = getattr(app.state, "services", None)
-    if isinstance(services, Services):
-        services.relay.interrupt(ShuttingDown("This server is going down; the job runs on. Ask another server for it."))
+    jobs = getattr(app.state, "jobs", None)
+    if isinstance(jobs, JobServices):
+        jobs.streaming.relay.interrupt(
+            ShuttingDown("This server is going down; the job runs on. Ask another server for it.")
+        )
 
 
 def _lifespan_of(settings: ApiSettings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with running(settings) as services:
-            app.state.services = services
+            app.state.api_keys, app.state.bodies = services.api_keys, services.bodies
+            app.state.jobs, app.state.webhooks = services.jobs, services.webhooks
             yield
 
     return lifespan

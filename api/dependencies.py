@@ -1,30 +1,17 @@
-"""Request accessors for routes: services, caller, body and query parameters."""
+"""Request accessors for routes: caller, body and query parameters."""
 
 from typing import Literal, TypeVar
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from api.authentication.caller import Caller
-from api.headers import header_of
 from api.http.api_versions import QUERY_NAME as VERSION
-from api.http.compression import decompress
-from api.http.large_json import decode_large
+from api.http.request_bodies import RequestBodies
 from api.protocol.shared.lists import Page
 from api.protocol.shared.wire import WireRequest
-from api.services import Services
-from storage.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, UnsupportedParameter
+from storage.errors import InvalidRequest, UnsupportedParameter
 
 R = TypeVar("R", bound=WireRequest)
-
-# Up to here a body is parsed on the event loop.
-_SMALL_BODY_BYTES = 64 * 1024
-
-
-def services_of(request: Request) -> Services:
-    """The services of this process."""
-    services = request.scope["app"].state.services
-    assert isinstance(services, Services)
-    return services
 
 
 def caller_of(request: Request) -> Caller:
@@ -40,64 +27,19 @@ def note_replay(request: Request, is_replay: bool) -> None:
 
 
 async def body_of(request: Request) -> bytes:
-    """The whole body; raises UnsupportedMediaType or BodyTooLarge.
-
-    A body that is too large is refused at once; the server discards what the client still sends of it.
-    """
-    _refuse_other_formats(request)
-    limit = services_of(request).settings.max_body_bytes
-    if _declared_size(request) > limit:
-        raise _too_large(limit)
-    pieces: list[bytes] = []
-    size_bytes = 0
-    has_more = True
-    while has_more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        piece, has_more = message.get("body", b""), message.get("more_body", False)
-        size_bytes += len(piece)
-        if size_bytes > limit:
-            raise _too_large(limit)
-        pieces.append(piece)
-    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    if _coding_of(request) == b"identity":
-        return body
-    return await services_of(request).catalogue.in_thread(lambda: decompress(body, limit))
+    """The whole body; raises as `RequestBodies.read`."""
+    return await _bodies_of(request).read(request)
 
 
 async def parse_body(request: Request, kind: type[R], body: bytes) -> R:
-    """The request of that kind that the body holds; raises as its `parse`.
-
-    Large bodies are parsed in a thread, after a check that they do not hold too many values: the decoder holds the
-    interpreter lock, so that a thread alone would not keep the event loop free.
-    """
-    if len(body) <= _SMALL_BODY_BYTES:
-        return kind.parse(body)
-
-    return await services_of(request).catalogue.in_thread(lambda: kind.parse_value(decode_large(body)))
+    """The request of that kind that the body holds; raises as its `parse`."""
+    return await _bodies_of(request).parse(kind, body)
 
 
-def _declared_size(request: Request) -> int:
-    declared = header_of(request.scope, b"content-length")
-    return int(declared) if declared is not None and declared.isdigit() else 0
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The request body is larger than {limit} bytes.")
-
-
-def _refuse_other_formats(request: Request) -> None:
-    media_type = (header_of(request.scope, b"content-type") or b"").partition(b";")[0].strip().lower()
-    if media_type and media_type != b"application/json" and not media_type.endswith(b"+json"):
-        shown = media_type[:100].decode("latin-1")
-        raise UnsupportedMediaType(f"Send the body as 'content-type: application/json', not as '{shown}'.")
-    if _coding_of(request) not in (b"identity", b"gzip", b"x-gzip"):
-        raise UnsupportedMediaType("The only coding that a request body may be compressed with is gzip.")
-
-
-def _coding_of(request: Request) -> bytes:
-    return (header_of(request.scope, b"content-encoding") or b"identity").strip().lower()
+def _bodies_of(request: Request) -> RequestBodies:
+    bodies = request.scope["app"].state.bodies
+    assert isinstance(bodies, RequestBodies)
+    return bodies
 
 
 class Query:

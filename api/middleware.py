@@ -13,13 +13,13 @@ from redis.exceptions import RedisError
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.authentication.api_keys import ApiKeyCache
 from api.errors import Unexpected, error_response, log_failure
 from api.headers import refuse_bad_host
 from api.http.api_versions import DEPRECATION_STATE, Headers, refuse_unknown_version
 from api.http.api_versions import HEADER_NAME as VERSION_HEADER
 from api.http.compression import coding_of, compressed, is_compressible
 from api.http.cross_origin import AllowedOrigins, preflight_response
-from api.services import Services
 from storage.errors import PlatformError, StorageUnavailable
 
 # A request id of the client is kept when it matches this.
@@ -126,12 +126,12 @@ class _Framed:
 
 async def _authenticate(scope: Scope, *, is_allowed_origin: bool) -> None:
     """Authenticate the request and store its caller in the scope; raises InvalidApiKey or HostNotAllowed."""
-    services = scope["app"].state.services
-    assert isinstance(services, Services)
-    services.api_key_cache.guard(scope, is_allowed_origin=is_allowed_origin)
+    api_keys = scope["app"].state.api_keys
+    assert isinstance(api_keys, ApiKeyCache)
+    api_keys.guard(scope, is_allowed_origin=is_allowed_origin)
     path = scope["path"]
     if path not in _OPEN_PATHS and not path.startswith("/docs/"):
-        scope["state"]["caller"] = await services.api_key_cache.caller_of(scope)
+        scope["state"]["caller"] = await api_keys.caller_of(scope)
 
 
 def _answer_of(error: Exception) -> PlatformError:

@@ -2,11 +2,9 @@
 
 import asyncio
 import zlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import TypeVar
 
 import msgspec
 import structlog
@@ -15,15 +13,13 @@ from sqlalchemy import Connection
 from api.caches.database_reads import Reader
 from api.caches.model_availability import ModelAvailability
 from api.caches.refresher import Refresher
+from api.cpu_bound_work import CpuBoundWork
 from api.protocol.prompt.tokenizing import PromptTools
 from storage.contract import ModelManifest, ModelStatus, WorkerStatus
 from storage.errors import ModelLoadFailed, ModelNotFound, ModelUnavailable
 from storage.fleet import manifests, workers
 
-T = TypeVar("T")
 log = structlog.get_logger()
-# Tokenizing releases the interpreter lock; more threads than processors would gain nothing.
-_NUM_THREADS = 4
 
 
 class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +47,7 @@ class Catalogue:
     def __init__(
         self,
         reads: Reader,
+        cpu_bound: CpuBoundWork,
         *,
         lease_s: float,
         refresh_s: float,
@@ -62,6 +59,7 @@ class Catalogue:
         """
         self._allows_special_tokens = allows_special_tokens
         self._reads = reads
+        self._cpu_bound = cpu_bound
         self._lease_s = lease_s
         self._entries: dict[str, ModelEntry] = {}
         self._loading: frozenset[str] = frozenset()
@@ -71,7 +69,6 @@ class Catalogue:
         # Digests of manifests that this process cannot read or build tools from; each is tried and logged once.
         self._unreadable: set[str] = set()
         self._unreadable_models: frozenset[str] = frozenset()
-        self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="prompts")
         self._refresher = Refresher("models", self._load, every_s=refresh_s, patience_s=reads.timeout_s)
 
     async def start(self) -> None:
@@ -85,7 +82,6 @@ class Catalogue:
         for one in building:
             one.cancel()
         await asyncio.gather(*building, return_exceptions=True)
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     @property
     def entries(self) -> list[ModelEntry]:
@@ -162,7 +158,7 @@ class Catalogue:
     async def _build(self, entry: ModelEntry) -> PromptTools:
         manifest = await self._reads.ask(lambda connection: manifests.get_manifest(connection, entry.model))
         try:
-            tools = await self.in_thread(
+            tools = await self._cpu_bound.run(
                 lambda: PromptTools(manifest, allows_special_tokens=self._allows_special_tokens)
             )
         except Exception as error:  # a tokenizer or template of any model: whatever its library raises
@@ -175,10 +171,6 @@ class Catalogue:
         del self._building[manifest_digest]
         if not done.cancelled():
             done.exception()  # retrieved, so that asyncio does not log it
-
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        """The result of `work`; for prompts too large for the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _load(self) -> None:
         snapshot = await self._reads.ask(lambda connection: _read_snapshot(connection, self._lease_s))

@@ -1,7 +1,7 @@
 """Admission control: the one place that refuses a job before its row is written."""
 
 from api.caches.catalogue import ModelEntry
-from api.services import Services
+from api.jobs.job_services import JobServices
 from storage.contract import ModelStatus, PriorityQueue
 from storage.errors import ModelLoadFailed, ModelUnavailable, StorageUnavailable
 
@@ -9,7 +9,7 @@ _UNSERVED = (ModelStatus.OFFLINE, ModelStatus.FAILED)
 
 
 async def admit(
-    services: Services, entry: ModelEntry, owner: str, priority_queue: PriorityQueue, *, is_background: bool
+    services: JobServices, entry: ModelEntry, owner: str, priority_queue: PriorityQueue, *, is_background: bool
 ) -> None:
     """Return when a job of this model can be accepted; raises StorageUnavailable, ModelUnavailable or Busy.
 
@@ -22,14 +22,14 @@ async def admit(
         await _refuse_without_worker(services, entry)
 
 
-async def refuse_without_redis(services: Services) -> None:
+async def refuse_without_redis(services: JobServices) -> None:
     """Return when Redis responds and has free memory; StorageUnavailable otherwise, within the request's time limit."""
-    if services.redis_memory.is_full:
+    if services.streaming.redis_memory.is_full:
         raise StorageUnavailable("Redis has no memory left.")
-    await services.redis_health.check()
+    await services.streaming.redis_health.check()
 
 
-async def _refuse_without_worker(services: Services, entry: ModelEntry) -> None:
+async def _refuse_without_worker(services: JobServices, entry: ModelEntry) -> None:
     if entry.status in _UNSERVED:
         entry = await services.catalogue.renewed(entry)
     if entry.status is ModelStatus.FAILED:

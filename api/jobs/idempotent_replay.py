@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 from api.jobs import stored_jobs
 from api.jobs.admission import refuse_without_redis
 from api.jobs.create_request import CreateRequest, digest_of
+from api.jobs.job_services import JobServices
 from api.jobs.job_views import JobView, view_with_position
 from api.jobs.submitted import Submitted
-from api.services import Services
 from storage.accounts import idempotency
 from storage.accounts.idempotency import KeyedRequest
 from storage.errors import IdempotencyKeyInUse, JobNotFound
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 async def find_replay(
-    services: Services, create_request: CreateRequest, digest: bytes, *, is_followed: bool
+    services: JobServices, create_request: CreateRequest, digest: bytes, *, is_followed: bool
 ) -> Submitted | None:
     """The job of an earlier attempt, attached to; None where one is to be created. Raises IdempotencyKeyReused."""
     if create_request.key is None and create_request.num_retries == 0:
@@ -34,25 +34,25 @@ async def find_replay(
     )
 
 
-async def _attach(services: Services, create_request: CreateRequest, digest: bytes) -> Attached | None:
-    keyed, now = keyed_of(create_request, digest), services.clock.now()
+async def _attach(services: JobServices, create_request: CreateRequest, digest: bytes) -> Attached | None:
+    keyed, now = keyed_of(create_request, digest), services.database.clock.now()
     await refuse_without_redis(services)
     if keyed is not None:
         services.idempotency_keys_in_flight.refuse(keyed)
         # Nearly every key is new. A read finds that out, and refuses a different request, without a write transaction.
-        if await services.reads.ask(lambda c: idempotency.find(c, keyed, now)) is None:
+        if await services.database.reads.ask(lambda c: idempotency.find(c, keyed, now)) is None:
             return None
-        return await services.write_promptly(lambda c: attaching.attach_keyed(c, keyed, now))
+        return await services.database.write_promptly(lambda c: attaching.attach_keyed(c, keyed, now))
     if services.refusals.take(digest, asyncio.get_running_loop().time()):
         return None
     since = now - timedelta(seconds=create_request.timeout_s)
-    return await services.write_promptly(
+    return await services.database.write_promptly(
         lambda c: attaching.attach_retry(c, create_request.caller.project, digest, create_request.num_retries, since)
     )
 
 
 async def follow_replay(
-    services: Services, create_request: CreateRequest, attached: Attached, *, is_followed: bool
+    services: JobServices, create_request: CreateRequest, attached: Attached, *, is_followed: bool
 ) -> Submitted | None:
     """The job that was attached to, from its beginning; None where it was erased since."""
 
@@ -60,7 +60,7 @@ async def follow_replay(
         return view_with_position(connection, jobs.get(connection, attached.job_id, create_request.caller.project))
 
     try:
-        job = await services.reads.ask(read)
+        job = await services.database.reads.ask(read)
     except JobNotFound:
         return None
     return Submitted(
@@ -83,13 +83,13 @@ def keyed_of(create_request: CreateRequest, digest: bytes) -> KeyedRequest | Non
     )
 
 
-def key_expiry(services: Services, now: datetime) -> datetime:
+def key_expiry(services: JobServices, now: datetime) -> datetime:
     """When an idempotency key that is taken now expires."""
     return now + timedelta(seconds=services.settings.idempotency_key_ttl_s)
 
 
 async def make_once(
-    services: Services,
+    services: JobServices,
     create_request: CreateRequest,
     resource_id: str,
     *,
@@ -101,7 +101,7 @@ async def make_once(
     For resources other than jobs. Both functions run on the writer, in the transaction that writes the key. Whoever
     erases the resource calls `idempotency.forget`. Raises IdempotencyKeyReused, IdempotencyKeyInUse.
     """
-    keyed, now = keyed_of(create_request, digest_of(create_request)), services.clock.now()
+    keyed, now = keyed_of(create_request, digest_of(create_request)), services.database.clock.now()
 
     def operation(connection: Connection) -> tuple[T, bool]:
         if keyed is None or idempotency.take(
@@ -114,4 +114,4 @@ async def make_once(
             raise IdempotencyKeyInUse
         return find(connection, known_id), True
 
-    return await services.write_promptly(operation)
+    return await services.database.write_promptly(operation)

@@ -11,13 +11,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.capacity.queue_status import queue_status_of
+from api.cpu_bound_work import CpuBoundWork
 from api.errors import JOB_ID, JobCancelled, JobExpired, JobFailed
+from api.jobs.job_services import JobServices
 from api.jobs.job_views import JobView
 from api.jobs.stored_jobs import erase, follow, so_far
 from api.jobs.submitted import Submitted
 from api.protocol.kinds import KINDS, deleted_object, fold_of, object_of, receipt_of, skip_of
 from api.protocol.shared.envelope import failure_of
-from api.services import Services
 from api.streaming.disconnect import watched
 from api.streaming.sse import EventStream, Notes
 from api.streaming.subscription import Subscription
@@ -44,25 +45,25 @@ def encoded_reply(body: bytes, *, status: int = 200, headers: Mapping[str, str] 
 
 
 async def threaded_reply(
-    services: Services, make: Callable[[], object], *, headers: Mapping[str, str] | None = None
+    cpu_bound: CpuBoundWork, make: Callable[[], object], *, headers: Mapping[str, str] | None = None
 ) -> Response:
     """A JSON answer that may be large: it is built and encoded in a thread."""
-    return encoded_reply(await services.catalogue.in_thread(lambda: encode(make())), headers=headers)
+    return encoded_reply(await cpu_bound.run(lambda: encode(make())), headers=headers)
 
 
 async def sized_reply(
-    services: Services, make: Callable[[], object], entries: Sequence[object] | Result, headers: Mapping[str, str]
+    cpu_bound: CpuBoundWork, make: Callable[[], object], entries: Sequence[object] | Result, headers: Mapping[str, str]
 ) -> Response:
     """A JSON answer made from log entries, in a thread if there are many."""
     if len(entries.entries if isinstance(entries, Result) else entries) > MANY_ENTRIES:
-        return await threaded_reply(services, make, headers=headers)
+        return await threaded_reply(cpu_bound, make, headers=headers)
     return json_reply(make(), headers=headers)
 
 
 class _Caller:
     """One waiting caller; a foreground job is cancelled when its last caller disconnects before the end."""
 
-    def __init__(self, services: Services, submitted: Submitted) -> None:
+    def __init__(self, services: JobServices, submitted: Submitted) -> None:
         self._services = services
         self._job_id = submitted.header.job_id
         self._is_foreground = not submitted.header.background
@@ -82,7 +83,7 @@ class _Caller:
             self._services.abandoned_jobs.add(self._job_id, self._known)
 
 
-def stream_reply(services: Services, submitted: Submitted) -> Response:
+def stream_reply(services: JobServices, submitted: Submitted) -> Response:
     """The stream of a job from its start; the disconnect of its last caller cancels a foreground job."""
     caller = _Caller(services, submitted)
     return EventStream(
@@ -94,7 +95,7 @@ def stream_reply(services: Services, submitted: Submitted) -> Response:
     )
 
 
-def replay_reply(services: Services, job: JobView, *, starting_after: int | None) -> Response:
+def replay_reply(services: JobServices, job: JobView, *, starting_after: int | None) -> Response:
     """The stream of a stored job from its start or from a cursor; a disconnect changes nothing."""
     header, subscription = job.header, follow(services, job)
     return EventStream(
@@ -106,17 +107,19 @@ def replay_reply(services: Services, job: JobView, *, starting_after: int | None
     )
 
 
-def _notes_of(services: Services, subscription: Subscription, position: QueuePosition | None) -> Notes | None:
+def _notes_of(services: JobServices, subscription: Subscription, position: QueuePosition | None) -> Notes | None:
     """The source of a stream's position comments; None for a job that has started."""
     return None if position is None else services.statistics.position_watchers.add(subscription)
 
 
-def _release(services: Services, subscription: Subscription) -> None:
-    services.relay.unsubscribe(subscription)
+def _release(services: JobServices, subscription: Subscription) -> None:
+    services.streaming.relay.unsubscribe(subscription)
     services.statistics.position_watchers.remove(subscription)
 
 
-async def job_reply(services: Services, job: JobView, extra: Mapping[str, object] = MappingProxyType({})) -> Response:
+async def job_reply(
+    services: JobServices, job: JobView, extra: Mapping[str, object] = MappingProxyType({})
+) -> Response:
     """The protocol object of a job as it is now; of a queued job with its position.
 
     extra: keys to add to the object
@@ -126,7 +129,7 @@ async def job_reply(services: Services, job: JobView, extra: Mapping[str, object
 
 
 async def object_reply(
-    services: Services,
+    services: JobServices,
     job: JobView,
     fields: Mapping[str, object] = MappingProxyType({}),
     headers: Mapping[str, str] = MappingProxyType({}),
@@ -134,23 +137,23 @@ async def object_reply(
     """The protocol object of a job as it is now, with further fields and headers."""
     entries = await so_far(services, job)
     headers = {JOB_ID: job.header.job_id, **headers}
-    return await sized_reply(services, lambda: {**job.object(entries), **fields}, entries, headers)
+    return await sized_reply(services.cpu_bound, lambda: {**job.object(entries), **fields}, entries, headers)
 
 
-async def erased_reply(services: Services, job_id: str, owner: str, kind: JobKind) -> Response:
+async def erased_reply(services: JobServices, job_id: str, owner: str, kind: JobKind) -> Response:
     """Stop and erase the owner's job, and say so; raises JobNotFound."""
     await erase(services, job_id, owner, kind)
     return json_reply(deleted_object(kind, job_id))
 
 
-def created_reply(services: Services, submitted: Submitted) -> Response:
+def created_reply(services: JobServices, submitted: Submitted) -> Response:
     """A background job that was just created."""
     queue_status = queue_status_of(services.statistics, submitted.position, submitted.end)
     body = {**submitted.object(), **queue_status.fields}
     return json_reply(body, headers={JOB_ID: submitted.header.job_id, **queue_status.headers})
 
 
-def receipt_reply(services: Services, submitted: Submitted, *, location: str = "", applied: str = "") -> Response:
+def receipt_reply(services: JobServices, submitted: Submitted, *, location: str = "", applied: str = "") -> Response:
     """202 and where the result will be.
 
     location: the path before the id, where it is not that of the job's kind
@@ -174,7 +177,7 @@ class OutcomeReply(Response):
     """
 
     def __init__(
-        self, services: Services, submitted: Submitted, *, wait_s: float | None = None, applied: str = ""
+        self, services: JobServices, submitted: Submitted, *, wait_s: float | None = None, applied: str = ""
     ) -> None:
         """applied: the part of the `Prefer` header that was applied"""
         self.background = None
@@ -225,7 +228,7 @@ class OutcomeReply(Response):
 
     async def _position(self) -> QueuePosition | None:
         try:
-            return await self._services.reads.ask(lambda c: waiting.find_position(c, self._header.job_id))
+            return await self._services.database.reads.ask(lambda c: waiting.find_position(c, self._header.job_id))
         except StorageUnavailable:
             return None  # a receipt without a position is still valid
 
@@ -237,4 +240,4 @@ class OutcomeReply(Response):
         if end.status is JobStatus.CANCELLED and not KINDS[self._header.kind].shows_cancelled:
             raise JobCancelled(self._header.job_id)
         headers = _headers_of(self._header, self._applied)
-        return await sized_reply(self._services, lambda: object_of(self._header, entries), entries, headers)
+        return await sized_reply(self._services.cpu_bound, lambda: object_of(self._header, entries), entries, headers)

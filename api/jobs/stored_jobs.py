@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import structlog
 from redis.exceptions import RedisError
 
+from api.jobs.job_services import JobServices
 from api.jobs.job_views import JobView, view
-from api.services import Services
 from api.streaming.subscription import Subscription
 from storage.broker import event_log
 from storage.contract import End, JobKind, JobStatus, LogEntry, Result
@@ -21,12 +21,12 @@ _SETTLE_WAIT_S = 1.0
 logger = structlog.get_logger()
 
 
-async def get_job(services: Services, job_id: str, owner: str, kind: JobKind) -> JobView:
+async def get_job(services: JobServices, job_id: str, owner: str, kind: JobKind) -> JobView:
     """The owner's job of this kind; JobNotFound for any other id."""
-    return await services.reads.ask(lambda connection: view(connection, job_id, owner, kind))
+    return await services.database.reads.ask(lambda connection: view(connection, job_id, owner, kind))
 
 
-async def so_far(services: Services, job: JobView) -> list[LogEntry] | Result:
+async def so_far(services: JobServices, job: JobView) -> list[LogEntry] | Result:
     """What came of the job until now."""
     if job.is_settled and job.result is not None:
         return job.result
@@ -34,23 +34,23 @@ async def so_far(services: Services, job: JobView) -> list[LogEntry] | Result:
         # A worker may have claimed it since the row was read; with its text, the job would be queued and under way.
         return Result()
     try:
-        return await services.logs.read(job.header.job_id)
+        return await services.streaming.logs.read(job.header.job_id)
     except StorageUnavailable as error:
         # The row is the truth about the job's state; without Redis only its text so far is not to be had.
         logger.warning("log_unread", job_id=job.header.job_id, error=error.message)
         return Result()
 
 
-def follow(services: Services, job: JobView) -> Subscription:
+def follow(services: JobServices, job: JobView) -> Subscription:
     """All entries of the job, those to come included."""
     if not job.is_settled:
-        return services.relay.subscribe(job.header.job_id)
+        return services.streaming.relay.subscribe(job.header.job_id)
     subscription = Subscription(job.header.job_id)
     subscription.conclude(job.entries())
     return subscription
 
 
-async def cancel(services: Services, job_id: str, *, num_attached: int | None = None) -> None:
+async def cancel(services: JobServices, job_id: str, *, num_attached: int | None = None) -> None:
     """Return when the job is cancelled or had ended; its worker is notified at once.
 
     num_attached: as in `jobs.cancel`
@@ -58,14 +58,16 @@ async def cancel(services: Services, job_id: str, *, num_attached: int | None = 
     now = datetime.now(UTC)
     try:
         await asyncio.to_thread(
-            lambda: cancellation.cancel(services.write, services.redis_sync, job_id, now, num_attached=num_attached)
+            lambda: cancellation.cancel(
+                services.database.write, services.streaming.redis_sync, job_id, now, num_attached=num_attached
+            )
         )
     except RedisError as error:
         # The row is cancelled already. Workers reread their rows, and the sweeper completes the logs of ended jobs.
         logger.warning("cancel_untold", job_id=job_id, error=str(error))
 
 
-async def cancel_response(services: Services, job: JobView, owner: str) -> JobView:
+async def cancel_response(services: JobServices, job: JobView, owner: str) -> JobView:
     """The response after its cancellation; one that has ended is left as it is.
 
     Raises InvalidRequest for a foreground response: its caller ends it by disconnecting.
@@ -74,7 +76,7 @@ async def cancel_response(services: Services, job: JobView, owner: str) -> JobVi
         raise InvalidRequest("Only responses created with background=true can be cancelled.", param="response_id")
     if job.end is not None:
         return job
-    subscription = services.relay.subscribe(job.header.job_id)
+    subscription = services.streaming.relay.subscribe(job.header.job_id)
     try:
         await cancel(services, job.header.job_id)
         async with asyncio.timeout(_SETTLE_WAIT_S):
@@ -83,23 +85,23 @@ async def cancel_response(services: Services, job: JobView, owner: str) -> JobVi
     except TimeoutError:
         pass  # the row says cancelled; its worker, or the sweeper, stores the partial result later
     finally:
-        services.relay.unsubscribe(subscription)
+        services.streaming.relay.unsubscribe(subscription)
     return await get_job(services, job.header.job_id, owner, job.header.kind)
 
 
-async def erase(services: Services, job_id: str, owner: str, kind: JobKind) -> None:
+async def erase(services: JobServices, job_id: str, owner: str, kind: JobKind) -> None:
     """Return when request, text, log and metadata are gone; a job that runs is stopped. Raises JobNotFound."""
     # A read refuses unknown ids, so that they cost no write transaction.
-    await services.reads.ask(lambda connection: jobs.check_kind(connection, job_id, owner, kind))
-    erased = await services.write_promptly(lambda connection: jobs.erase(connection, job_id, owner))
+    await services.database.reads.ask(lambda connection: jobs.check_kind(connection, job_id, owner, kind))
+    erased = await services.database.write_promptly(lambda connection: jobs.erase(connection, job_id, owner))
     try:
         await asyncio.to_thread(_erase_log, services, job_id, erased)
     except RedisError as error:
         logger.warning("log_not_erased", job_id=job_id, error=str(error))
 
 
-def _erase_log(services: Services, job_id: str, erased: Cancelled) -> None:
-    redis = services.redis_sync
+def _erase_log(services: JobServices, job_id: str, erased: Cancelled) -> None:
+    redis = services.streaming.redis_sync
     if erased.was.is_terminal:
         event_log.delete_logs(redis, [job_id])
         return

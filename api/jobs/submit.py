@@ -12,6 +12,7 @@ from api.caches.database_reads import TimeLimit
 from api.jobs.admission import admit
 from api.jobs.create_request import CreateRequest, digest_of
 from api.jobs.idempotent_replay import find_replay, follow_replay, key_expiry, keyed_of
+from api.jobs.job_services import JobServices
 from api.jobs.job_views import previous_not_found, previous_turn
 from api.jobs.submitted import Submitted
 from api.protocol.jobs.prepared import Prepared
@@ -19,7 +20,6 @@ from api.protocol.kinds import prepare
 from api.protocol.responses.stored_items import PreviousResponse
 from api.protocol.shared.job_request import JobRequest
 from api.protocol.shared.tiers import priority_of
-from api.services import Services
 from storage.accounts.idempotency import KeyedRequest
 from storage.contract import JobHeader, priority_queue_of
 from storage.errors import IdempotencyKeyInUse, PlatformError, StorageUnavailable
@@ -51,7 +51,7 @@ class Order:
     store_default: bool | None = None
 
 
-async def submit(services: Services, order: Order) -> Submitted:
+async def submit(services: JobServices, order: Order) -> Submitted:
     """The committed job with its ticket sent, or that of an earlier attempt; PlatformError when none was created."""
     create_request = order.create_request
     digest = await _digest_of(services, create_request)
@@ -65,13 +65,13 @@ async def submit(services: Services, order: Order) -> Submitted:
         return await _make(services, order, digest, keyed)
 
 
-async def _digest_of(services: Services, create_request: CreateRequest) -> bytes:
+async def _digest_of(services: JobServices, create_request: CreateRequest) -> bytes:
     if len(create_request.body) <= _SMALL_DIGEST_BYTES:
         return digest_of(create_request)
-    return await services.catalogue.in_thread(lambda: digest_of(create_request))
+    return await services.cpu_bound.run(lambda: digest_of(create_request))
 
 
-async def _make_or_note(services: Services, order: Order, digest: bytes) -> Submitted:
+async def _make_or_note(services: JobServices, order: Order, digest: bytes) -> Submitted:
     try:
         return await _make(services, order, digest, None)
     except PlatformError as error:
@@ -80,7 +80,7 @@ async def _make_or_note(services: Services, order: Order, digest: bytes) -> Subm
         raise
 
 
-async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedRequest | None) -> Submitted:
+async def _make(services: JobServices, order: Order, digest: bytes, keyed: KeyedRequest | None) -> Submitted:
     entry, caller = await services.catalogue.get(order.request.model), order.create_request.caller
     priority_queue = priority_queue_of(priority_of(order.request, is_background=order.is_background))
     await admit(services, entry, caller.project, priority_queue, is_background=order.is_background)
@@ -91,8 +91,8 @@ async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedReq
     prepared = await _prepare(services, order, entry, previous)
     # Checked again: others were accepted while this request was prepared. Nothing is awaited until it is counted.
     services.admission_limits.check(caller.project, entry.model, priority_queue)
-    new = _new_job(order, prepared, digest, services.clock.now(), previous)
-    subscription = services.relay.subscribe(new.job_id) if order.is_followed else None
+    new = _new_job(order, prepared, digest, services.database.clock.now(), previous)
+    subscription = services.streaming.relay.subscribe(new.job_id) if order.is_followed else None
     # Counted before the row is written: a snapshot that is read meanwhile may miss the job, but none counts it twice.
     reservation = services.statistics.reserve(new.owner, new.model, priority_queue)
     try:
@@ -100,7 +100,7 @@ async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedReq
     except BaseException:
         reservation.release()
         if subscription is not None:
-            services.relay.unsubscribe(subscription)
+            services.streaming.relay.unsubscribe(subscription)
         raise
     if attached is None:
         services.tickets.send(new.job_id, new.model, new.spec.priority_queue)
@@ -108,14 +108,16 @@ async def _make(services: Services, order: Order, digest: bytes, keyed: KeyedReq
     reservation.release()
     # The same request at another process was faster.
     if subscription is not None:
-        services.relay.unsubscribe(subscription)
+        services.streaming.relay.unsubscribe(subscription)
     replay = await follow_replay(services, order.create_request, attached, is_followed=order.is_followed)
     if replay is None:
         raise IdempotencyKeyInUse
     return replay
 
 
-async def _prepare(services: Services, order: Order, entry: ModelEntry, previous: PreviousResponse | None) -> Prepared:
+async def _prepare(
+    services: JobServices, order: Order, entry: ModelEntry, previous: PreviousResponse | None
+) -> Prepared:
     """The request as a job spec; large ones are prepared in a thread."""
     tools = await services.catalogue.tools_of(entry)
     # A seed need not be secret; the operating system's randomness would cost a system call.
@@ -133,11 +135,11 @@ async def _prepare(services: Services, order: Order, entry: ModelEntry, previous
 
     if previous is None and len(order.create_request.body) <= _SMALL_BODY_BYTES:
         return work()
-    return await services.catalogue.in_thread(work)
+    return await services.cpu_bound.run(work)
 
 
 async def find_previous(
-    services: Services, owner: str, request: JobRequest, *, num_bytes: int
+    services: JobServices, owner: str, request: JobRequest, *, num_bytes: int
 ) -> PreviousResponse | None:
     """The previous response that the request continues, if any; raises PreviousResponseNotFound and ContextTooLarge.
 
@@ -147,7 +149,7 @@ async def find_previous(
     if previous_id is None:
         return None
     max_bytes = services.settings.max_chain_bytes - num_bytes
-    return await services.reads.ask(
+    return await services.database.reads.ask(
         lambda connection: previous_turn(connection, previous_id, owner, max_bytes=max_bytes)
     )
 
@@ -196,16 +198,16 @@ def _header_of(new: NewJob) -> JobHeader:
     )
 
 
-async def _insert(services: Services, new: NewJob, keyed: KeyedRequest | None) -> Attached | None:
+async def _insert(services: JobServices, new: NewJob, keyed: KeyedRequest | None) -> Attached | None:
     """None when the row is committed, or the job of a faster request; without an answer in time the row is erased."""
     rows = jobs.rows_of(new, services.settings.retention_s(new.store))
     try:
-        async with TimeLimit(services.settings.storage_timeout_s, "the database"):
+        async with TimeLimit(services.database.timeout_s, "the database"):
             if keyed is None:
-                await services.writer.add(*rows)
+                await services.database.writer.add(*rows)
                 return None
             expires_at = key_expiry(services, new.created_at)
-            return await services.writer.call(
+            return await services.database.writer.call(
                 lambda c: attaching.insert_keyed(c, rows, keyed, now=new.created_at, expires_at=expires_at)
             )
     except IntegrityError as error:

@@ -4,9 +4,10 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from api.dependencies import Query, body_of, caller_of, no_query, parse_body, services_of
+from api.dependencies import Query, body_of, caller_of, no_query, parse_body
 from api.jobs import stored_jobs
 from api.jobs.create_request import create_request_of
+from api.jobs.job_services import jobs_of
 from api.jobs.job_views import view_of
 from api.jobs.replies import encode, encoded_reply, erased_reply, object_reply, threaded_reply
 from api.lean_route import LeanRoute
@@ -56,7 +57,7 @@ async def list_stored(request: Request) -> Response:
         objects = [view.object(view.result or Result()) for view in map(view_of, found[: page.limit])]
         return encode(list_object(objects, has_more=len(found) > page.limit))
 
-    return encoded_reply(await services_of(request).reads.search(read))
+    return encoded_reply(await jobs_of(request).database.reads.search(read))
 
 
 @router.get("/v1/chat/completions/{completion_id}")
@@ -70,11 +71,13 @@ async def retrieve(request: Request, completion_id: str) -> Response:
 async def update(request: Request, completion_id: str) -> Response:
     """Replace the metadata of a stored chat completion."""
     no_query(request)
-    services, owner = services_of(request), caller_of(request).project
+    services, owner = jobs_of(request), caller_of(request).project
     metadata = (await parse_body(request, MetadataUpdate, await body_of(request))).metadata or {}
     # Raises JobNotFound for the jobs of others and for other kinds.
     await stored_jobs.get_job(services, completion_id, owner, JobKind.CHAT)
-    await services.write_promptly(lambda connection: jobs.update_metadata(connection, completion_id, owner, metadata))
+    await services.database.write_promptly(
+        lambda connection: jobs.update_metadata(connection, completion_id, owner, metadata)
+    )
     job = await stored_jobs.get_job(services, completion_id, owner, JobKind.CHAT)
     return await object_reply(services, job)
 
@@ -83,13 +86,13 @@ async def update(request: Request, completion_id: str) -> Response:
 async def delete(request: Request, completion_id: str) -> Response:
     """Stop and erase a chat completion."""
     no_query(request)
-    return await erased_reply(services_of(request), completion_id, caller_of(request).project, JobKind.CHAT)
+    return await erased_reply(jobs_of(request), completion_id, caller_of(request).project, JobKind.CHAT)
 
 
 @router.get("/v1/chat/completions/{completion_id}/messages")
 async def list_messages(request: Request, completion_id: str) -> Response:
     """List the input messages of a chat completion."""
     query = Query(request, "limit", "order", "after", ignores_unknown=True)
-    services, page = services_of(request), query.get_page(order="asc")
+    services, page = jobs_of(request), query.get_page(order="asc")
     job = await stored_jobs.get_job(services, completion_id, caller_of(request).project, JobKind.CHAT)
-    return await threaded_reply(services, lambda: page_of(messages_of(job.header), page))
+    return await threaded_reply(services.cpu_bound, lambda: page_of(messages_of(job.header), page))

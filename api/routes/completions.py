@@ -4,10 +4,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.capacity.queue_status import queue_status_of
-from api.dependencies import Query, caller_of, no_query, note_replay, parse_body, services_of
+from api.dependencies import Query, caller_of, no_query, note_replay, parse_body
 from api.errors import JOB_ID
 from api.jobs import stored_jobs
 from api.jobs.create_request import create_request_of
+from api.jobs.job_services import jobs_of
 from api.jobs.replies import erased_reply, job_reply, json_reply, receipt_reply
 from api.jobs.submit import Order, submit
 from api.lean_route import LeanRoute
@@ -51,7 +52,7 @@ async def retrieve(request: Request, completion_id: str) -> Response:
 async def delete(request: Request, completion_id: str) -> Response:
     """Stop and erase a completion."""
     no_query(request)
-    return await erased_reply(services_of(request), completion_id, caller_of(request).project, JobKind.COMPLETION)
+    return await erased_reply(jobs_of(request), completion_id, caller_of(request).project, JobKind.COMPLETION)
 
 
 @router.post("/v1/async/completions")
@@ -66,7 +67,7 @@ async def create_async(request: Request) -> Response:
     order = Order(
         create_request=create_request, request=wanted, is_background=True, is_followed=False, store_default=True
     )
-    services = services_of(request)
+    services = jobs_of(request)
     submitted = await submit(services, order)
     note_replay(request, submitted.is_replay)
     return receipt_reply(services, submitted, location="/v1/async/completions/")
@@ -76,7 +77,7 @@ async def create_async(request: Request) -> Response:
 async def retrieve_async(request: Request, completion_id: str) -> Response:
     """Read a background completion: its status while it runs, then the completion."""
     no_query(request)
-    services = services_of(request)
+    services = jobs_of(request)
     job = await stored_jobs.get_job(services, completion_id, caller_of(request).project, JobKind.COMPLETION)
     if job.end is not None and job.end.status in (JobStatus.COMPLETED, JobStatus.INCOMPLETE):
         return await job_reply(services, job, extra={"status": job.end.status.value})

@@ -11,17 +11,16 @@ from sqlalchemy import text
 from starlette.responses import Response
 
 from api.caches.catalogue import Catalogue
-from api.dependencies import services_of
 from api.errors import envelope_of
+from api.jobs.job_services import JobServices, jobs_of
 from api.jobs.replies import json_reply
 from api.lean_route import LeanRoute
-from api.services import Services
 from storage.contract import ModelStatus
 from storage.errors import PlatformError, StorageUnavailable
 
 router = APIRouter(tags=["health"], route_class=LeanRoute)
 log = structlog.get_logger()
-Check = Callable[[Services], Awaitable[bool]]
+Check = Callable[[JobServices], Awaitable[bool]]
 
 
 @router.get("/healthz")
@@ -37,7 +36,7 @@ async def readyz(request: Request) -> Response:
     Every expected model must be ready or have failed for good, and at least one must be ready. `?model=` asks for one.
     `failures` holds the reasons of failed models.
     """
-    services = services_of(request)
+    services = jobs_of(request)
     wanted = request.query_params.get("model")
     checks: dict[str, Check] = {"database": _database, "redis": _redis, "worker": partial(_models, wanted=wanted)}
     results = await asyncio.gather(*(_passes(name, check, services) for name, check in checks.items()))
@@ -59,31 +58,31 @@ async def readyz(request: Request) -> Response:
     return json_reply(body, status=503, headers={"retry-after": "1"})
 
 
-async def _passes(name: str, check: Check, services: Services) -> bool:
+async def _passes(name: str, check: Check, services: JobServices) -> bool:
     try:
-        async with asyncio.timeout(services.settings.storage_timeout_s):
+        async with asyncio.timeout(services.database.timeout_s):
             return await check(services)
     except (PlatformError, RedisError, OSError, TimeoutError) as error:
         log.info("not_ready", check=name, error=str(error))
         return False
 
 
-async def _database(services: Services) -> bool:
-    return await services.reads.ask(lambda connection: connection.execute(text("SELECT 1")).scalar() == 1)
+async def _database(services: JobServices) -> bool:
+    return await services.database.reads.ask(lambda connection: connection.execute(text("SELECT 1")).scalar() == 1)
 
 
-async def _redis(services: Services) -> bool:
-    return bool(await services.redis.ping()) and services.relay.is_connected
+async def _redis(services: JobServices) -> bool:
+    return bool(await services.streaming.redis.ping()) and services.streaming.relay.is_connected
 
 
-async def _models(services: Services, *, wanted: str | None) -> bool:
+async def _models(services: JobServices, *, wanted: str | None) -> bool:
     catalogue = services.catalogue
     if wanted is not None:
         return catalogue.statuses.get(wanted) is ModelStatus.READY
     return catalogue.is_ready and not catalogue.not_ready
 
 
-def _missing_models(services: Services, wanted: str | None) -> str:
+def _missing_models(services: JobServices, wanted: str | None) -> str:
     catalogue = services.catalogue
     statuses = catalogue.statuses
     if wanted is not None:

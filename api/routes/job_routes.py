@@ -3,9 +3,11 @@
 from fastapi import Request
 from starlette.responses import Response
 
-from api.dependencies import Query, caller_of, no_query, note_replay, services_of
-from api.jobs import prefer_header, stored_jobs
+from api.dependencies import Query, caller_of, no_query, note_replay
+from api.http import prefer_header
+from api.jobs import stored_jobs
 from api.jobs.create_request import CreateRequest
+from api.jobs.job_services import jobs_of
 from api.jobs.replies import OutcomeReply, created_reply, job_reply, receipt_reply, replay_reply, stream_reply
 from api.jobs.submit import Order, submit
 from api.protocol.kinds import KINDS
@@ -19,7 +21,7 @@ async def create_job(
 ) -> Response:
     """Submit a job. The answer is its stream, its outcome, the job as it begins, or a receipt: at once or later."""
     no_query(request)
-    services = services_of(request)
+    services = jobs_of(request)
     preference = prefer_header.parse(request.headers.get("prefer"))
     if is_always_stream and wanted.stream is False:
         raise InvalidRequest("This path always streams.", param="stream")
@@ -51,7 +53,7 @@ async def read_job(request: Request, job_id: str, kind: JobKind, query: Query) -
 
     query: `stream`, `starting_after` and others that the kind knows
     """
-    services, spec = services_of(request), KINDS[kind]
+    services, spec = jobs_of(request), KINDS[kind]
     job = await stored_jobs.get_job(services, job_id, caller_of(request).project, kind)
     if query.get_bool("stream"):
         refusal = spec.stream_refusal(job.header)

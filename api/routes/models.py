@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.caches.catalogue import Catalogue, ModelEntry
-from api.dependencies import services_of
+from api.jobs.job_services import jobs_of
 from api.jobs.replies import json_reply
 from api.lean_route import LeanRoute
 
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"], route_class=LeanRoute)
 @router.get("")
 async def list_models(request: Request) -> Response:
     """List all models that a worker serves or has served, that `tokenpost up` still loads, or that failed to load."""
-    catalogue = services_of(request).catalogue
+    catalogue = jobs_of(request).catalogue
     data = [_object_of(catalogue, entry) for entry in catalogue.entries]
     data += [_unserved_object(catalogue, model) for model in catalogue.unserved]
     return json_reply({"object": "list", "data": data})
@@ -28,7 +28,7 @@ async def list_models(request: Request) -> Response:
 @router.get("/{model:path}")
 async def retrieve(request: Request, model: str) -> Response:
     """Read one model."""
-    catalogue = services_of(request).catalogue
+    catalogue = jobs_of(request).catalogue
     if model in catalogue.unserved:
         return json_reply(_unserved_object(catalogue, model))
     return json_reply(_object_of(catalogue, await catalogue.get(model)))

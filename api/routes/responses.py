@@ -3,9 +3,10 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.dependencies import Query, body_of, caller_of, no_query, parse_body, services_of
+from api.dependencies import Query, body_of, caller_of, no_query, parse_body
 from api.jobs import stored_jobs
 from api.jobs.create_request import create_request_of
+from api.jobs.job_services import jobs_of
 from api.jobs.job_views import input_items
 from api.jobs.replies import erased_reply, json_reply, object_reply, threaded_reply
 from api.jobs.submit import find_previous
@@ -31,11 +32,11 @@ async def create(request: Request) -> Response:
 async def count_tokens(request: Request) -> Response:
     """Count the prompt tokens of a request."""
     no_query(request)
-    services, body = services_of(request), await body_of(request)
+    services, body = jobs_of(request), await body_of(request)
     wanted = await parse_body(request, InputTokensRequest, body)
     tools = await services.catalogue.tools_of(await services.catalogue.get(wanted.model))
     previous = await find_previous(services, caller_of(request).project, wanted, num_bytes=len(body))
-    count = await services.catalogue.in_thread(lambda: count_input_tokens(wanted, tools, previous=previous))
+    count = await services.cpu_bound.run(lambda: count_input_tokens(wanted, tools, previous=previous))
     return json_reply(count)
 
 
@@ -52,14 +53,14 @@ async def retrieve(request: Request, response_id: str) -> Response:
 async def delete(request: Request, response_id: str) -> Response:
     """Stop and erase a response."""
     no_query(request)
-    return await erased_reply(services_of(request), response_id, caller_of(request).project, JobKind.RESPONSE)
+    return await erased_reply(jobs_of(request), response_id, caller_of(request).project, JobKind.RESPONSE)
 
 
 @router.post("/{response_id}/cancel")
 async def cancel(request: Request, response_id: str) -> Response:
     """Cancel a background response; a second time changes nothing."""
     no_query(request)
-    services, owner = services_of(request), caller_of(request).project
+    services, owner = jobs_of(request), caller_of(request).project
     job = await stored_jobs.get_job(services, response_id, owner, JobKind.RESPONSE)
     job = await stored_jobs.cancel_response(services, job, owner)
     return await object_reply(services, job)
@@ -70,9 +71,9 @@ async def list_input_items(request: Request, response_id: str) -> Response:
     """List the input items of a response, previous turns included."""
     query = Query(request, "limit", "order", "after", "include", ignores_unknown=True)
     _refuse_extras(query)
-    services, owner, page = services_of(request), caller_of(request).project, query.get_page(order="desc")
-    items = await services.reads.ask(lambda connection: input_items(connection, response_id, owner))
-    return await threaded_reply(services, lambda: page_of(items, page))
+    services, owner, page = jobs_of(request), caller_of(request).project, query.get_page(order="desc")
+    items = await services.database.reads.ask(lambda connection: input_items(connection, response_id, owner))
+    return await threaded_reply(services.cpu_bound, lambda: page_of(items, page))
 
 
 def _refuse_extras(query: Query, *, but: str = "") -> None:

@@ -6,12 +6,13 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from api.dependencies import Query, caller_of, no_query, services_of
+from api.dependencies import Query, caller_of, no_query
 from api.jobs.job_views import view
 from api.jobs.replies import json_reply
 from api.lean_route import LeanRoute
 from api.protocol.shared.lists import list_object
 from api.webhooks.webhook_objects import delivery_objects
+from api.webhooks.webhook_services import webhooks_of
 from storage.contract import JobKind
 from storage.errors import InvalidRequest
 from storage.webhooks import deliveries, endpoints
@@ -51,7 +52,9 @@ async def retrieve(request: Request, delivery_id: str) -> Response:
     no_query(request)
     owner = caller_of(request).project
     return json_reply(
-        await services_of(request).reads.ask(lambda c: _object_of(c, deliveries.get_delivery(c, delivery_id, owner)))
+        await webhooks_of(request).database.reads.ask(
+            lambda c: _object_of(c, deliveries.get_delivery(c, delivery_id, owner))
+        )
     )
 
 
@@ -61,7 +64,7 @@ async def redeliver(request: Request, delivery_id: str) -> Response:
     no_query(request)
     owner, now = caller_of(request).project, datetime.now(UTC)
     return json_reply(
-        await services_of(request).write_promptly(
+        await webhooks_of(request).database.write_promptly(
             lambda c: _object_of(c, deliveries.redeliver(c, delivery_id, owner, now))
         )
     )
@@ -93,7 +96,7 @@ async def _list(
         attempts = deliveries.list_attempts(connection, [delivery.id for delivery in shown])
         return list_object(delivery_objects(shown, attempts), has_more=len(found) > page.limit)
 
-    return json_reply(await services_of(request).reads.ask(read))
+    return json_reply(await webhooks_of(request).database.reads.ask(read))
 
 
 def _object_of(connection: Connection, delivery: WebhookDelivery) -> dict[str, object]:

@@ -7,9 +7,10 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from api.dependencies import Query, body_of, caller_of, no_query, note_replay, parse_body, services_of
+from api.dependencies import Query, body_of, caller_of, no_query, note_replay, parse_body
 from api.jobs.create_request import create_request_of
 from api.jobs.idempotent_replay import make_once
+from api.jobs.job_services import jobs_of
 from api.jobs.replies import json_reply
 from api.lean_route import LeanRoute
 from api.protocol.shared.lists import list_object
@@ -23,6 +24,7 @@ from api.webhooks.webhook_objects import (
     secret_object,
     tested_object,
 )
+from api.webhooks.webhook_services import webhooks_of
 from storage.errors import InvalidRequest
 from storage.ids import new_id
 from storage.webhooks import endpoints
@@ -49,16 +51,16 @@ async def list_endpoints(request: Request) -> Response:
         )
         return list_object(list(map(endpoint_object, found[: page.limit])), has_more=len(found) > page.limit)
 
-    return json_reply(await services_of(request).reads.ask(read))
+    return json_reply(await webhooks_of(request).database.reads.ask(read))
 
 
 @router.post("/v1/webhook_endpoints")
 async def create(request: Request) -> Response:
     """Create a webhook endpoint. Only this answer holds its signing secret."""
     no_query(request)
-    services, create_request = services_of(request), await create_request_of(request)
+    services, create_request = webhooks_of(request), await create_request_of(request)
     wanted, owner = await parse_body(request, NewEndpoint, create_request.body), create_request.caller.project
-    await services.webhook_url_check.judge(wanted.url, param="url", owner=owner)
+    await services.url_check.judge(wanted.url, param="url", owner=owner)
     endpoint_id, secret, now = new_id("we_"), new_secret(), datetime.now(UTC)
 
     def put(connection: Connection) -> WebhookEndpoint:
@@ -78,7 +80,7 @@ async def create(request: Request) -> Response:
     def find(connection: Connection, known_id: str) -> WebhookEndpoint:
         return endpoints.get_endpoint(connection, known_id, owner)
 
-    made, is_replay = await make_once(services, create_request, endpoint_id, make=put, find=find)
+    made, is_replay = await make_once(jobs_of(request), create_request, endpoint_id, make=put, find=find)
     note_replay(request, is_replay)
     return json_reply(endpoint_object(made, shows_secret=True))
 
@@ -87,7 +89,7 @@ async def create(request: Request) -> Response:
 async def retrieve(request: Request, endpoint_id: str) -> Response:
     """Read a webhook endpoint."""
     owner = caller_of(request).project
-    found = await services_of(request).reads.ask(lambda c: endpoints.get_endpoint(c, endpoint_id, owner))
+    found = await webhooks_of(request).database.reads.ask(lambda c: endpoints.get_endpoint(c, endpoint_id, owner))
     return json_reply(endpoint_object(found))
 
 
@@ -95,12 +97,12 @@ async def retrieve(request: Request, endpoint_id: str) -> Response:
 async def update(request: Request, endpoint_id: str) -> Response:
     """Change a webhook endpoint; `enabled: true` enables it again."""
     no_query(request)
-    services, owner = services_of(request), caller_of(request).project
+    services, owner = webhooks_of(request), caller_of(request).project
     wanted = await parse_body(request, EndpointUpdate, await body_of(request))
     if wanted.url is not None:
-        await services.webhook_url_check.judge(wanted.url, param="url", owner=owner)
+        await services.url_check.judge(wanted.url, param="url", owner=owner)
     now = datetime.now(UTC)
-    changed = await services.write_promptly(
+    changed = await services.database.write_promptly(
         lambda connection: endpoints.update_endpoint(
             connection,
             endpoint_id,
@@ -120,7 +122,7 @@ async def delete(request: Request, endpoint_id: str) -> Response:
     """Delete a webhook endpoint; it receives no further events."""
     no_query(request)
     owner, now = caller_of(request).project, datetime.now(UTC)
-    await services_of(request).write_promptly(
+    await webhooks_of(request).database.write_promptly(
         lambda connection: endpoints.delete_endpoint(connection, endpoint_id, owner, now)
     )
     return json_reply(deleted_endpoint(endpoint_id))
@@ -135,7 +137,7 @@ async def rotate_secret(request: Request, endpoint_id: str) -> Response:
     wanted = await parse_body(request, SecretRotation, body or b"{}")
     until = now + _OLD_SECRET_LIFE if wanted.keep_old_secret_active_for_24_hours else None
     secret = new_secret()
-    rotated = await services_of(request).write_promptly(
+    rotated = await webhooks_of(request).database.write_promptly(
         lambda connection: endpoints.rotate_secret(
             connection, endpoint_id, owner, secret=secret, keep_old_until=until, now=now
         )
@@ -149,7 +151,7 @@ async def test(request: Request, endpoint_id: str) -> Response:
     no_query(request)
     wanted = await parse_body(request, EndpointTest, await body_of(request))
     status_code = await sample_event.send(
-        services_of(request), endpoint_id, caller_of(request).project, wanted.event_type
+        webhooks_of(request), endpoint_id, caller_of(request).project, wanted.event_type
     )
     return json_reply(tested_object(endpoint_id, wanted.event_type, status_code))
 
@@ -168,7 +170,7 @@ async def redeliver(request: Request, endpoint_id: str) -> Response:
     )
     done = Redelivered()
     while done.after is not None:
-        done = await services_of(request).write_promptly(partial(redeliver_span, span=span, so_far=done))
+        done = await webhooks_of(request).database.write_promptly(partial(redeliver_span, span=span, so_far=done))
     return json_reply(redelivered_object(endpoint_id, done.num_deliveries))
 
 
@@ -183,7 +185,7 @@ async def retrieve_secret(request: Request) -> Response:
     """Read the default secret, which signs the events of jobs whose `webhook` names no secret of its own."""
     no_query(request)
     owner, fresh, now = caller_of(request).project, new_secret(), datetime.now(UTC)
-    secret = await services_of(request).write_promptly(
+    secret = await webhooks_of(request).database.write_promptly(
         lambda connection: endpoints.default_secret(connection, owner, fresh, now)
     )
     return json_reply(secret_object(secret))
@@ -194,7 +196,7 @@ async def rotate_default_secret(request: Request) -> Response:
     """Replace the default secret from now on."""
     no_query(request)
     owner, fresh, now = caller_of(request).project, new_secret(), datetime.now(UTC)
-    await services_of(request).write_promptly(
+    await webhooks_of(request).database.write_promptly(
         lambda connection: endpoints.replace_default_secret(connection, owner, fresh, now)
     )
     return json_reply(secret_object(fresh))

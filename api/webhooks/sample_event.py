@@ -4,13 +4,13 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from api.services import Services
 from api.webhooks import first_attempt
+from api.webhooks.webhook_services import WebhookServices
 from storage.errors import WebhookUnanswered
 from storage.webhooks import deliveries, endpoints
 
 
-async def send(services: Services, endpoint_id: str, owner: str, event_type: str) -> int:
+async def send(services: WebhookServices, endpoint_id: str, owner: str, event_type: str) -> int:
     """The status code of the receiver's answer.
 
     Raises WebhookEndpointNotFound, or WebhookUnanswered with the reason.
@@ -21,10 +21,10 @@ async def send(services: Services, endpoint_id: str, owner: str, event_type: str
         endpoint = endpoints.get_endpoint(connection, endpoint_id, owner)
         return deliveries.create_test_delivery(connection, endpoint, event_type, now).id
 
-    delivery_id = await services.write_promptly(create)
+    delivery_id = await services.database.write_promptly(create)
     timeout_s = first_attempt.TIMEOUT_S
     attempt = await first_attempt.first_attempt(
-        lambda: services.reads.ask(lambda c: deliveries.list_attempts(c, [delivery_id])), timeout_s
+        lambda: services.database.reads.ask(lambda c: deliveries.list_attempts(c, [delivery_id])), timeout_s
     )
     if attempt is None:
         raise WebhookUnanswered(

@@ -72,7 +72,7 @@ def set_clock(server: Server, seconds: float) -> None:
     done: Future[None] = Future()
 
     async def compare() -> None:
-        clock = server.app.state.services.clock
+        clock = server.app.state.jobs.database.clock
         clock._local = lambda: time.time() + seconds
         await clock._refresher.renew()
         done.set_result(None)

@@ -1,7 +1,7 @@
 """The model catalogue: a cache of the rows, a moment old at most."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from api.caches.catalogue import Catalogue
 from api.caches.database_reads import Reader
+from api.cpu_bound_work import CpuBoundWork
 from storage.contract import ModelManifest, ModelStatus, WorkerStatus
 from storage.database.connections import Database
 from storage.database.table_definitions import table_of
@@ -25,10 +26,18 @@ T = TypeVar("T")
 
 
 @pytest.fixture
-async def catalogue(database: Database) -> AsyncIterator[Catalogue]:
+def cpu_bound() -> Iterator[CpuBoundWork]:
+    """The threads that build tokenizers."""
+    threads = CpuBoundWork()
+    yield threads
+    threads.close()
+
+
+@pytest.fixture
+async def catalogue(database: Database, cpu_bound: CpuBoundWork) -> AsyncIterator[Catalogue]:
     """A running catalogue."""
     reads = Reader(database, timeout_s=5)
-    running = Catalogue(reads, lease_s=6, refresh_s=0.05)
+    running = Catalogue(reads, cpu_bound, lease_s=6, refresh_s=0.05)
     await running.start()
     yield running
     await running.stop()
@@ -114,13 +123,15 @@ class _ReaderOfAnotherDay(Reader):
         raise StorageUnavailable("the database did not answer in time")
 
 
-async def test_who_waits_for_tools_together_learns_together_that_the_database_is_away(database: Database) -> None:
+async def test_who_waits_for_tools_together_learns_together_that_the_database_is_away(
+    database: Database, cpu_bound: CpuBoundWork
+) -> None:
     _register(database, WorkerStatus.READY, manifest())
     with database.begin() as c:
         workers.mark_dead(c, "w")
     reads = _ReaderOfAnotherDay(database, timeout_s=5)
     reads.may_refuse = asyncio.Event()
-    catalogue = Catalogue(reads, lease_s=6, refresh_s=60)
+    catalogue = Catalogue(reads, cpu_bound, lease_s=6, refresh_s=60)
     await catalogue.start()
     entry = await catalogue.get("demo")
     reads.is_away = True
@@ -140,13 +151,15 @@ async def test_who_waits_for_tools_together_learns_together_that_the_database_is
     assert tools.context_length == 1000
 
 
-async def test_one_unreadable_manifest_stops_neither_the_start_nor_the_refresh(database: Database) -> None:
+async def test_one_unreadable_manifest_stops_neither_the_start_nor_the_refresh(
+    database: Database, cpu_bound: CpuBoundWork
+) -> None:
     _register(database, WorkerStatus.READY, manifest())
     with database.begin() as c:
         manifests.put_manifest(c, msgspec.structs.replace(manifest(), model="broken"), datetime.now(UTC))
         c.execute(update(table_of(Model)).where(table_of(Model).c.id == "broken").values(manifest=b"not zlib"))
     reads = Reader(database, timeout_s=5)
-    catalogue = Catalogue(reads, lease_s=6, refresh_s=0.05)
+    catalogue = Catalogue(reads, cpu_bound, lease_s=6, refresh_s=0.05)
 
     with capture_logs() as logged:
         await catalogue.start()
@@ -165,10 +178,10 @@ async def test_one_unreadable_manifest_stops_neither_the_start_nor_the_refresh(d
     reads.close()
 
 
-async def test_a_tokenizer_that_cannot_be_read_affects_one_model(database: Database) -> None:
+async def test_a_tokenizer_that_cannot_be_read_affects_one_model(database: Database, cpu_bound: CpuBoundWork) -> None:
     _register(database, WorkerStatus.READY, msgspec.structs.replace(manifest(), tokenizer_json="{}"))
     reads = Reader(database, timeout_s=5)
-    catalogue = Catalogue(reads, lease_s=6, refresh_s=0.05)
+    catalogue = Catalogue(reads, cpu_bound, lease_s=6, refresh_s=0.05)
 
     await catalogue.start()
 

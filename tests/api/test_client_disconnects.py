@@ -130,7 +130,7 @@ def _newest_job(worker: FakeWorker) -> str:
 
 
 def _num_followers(server: Server) -> int:
-    return server.app.state.services.relay.num_readers  # type: ignore[no-any-return]  # a plain attribute
+    return server.app.state.jobs.streaming.relay.num_readers  # type: ignore[no-any-return]  # a plain attribute
 
 
 def _wait_unfollowed(server: Server) -> None:

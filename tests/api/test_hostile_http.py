@@ -190,7 +190,7 @@ def test_a_declared_body_beyond_the_limit_is_refused_before_it_is_sent(server: S
 
 
 def test_a_client_that_writes_a_too_large_body_first_can_read_why(server: Server) -> None:
-    size = server.app.state.services.settings.max_body_bytes + 3_000_000
+    size = server.app.state.jobs.settings.max_body_bytes + 3_000_000
     with connect(server) as connection:
         connection.sendall(POST + b"content-length: %d\r\n\r\n" % size)
         for _ in range(0, size, 100_000):

@@ -334,7 +334,7 @@ def _num_attached(worker: FakeWorker) -> int:
 
 
 def _is_accepting(server: Server) -> bool:
-    return bool(server.app.state.services.idempotency_keys_in_flight._digest_by_key)
+    return bool(server.app.state.jobs.idempotency_keys_in_flight._digest_by_key)
 
 
 def _at_once(*asks: Callable[[], object], wait_for: Callable[[], object] = lambda: True):  # type: ignore[no-untyped-def]

@@ -96,7 +96,7 @@ def test_a_full_redis_takes_nothing_and_no_row_is_written(
 ) -> None:
     with connect(redis_server.url) as redis:
         redis.config_set("maxmemory", "1")
-        wait_until(lambda: server.app.state.services.redis_memory.is_full)
+        wait_until(lambda: server.app.state.jobs.streaming.redis_memory.is_full)
 
         started = time.monotonic()
         refused = RESPONSE.post(http)
@@ -104,7 +104,7 @@ def test_a_full_redis_takes_nothing_and_no_row_is_written(
         assert _num_jobs(database) == 0
 
         redis.config_set("maxmemory", "0")
-        wait_until(lambda: not server.app.state.services.redis_memory.is_full)
+        wait_until(lambda: not server.app.state.jobs.streaming.redis_memory.is_full)
     assert RESPONSE.post(http).is_success
 
 
@@ -225,7 +225,7 @@ def test_a_silent_stream_says_that_it_lives(http: httpx2.Client, worker: FakeWor
 
 
 def _relay(server: Server):  # type: ignore[no-untyped-def]  # api.streaming.relay.Relay
-    return server.app.state.services.relay
+    return server.app.state.jobs.streaming.relay
 
 
 def _silence(server: Server) -> float:

@@ -35,7 +35,7 @@ def server(settings: ApiSettings, worker: FakeWorker) -> Iterator[Server]:
     """An API whose only worker is gone."""
     with serving(settings) as running:
         worker.die()
-        wait_until(lambda: running.app.state.services.statistics.capacity_of("demo").num_free == 0)
+        wait_until(lambda: running.app.state.jobs.statistics.capacity_of("demo").num_free == 0)
         yield running
 
 
@@ -50,7 +50,7 @@ def _refresh(server: Server) -> None:
     done: Future[None] = Future()
 
     async def refresh() -> None:
-        await server.app.state.services.statistics.refresh()
+        await server.app.state.jobs.statistics.refresh()
         done.set_result(None)
 
     server.call(lambda: asyncio.ensure_future(refresh()))
@@ -100,7 +100,7 @@ def test_a_bound_of_one_owner(database_url: str, redis_url: str, worker: FakeWor
         openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as client,
     ):
         worker.die()
-        wait_until(lambda: server.app.state.services.statistics.capacity_of("demo").num_free == 0)
+        wait_until(lambda: server.app.state.jobs.statistics.capacity_of("demo").num_free == 0)
         for call in (CHAT, COMPLETION):
             assert _post(call, http).is_success
         _refresh(server)
@@ -123,7 +123,7 @@ def test_jobs_that_are_taken_at_once_are_bounded_by_nothing(
         database_url=database_url, redis_url=redis_url, refresh_s=0.2, max_queued_per_model=2, max_queued_per_owner=2
     )
     with serving(settings) as server, httpx2.Client(base_url=server.url, trust_env=False) as http:
-        wait_until(lambda: server.app.state.services.statistics.capacity_of("demo").num_free > 0)
+        wait_until(lambda: server.app.state.jobs.statistics.capacity_of("demo").num_free > 0)
 
         # The eight places of the worker are free, so five jobs wait for nothing.
         assert all(CHAT.post(http).is_success for _ in range(5))
@@ -170,7 +170,7 @@ def test_calls_that_wait_for_the_names_of_their_receivers_do_not_pass_the_bound(
         await asyncio.to_thread(everybody.wait, 5.0)
         return ["1.1.1.1"]
 
-    server.app.state.services.webhook_url_check._resolve = resolve
+    server.app.state.jobs.webhook_url_check._resolve = resolve
 
     with ThreadPoolExecutor(6) as callers:
         answers = list(

@@ -34,7 +34,7 @@ def busy(server: Server, worker: FakeWorker) -> None:
         workers.set_status(c, "busy", WorkerStatus.READY)
         _tell(c, 0, now)
         assert jobs.claim(c, put_job(c), "busy", now)
-    statistics = server.app.state.services.statistics
+    statistics = server.app.state.jobs.statistics
     wait_until(
         lambda: (statistics.capacity_of("demo").num_free, statistics.capacity_of("demo").jobs_per_s > 0) == (0, True)
     )
@@ -47,7 +47,7 @@ def paced(busy: None, server: Server, worker: FakeWorker) -> None:
         # Three in ten seconds, beside the one in ten that is assumed for a worker of one place.
         [reported] = [one for one in workers.list_workers(c) if one.id == "busy"]
         _tell(c, 3, reported.updated_at + timedelta(seconds=10))
-    statistics = server.app.state.services.statistics
+    statistics = server.app.state.jobs.statistics
     wait_until(lambda: statistics.capacity_of("demo").jobs_per_s == pytest.approx(0.2))
 
 
@@ -100,7 +100,7 @@ def test_a_job_of_a_model_that_nobody_serves_waits_for_nobody_knows_how_long(
     http: httpx2.Client, worker: FakeWorker, server: Server
 ) -> None:
     worker.die()
-    wait_until(lambda: not server.app.state.services.statistics.capacity_of("demo").jobs_per_s)
+    wait_until(lambda: not server.app.state.jobs.statistics.capacity_of("demo").jobs_per_s)
 
     answer = _put(http, RESPONSE)
 

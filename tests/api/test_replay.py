@@ -16,7 +16,7 @@ from tests.waiting import wait_until
 @pytest.fixture(autouse=True)
 def impatient_relay(server: Server) -> None:
     """Looks after silent streams sooner than after two seconds."""
-    server.app.state.services.relay.silence_s = 0.2
+    server.app.state.jobs.streaming.relay.silence_s = 0.2
 
 
 def _streamed(http: httpx2.Client, call: Call, **fields: object) -> tuple[str, bytes]:

@@ -393,7 +393,7 @@ def test_the_sdk_finds_its_job_after_the_first_process_was_killed(
 
 
 def _num_readers(server: Server) -> int:
-    return server.app.state.services.relay.num_readers  # type: ignore[no-any-return]  # a plain attribute
+    return server.app.state.jobs.streaming.relay.num_readers  # type: ignore[no-any-return]  # a plain attribute
 
 
 def _bearer_of(key: keys.NewKey) -> dict[str, str]:
