@@ -55,8 +55,18 @@ class _Changes(msgspec.Struct, frozen=True):
     revoked: frozenset[str]
 
 
+class _Found(msgspec.Struct, frozen=True):
+    """The keys of a batch of digests, and whether any key exists."""
+
+    any_exists: bool
+    by_digest: dict[str, Key]
+
+
 class KeyLookup:
-    """Keys by digest. A miss is one row of a query that all misses of a moment share."""
+    """Keys by digest. A miss is one row of a query that all misses of a moment share.
+
+    any_exists: whether any key was ever created, as of the last refresh or lookup
+    """
 
     def __init__(
         self, reads: Reader, *, refresh_s: float, patience_s: float, clock: Callable[[], float] = time.monotonic
@@ -115,13 +125,14 @@ class KeyLookup:
         while self._pending:
             digests = list(self._pending)[:_MAX_BATCH]
             try:
-                found = await self._reads.ask(partial(keys.find_many, digests=digests))
+                found = await self._reads.ask(partial(_read_keys, digests=digests))
             except Exception as error:  # noqa: BLE001 - exception boundary of the task: the callers get the error
                 for digest in digests:
                     _fail(self._pending.pop(digest), error)
             else:
+                self.any_exists |= found.any_exists
                 for digest in digests:
-                    known = self._remember(digest, found.get(digest))
+                    known = self._remember(digest, found.by_digest.get(digest))
                     future = self._pending.pop(digest)
                     if not future.done():
                         future.set_result(known)
@@ -152,7 +163,8 @@ class KeyLookup:
     async def _load(self) -> None:
         since = datetime.now(UTC) - _CLOCK_SLACK
         changes = await self._reads.ask(lambda connection: _read_changes(connection, since))
-        self.any_exists = changes.any_exists
+        # Keys are never deleted. A lookup may have found the first one after this query began.
+        self.any_exists |= changes.any_exists
         for key_id in changes.revoked:
             known = self._known.get(self._digest_by_id.get(key_id, ""))
             if known is not None:
@@ -163,6 +175,11 @@ def _fail(future: "asyncio.Future[KnownKey | None]", error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
         future.exception()  # retrieved: all callers may have gone
+
+
+def _read_keys(connection: Connection, digests: list[str]) -> _Found:
+    by_digest = keys.find_many(connection, digests)
+    return _Found(bool(by_digest) or keys.any_exists(connection), by_digest)
 
 
 def _read_changes(connection: Connection, since: datetime) -> _Changes:

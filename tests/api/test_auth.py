@@ -24,7 +24,7 @@ from storage.jobs import jobs
 from tests.api.examples import COMPLETION, RESPONSE
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server, serving
-from tests.waiting import wait_until
+from tests.waiting import wait_until, wait_until_async
 
 PEPPER = b"pepper-of-a-test"
 T = TypeVar("T")
@@ -97,6 +97,57 @@ def test_the_first_key_ends_open_access(http: httpx2.Client, sqlite_database: Da
     assert http.get("/v1/models", headers=_bearer(key.plaintext)).status_code == 200
     assert http.get("/nowhere").status_code == 401
     assert http.get("/healthz", headers={"host": "any.example"}).status_code == 200
+
+
+def test_the_first_key_is_known_before_the_next_refresh(
+    settings: ApiSettings, worker: FakeWorker, sqlite_database: Database
+) -> None:
+    with (
+        serving(settings.model_copy(update={"refresh_s": 600})) as server,
+        httpx2.Client(base_url=server.url, trust_env=False, timeout=20) as http,
+    ):
+        assert RESPONSE.post(http, headers=_bearer("anything")).status_code == 200
+        key = _make_key(sqlite_database, "alice")
+
+        job_id = RESPONSE.post(http, headers=_bearer(key.plaintext)).json()["id"]
+
+        with sqlite_database.connect() as c:
+            assert jobs.get(c, job_id, "alice").key_id == key.key_id
+        # The lookup has shown that keys exist.
+        assert http.get("/v1/models").status_code == 401
+
+
+@pytest.mark.parametrize("pepper", ["pepper-of-a-test", None])
+def test_a_wrong_key_is_refused_before_the_next_refresh(
+    settings: ApiSettings, worker: FakeWorker, sqlite_database: Database, pepper: str | None
+) -> None:
+    unrefreshed = {"refresh_s": 600, "pepper": None if pepper is None else settings.pepper}
+    with (
+        serving(settings.model_copy(update=unrefreshed)) as server,
+        httpx2.Client(base_url=server.url, trust_env=False, timeout=20) as http,
+    ):
+        assert http.get("/v1/models", headers=_bearer("anything")).status_code == 200
+        _make_key(sqlite_database, "alice")
+
+        assert http.get("/v1/models", headers=_bearer("wrong")).status_code == 401
+
+
+async def test_a_refresh_that_began_before_the_first_key_does_not_hide_it(sqlite_database: Database) -> None:
+    reads = _SlowReader(sqlite_database, timeout_s=5)
+    lookup = KeyLookup(reads, refresh_s=600, patience_s=5)
+    await lookup.start()
+    reads.gate = asyncio.Event()
+    refresh = asyncio.create_task(lookup._load())
+    gate = await reads.wait_until_held()
+    key = _make_key(sqlite_database, "alice")
+
+    assert await lookup.find(keys.digest_of(key.plaintext, PEPPER)) is not None
+    gate.set()
+    await refresh
+
+    assert lookup.any_exists
+    await lookup.stop()
+    reads.close()
 
 
 def test_a_new_key_is_known_at_once_and_a_revoked_one_forgotten_soon(
@@ -299,3 +350,24 @@ class _CountingReader(Reader):
     async def ask(self, query: Callable[[Connection], T]) -> T:
         self.num_queries += 1
         return await super().ask(query)
+
+
+class _SlowReader(Reader):
+    """Holds back what the next query has read until its gate opens."""
+
+    gate: asyncio.Event | None = None
+    _held: asyncio.Event | None = None
+
+    async def ask(self, query: Callable[[Connection], T]) -> T:
+        found = await super().ask(query)
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            self._held = gate
+            await gate.wait()
+        return found
+
+    async def wait_until_held(self) -> asyncio.Event:
+        """The gate, once the query has read its rows."""
+        await wait_until_async(lambda: self._held is not None)
+        assert self._held is not None
+        return self._held
