@@ -16,7 +16,6 @@ from storage.derived.queue_counts import Waiting
 from storage.fleet import workers
 from storage.fleet.tables import Worker
 from storage.jobs import waiting
-from storage.jobs.recovery import database_now
 from storage.jobs.waiting import MAX_EXACT_POSITION, QueuePosition, Sample
 
 Queue = tuple[str, PriorityQueue]
@@ -26,9 +25,14 @@ _NUM_SAMPLES_AT_ONCE = 10
 
 
 class DeepQueue(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue in which positions have to be estimated: its head, and the samples behind those that were known."""
+    """A queue in which positions have to be estimated.
+
+    head, tail: when the tickets of its first and its last job were sent
+    samples:    those behind the samples that were known
+    """
 
     head: datetime
+    tail: datetime
     num_jobs: int
     samples: list[Sample]
 
@@ -36,12 +40,10 @@ class DeepQueue(msgspec.Struct, frozen=True, kw_only=True):
 class QueueSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Queued and running jobs at one moment.
 
-    read_at:     by the database's clock
     num_running: running jobs by worker
     positions:   of the watched jobs that are queued, by job id
     """
 
-    read_at: datetime
     waiting: list[Waiting]
     workers: list[Worker]
     num_running: dict[str, int]
@@ -59,7 +61,6 @@ def read_snapshot(
     """
     counted = queue_counts.count_waiting(connection)
     return QueueSnapshot(
-        read_at=database_now(connection),
         waiting=counted,
         workers=workers.list_workers(connection),
         num_running=waiting.count_running(connection),
@@ -81,11 +82,12 @@ def _read_deep_queues(
         if num_jobs <= MAX_EXACT_POSITION:
             continue
         head = waiting.find_oldest(connection, model, priority_queue)
-        if head is None:
+        tail = waiting.find_newest(connection, model, priority_queue)
+        if head is None or tail is None:
             continue
         last = last_samples.get((model, priority_queue))
         samples = _read_samples(connection, (model, priority_queue), last, deadline)
-        deep[model, priority_queue] = DeepQueue(head=head, num_jobs=num_jobs, samples=samples)
+        deep[model, priority_queue] = DeepQueue(head=head, tail=tail, num_jobs=num_jobs, samples=samples)
     return deep
 
 

@@ -198,7 +198,7 @@ class QueueStatistics:
     def _update_ranks(self, snapshot: QueueSnapshot) -> None:
         self._ranks = {queue: self._ranks.get(queue) or QueueRanks() for queue in snapshot.deep}
         for queue, deep in snapshot.deep.items():
-            self._ranks[queue].update(deep.head, snapshot.read_at, deep.num_jobs, deep.samples)
+            self._ranks[queue].update(deep)
 
     def _compact(self, num_parts: int) -> None:
         if num_parts <= _MAX_PARTS or self._submit is None:

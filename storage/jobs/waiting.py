@@ -97,6 +97,12 @@ def find_oldest(c: Connection, model: str, priority_queue: PriorityQueue) -> dat
     return c.execute(query).scalar()
 
 
+def find_newest(c: Connection, model: str, priority_queue: PriorityQueue) -> datetime | None:
+    """When the ticket at the tail of a queue was sent; None for an empty queue."""
+    query = select(_job.c.sent_at).where(_is_in(model, priority_queue)).order_by(_job.c.sent_at.desc()).limit(1)
+    return c.execute(query).scalar()
+
+
 def list_samples(
     c: Connection, model: str, priority_queue: PriorityQueue, after: Sample | None, limit: int
 ) -> list[Sample]:

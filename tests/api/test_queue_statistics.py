@@ -1,7 +1,7 @@
 """Queue statistics from a snapshot and the jobs accepted since, and admission limits."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
@@ -284,24 +284,44 @@ async def test_statistics_of_a_database_that_is_too_slow_come_later(database: Da
     reads.close()
 
 
-async def test_a_deep_position_is_estimated_from_samples(
-    statistics: QueueStatistics, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module, name in ((waiting, "MAX_EXACT_POSITION"), (queue_snapshot, "MAX_EXACT_POSITION")):
-        monkeypatch.setattr(module, name, 10)
+@pytest.fixture
+def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Positions are estimated from the eleventh job on, with a sample in ten."""
+    for module in (waiting, queue_snapshot, queue_ranks):
+        monkeypatch.setattr(module, "MAX_EXACT_POSITION", 10)
     for module in (waiting, queue_ranks):
         monkeypatch.setattr(module, "SAMPLE_SIZE", 10)
-    monkeypatch.setattr(queue_ranks, "MAX_EXACT_POSITION", 10)
-    # Ninety jobs in one minute, then ten in an hour.
-    seconds = [number * 60 / 90 for number in range(90)] + [60 + number * 360 for number in range(10)]
+
+
+async def _positions(statistics: QueueStatistics, database: Database, seconds: Sequence[float]) -> list[int]:
+    """The positions of jobs that were queued a year ago at these seconds, as one snapshot shows them."""
     with database.begin() as c:
         job_ids = [put_job(c, created_at=after(moment - 86400 * 365)) for moment in seconds]
     await statistics.start()
-
     with database.connect() as c:
         found = [waiting.find_position(c, job_id) for job_id in job_ids]
-    numbers = [statistics.refine(position).number for position in found if position is not None]
+    await statistics.stop()
+    return [statistics.refine(position).number for position in found if position is not None]
+
+
+@pytest.mark.usefixtures("small_samples")
+async def test_a_deep_position_is_estimated_from_samples(statistics: QueueStatistics, database: Database) -> None:
+    # Ninety jobs in one minute, then ten in an hour.
+    numbers = await _positions(
+        statistics, database, [number * 60 / 90 for number in range(90)] + [60 + number * 360 for number in range(10)]
+    )
 
     assert numbers[:10] == list(range(1, 11))
     assert all(abs(number - (index + 1)) <= 10 for index, number in enumerate(numbers))
-    await statistics.stop()
+
+
+@pytest.mark.usefixtures("small_samples")
+async def test_a_deep_position_is_right_before_any_sample_was_read(
+    statistics: QueueStatistics, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_snapshot, "_SAMPLING_S", 0)
+
+    numbers = await _positions(statistics, database, range(100))
+
+    assert all(abs(number - (index + 1)) <= 1 for index, number in enumerate(numbers))
+    assert numbers[-1] == 100

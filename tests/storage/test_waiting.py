@@ -87,6 +87,7 @@ def test_queries_about_queued_jobs_read_their_index_alone(sqlite_database: Datab
         event.listen(connection, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
         waiting.position_of(connection, "demo", PriorityQueue.FRONT, NOW)
         waiting.find_oldest(connection, "demo", PriorityQueue.FRONT)
+        waiting.find_newest(connection, "demo", PriorityQueue.FRONT)
         sample = Sample(sent_at=NOW, owner="alice", job_id="x")
         waiting.list_samples(connection, "demo", PriorityQueue.FRONT, sample, 1)
         statements = [one for one in asked if "FROM job" in one[0]]
@@ -95,7 +96,7 @@ def test_queries_about_queued_jobs_read_their_index_alone(sqlite_database: Datab
             plan = " ".join(row.detail for row in rows)
             assert "INDEX ix_job_queued (served_model=? AND priority_queue=?" in plan, plan
             assert "TEMP B-TREE" not in plan, plan
-    assert len(statements) == 3
+    assert len(statements) == 4
 
 
 def test_counts_follow_every_change_of_a_queued_job(c: Connection) -> None:
@@ -162,4 +163,6 @@ def test_samples_are_equally_far_apart_also_where_tickets_were_sent_at_once(
     in_order = sorted(queued, key=lambda job_id: (queued.index(job_id) // 25, job_id))
     assert [sample.job_id for sample in first + rest] == in_order[9::10]
     assert waiting.find_oldest(c, "demo", PriorityQueue.FRONT) == _long_ago(0)
+    assert waiting.find_newest(c, "demo", PriorityQueue.FRONT) > _long_ago(3)
     assert waiting.find_oldest(c, "demo", PriorityQueue.BACK) is None
+    assert waiting.find_newest(c, "demo", PriorityQueue.BACK) is None
