@@ -6,11 +6,19 @@ from sqlalchemy import Connection
 
 from api.protocol.answer.outcome import entries_of
 from api.protocol.kinds import object_of
-from api.protocol.responses.stored_items import Item, PreviousResponse, StoredTurn, input_items_of, previous_of
+from api.protocol.prompt.token_budget import CHARACTERS_PER_TOKEN
+from api.protocol.responses.stored_items import (
+    Item,
+    PreviousResponse,
+    StoredTurn,
+    input_items_of,
+    newest_turns,
+    previous_of,
+)
 from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry, Result
 from storage.errors import ContextTooLarge, JobNotFound, PreviousResponseNotFound
 from storage.jobs import jobs, records, waiting
-from storage.jobs.records import JobRecord
+from storage.jobs.records import ChainLink, JobRecord
 from storage.jobs.waiting import QueuePosition
 
 
@@ -79,10 +87,13 @@ def input_items(connection: Connection, job_id: str, owner: str) -> list[Item]:
     return input_items_of(_turns(connection, job_id))
 
 
-def previous_turn(connection: Connection, job_id: str, owner: str, *, max_bytes: int) -> PreviousResponse:
+def previous_turn(
+    connection: Connection, job_id: str, owner: str, *, max_bytes: int, context_length: int | None = None
+) -> PreviousResponse:
     """The ended response that a new request continues; raises PreviousResponseNotFound.
 
-    max_bytes: raises ContextTooLarge where its chain holds more
+    max_bytes:      raises ContextTooLarge where its chain holds more
+    context_length: its chain is read backwards, only as far as it may fit so many tokens; None reads all of it
     """
     try:
         job = jobs.get(connection, job_id, owner)
@@ -104,7 +115,11 @@ def previous_turn(connection: Connection, job_id: str, owner: str, *, max_bytes:
             param="previous_response_id",
         )
     response = found.object(found.result or Result())
-    return previous_of(_turns(connection, job_id), found.header, response, chain_bytes)
+    if context_length is None:
+        return previous_of(_turns(connection, job_id), found.header, response, chain_bytes)
+    newest_first = map(_turn_of, records.iterate_chain(connection, job_id))
+    turns, is_whole = newest_turns(newest_first, max_characters=CHARACTERS_PER_TOKEN * context_length)
+    return previous_of(turns, found.header, response, chain_bytes, is_whole=is_whole)
 
 
 def previous_not_found(job_id: str) -> PreviousResponseNotFound:
@@ -113,4 +128,8 @@ def previous_not_found(job_id: str) -> PreviousResponseNotFound:
 
 
 def _turns(connection: Connection, job_id: str) -> list[StoredTurn]:
-    return [StoredTurn(job_id=one.job_id, context=one.context) for one in records.list_chain(connection, job_id)]
+    return list(map(_turn_of, records.iterate_chain(connection, job_id)))[::-1]
+
+
+def _turn_of(link: ChainLink) -> StoredTurn:
+    return StoredTurn(job_id=link.job_id, context=link.context)

@@ -87,7 +87,13 @@ async def _make(services: JobServices, order: Order, digest: bytes, keyed: Keyed
     target = order.request.webhook
     if target is not None:
         await services.webhook_url_check.judge(target.url, param="webhook.url", owner=caller.project)
-    previous = await find_previous(services, caller.project, order.request, num_bytes=len(order.create_request.body))
+    previous = await find_previous(
+        services,
+        caller.project,
+        order.request,
+        num_bytes=len(order.create_request.body),
+        context_length=entry.context_length if order.request.is_truncated else None,
+    )
     prepared = await _prepare(services, order, entry, previous)
     # Checked again: others were accepted while this request was prepared. Nothing is awaited until it is counted.
     services.admission_limits.check(caller.project, entry.model, priority_queue)
@@ -139,18 +145,21 @@ async def _prepare(
 
 
 async def find_previous(
-    services: JobServices, owner: str, request: JobRequest, *, num_bytes: int
+    services: JobServices, owner: str, request: JobRequest, *, num_bytes: int, context_length: int | None = None
 ) -> PreviousResponse | None:
     """The previous response that the request continues, if any; raises PreviousResponseNotFound and ContextTooLarge.
 
-    num_bytes: of the request itself, which its chain will hold too
+    num_bytes:      of the request itself, which its chain will hold too
+    context_length: of its conversation only the end that may fit so many tokens is read; None reads all of it
     """
     previous_id = request.previous_id
     if previous_id is None:
         return None
     max_bytes = services.settings.max_chain_bytes - num_bytes
     return await services.database.reads.ask(
-        lambda connection: previous_turn(connection, previous_id, owner, max_bytes=max_bytes)
+        lambda connection: previous_turn(
+            connection, previous_id, owner, max_bytes=max_bytes, context_length=context_length
+        )
     )
 
 

@@ -1,6 +1,6 @@
 """Stored jobs as values: a job's row joined with as much of its payload as a query read, and how it is decoded."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,10 @@ from storage.contract import End, Failure, JobHeader, JobKind, JobSpec, JobStatu
 from storage.database.table_definitions import table_of
 from storage.formats import decode_result
 from storage.jobs.tables import Job, JobInput, JobResult
+
+# A page of a chain: at most so many jobs with so many bytes of requests, or one larger job.
+_PAGE_JOBS = 64
+_PAGE_BYTES = 256_000
 
 _job = table_of(Job)
 _input = table_of(JobInput)
@@ -194,21 +198,34 @@ def chain_bytes_of(c: Connection, job_id: str) -> int:
     return int(c.execute(_CHAIN_BYTES, {"of_job": job_id}).scalar() or 0)
 
 
-def list_chain(c: Connection, job_id: str) -> list[ChainLink]:
-    """The chain that ends with a job, the first one first: it, the job that it continues, and so on."""
-    return [ChainLink(job_id=row.job_id, context=row.context) for row in c.execute(_CHAIN, {"of_job": job_id})]
+def iterate_chain(c: Connection, job_id: str) -> Iterator[ChainLink]:
+    """The chain that ends with a job, the newest first: it, the job that it continues, and so on.
+
+    It is read in pages; pages that are not consumed are not read.
+    """
+    next_id: str | None = job_id
+    while next_id is not None:
+        rows = c.execute(_CHAIN_PAGE, {"of_job": next_id}).all()
+        yield from (ChainLink(job_id=row.job_id, context=row.context) for row in rows)
+        next_id = rows[-1].parent_id if rows else None
 
 
-def _chain() -> Select[*tuple[Any, ...]]:
-    last = select(_input.c.job_id, _input.c.parent_id, literal(0).label("depth"))
+def _chain_page() -> Select[*tuple[Any, ...]]:
+    # A page holds whole jobs; one that would make it too large begins the next page.
+    chain_bytes = func.coalesce(_input.c.chain_bytes, 0)
+    last = select(_input.c.job_id, _input.c.parent_id, literal(0).label("depth"), chain_bytes.label("whole_bytes"))
     link = last.where(_input.c.job_id == bindparam("of_job")).cte("link", recursive=True)
-    before = select(_input.c.job_id, _input.c.parent_id, link.c.depth + 1)
-    link = link.union_all(before.where(_input.c.job_id == link.c.parent_id))
-    contexts = select(_input.c.job_id, _input.c.context).join(link, link.c.job_id == _input.c.job_id)
-    return contexts.order_by(link.c.depth.desc())
+    before = select(_input.c.job_id, _input.c.parent_id, link.c.depth + 1, link.c.whole_bytes)
+    parent = _input.alias("parent")
+    bytes_before = select(func.coalesce(parent.c.chain_bytes, 0)).where(parent.c.job_id == _input.c.parent_id)
+    page_bytes = link.c.whole_bytes - func.coalesce(bytes_before.scalar_subquery(), 0)
+    has_room = (link.c.depth + 1 < _PAGE_JOBS) & (page_bytes <= _PAGE_BYTES)
+    link = link.union_all(before.where(_input.c.job_id == link.c.parent_id, has_room))
+    contexts = select(_input.c.job_id, _input.c.parent_id, _input.c.context)
+    return contexts.join(link, link.c.job_id == _input.c.job_id).order_by(link.c.depth)
 
 
-_CHAIN = _chain()
+_CHAIN_PAGE = _chain_page()
 # A row of an earlier version holds its whole chain, and its size is not noted.
 _CHAIN_BYTES = select(func.coalesce(_input.c.chain_bytes, func.length(cast(_input.c.context, Text)))).where(
     _input.c.job_id == bindparam("of_job")

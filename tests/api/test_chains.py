@@ -1,17 +1,23 @@
 """Chains of responses: a turn stores what is new and its parent; the conversation is put together when it is read."""
 
 import time
+import tracemalloc
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
+from api.jobs.job_views import previous_turn
 from api.settings import ApiSettings
+from storage.contract import JobKind, JobStatus, Result
 from storage.database.connections import Database
 from storage.jobs import jobs, recovery
 from tests.api.fake_worker import TEXT, FakeWorker
 from tests.api.server import Server, serving
+from tests.storage.examples import NOW, USAGE, after, put_job
 
 SAID = "x" * 20_000
 # Much is said and little of it is in the prompt: truncation keeps the last message.
@@ -131,7 +137,73 @@ def test_a_parent_that_is_erased_while_it_is_continued_is_not_found(
     assert error["code"] == "previous_response_not_found"
 
 
-def test_a_long_chain_is_read_in_one_query(http: httpx2.Client, worker: FakeWorker) -> None:
+def test_a_truncated_prompt_is_that_of_the_whole_conversation(http: httpx2.Client, worker: FakeWorker) -> None:
+    """Each turn exceeds the context; the first and the third bring instructions for all that follow."""
+    brief, polite = ({"role": "system", "content": content} for content in ("Be brief.", "Be polite."))
+    said = [[brief, *LARGE], LARGE, [polite, *LARGE], LARGE, [{"role": "user", "content": "Go on"}]]
+    previous = None
+    for messages in said:
+        previous = _create(http, input=messages, previous_response_id=previous, truncation="auto")
+
+    reply = {"role": "assistant", "content": TEXT}
+    whole = [message for messages in said for message in (*messages, reply)][:-1]
+    _create(http, input=whole, truncation="auto")
+
+    assert worker.specs[-1].prompts == worker.specs[-2].prompts
+    assert len(worker.specs[-1].prompts[0]) > len("Be brief.Be polite.HiGo on")
+
+
+def _put_chain(c: Connection, texts: Sequence[str]) -> str:
+    """The last response of a chain: each said one text and got no answer. The first brings instructions."""
+    system = {"role": "system", "content": [{"type": "input_text", "text": "Be brief."}]}
+    job_id, chain_bytes = None, 0
+    for number, said in enumerate(texts):
+        items = [{"role": "user", "content": [{"type": "input_text", "text": said}]}]
+        context = {"previous_output": [], "system_items": [system], "input_items": items}
+        chain_bytes += len(said)
+        job_id = put_job(
+            c,
+            job_id=f"resp_{number:032}",
+            kind=JobKind.RESPONSE,
+            request={"model": "demo"},
+            context={"input_items": [system, *items]} if job_id is None else context,
+            parent_id=job_id,
+            chain_bytes=chain_bytes,
+        )
+    assert job_id is not None
+    claim = jobs.claim(c, job_id, "w", NOW)
+    assert claim is not None
+    jobs.complete(c, job_id, claim.attempt, status=JobStatus.COMPLETED, result=Result(), usage=USAGE, now=after(1))
+    return job_id
+
+
+def _peak_bytes(work: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_truncated_turn_reads_of_a_large_chain_what_its_context_holds(sqlite_database: Database) -> None:
+    """Sixteen megabytes in forty turns; a context of 20,000 tokens holds the last of them."""
+    with sqlite_database.begin() as c:
+        last = _put_chain(c, [f"{number:02}" + "x" * 400_000 for number in range(40)])
+        read = partial(previous_turn, c, last, "alice", max_bytes=64_000_000)
+
+        previous = read(context_length=20_000)
+        texts = [item["content"][0]["text"] for item in previous.input_items]  # type: ignore[index]  # of a message
+        truncated_bytes, whole_bytes = _peak_bytes(partial(read, context_length=20_000)), _peak_bytes(read)
+
+    assert [text[:9] for text in texts] == ["Be brief.", "39xxxxxxx"]
+    assert previous.system_items == [{"role": "system", "content": [{"type": "input_text", "text": "Be brief."}]}]
+    # The job is read with its own text, and the chain again.
+    assert truncated_bytes < 4_000_000
+    assert whole_bytes > 16_000_000
+
+
+def test_a_long_chain_is_read_in_pages(http: httpx2.Client, worker: FakeWorker) -> None:
     """Two hundred turns, each continuing the one before it."""
     first = _create(http, input="one")
     with worker.database.begin() as c:

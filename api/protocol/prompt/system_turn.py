@@ -7,7 +7,7 @@ Message = Mapping[str, str]
 _ROLES = ("system", "developer")
 
 
-def is_system(message: Message) -> bool:
+def is_system(message: Mapping[str, object]) -> bool:
     """Whether the message holds instructions, under either role word."""
     return message["role"] in _ROLES
 

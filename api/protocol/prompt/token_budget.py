@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from api.protocol.prompt.system_turn import Message, is_system
 from storage.errors import ContextLengthExceeded
 
+# A text of more characters for each token of context is taken to be too long for it.
+CHARACTERS_PER_TOKEN = 16
 # A truncated chat keeps at least 1/8 of the context for the answer.
 _ANSWER_SHARE = 8
 

@@ -13,12 +13,10 @@ from api.protocol.prompt.chat_template import ChatTemplate
 from api.protocol.prompt.control_tokens import ControlTokens
 from api.protocol.prompt.encode_ids import encode_ids
 from api.protocol.prompt.system_turn import Message, with_one_beginning, with_one_system_turn
-from api.protocol.prompt.token_budget import context_exceeded
+from api.protocol.prompt.token_budget import CHARACTERS_PER_TOKEN, context_exceeded
 from storage.contract import ModelManifest
 from storage.errors import InvalidRequest
 
-# Texts longer than this many characters for each token of context are tokenized in part first.
-_CHARACTERS_PER_TOKEN = 16
 # Prompts up to this length are always counted exactly; that takes about a second.
 _MAX_COUNTED_CHARACTERS = 1_000_000
 
@@ -68,7 +66,8 @@ class PromptTools:
     def _encode_bounded(
         self, text: str, encode: Callable[[str], list[int]], *, min_characters: int = 0
     ) -> tuple[int, ...]:
-        start = text[: max(min_characters, self.context_length * _CHARACTERS_PER_TOKEN)]
+        # A longer text is tokenized in part first.
+        start = text[: max(min_characters, self.context_length * CHARACTERS_PER_TOKEN)]
         ids = encode(start)
         # Cutting a text changes only tokens near the cut. 64 tokens are a wide margin for that.
         if len(start) < len(text) and len(ids) <= self.context_length + 64:
@@ -167,7 +166,7 @@ class PromptTools:
 
         Raises ContextLengthExceeded for a text far beyond the context, which would take long to tokenize to its end.
         """
-        bound = max(_MAX_COUNTED_CHARACTERS, self.context_length * _CHARACTERS_PER_TOKEN)
+        bound = max(_MAX_COUNTED_CHARACTERS, self.context_length * CHARACTERS_PER_TOKEN)
         num_tokens = len(self.encode_chat(messages, field=field, min_characters=bound))
         is_cut = sum(len(message["content"]) for message in messages) > bound
         if is_cut and num_tokens > self.context_length:

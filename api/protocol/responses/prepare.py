@@ -48,7 +48,7 @@ def count_input_tokens(
 ) -> dict[str, object]:
     """The answer of `POST /v1/responses/input_tokens`: the number of prompt tokens, even above the context length."""
     items = _conversation(previous, request)
-    num_tokens = tools.count(_messages(request, messages_of_items(items)))
+    num_tokens = tools.count(with_one_beginning(_messages(request, messages_of_items(items))))
     return {"object": "response.input_tokens", "input_tokens": num_tokens}
 
 
@@ -59,19 +59,15 @@ def _conversation(previous: PreviousResponse | None, request: ResponseRequest) -
 
 
 def _messages(request: ResponseRequest, messages: Sequence[Message]) -> Sequence[Message]:
-    """The messages to render: instructions first, joined with the system and developer messages that follow them.
-
-    Many templates accept only one system message, at the beginning.
-    """
-    if request.instructions:
-        messages = [{"role": "system", "content": request.instructions}, *messages]
-    return with_one_beginning(messages)
+    """The messages of the prompt: instructions first."""
+    return [{"role": "system", "content": request.instructions}, *messages] if request.instructions else messages
 
 
 def _prompt_of(request: ResponseRequest, tools: PromptTools, messages: Sequence[Message]) -> tuple[int, ...]:
     def encode(some: Sequence[Message]) -> tuple[int, ...]:
-        return tools.encode_chat(some, field="input")
+        # Many templates accept only one system message, at the beginning.
+        return tools.encode_chat(with_one_beginning(some), field="input")
 
-    if request.truncation == "auto":
+    if request.is_truncated:
         return fitting_prompt(messages, encode, request.max_output_tokens, tools.context_length)
     return encode(messages)

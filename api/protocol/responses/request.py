@@ -126,6 +126,10 @@ class ResponseRequest(JobRequest):
         return self.previous_response_id
 
     @property
+    def is_truncated(self) -> bool:
+        return self.truncation == "auto"
+
+    @property
     def is_background(self) -> bool:
         return self.background or False
 

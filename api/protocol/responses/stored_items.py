@@ -5,29 +5,35 @@ from typing import cast
 
 import msgspec
 
+from api.protocol.prompt.system_turn import is_system
+from api.protocol.prompt.token_budget import CHARACTERS_PER_TOKEN
 from api.protocol.responses.request import InputMessage
 from storage.contract import JobHeader
 from storage.ids import suffix_of
 
 Item = dict[str, object]
+# In a turn's context: the system and developer messages of the turns before it.
+_SYSTEM_ITEMS = "system_items"
 
 
 class PreviousResponse(msgspec.Struct, frozen=True, kw_only=True):
     """The turn that a request continues by `previous_response_id`. Its instructions do not carry over.
 
-    input_items:  all of its conversation before its output
+    input_items:  its conversation before its output; maybe without the oldest turns, but for their system items
     output_items: without log probabilities
-    chain_bytes:  stored bytes of the conversation, output included
+    system_items: the system and developer messages of its whole conversation
+    chain_bytes:  stored bytes of the conversation, output and system items included
     """
 
     job_id: str
     input_items: list[Item]
     output_items: list[Item]
+    system_items: list[Item] = []
     chain_bytes: int = 0
 
     @property
     def items(self) -> list[Item]:
-        """The whole conversation, oldest item first."""
+        """The conversation, oldest item first."""
         return [*self.input_items, *self.output_items]
 
 
@@ -38,30 +44,78 @@ class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
     context: dict[str, object]
 
 
+def newest_turns(newest_first: Iterable[StoredTurn], *, max_characters: int) -> tuple[list[StoredTurn], bool]:
+    """The newest turns of a chain, the oldest of them first, until they hold so many characters; whether they are all.
+
+    The newest turn has to hold the system items of those that are left out. One of an earlier version of this program
+    does not: then all are returned.
+    """
+    turns: list[StoredTurn] = []
+    num_characters = 0
+    for turn in newest_first:
+        turns.append(turn)
+        num_characters += sum(map(_num_characters, items_of_context(turn.context)))
+        if num_characters > max_characters and _SYSTEM_ITEMS in turns[0].context:
+            return turns[::-1], False
+    return turns[::-1], True
+
+
 def previous_of(
-    turns: Iterable[StoredTurn], header: JobHeader, response: dict[str, object], chain_bytes: int = 0
+    turns: Sequence[StoredTurn],
+    header: JobHeader,
+    response: dict[str, object],
+    chain_bytes: int = 0,
+    *,
+    is_whole: bool = True,
 ) -> PreviousResponse:
     """The previous turn, from its finished `response` object.
 
     turns:       its chain, the first turn first and itself last
     chain_bytes: stored bytes of its input and of all turns before it
+    is_whole:    whether the chain has no turns before these
     """
     output_items = [_without_logprobs(item) for item in cast(list[Item], response["output"])]
+    items = input_items_of(turns)
+    system_items = list(filter(is_system, items))
+    if not is_whole:
+        system_items = _system_items_after(turns[-1])
+        items = _newest_items(items, system_items)
     return PreviousResponse(
         job_id=header.job_id,
-        input_items=input_items_of(turns),
+        input_items=items,
         output_items=output_items,
-        chain_bytes=chain_bytes + len(msgspec.json.encode(output_items)),
+        system_items=system_items,
+        chain_bytes=chain_bytes + len(msgspec.json.encode([output_items, system_items])),
     )
 
 
-def context_of(previous: PreviousResponse | None, messages: Sequence[InputMessage]) -> dict[str, object]:
-    """The stored context of a turn: its own input, and the output of the turn that it continues.
+def _newest_items(items: Sequence[Item], system_items: Sequence[Item]) -> list[Item]:
+    """The end of a conversation as truncation leaves it: all of its system items, the rest from a user's message on.
 
-    Earlier turns are not copied: the chain is put together when it is read. New items get ids when they are read.
+    system_items: of the whole conversation, those among `items` last
     """
-    context: dict[str, object] = {} if previous is None else {"previous_output": previous.output_items}
-    return {**context, "input_items": [_item_of(message) for message in messages]}
+    num_before = len(system_items) - sum(map(is_system, items))
+    start = next((index for index, item in enumerate(items) if item["role"] == "user"), 0)
+    rest = [item for index, item in enumerate(items) if index >= start or is_system(item)]
+    return [*system_items[:num_before], *rest]
+
+
+def _system_items_after(turn: StoredTurn) -> list[Item]:
+    """The system items of a turn and of all turns before it."""
+    return [*cast(list[Item], turn.context[_SYSTEM_ITEMS]), *filter(is_system, items_of_context(turn.context))]
+
+
+def context_of(previous: PreviousResponse | None, messages: Sequence[InputMessage]) -> dict[str, object]:
+    """The stored context of a turn: its own input, the output of the turn that it continues, and all system items.
+
+    Other items of earlier turns are not copied: the chain is put together when it is read. System items are, since
+    truncation keeps them and must not read the whole chain for them. New items get ids when they are read.
+    """
+    input_items = [_item_of(message) for message in messages]
+    if previous is None:
+        return {"input_items": input_items}
+    system_items = [{name: value for name, value in item.items() if name != "id"} for item in previous.system_items]
+    return {"previous_output": previous.output_items, _SYSTEM_ITEMS: system_items, "input_items": input_items}
 
 
 def items_of_context(context: dict[str, object]) -> list[Item]:
@@ -103,6 +157,11 @@ def input_items_of(turns: Iterable[StoredTurn]) -> list[Item]:
             taken.add(item_id)
             items.append({"id": item_id, **{name: value for name, value in item.items() if name != "id"}})
     return items
+
+
+def _num_characters(item: Item) -> int:
+    """Characters that stand for at least as much of a prompt as the item: its role takes a token, too."""
+    return CHARACTERS_PER_TOKEN + len(_text_of(item))
 
 
 def messages_of_items(items: Iterable[Item]) -> list[dict[str, str]]:

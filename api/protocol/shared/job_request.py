@@ -29,6 +29,11 @@ class JobRequest(SamplingRequest):
         return None
 
     @property
+    def is_truncated(self) -> bool:
+        """Whether the oldest turns may be left out of the prompt."""
+        return False
+
+    @property
     def is_background(self) -> bool:
         """Whether the body asks for a background job."""
         return False
