@@ -14,7 +14,8 @@ from storage.errors import SettingInvalid
 from storage.process import logging_setup
 from storage.process.logging_setup import LogSettings
 from storage.settings import StorageSettings
-from workers.maintenance.sweeper import Sweeper, SweeperThread
+from workers.maintenance.sweeper import Sweeper, log_broken
+from workers.periodic_thread import PeriodicThread
 from workers.settings import SweeperSettings
 from workers.webhooks.sender_thread import SenderThread
 
@@ -33,7 +34,9 @@ class Housekeeping:
         connection = redis_client.connect(storage.redis_url)
         sweeper = Sweeper(settings, storage, self._database, self._writer, connection, self._tickets)
         self._leave_duty = sweeper.leave
-        self._sweeper = SweeperThread(sweeper.sweep, settings.sweep_interval_s)
+        self._sweeper = PeriodicThread(
+            "sweeper", sweeper.sweep, period_s=settings.sweep_interval_s, on_error=log_broken
+        )
         self._sender = SenderThread(storage, self._database, self._writer)
 
     def start(self) -> None:

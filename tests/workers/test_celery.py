@@ -18,7 +18,8 @@ from tests.services import running_redis
 from tests.waiting import wait_until
 from tests.workers.children import events_of, started, starting, tickets_to
 from tests.workers.harness import MODEL, Backend, assert_whole, text_of, tokens_of
-from workers.maintenance.sweeper import Sweeper, SweeperThread
+from workers.maintenance.sweeper import Sweeper, log_broken
+from workers.periodic_thread import PeriodicThread
 from workers.settings import SweeperSettings
 
 
@@ -41,7 +42,7 @@ def sweeping(backend: Backend, tickets: TicketPublisher) -> Iterator[None]:
     writer = Writer(backend.database)
     writer.start()
     sweeper = Sweeper(settings, backend.settings, backend.database, writer, backend.redis, tickets)
-    thread = SweeperThread(sweeper.sweep, settings.sweep_interval_s)
+    thread = PeriodicThread("sweeper", sweeper.sweep, period_s=settings.sweep_interval_s, on_error=log_broken)
     thread.start()
     try:
         yield

@@ -4,7 +4,6 @@ Its duties are done in turns, a page each: jobs of dead workers, overdue jobs, l
 queue, jobs and keys whose time is over, logs without an END. While there is more than a page, it goes on at once.
 """
 
-import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -128,38 +127,15 @@ class Sweeper:
         return self._writer.submit(operation).result(PATIENCE_S)
 
 
+def log_broken(error: Exception) -> bool:
+    """Log what a sweep raised unexpectedly; True, since the next sweep may succeed, and no other thread sweeps."""
+    log.error("sweep_broken", exc_info=error)
+    return True
+
+
 def _page(duty: Duty) -> bool:
     try:
         return duty()
     except RedisError as error:
         log.warning("sweep_without_redis", duty=duty.__name__, error=str(error))
         return False
-
-
-class SweeperThread:
-    """Sweeps every `interval_s` until it is stopped; at once where a sweep left work."""
-
-    def __init__(self, sweep: Callable[[], bool], interval_s: float) -> None:
-        self._sweep = sweep
-        self._interval_s = interval_s
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
-
-    def start(self) -> None:
-        """Begin to sweep, at once."""
-        self._thread.start()
-
-    def stop(self, timeout_s: float) -> None:
-        """Sweep no more."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            has_more = False
-            try:
-                has_more = self._sweep()
-            except Exception:  # exception boundary of the thread: the next sweep may pass, and no other thread sweeps
-                log.exception("sweep_broken")
-            self._stopping.wait(0 if has_more else self._interval_s)
