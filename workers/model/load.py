@@ -1,4 +1,4 @@
-"""From a model's name to something that the engine can run. Call it in the thread that will step."""
+"""Loads a model for the engine, by its name. Call it in the thread that will step."""
 
 import time
 from contextlib import closing
@@ -117,7 +117,7 @@ def _library(build: Build) -> Library | None:
 
 
 def _vocabulary(loaded: files.ModelFiles) -> Vocabulary:
-    """As many ids as the model has embedding rows."""
+    """The vocabulary: as many ids as the model has embedding rows."""
     embeddings = loaded.model.get_input_embeddings()
     assert isinstance(embeddings, nn.Embedding)
     return Vocabulary(size=embeddings.num_embeddings, eos_token_ids=end_token_ids(loaded))

@@ -11,7 +11,7 @@ _MIN_VOCABULARY = 16
 
 
 def fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerFast:
-    """The tokenizer, if the API can have it too.
+    """The tokenizer, if the API can load it as well.
 
     Raises ModelFilesMissing where its files are absent, ModelUnsupported for one that only Python code knows.
     """
@@ -27,7 +27,7 @@ def fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerFast:
 def manifest_of(
     tokenizer: PreTrainedTokenizerFast, *, model: str, context_length: int, num_token_ids: int
 ) -> ModelManifest:
-    """What the API must know of the model.
+    """The manifest of the model for the API.
 
     context_length: tokens of prompt and output that this worker runs
     num_token_ids:  rows of the model's embedding

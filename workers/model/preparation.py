@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 
 class ModelRunner(Runner, Protocol):
-    """A runner whose logits can be looked at."""
+    """A runner whose logits can be read."""
 
     def logits(self, chunks: list[Chunk]) -> Tensor:
         """Logits after each chunk, all of which are sampled, [num_chunks, vocab_size]."""
@@ -121,7 +121,7 @@ def _native(
 
 
 def _sampler(vocabulary: Vocabulary, device: torch.device, library: Library | None) -> Sampler:
-    """What samples when torch computes the layers: the library on a CPU where there is one, else torch."""
+    """The sampler for layers that torch computes: the native library on a CPU if there is one, else torch."""
     if library is None or device.type != "cpu":
         return torch_sampler(vocabulary, device)
     return native_sampler(vocabulary, library)
@@ -135,7 +135,7 @@ def _on_gpu(
     expected: Tensor,
     check_ids: list[int],
 ) -> Prepared | None:
-    """Block tables, Triton's kernels and CUDA graphs; None where they do not run or compute something else."""
+    """A GPU runner with Triton's kernels and CUDA graphs; None if they do not run or give other results."""
     steps = partial(validation_logits, token_ids=check_ids)
     compiled = None
     try:
@@ -203,7 +203,7 @@ def _plan(model: PreTrainedModel, limits: LoadLimits, token_bytes: int, free_byt
 
 
 def _may_pack(model: PreTrainedModel) -> bool:
-    """Packed weights are a second copy; they are made when that takes no more than a quarter of main memory."""
+    """Whether weights may be packed: the second copy must take no more than a quarter of main memory."""
     size_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     return model.device.type == "cpu" and size_bytes <= devices.main_memory_bytes() // 4
 

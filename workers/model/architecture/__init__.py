@@ -1,1 +1,1 @@
-"""What is known of a model's layers before it is run, and which architectures are supported."""
+"""A model's attention layers, and which architectures are supported."""

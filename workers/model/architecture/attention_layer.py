@@ -7,7 +7,7 @@ from torch import nn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionRule:
-    """How scores come of queries and keys, and which keys count.
+    """How scores are computed from queries and keys, and which keys count.
 
     scale:   what products of queries and keys are multiplied with
     window:  positions that a token sees, itself included; None is all

@@ -1,4 +1,4 @@
-"""Which models this backend can run; whatever would come out wrong is refused when it is loaded."""
+"""Checks of whether this backend can run a model; a model that would give wrong results is refused at load."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""What a model's attention layers need, learnt by watching them compute one token rather than from configurations."""
+"""Probes a model's attention layers: lets them compute one token, instead of reading configurations."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ def attention_layers(model: PreTrainedModel) -> list[AttentionLayer]:
 def _probe(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **arguments: object
 ) -> tuple[Tensor, None]:
-    """Attention of one token to itself, which is its value; what came in is noted on the module."""
+    """Attention of one token to itself, which is its value; the arguments are recorded on the module."""
     before: _Seen | None = getattr(module, _ATTRIBUTE, None)
     seen = _Seen(
         num_calls=1 if before is None else before.num_calls + 1,

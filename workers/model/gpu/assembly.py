@@ -1,4 +1,4 @@
-"""Puts the GPU's runner together, and finds out how much memory its cache may take."""
+"""Builds the GPU's runner, and measures how much memory its cache may take."""
 
 from array import array
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ def profiling_runner(
 ) -> Iterator[GpuRunner]:
     """A runner for the largest steps, whose cache is so small that all their sequences share its blocks.
 
-    What it computes of them is of no use, what it takes is. The layers are left as they were.
+    Its results are not used, only the memory that it takes. The layers are not changed.
     """
     num_tokens = max(limits.max_batch_tokens, limits.max_running)
     num_blocks = blocks_of(num_tokens, BLOCK_SIZE)
@@ -89,7 +89,7 @@ def free_after_profiling(
 
 
 def profiling_chunks(max_running: int, num_tokens: int) -> list[Chunk]:
-    """As many sequences as may run, all sampling by chance, over so many tokens together, or one each."""
+    """Chunks of as many sequences as may run, all of which sample, with so many tokens together, or one each."""
     first = max(1, num_tokens - max_running + 1)
     lengths = [1] * (max_running - 1) + [first]
     sampling = SamplingParams(max_tokens=1, top_p=0.9)

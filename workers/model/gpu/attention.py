@@ -13,7 +13,7 @@ from workers.model.triton.sequence_blocks import Blocks
 
 
 class TableStage:
-    """Holds what all layers of one model read of the step that is being computed."""
+    """Holds the tables of the current step, which all layers of one model read."""
 
     __slots__ = ("tables",)
 
@@ -99,7 +99,7 @@ def _attend(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    """A layer's attention as one operation that the compiler does not look into: one graph serves every step.
+    """A layer's attention as one operation that is opaque to the compiler, so that one graph serves every step.
 
     query, key, value: as in `BlockAttention.attend`
     keys, values:      of the layer's cache; written

@@ -15,9 +15,9 @@ log = structlog.get_logger()
 
 
 class CompiledLayers:
-    """Stands for the forward of all that lies between token ids and the last hidden states, until it is dropped.
+    """Replaces the layers' forward, from token ids to the last hidden states, until it is dropped.
 
-    What turns hidden states into logits stays as it is: one product, of as few rows as are wanted.
+    The output layer is not compiled: it is one matrix product of the wanted rows only.
     """
 
     def __init__(self, model: PreTrainedModel, backend: str | Callable[..., object]) -> None:
@@ -29,7 +29,7 @@ class CompiledLayers:
         self._layers.forward = self._forward
 
     def compile(self, steps: Callable[[], Tensor], expected: Tensor) -> bool:
-        """Compile what these steps need, and compute them; whether they are as expected. Dropped where not.
+        """Compile for these steps and compute them; whether the logits are as expected. If not, it is dropped.
 
         steps:    computes steps of several sizes, and gives logits of interest, [num_rows, vocab_size]
         expected: what the unchanged model says
@@ -37,7 +37,7 @@ class CompiledLayers:
         return self._agrees("default", steps, expected)
 
     def serves(self, steps: Callable[[], Tensor], expected: Tensor) -> bool:
-        """Whether what was compiled computes these steps too, as expected. Dropped where not.
+        """Whether the compiled layers compute these steps as well, as expected. If not, they are dropped.
 
         Nothing is compiled any more from then on, as that takes a minute and longer: a step that needs another graph
         after all is computed one operation after another.
@@ -68,7 +68,7 @@ class CompiledLayers:
             return self._compiled(*arguments, **named)
 
     def _mark(self, inputs: tuple[object, ...]) -> None:
-        """Let the compiler know nothing of how many tokens a step has, nor of how many blocks a cache.
+        """Mark the numbers of tokens and of cache blocks as dynamic for the compiler.
 
         Otherwise it would make a graph for one token and others for more, or hold two sizes for one that happen to be
         equal now.
@@ -88,7 +88,7 @@ def compile_layers(
     expected: Tensor,
     backend: str | Callable[..., object] = "inductor",
 ) -> CompiledLayers | None:
-    """The compiled layers in their place; None where they do not compile, or compute something else.
+    """The layers, replaced by compiled ones; None if they do not compile, or give other logits.
 
     steps, expected: as in CompiledLayers.compile
     """

@@ -1,4 +1,4 @@
-"""Linear layers that read the same input, as one: a single large product instead of two or three."""
+"""Fused linear layers: those that read the same input become one large product instead of two or three."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 
 
 class _First(nn.Module):
-    """Stands for the first layer: computes all, and leaves the others theirs."""
+    """Replaces the first layer of a group: computes the outputs of all, and keeps those of the others for them."""
 
     def __init__(self, linears: list[nn.Linear]) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class _First(nn.Module):
 
 
 class _Other(nn.Module):
-    """Stands for a layer behind the first: gives what that one computed."""
+    """Replaces another layer of a group: returns what the first one computed for it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ def bucket_of(num_seqs: int, buckets: Sequence[int]) -> int:
 
 
 class DecodeGraphs:
-    """For each bucket the buffers of its steps, which stay where they are, and a graph where it was captured."""
+    """For each bucket the buffers of its steps, whose addresses never change, and its graph if one was captured."""
 
     def __init__(self, network: Network, buckets: Sequence[int], width: int) -> None:
         self._network = network
@@ -63,7 +63,7 @@ class DecodeGraphs:
         return logits
 
     def release(self) -> None:
-        """Let go of every graph, once what was launched is done."""
+        """Release every graph, after the launched work is done."""
         if self._graphs:
             torch.cuda.synchronize()
         self._graphs = {}
@@ -72,7 +72,7 @@ class DecodeGraphs:
     def capture(self, last_tokens: Tensor) -> None:
         """Capture every bucket and compare a replay with a plain run; on any failure no graph is kept.
 
-        The largest comes first, so that the others find room in its memory.
+        The largest is captured first, so that the others fit into its memory.
         """
         pool = torch.cuda.graph_pool_handle()
         try:
@@ -103,7 +103,7 @@ class DecodeGraphs:
         return graph, logits
 
     def _warm_up(self, tables: StepTables, last_tokens: Tensor) -> None:
-        """The same step, one operation after another, on a stream of its own as a capture has."""
+        """Run the step eagerly, on a separate stream as a capture does."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch left it bare
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

@@ -1,4 +1,4 @@
-"""What computes attention over block tables: Triton's kernels on a GPU, or the same in plain torch."""
+"""Attention kernels over block tables: Triton's on a GPU, or the same in plain torch."""
 
 import importlib
 from functools import cache
@@ -27,12 +27,12 @@ class Kernels(Protocol):
         """
 
     def decode(self, query: Tensor, blocks: Blocks, rule: AttentionRule) -> Tensor:
-        """What the last token of each sequence sees, [num_seqs, num_heads, head_dim]."""
+        """Attention output of the last token of each sequence, [num_seqs, num_heads, head_dim]."""
 
     def attend(
         self, query: Tensor, blocks: Blocks, begins: Tensor, rule: AttentionRule, *, max_query_len: int
     ) -> Tensor:
-        """What the last tokens of each sequence see; sequence i has the queries begins[i]:begins[i + 1].
+        """Attention output of the last tokens of each sequence; sequence i has the queries begins[i]:begins[i + 1].
 
         max_query_len: no sequence has more of them
         """

@@ -9,7 +9,7 @@ from workers.model.gpu.step_tables import StepTables
 
 
 class Network:
-    """A transformers model whose attention reads the tables that lie on the stage."""
+    """A transformers model whose attention reads the tables of the current step."""
 
     def __init__(self, model: PreTrainedModel, stage: TableStage) -> None:
         self._model = model

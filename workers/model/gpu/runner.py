@@ -1,4 +1,4 @@
-"""The engine's Runner for CUDA: a launch never waits for the device, where sampled tokens stay for the next one."""
+"""The engine's Runner for CUDA: a launch never waits for the device, which keeps sampled tokens for the next launch."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _PromptRanks:
-    """Log probabilities of prompt tokens, on their way to the host.
+    """Log probabilities of prompt tokens, in an asynchronous copy to the host.
 
     lengths: by place in the chunks, how many rows of `packed` are its own and how many alternatives each tells
     """
@@ -37,7 +37,7 @@ class _PromptRanks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Flight:
-    """A launch that was not collected yet; the event is reached when the host's copies are whole.
+    """A launch that was not collected yet; its event is reached when the copies on the host are complete.
 
     counts: tokens that each chunk samples
     """
@@ -82,7 +82,7 @@ class GpuRunner:
         self._graphs.capture(self._last)
 
     def release_graphs(self) -> None:
-        """Let go of the graphs; decode steps run one operation at a time then."""
+        """Release the graphs; decode steps then run one operation at a time."""
         self._graphs.release()
 
     @torch.inference_mode()
@@ -173,7 +173,7 @@ class GpuRunner:
         return tokens
 
     def _prompt_ranks(self, chunks: list[Chunk], wanted: list[range], logits: Tensor) -> _PromptRanks | None:
-        """Of the prompt tokens that follow computed positions, for chunks that asked."""
+        """Log probabilities of the prompt tokens after the computed positions, for chunks that asked for them."""
         rows: list[int] = []
         token_ids: list[int] = []
         lengths = {}
@@ -203,13 +203,13 @@ class GpuRunner:
 
 
 def _on_its_way(tensor: Tensor) -> Tensor:
-    """A copy on the host, whole when what was launched so far is done."""
+    """An asynchronous copy on the host, complete when everything launched so far is done."""
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     return host.copy_(tensor, non_blocking=True)
 
 
 def _places(chunks: Sequence[Chunk], wanted: Sequence[range]) -> list[int]:
-    """Wanted positions as places in the batch."""
+    """Indices in the batch of the wanted positions."""
     places = []
     begin = 0
     for chunk, positions in zip(chunks, wanted, strict=True):

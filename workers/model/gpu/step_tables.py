@@ -13,7 +13,7 @@ from workers.engine.runner import Chunk
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """How large a step's arrays are.
+    """Sizes of a step's arrays.
 
     num_seqs, num_tokens: with those that only fill a bucket
     num_spans:            sequences with several tokens, the last ones
@@ -79,7 +79,7 @@ class StepTables:
 
     @torch.inference_mode()
     def pretend(self, place: int) -> None:
-        """Rows of no sequence: they have this token at this place, store nothing, and look at block 0."""
+        """Fill rows without a sequence: they have this token at this position, store nothing, and read block 0."""
         self.buffer.zero_()
         self.slots.fill_(-1)
         self.sources.fill_(-1)

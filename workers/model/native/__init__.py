@@ -1,1 +1,1 @@
-"""The decoder on a CPU in C++: compiled where a compiler is, left out where none is."""
+"""The native decoder: C++ kernels for CPUs, compiled at the first start where a compiler is installed."""

@@ -1,4 +1,4 @@
-"""Puts a model onto the native library, if the library can compute it."""
+"""Builds a runner on the native library for a model that the library supports."""
 
 import torch
 from transformers import PreTrainedModel
@@ -34,7 +34,7 @@ def native_runner(
     limits: LoadLimits,
     vocabulary: Vocabulary,
 ) -> NativeRunner | None:
-    """The model on the library, which has a copy of its weights; None when the library does not know its kind."""
+    """A runner on the native library, which copies the weights; None for an architecture that it does not support."""
     weights = weights_of(model, layers, plan.max_len)
     if weights is None:
         return None

@@ -29,10 +29,10 @@ log = structlog.get_logger()
 
 
 class Build:
-    """A compilation under way, or what it led to. To be closed."""
+    """A running or finished compilation; close it after use."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Start compiling unless the library of these sources for this processor lies in the folder already.
+        """Start compiling, unless the folder already has the library of these sources for this processor.
 
         folder: None leaves the library out
 
@@ -46,7 +46,7 @@ class Build:
             self._prepare(folder)
 
     def wait(self) -> Path | None:
-        """The library; None where nobody wants it, where there is no compiler, or where it failed, which is logged."""
+        """The library; None if it is not wanted, there is no compiler, or the compilation failed, which is logged."""
         if self._process is not None:
             self._finish(self._process)
         if self._folder is not None and not self._obstacle:
@@ -56,7 +56,7 @@ class Build:
         return None if self._folder is None or self._obstacle else self._library
 
     def close(self) -> None:
-        """Give up a compilation that nobody waited for."""
+        """Stop a compilation whose result is not needed."""
         if self._process is not None:
             _kill(self._process)
             self._process.communicate()
@@ -128,14 +128,14 @@ def _march() -> str:
 
 
 def _digest(compiler: str) -> str:
-    """Of everything that the library depends on: sources, flags, compiler, processor."""
+    """Digest of everything that the library depends on: sources, flags, compiler, processor."""
     sources = [path.read_bytes() for path in sorted(_KERNELS.iterdir()) if path.suffix in (".h", ".cpp")]
     facts = [*_FLAGS, compiler, _stamp(compiler), platform.machine(), _processor()]
     return hashlib.sha256(b"\0".join([*sources, *(fact.encode() for fact in facts)])).hexdigest()[:20]
 
 
 def _stamp(compiler: str) -> str:
-    """Another version of the compiler has another size or time."""
+    """Size and time of the compiler's file, which change with its version."""
     status = Path(compiler).resolve().stat()
     return f"{status.st_size}:{status.st_mtime_ns}"
 

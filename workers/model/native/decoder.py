@@ -14,7 +14,7 @@ BLOCK_SIZE = 32
 
 
 class Decoder:
-    """Owns its copy of the weights, laid out anew, and the cache.
+    """Owns the cache, and a copy of the weights in its own layout.
 
     handle: the library's own
     logits: [max_logit_rows, vocab_size] float32, written by `head`

@@ -100,7 +100,7 @@ class NativeRunner:
         return rows
 
     def _prompt_logprobs(self, chunks: list[Chunk]) -> dict[int, list[Ranked]]:
-        """Of the prompt tokens that follow computed positions, for chunks that asked."""
+        """Log probabilities of the prompt tokens after the computed positions, for chunks that asked for them."""
         reported: dict[int, list[Ranked]] = {}
         begin = 0
         for place, chunk in enumerate(chunks):
@@ -116,7 +116,7 @@ class NativeRunner:
 
 
 def _joined(parts: list[SampleResults]) -> SampleResults:
-    """Samples of several parts of the rows, as of all rows."""
+    """Samples of all rows, joined from samples of their parts."""
     token_ids: list[int | None] = []
     logprobs: dict[int, Ranked] = {}
     for part in parts:

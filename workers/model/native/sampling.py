@@ -61,7 +61,7 @@ class NativeSamplingPlan:
     def sample(self, logits: Tensor, pending: Tensor | None) -> SampledTokens:
         """As `TorchSamplingPlan.sample`.
 
-        A token is the same unless two scores, or a weight and a limit, are equal but for float32's last digits; so are
+        A token is the same unless two scores, or a weight and a limit, differ only in float32's last digits; so are
         log probabilities but for these.
         """
         assert pending is not None or not self.has_pending, "a request has a pending token that was not handed in"

@@ -1,4 +1,4 @@
-"""A transformers model as the kernels want it: measures, weights and rotary tables, or why not."""
+"""A transformers model in the form that the kernels need: sizes, weights and rotary tables."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,7 @@ Part = Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """What the library is reported of a model.
+    """A model's sizes and weights, as the library takes them.
 
     owners:  tensors that lie behind the pointers; needed until the decoder is made
     lasting: those of them that the decoder goes on reading: embeddings and rotary tables
@@ -61,7 +61,7 @@ def _ropes(config: PreTrainedConfig) -> list[dict[str, object]]:
 
 
 class _Collector:
-    """Takes pointers, and notes to whom they belong."""
+    """Collects pointers and the tensors that own their memory."""
 
     def __init__(self, model: Part) -> None:
         self._model = model

@@ -1,1 +1,1 @@
-"""Where a model runs and how much memory, threads and numbers a step may take."""
+"""Resources of a model: device, memory, threads, and the sizes of its steps."""

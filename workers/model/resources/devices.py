@@ -1,4 +1,4 @@
-"""On what, and in which numbers, a model runs; and how much memory its cache may take."""
+"""Device, number type and memory budget of a model."""
 
 import os
 from pathlib import Path

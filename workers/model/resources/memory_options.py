@@ -1,4 +1,4 @@
-"""What whoever starts a worker may decide about memory and steps."""
+"""Load limits: what the operator of a worker may set about memory and steps."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadLimits:
-    """Wishes that the plan made at load keeps within.
+    """Upper limits for the plan that is made at load.
 
     max_running:      sequences that run together
     max_len:          tokens of one sequence, prompt and output; the model's context where that is less

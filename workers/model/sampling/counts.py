@@ -1,4 +1,4 @@
-"""How often each token stands in a sequence, kept from step to step so that a step looks at its new token only."""
+"""Token counts of sequences, kept from step to step so that a step counts its new token only."""
 
 from array import array
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Which tokens top_k, top_p and min_p leave as candidates, on a GPU without a sort and without a synchronisation.
+"""Filters top_k, top_p and min_p: which tokens stay candidates, on a GPU without a sort and a synchronisation.
 
 Every filter keeps the first tokens of one order: the likeliest first, of equals the lower id. Sums are of whole
 numbers, which give the same in any order: a row's filter cannot depend on the batch around it.

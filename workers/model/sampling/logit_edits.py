@@ -1,4 +1,4 @@
-"""What a request changes about its logits before anything is sampled: masks, biases and penalties, at single tokens."""
+"""Logit edits of a request before sampling: masks, biases and penalties of single tokens."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _MAX_LOGIT = torch.finfo(torch.float32).max
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Penalties:
-    """Tokens that are less likely, or more, because the sequence holds them.
+    """Penalties of tokens that the sequence already contains.
 
     rows, ids: [num_entries] where their logits stand
     counts:    [num_entries] how often the output holds each; 0 for one of the prompt alone
@@ -129,7 +129,7 @@ def _with_pending(penalties: Penalties, pending: Tensor | None) -> tuple[Tensor,
 
 
 class EditPlanner:
-    """Works out the edits of each batch; keeps the tables of penalised sequences."""
+    """Plans the logit edits of each batch; keeps the tables of penalised sequences."""
 
     def __init__(self, vocabulary: Vocabulary, device: torch.device) -> None:
         self.tables = CountTables()

@@ -1,4 +1,4 @@
-"""Which rows of logits a step needs: those to sample from, and those of prompt log probabilities."""
+"""Logit rows of a step: those to sample from, and those of prompt log probabilities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

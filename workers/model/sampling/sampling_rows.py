@@ -1,4 +1,4 @@
-"""What the sampler is asked, one row of logits each."""
+"""Sampling requests: one for each row of logits."""
 
 from collections.abc import Sequence
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""Between chunks and rows of logits: one row for each position whose logits a chunk wants."""
+"""Maps chunks to rows of logits and back: one row for each position whose logits a chunk wants."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Sampling on torch: what the host prepares, and what the device does."""
+"""Sampling on torch: planned on the host, computed on the device."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Small tables of numbers on their way to the device, without waiting for it."""
+"""Asynchronous upload of small tables of numbers to the device."""
 
 from array import array
 from collections.abc import Sequence
@@ -22,6 +22,6 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def joined(parts: "Sequence[array[int]]", dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Numbers of arrays one after another, [num_all]; the arrays may grow afterwards."""
+    """The arrays concatenated, [num_all]; the arrays may grow afterwards."""
     views = [torch.frombuffer(part, dtype=dtype) for part in parts if part]
     return send(torch.cat(views) if views else torch.empty(0, dtype=dtype), device)

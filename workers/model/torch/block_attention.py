@@ -15,7 +15,7 @@ _ATTRIBUTE = "tokenpost_blocks"
 
 
 class Stage:
-    """Holds the layout of the step that is being computed, for all layers of one model."""
+    """Holds the layout of the current step, which all layers of one model read."""
 
     __slots__ = ("layout",)
 
@@ -37,7 +37,7 @@ class BlockAttention:
         self._softcap = softcap
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
-        """What the step's tokens see.
+        """Attention output of the step's tokens.
 
         query:      [1, num_heads, num_tokens, head_dim]
         key, value: [1, num_kv_heads, num_tokens, head_dim]
@@ -74,7 +74,7 @@ class BlockAttention:
         return seen.reshape(len(queries), num_heads, head_dim)
 
     def _prefill(self, queries: Tensor, layout: Layout, index: int, scale: float | None) -> Tensor:
-        """Several tokens of one sequence, which see what is before them.
+        """Attention of several tokens of one sequence to those before them.
 
         queries, returned: [num_tokens, num_heads, head_dim]
         """
@@ -113,7 +113,7 @@ def _capped_attention(
 
 
 class Attention(Protocol):
-    """One layer's attention over blocks; `BlockAttention.attend` says what it does."""
+    """One layer's attention over blocks, as `BlockAttention.attend`."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor: ...
 
@@ -124,7 +124,7 @@ def attach(module: nn.Module, attention: Attention) -> None:
 
 
 def detach(module: nn.Module) -> None:
-    """Let go of the blocks that the module uses, if it uses any."""
+    """Detach the module from the blocks that it uses, if any."""
     module.__dict__.pop(_ATTRIBUTE, None)
 
 
@@ -142,7 +142,7 @@ def _block_attention(
     scaling: float | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """What transformers calls in every layer; the other arguments were looked at when the model was loaded."""
+    """The attention function that transformers calls in every layer; its other arguments were checked at load."""
     attention: Attention = getattr(module, _ATTRIBUTE)
     return attention.attend(query, key, value, scaling), None
 

@@ -1,4 +1,4 @@
-"""How one step's tokens lie in the batch and in the cache; made once, read by every layer."""
+"""Layout of one step's tokens in the batch and in the cache; made once, read by every layer."""
 
 from dataclasses import dataclass
 
@@ -84,7 +84,7 @@ class Layout:
         return spans
 
     def decode_mask(self, window: int | None) -> Tensor | None:
-        """What each sequence may look at, [num_decode, 1, 1, length], 0 or -inf; None when that is everything.
+        """Attention mask of each sequence, [num_decode, 1, 1, length], 0 or -inf; None if nothing is masked.
 
         window: positions that a token sees, itself included; None is all
         """
@@ -105,7 +105,7 @@ class Layout:
         return self._additive(hidden)
 
     def span_mask(self, index: int, window: int | None) -> Tensor:
-        """What each token of a span may look at, [num_tokens, stop], 0 or -inf."""
+        """Attention mask of each token of a span, [num_tokens, stop], 0 or -inf."""
         if (index, window) not in self._span_masks:
             self._span_masks[index, window] = self._make_span_mask(self.spans[index], window)
         return self._span_masks[index, window]

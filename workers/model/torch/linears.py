@@ -1,4 +1,4 @@
-"""Linear layers whose weights oneDNN has laid out for itself once; F.linear does it again at every call."""
+"""Packed linear layers: oneDNN lays out their weights once, where F.linear does it at every call."""
 
 import structlog
 import torch
@@ -28,7 +28,7 @@ class PackedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """For models that look at its type or device."""
+        """The original weight, for models that read its type or device."""
         return self._packed_weight if self._plain_weight is None else self._plain_weight
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class PackedLinear(nn.Module):
 def pack_linears(model: nn.Module) -> int:
     """Replace the model's linear layers by packed ones; how many were replaced.
 
-    Zero where this build of torch or this processor lacks the operators, or where they compute something else.
+    Zero if this build of torch or this processor lacks the operators, or if they give other results.
     """
     linears = [
         (parent, name, child)

@@ -29,7 +29,7 @@ class FusedRMSNorm(nn.Module):
 def fuse_norms(model: nn.Module) -> int:
     """Replace every RMS norm by a fused one that gives the same numbers; how many were replaced.
 
-    Models write them with a weight or with 1 + weight; which it is, a check tells.
+    Models use either weight or 1 + weight; a comparison shows which.
     """
     replaced = 0
     for parent in list(model.modules()):

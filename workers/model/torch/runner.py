@@ -16,7 +16,7 @@ from workers.model.torch.layout import Layout
 class TorchRunner:
     """The engine's Runner on torch.
 
-    The model's attention has been replaced: it reads the layout that lies on the stage.
+    The model's attention has been replaced by one that reads the layout of the current step.
     """
 
     num_ahead = 0
@@ -85,7 +85,7 @@ class TorchRunner:
         return logits
 
     def _prompt_logprobs(self, chunks: list[Chunk], wanted: list[range], logits: Tensor) -> dict[int, list[Ranked]]:
-        """Of the prompt tokens that follow computed positions, for chunks that asked."""
+        """Log probabilities of the prompt tokens after the computed positions, for chunks that asked for them."""
         by_place = {}
         begin = 0
         for place, (chunk, positions) in enumerate(zip(chunks, wanted, strict=True)):

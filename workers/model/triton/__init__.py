@@ -1,1 +1,1 @@
-"""Attention over blocks of the cache on a GPU. Only a GPU's runner imports this room: a CPU has no Triton."""
+"""Attention kernels over cache blocks on a GPU. Only the GPU's runner imports them: torch for CPUs brings no Triton."""

@@ -1,4 +1,4 @@
-"""Attention of one token of each sequence: positions are split among programs, their states combined after.
+"""Decode attention: one token of each sequence; positions are split among programs, whose states are combined.
 
 Source: Dao et al. 2023, "Flash-Decoding for long-context inference"; Kwon et al. 2023, "PagedAttention".
 """
@@ -100,7 +100,7 @@ def _combine(
     splits_padded: tl.constexpr,
     window: tl.constexpr,
 ):
-    """One query head's splits weighed against each other; zero where no position was seen."""
+    """Combine the splits of one query head by their weights; zero if no position was attended to."""
     row = tl.program_id(0).to(tl.int64)
     length = tl.load(lengths + row // num_heads)
     first = tl.maximum(length - window, 0) if window > 0 else length * 0
@@ -119,7 +119,7 @@ def _combine(
 
 
 def decode(query: Tensor, blocks: Blocks, rule: AttentionRule) -> Tensor:
-    """What one token of each sequence sees. No grid depends on data: the call can be captured in a CUDA graph.
+    """Attention output of one token of each sequence. No grid depends on data, so that a CUDA graph can capture it.
 
     query:   [num_seqs, num_heads, head_dim], the last dimension dense; of a sequence of length 0, which is padding, the
              output is zero

@@ -90,7 +90,7 @@ def padded(head_dim: int) -> int:
 
 
 def tile_of(keys: Tensor) -> int:
-    """Positions looked at in one go.
+    """Positions of one tile.
 
     keys: [num_blocks, block_size, num_kv_heads, head_dim]
 
@@ -102,7 +102,7 @@ def tile_of(keys: Tensor) -> int:
 
 
 def check_cache(query: Tensor, blocks: Blocks) -> None:
-    """What the kernels take for granted about memory; only a bug could break it."""
+    """Assert what the kernels assume about memory layout; only a bug could break it."""
     assert blocks.keys.is_contiguous()
     assert blocks.values.is_contiguous()
     assert query.stride(-1) == blocks.tables.stride(-1) == 1

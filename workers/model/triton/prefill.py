@@ -1,4 +1,4 @@
-"""Attention of several tokens of each sequence, which see each other and what is in the cache before them.
+"""Prefill attention: several tokens of each sequence attend to each other and to the cache before them.
 
 Source: Dao 2023, "FlashAttention-2"; chunks over a cached prefix as in Agrawal et al. 2023, "Sarathi".
 """
@@ -81,7 +81,7 @@ def _attend(
 
 
 def attend(query: Tensor, blocks: Blocks, begins: Tensor, rule: AttentionRule, *, max_query_len: int) -> Tensor:
-    """What the tokens of each sequence's chunk see; their own keys and values are in the cache already.
+    """Attention output of the tokens of each sequence's chunk; their own keys and values are already in the cache.
 
     query:         [num_tokens, num_heads, head_dim], chunks one behind the other; the last dimension dense
     begins:        [num_seqs + 1] int32, place of each chunk's first token; the last one is the end

@@ -1,4 +1,4 @@
-"""Where sequences' keys and values lie, as the kernels of a GPU are reported."""
+"""Locations of the keys and values of sequences, as arguments of GPU kernels."""
 
 from dataclasses import dataclass
 

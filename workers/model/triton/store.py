@@ -1,4 +1,4 @@
-"""Puts a step's keys and values into the cache."""
+"""Stores a step's keys and values in the cache."""
 
 import triton
 import triton.language as tl
@@ -34,7 +34,7 @@ def _store(
 
 
 def store(key: Tensor, value: Tensor, keys: Tensor, values: Tensor, slots: Tensor) -> None:
-    """Write keys and values of a step's tokens to their places in one layer's cache.
+    """Write keys and values of a step's tokens to their slots in one layer's cache.
 
     key, value:   [num_tokens, num_kv_heads, head_dim], the last dimension dense
     keys, values: [num_blocks, block_size, num_kv_heads, head_dim], contiguous; written
