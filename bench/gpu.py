@@ -25,7 +25,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from storage.contract import SamplingParams
 from workers.engine.runner import Chunk
 from workers.model.gpu.runner import GpuRunner
-from workers.model.preparation import Prepared, prepare
+from workers.model.preparation import prepare
+from workers.model.prepared_model import Prepared
 from workers.model.resources.memory_options import LoadLimits
 from workers.model.sampling.sampled import Vocabulary
 

@@ -17,6 +17,7 @@ from workers.model.architecture.probe import attention_layers
 from workers.model.native.build import Build
 from workers.model.native.decoder import BLOCK_SIZE, Decoder
 from workers.model.native.library import Library, Limits
+from workers.model.native.mapping import map_of
 from workers.model.native.runner import NativeRunner
 from workers.model.native.sampling import native_sampler
 from workers.model.native.weights import weights_of
@@ -43,8 +44,9 @@ FAMILIES: dict[str, dict[str, object]] = {
 def decoder_of(
     library: Library, model: PreTrainedModel, *, num_threads: int = 2, max_len: int = CONTEXT_LENGTH
 ) -> Decoder:
-    weights = weights_of(model, attention_layers(model), max_len=max_len)
-    assert weights is not None
+    weight_map = map_of(model, attention_layers(model))
+    assert weight_map is not None
+    weights = weights_of(weight_map, dict(model.named_parameters()).__getitem__, model.dtype, max_len=max_len)
     limits = Limits(
         num_threads=num_threads, num_spins=100, max_batch_tokens=256, num_blocks=NUM_BLOCKS, max_logit_rows=8
     )

@@ -14,7 +14,8 @@ from transformers import (
 
 from storage.errors import ModelFilesMissing, ModelUnsupported
 from workers.model.architecture import checks
-from workers.model.progress import Report, reporting
+from workers.model.progress import Report
+from workers.model.transformers_progress import reporting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Loads a model for the engine, by its name. Call it in the thread that will step."""
 
+import importlib
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -7,23 +8,26 @@ from pathlib import Path
 
 import structlog
 import torch
-import transformers
-from torch import nn
+from msgspec import structs
+from tokenizers import Tokenizer
 
 from storage.contract import ModelManifest
+from storage.errors import ModelUnsupported
 from workers.engine.step_limits import EngineLimits
-from workers.model import files, manifest
-from workers.model.end_tokens import end_token_ids
+from workers.model.native.assembly import native_bytes_per_token, native_runner
 from workers.model.native.build import Build
 from workers.model.native.library import Library
-from workers.model.preparation import ModelRunner, Prepared, prepare
-from workers.model.progress import Report, write_to
+from workers.model.prepared_model import ModelRunner, Prepared, prepared_natively
+from workers.model.progress import Report, counted, write_to
 from workers.model.resources import devices
+from workers.model.resources.cache_budget import cache_plan
 from workers.model.resources.devices import DeviceName, DtypeName
 from workers.model.resources.memory_options import LoadLimits
 from workers.model.sampling.sampled import Vocabulary
 from workers.model.source import source_of
-from workers.text.stream import TextFactory
+from workers.model.start_record import ModelFacts, StartRecord, tensors_of
+from workers.model.validation import check_agreement, validation_ids, validation_logits
+from workers.text.stream import TextFactory, factory_of
 from workers.text.token_bytes import TokenBytes
 
 _MIB = 1 << 20
@@ -70,35 +74,83 @@ def load(
     """
     started = time.monotonic()
     limits = limits or LoadLimits()
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers left it bare
     num_threads = limits.num_threads or devices.NUM_THREADS
     torch.set_num_threads(num_threads)
     where = devices.device_of(device)
-    # The kernels compile while transformers reads the model.
-    with closing(Build(_kernel_folder(where, limits))) as build:
-        loaded = files.read(source_of(source), devices.dtype_of(dtype, where), where, report)
-        tokenizer = manifest.fast(loaded.tokenizer)
-        library = _library(build)
-    vocabulary = _vocabulary(loaded)
-    prepared = prepare(loaded.model, limits, vocabulary, library)
-    if prepared.is_native:
+    number_type = devices.dtype_of(dtype, where)
+    folder = _kernel_folder(where, limits)
+    path = source_of(source)
+    record = None if folder is None else StartRecord(folder, path, number_type)
+    # The kernels compile while the model is read.
+    with closing(Build(folder)) as build:
+        known = None if record is None else _load_recorded(path, record, number_type, limits, report, build)
+        facts, prepared = known or _load_with_transformers(path, where, number_type, limits, report, build, record)
+    if prepared.native is not None:
         # Its threads and torch's would take the cores from each other, each spinning while the others compute.
         torch.set_num_threads(1)
     name = served_name or source
-    description = _describe(name, loaded, prepared, num_threads, time.monotonic() - started)
+    description = _describe(name, facts, prepared, where, number_type, num_threads, time.monotonic() - started)
     log.info("model_loaded", model=name, description=description)
+    tokenizer = Tokenizer.from_str(facts.manifest.tokenizer_json)
     return LoadedModel(
         runner=prepared.runner,
-        text=manifest.text_of(tokenizer),
-        token_bytes=TokenBytes(tokenizer.backend_tokenizer),
-        limits=_engine_limits(loaded, prepared, limits, vocabulary),
-        manifest=manifest.manifest_of(
-            tokenizer, model=name, context_length=prepared.plan.max_len, num_token_ids=vocabulary.size
-        ),
+        text=factory_of(tokenizer),
+        token_bytes=TokenBytes(tokenizer),
+        limits=_engine_limits(facts, prepared, limits, where),
+        manifest=structs.replace(facts.manifest, model=name, context_length=prepared.plan.max_len),
         device=where.type,
-        dtype=_name_of(loaded),
+        dtype=_name_of(number_type),
         description=description,
     )
+
+
+def is_recorded(source: str, dtype: DtypeName, kernel_folder: Path | None) -> bool:
+    """Whether a start on the CPU needs no transformers."""
+    if kernel_folder is None:
+        return False
+    number_type = devices.dtype_of(dtype, torch.device("cpu"))
+    return StartRecord(kernel_folder.expanduser(), source_of(source), number_type).exists()
+
+
+def _load_recorded(
+    source: str, record: StartRecord, dtype: torch.dtype, limits: LoadLimits, report: Report, build: Build
+) -> tuple[ModelFacts, Prepared] | None:
+    """The model by its record, on the native library; None without a record or a library that computes the same."""
+    recorded = record.read()
+    library = None if recorded is None else _library(build)
+    if recorded is None or library is None:
+        return None
+    facts, native = recorded
+    weight_map = native.weight_map
+    token_bytes = native_bytes_per_token(weight_map, dtype)
+    plan = cache_plan(facts.manifest.context_length, torch.device("cpu"), limits, token_bytes)
+    read = counted(tensors_of(Path(source)), len(weight_map.tensor_names()), report)
+    vocabulary = Vocabulary(size=facts.num_token_ids, eos_token_ids=facts.eos_token_ids)
+    runner = native_runner(library, weight_map, read, dtype, plan, limits, vocabulary)
+    try:
+        found = validation_logits(runner, validation_ids(weight_map.vocab_size))
+        check_agreement(native.expected, found, dtype)
+    except ModelUnsupported as error:
+        log.warning("native_disagrees", model=source, reason=error.message)
+        return None
+    return facts, prepared_natively(runner, plan, native)
+
+
+def _load_with_transformers(
+    source: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    limits: LoadLimits,
+    report: Report,
+    build: Build,
+    record: StartRecord | None,
+) -> tuple[ModelFacts, Prepared]:
+    # Imported here because it imports transformers, which takes seconds.
+    module = importlib.import_module("workers.model.transformers_load")
+    loaded: tuple[ModelFacts, Prepared] = module.load_with_transformers(
+        source, device, dtype, limits, report, lambda: _library(build), record
+    )
+    return loaded
 
 
 def _kernel_folder(where: torch.device, limits: LoadLimits) -> Path | None:
@@ -116,16 +168,7 @@ def _library(build: Build) -> Library | None:
         return None
 
 
-def _vocabulary(loaded: files.ModelFiles) -> Vocabulary:
-    """The vocabulary: as many ids as the model has embedding rows."""
-    embeddings = loaded.model.get_input_embeddings()
-    assert isinstance(embeddings, nn.Embedding)
-    return Vocabulary(size=embeddings.num_embeddings, eos_token_ids=end_token_ids(loaded))
-
-
-def _engine_limits(
-    loaded: files.ModelFiles, prepared: Prepared, limits: LoadLimits, vocabulary: Vocabulary
-) -> EngineLimits:
+def _engine_limits(facts: ModelFacts, prepared: Prepared, limits: LoadLimits, where: torch.device) -> EngineLimits:
     plan = prepared.plan
     return EngineLimits(
         max_running=limits.max_running,
@@ -133,21 +176,29 @@ def _engine_limits(
         num_blocks=plan.num_blocks,
         block_size=plan.block_size,
         max_batch_tokens=max(limits.max_batch_tokens, limits.max_running),
-        vocab_size=vocabulary.size,
-        eos_token_ids=frozenset(vocabulary.eos_token_ids),
-        max_prefill_tokens=_PREFILL_TOKENS[loaded.model.device.type],
+        vocab_size=facts.num_token_ids,
+        eos_token_ids=frozenset(facts.eos_token_ids),
+        max_prefill_tokens=_PREFILL_TOKENS[where.type],
     )
 
 
-def _describe(name: str, loaded: files.ModelFiles, prepared: Prepared, num_threads: int, took_s: float) -> str:
-    plan, model = prepared.plan, loaded.model
+def _describe(
+    name: str,
+    facts: ModelFacts,
+    prepared: Prepared,
+    where: torch.device,
+    dtype: torch.dtype,
+    num_threads: int,
+    took_s: float,
+) -> str:
+    plan = prepared.plan
     return (
-        f"{name}: {type(model).__name__}, {loaded.num_parameters / 1e6:.1f}M parameters, {_name_of(loaded)} on "
-        f"{model.device.type} ({num_threads} threads, {prepared.how}); cache of {plan.num_blocks} blocks x "
+        f"{name}: {facts.architecture}, {facts.num_parameters / 1e6:.1f}M parameters, {_name_of(dtype)} on "
+        f"{where.type} ({num_threads} threads, {prepared.how}); cache of {plan.num_blocks} blocks x "
         f"{plan.block_size} tokens, {plan.size_bytes / _MIB:.0f} MiB; sequences of {plan.max_len} tokens at most; "
         f"loaded in {took_s:.1f} s"
     )
 
 
-def _name_of(loaded: files.ModelFiles) -> str:
-    return str(loaded.model.dtype).removeprefix("torch.")
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,10 +1,9 @@
-"""The model manifest and the text factory, both from the model's tokenizer."""
+"""The model manifest, from the model's tokenizer."""
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from storage.contract import ModelManifest
 from storage.errors import ModelFilesMissing, ModelUnsupported
-from workers.text.stream import TextFactory, factory_of
 
 # Without files, transformers makes an empty tokenizer of the model's kind, with a few special tokens at most.
 _MIN_VOCABULARY = 16
@@ -29,7 +28,7 @@ def manifest_of(
 ) -> ModelManifest:
     """The manifest of the model for the API.
 
-    context_length: tokens of prompt and output that this worker runs
+    context_length: tokens of prompt and output
     num_token_ids:  rows of the model's embedding
     """
     template = _chat_template(tokenizer)
@@ -42,11 +41,6 @@ def manifest_of(
         capabilities={"completion": True, "chat": template is not None, "embedding": False, "fine_tuning": False},
         num_token_ids=num_token_ids,
     )
-
-
-def text_of(tokenizer: PreTrainedTokenizerFast) -> TextFactory:
-    """Text streams of this tokenizer."""
-    return factory_of(tokenizer.backend_tokenizer)
 
 
 def _chat_template(tokenizer: PreTrainedTokenizerFast) -> str | None:

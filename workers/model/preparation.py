@@ -1,20 +1,15 @@
 """Prepares a model of transformers to run over cache blocks, and validates that it still computes the same logits."""
 
 import gc
-from array import array
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import structlog
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from storage.contract import SamplingParams
 from storage.errors import ModelUnsupported, SettingInvalid
-from workers.engine.memory import BLOCK_SIZE, CachePlan, blocks_of, plan_cache
-from workers.engine.runner import Chunk, Runner
+from workers.engine.memory import CachePlan
 from workers.model.architecture import checks
 from workers.model.architecture.attention_layer import AttentionLayer
 from workers.model.architecture.probe import attention_layers
@@ -24,8 +19,11 @@ from workers.model.gpu.fused import fuse_linears
 from workers.model.gpu.kernels import kernels_of
 from workers.model.native.assembly import native_bytes_per_token, native_runner
 from workers.model.native.library import Library
+from workers.model.native.mapping import map_of
 from workers.model.native.sampling import native_sampler
+from workers.model.prepared_model import Prepared, ValidatedMap, prepared_natively
 from workers.model.resources import devices
+from workers.model.resources.cache_budget import cache_plan
 from workers.model.resources.memory_options import LoadLimits
 from workers.model.sampling.sampled import Vocabulary
 from workers.model.sampling.sampler import Sampler, torch_sampler
@@ -33,35 +31,11 @@ from workers.model.torch import block_attention, linears, norms
 from workers.model.torch.block_attention import BlockAttention, Stage
 from workers.model.torch.cache import BlockCache, bytes_per_token
 from workers.model.torch.runner import TorchRunner
+from workers.model.validation import VALIDATION_ENDS, check_agreement, validation_ids, validation_logits
 
-# The check runs this many tokens in three ways: a prompt, one token that decodes, and the rest behind them.
-_VALIDATION_ENDS = (5, 6, 12)
-# Where nobody set a budget, the cache holds every sequence that may run at this length, or one of the longest.
-_USUAL_LEN = 512
 _MIB = 1 << 20
 
 log = structlog.get_logger()
-
-
-class ModelRunner(Runner, Protocol):
-    """A runner whose logits can be read."""
-
-    def logits(self, chunks: list[Chunk]) -> Tensor:
-        """Logits after each chunk, all of which are sampled, [num_chunks, vocab_size]."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """A runner and what was made for it.
-
-    is_native: whether the kernels compute rather than torch
-    how:       what computes, for people
-    """
-
-    runner: ModelRunner
-    plan: CachePlan
-    is_native: bool
-    how: str
 
 
 def prepare(model: PreTrainedModel, limits: LoadLimits, vocabulary: Vocabulary, library: Library | None) -> Prepared:
@@ -69,25 +43,24 @@ def prepare(model: PreTrainedModel, limits: LoadLimits, vocabulary: Vocabulary, 
 
     Raises ModelUnsupported for what blocks cannot serve, SettingInvalid when the budget does not hold one sequence.
     """
-    vocab_size = model.config.get_text_config().vocab_size
-    check_ids = torch.arange(_VALIDATION_ENDS[-1], device=model.device) * 7919 % vocab_size
+    check_ids = validation_ids(model.config.get_text_config().vocab_size)
     try:
         expected = _plain_logits(model, check_ids)
     except Exception as error:
         raise ModelUnsupported(f"The model does not run in transformers itself: {error}") from error
     layers = attention_layers(model)
     checks.check_windows(model.config, layers)
-    native = _native(model, layers, limits, vocabulary, library)
+    native = _native(model, layers, limits, vocabulary, library, expected)
     if native is not None:
         try:
-            checks.check_agreement(expected, validation_logits(native.runner, check_ids.tolist()), model.dtype)
+            check_agreement(expected, validation_logits(native.runner, check_ids), model.dtype)
         except ModelUnsupported as error:
             log.warning("native_disagrees", model_type=model.config.model_type, reason=error.message)
         else:
             return native
     sampler = _sampler(vocabulary, model.device, library)
     if model.device.type == "cuda":
-        on_gpu = _on_gpu(model, layers, limits, sampler, expected, check_ids.tolist())
+        on_gpu = _on_gpu(model, layers, limits, sampler, expected, check_ids)
         if on_gpu is not None:
             return on_gpu
         # What the attempt took counts as taken until it is given back, and the next cache is cut from what is free.
@@ -95,10 +68,10 @@ def prepare(model: PreTrainedModel, limits: LoadLimits, vocabulary: Vocabulary, 
         torch.cuda.empty_cache()
     prepared = _on_torch(model, layers, limits, sampler)
     try:
-        found = validation_logits(prepared.runner, check_ids.tolist())
+        found = validation_logits(prepared.runner, check_ids)
     except Exception as error:
         raise ModelUnsupported(f"The model does not run over a cache of blocks: {error}") from error
-    checks.check_agreement(expected, found, model.dtype)
+    check_agreement(expected, found, model.dtype)
     return prepared
 
 
@@ -108,16 +81,17 @@ def _native(
     limits: LoadLimits,
     vocabulary: Vocabulary,
     library: Library | None,
+    expected: Tensor,
 ) -> Prepared | None:
     if library is None or model.device.type != "cpu":
         return None
-    plan = _plan(model, limits, native_bytes_per_token(layers, model.dtype))
-    runner = native_runner(library, model, layers, plan, limits, vocabulary)
-    if runner is None:
+    weight_map = map_of(model, layers)
+    if weight_map is None:
         return None
-    weights, working = (size / _MIB for size in runner.memory())
-    how = f"native kernels: weights {weights:.0f} MiB, working memory {working:.0f} MiB"
-    return Prepared(runner=runner, plan=plan, is_native=True, how=how)
+    plan = _plan(model, limits, native_bytes_per_token(weight_map, model.dtype))
+    parameters = dict(model.named_parameters())
+    runner = native_runner(library, weight_map, parameters.__getitem__, model.dtype, plan, limits, vocabulary)
+    return prepared_natively(runner, plan, ValidatedMap(weight_map=weight_map, expected=expected))
 
 
 def _sampler(vocabulary: Vocabulary, device: torch.device, library: Library | None) -> Sampler:
@@ -153,7 +127,7 @@ def _on_gpu(
         runner = gpu_runner(model, layers, kernels, plan, limits.max_running, sampler)
         if compiled is None or not compiled.serves(partial(steps, runner), expected):
             compiled = None
-            checks.check_agreement(expected, steps(runner), model.dtype)
+            check_agreement(expected, steps(runner), model.dtype)
     except SettingInvalid:
         raise
     except Exception as error:
@@ -173,7 +147,7 @@ def _on_gpu(
         f"{runner.num_graphs} CUDA graphs, {'compiled' if compiled else 'uncompiled'} layers, {num_fused} fused, "
         f"{available / _MIB:.0f} MiB free for the cache after a profiling step"
     )
-    return Prepared(runner=runner, plan=plan, is_native=False, how=how)
+    return Prepared(runner=runner, plan=plan, native=None, how=how)
 
 
 def _on_torch(model: PreTrainedModel, layers: list[AttentionLayer], limits: LoadLimits, sampler: Sampler) -> Prepared:
@@ -181,25 +155,11 @@ def _on_torch(model: PreTrainedModel, layers: list[AttentionLayer], limits: Load
     norms.fuse_norms(model)
     num_packed = linears.pack_linears(model) if _may_pack(model) else 0
     runner = _torch_runner(model, layers, plan, sampler)
-    return Prepared(runner=runner, plan=plan, is_native=False, how=f"torch, {num_packed} packed layers")
+    return Prepared(runner=runner, plan=plan, native=None, how=f"torch, {num_packed} packed layers")
 
 
 def _plan(model: PreTrainedModel, limits: LoadLimits, token_bytes: int, free_bytes: int | None = None) -> CachePlan:
-    context_length = checks.context_length_of(model.config)
-    budget = limits.kv_budget_bytes
-    if budget is None:
-        longest = min(context_length, limits.max_len)
-        usual = max(longest, limits.max_running * min(longest, _USUAL_LEN))
-        wanted = (blocks_of(usual, BLOCK_SIZE)) * BLOCK_SIZE * token_bytes
-        available = devices.cache_budget_bytes(model.device) if free_bytes is None else free_bytes
-        budget = available if model.device.type == "cuda" else min(wanted, available)
-    return plan_cache(
-        context_length=context_length,
-        bytes_per_block=token_bytes * BLOCK_SIZE,
-        max_running=limits.max_running,
-        max_len=limits.max_len,
-        budget_bytes=budget,
-    )
+    return cache_plan(checks.context_length_of(model.config), model.device, limits, token_bytes, free_bytes)
 
 
 def _may_pack(model: PreTrainedModel) -> bool:
@@ -223,28 +183,7 @@ def _torch_runner(
 
 
 @torch.inference_mode()
-def _plain_logits(model: PreTrainedModel, token_ids: Tensor) -> Tensor:
+def _plain_logits(model: PreTrainedModel, token_ids: list[int]) -> Tensor:
     """Logits of the unchanged model after each part of the validation, [num_parts, vocab_size]."""
-    logits: Tensor = model(input_ids=token_ids.unsqueeze(0), use_cache=False).logits[0]
-    return logits[[end - 1 for end in _VALIDATION_ENDS]].clone()
-
-
-def validation_logits(runner: ModelRunner, token_ids: list[int]) -> Tensor:
-    """Logits of the prepared model after the same parts."""
-    logits = []
-    start = 0
-    for end in _VALIDATION_ENDS:
-        chunk = Chunk(
-            sequence_id="validation",
-            blocks=array("i", [0]),
-            tokens=token_ids[:end],
-            start=start,
-            end=end,
-            num_prompt=end,
-            sampling=SamplingParams(max_tokens=1),
-            logits_from=end - 1,
-        )
-        logits.append(runner.logits([chunk]))
-        start = end
-    runner.clear([0])
-    return torch.cat(logits)
+    logits: Tensor = model(input_ids=torch.tensor([token_ids], device=model.device), use_cache=False).logits[0]
+    return logits[[end - 1 for end in VALIDATION_ENDS]].clone()

@@ -1,45 +1,25 @@
-"""Progress of loading weights: how many tensors transformers has converted, of all."""
+"""Progress of loading weights: how many tensors have been read, of all."""
 
-from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
-
-from transformers.utils import logging
-
-# How transformers 5 names the progress bar of its one loop over a model's tensors (`core_model_loading`).
-_LOADING_WEIGHTS = "Loading weights"
+from typing import TypeVar
 
 # Called with the number of tensors done, and of all.
 Report = Callable[[int, int], None]
+T = TypeVar("T")
 
 
-class _Tensors(Iterable[object], Sized, Protocol):
-    """A model's tensors, as transformers loads them."""
+def counted(read: Callable[[str], T], total: int, report: Report) -> Callable[[str], T]:
+    """The same function, which reports each name that it is called with for the first time."""
+    done: set[str] = set()
 
+    def counting(name: str) -> T:
+        if name not in done:
+            done.add(name)
+            report(len(done), total)
+        return read(name)
 
-@contextmanager
-def reporting(report: Report) -> Iterator[None]:
-    """Report the tensors that transformers loads during the block; at most one block runs at a time."""
-
-    def hook(make_bar: Callable[..., object], args: tuple[_Tensors, ...], kwargs: dict[str, object]) -> object:
-        if kwargs.get("desc") == _LOADING_WEIGHTS and args:
-            return _counted(args[0], report)
-        return make_bar(*args, **kwargs)
-
-    previous = logging.set_tqdm_hook(hook)
-    try:
-        yield
-    finally:
-        logging.set_tqdm_hook(previous)
-
-
-def _counted(tensors: _Tensors, report: Report) -> Iterator[object]:
-    total = len(tensors)
-    for number, tensor in enumerate(tensors):
-        report(number, total)
-        yield tensor
-    report(total, total)
+    return counting
 
 
 def write_to(path: Path | None) -> Report:

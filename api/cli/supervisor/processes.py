@@ -96,10 +96,11 @@ def fork_server_spec(serving: Serving, server: ForkServer) -> ChildSpec:
     """The fork server of the generation workers, on a socket that the supervisor holds."""
     home = serving.location.home
     listener = server.listener.fileno()
+    sources = [model.source for model in serving.models]
     return ChildSpec(
         name="fork-server",
         role=Role.FORK_SERVER,
-        command=(sys.executable, "-m", "workers.preload", str(listener)),
+        command=(sys.executable, "-m", "workers.preload", str(listener), serving.dtype, *sources),
         # Celery reads the name of the pool when it is imported.
         environment=_environment(serving, {"CELERY_CUSTOM_WORKER_POOL": _ENGINE_POOL}),
         folder=home.path,

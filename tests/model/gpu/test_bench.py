@@ -22,7 +22,7 @@ from workers.model.architecture.probe import attention_layers
 from workers.model.gpu.assembly import gpu_runner
 from workers.model.gpu.kernels import TorchKernels
 from workers.model.gpu.runner import GpuRunner
-from workers.model.preparation import Prepared
+from workers.model.prepared_model import Prepared
 from workers.model.resources.memory_options import LoadLimits
 from workers.model.sampling.sampled import Vocabulary
 from workers.model.sampling.sampler import torch_sampler
@@ -46,7 +46,7 @@ def made_on_a_cpu(size: Size, device: torch.device, limits: LoadLimits) -> tuple
     plan = CachePlan(num_blocks=4, block_size=BLOCK_SIZE, max_len=128, bytes_per_block=2 * 2 * 2 * 16 * 4 * BLOCK_SIZE)
     sampler = torch_sampler(Vocabulary(size=size.vocab_size, eos_token_ids=()), device)
     runner = gpu_runner(model, attention_layers(model), TorchKernels(), plan, limits.max_running, sampler)
-    return model, Prepared(runner=runner, plan=plan, is_native=False, how="a CPU")
+    return model, Prepared(runner=runner, plan=plan, native=None, how="a CPU")
 
 
 def test_every_line_is_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

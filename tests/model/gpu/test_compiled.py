@@ -27,8 +27,8 @@ from workers.model.gpu.fused import fuse_linears
 from workers.model.gpu.kernels import TorchKernels, kernels_named
 from workers.model.gpu.runner import GpuRunner
 from workers.model.load import LoadedModel, load
-from workers.model.preparation import validation_logits
 from workers.model.torch import norms
+from workers.model.validation import validation_logits
 
 CHECK = [7, 19, 5, 300, 41, 8, 12, 77, 250, 33, 90, 11]
 # The last ones run alone: steps of one token.

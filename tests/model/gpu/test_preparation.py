@@ -12,8 +12,9 @@ from workers.model import preparation
 from workers.model.architecture.probe import attention_layers
 from workers.model.gpu.runner import GpuRunner
 from workers.model.load import LoadedModel
-from workers.model.preparation import Prepared
+from workers.model.prepared_model import Prepared
 from workers.model.torch import block_attention
+from workers.model.validation import validation_logits
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's own compiler
 CHECK = list(range(0, 120, 10))
@@ -35,7 +36,7 @@ def prepared_on_gpu(
     model = read(folder)
     layers = attention_layers(model)
     limits = replace(LIMITS, is_compiled=is_compiled, kv_budget_bytes=MIB)
-    expected = preparation.validation_logits(plain.runner, CHECK)
+    expected = validation_logits(plain.runner, CHECK)
     prepared = preparation._on_gpu(model, layers, limits, sampler_of(plain), expected, CHECK)
     assert prepared is not None
     return prepared, captured
@@ -59,8 +60,8 @@ def test_layers_are_compiled_where_that_is_wanted_and_graphs_can_be_captured(
 
     assert reported in prepared.how
     assert len(captured) == num_captures
-    logits = preparation.validation_logits(prepared.runner, CHECK)
-    assert torch.allclose(logits, preparation.validation_logits(plain.runner, CHECK), atol=1e-3)
+    logits = validation_logits(prepared.runner, CHECK)
+    assert torch.allclose(logits, validation_logits(plain.runner, CHECK), atol=1e-3)
 
 
 @pytest.mark.parametrize("is_late", [False, True], ids=["before_the_cache_is_made", "after_it"])
@@ -70,7 +71,7 @@ def test_nothing_stays_where_the_gpu_path_fails(
     monkeypatch.setattr(preparation, "free_after_profiling", _enough if is_late else _no_memory)
     model = read(tiny_folder)
     layers = attention_layers(model)
-    expected = preparation.validation_logits(plain.runner, CHECK)
+    expected = validation_logits(plain.runner, CHECK)
     asked = expected.flip(-1) if is_late else expected
 
     prepared = preparation._on_gpu(model, layers, LIMITS, sampler_of(plain), asked, CHECK)

@@ -2,8 +2,7 @@
 
 import inspect
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from storage.errors import ModelFilesMissing, ModelUnsupported
@@ -12,8 +11,6 @@ from workers.model.architecture.attention_layer import AttentionLayer
 _LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
 # Rotary embeddings that change for every token once a sequence is longer than this: kept keys would not fit.
 _LENGTH_DEPENDENT_ROPE = frozenset({"dynamic", "longrope"})
-# Cosine of logits computed here and by transformers; rounding stays far above, another computation far below.
-_MIN_AGREEMENT = {torch.float32: 0.9999, torch.bfloat16: 0.9}
 
 
 def check_config(config: PreTrainedConfig) -> None:
@@ -66,19 +63,6 @@ def context_length_of(config: PreTrainedConfig) -> int:
     if rope.get("rope_type") in _LENGTH_DEPENDENT_ROPE and isinstance(original, int):
         return min(length, original)
     return length
-
-
-def check_agreement(expected: Tensor, found: Tensor, dtype: torch.dtype) -> None:
-    """Raises ModelUnsupported when logits computed here are not those of the unchanged model.
-
-    expected, found: [num_tokens, vocab_size]
-    """
-    agreement = float(torch.cosine_similarity(expected.float(), found.float(), dim=-1).min())
-    if not agreement >= _MIN_AGREEMENT[dtype]:
-        raise ModelUnsupported(
-            f"The model computes something else here than in transformers (agreement {agreement:.4f} of 1): its "
-            "architecture is not supported"
-        )
 
 
 def _listed(value: object) -> list[str]:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from workers.model.architecture import checks
 from workers.model.gpu.attention import TableAttention
 from workers.model.torch import block_attention
+from workers.model.validation import check_agreement
 
 log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class CompiledLayers:
     def _agrees(self, stance: str, steps: Callable[[], Tensor], expected: Tensor) -> bool:
         self._stance = stance
         try:
-            checks.check_agreement(expected, steps(), self._dtype)
+            check_agreement(expected, steps(), self._dtype)
         except Exception as error:
             log.warning("compiled_layers_unavailable", error=str(error).strip().partition("\n")[0])
             log.debug("compiled_layers_failed", exc_info=True)
