@@ -4,7 +4,7 @@ At the cap of the process, connections that wait for their client are closed in 
 half-sent requests never lock out other callers. A connection with a response in progress is never closed.
 """
 
-import heapq
+from collections import OrderedDict
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import Protocol
@@ -16,7 +16,7 @@ from storage.errors import PlatformError
 
 # Younger connections are not evicted: their request may be on its way.
 _MIN_EVICTION_AGE_S = 0.1
-# A share of the cap is evicted at once, so that the search for the oldest is rare.
+# A share of the cap is evicted at once, so that evictions and their log lines are rare.
 _EVICTED_SHARE = 32
 
 log = structlog.get_logger()
@@ -77,6 +77,10 @@ class ConnectionLimits:
         self._max_connections = max_connections
         self._max_per_address = max_per_address
         self._connections: set[Connection] = set()
+        # Candidates for eviction by phase, in the order in which they began to wait for their clients.
+        self._waiting: dict[Phase, OrderedDict[Connection, None]] = {
+            phase: OrderedDict() for phase in Phase if phase is not Phase.ANSWER
+        }
         self._num_by_address: dict[str, int] = {}
 
     @property
@@ -90,6 +94,7 @@ class ConnectionLimits:
             self._evict(now)
         is_full = len(self._connections) >= self._max_connections
         self._connections.add(connection)
+        self.enter(connection, connection.phase, connection.since)
         address = connection.address
         num_of_address = self._num_by_address.get(address, 0) + 1
         self._num_by_address[address] = num_of_address
@@ -99,11 +104,23 @@ class ConnectionLimits:
             return TooManyConnectionsOfAddress("Your address has too many open connections to this server.")
         return None
 
+    def enter(self, connection: Connection, phase: Phase, now: float) -> None:
+        """Begin a phase of an open connection; call it also when a response ends in the phase that it is in."""
+        if connection not in self._connections:
+            return
+        if connection.phase is not Phase.ANSWER:
+            self._waiting[connection.phase].pop(connection, None)
+        connection.phase, connection.since = phase, now
+        if phase is not Phase.ANSWER:
+            self._waiting[phase][connection] = None
+
     def release(self, connection: Connection) -> None:
         """Forget a closed connection."""
         if connection not in self._connections:
             return
         self._connections.remove(connection)
+        if connection.phase is not Phase.ANSWER:
+            self._waiting[connection.phase].pop(connection, None)
         left = self._num_by_address[connection.address] - 1
         if left:
             self._num_by_address[connection.address] = left
@@ -111,10 +128,19 @@ class ConnectionLimits:
             del self._num_by_address[connection.address]
 
     def _evict(self, now: float) -> None:
+        """Close the oldest candidates, phase by phase, in constant time for each: a candidate is looked at once."""
         latest = now - _MIN_EVICTION_AGE_S
-        candidates = [one for one in self._connections if one.since <= latest and one.is_evictable]
         num_evicted = 1 + self._max_connections // _EVICTED_SHARE
-        evicted = heapq.nsmallest(num_evicted, candidates, key=lambda one: (one.phase, one.since))
+        evicted: list[Connection] = []
+        for waiting in self._waiting.values():
+            while waiting and len(evicted) < num_evicted:
+                oldest = next(iter(waiting))
+                if oldest.since > latest:
+                    break
+                # One whose earlier response is in progress becomes a candidate again when that ends.
+                del waiting[oldest]
+                if oldest.is_evictable:
+                    evicted.append(oldest)
         for one in evicted:
             self.release(one)
             one.abort()

@@ -63,7 +63,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.address = self.client[0] if self.client else ""
         refusal = self._limits.admit(self, self.loop.time())
         if refusal is not None:
-            self.phase = Phase.REFUSED
+            self._enter(Phase.REFUSED)
             self.transport.write(_response_to(refusal))
             self.transport.close()
 
@@ -131,8 +131,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._start_asgi_task(cycle, self.app)
 
     def _enter(self, phase: Phase) -> None:
-        self.phase = phase
-        self.since = self.loop.time()
+        self._limits.enter(self, phase, self.loop.time())
 
     # Callbacks of the parser.
 
@@ -141,7 +140,8 @@ class HttpProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= _MAX_PIPELINED:
             raise MalformedRequest("Too many requests are sent before their responses were read.")
         super().on_message_begin()
-        self.phase = Phase.HEAD
+        if self.phase is not Phase.HEAD:
+            self._enter(Phase.HEAD)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; trailers of chunked bodies are dropped."""
@@ -229,10 +229,8 @@ class HttpProtocol(HttpToolsProtocol):
             cycle, _ = self.pipeline.pop()
             assert isinstance(cycle, ResponseCycle)
             self._start(cycle)
-        elif self.phase is Phase.ANSWER:
-            self._enter(Phase.IDLE)
         else:
-            self.since = self.loop.time()
+            self._enter(Phase.IDLE if self.phase is Phase.ANSWER else self.phase)
 
     # Ends that the server decides.
 

@@ -71,6 +71,55 @@ def test_a_connection_is_refused_when_none_can_make_room() -> None:
     assert not any(one.is_aborted for one in young)
 
 
+class _Counted(_Connection):
+    """A connection that counts how often its age or its state is read, together with others."""
+
+    def __init__(self, reads: list[None], phase: Phase, *, is_evictable: bool) -> None:
+        self._reads = reads
+        super().__init__(phase)
+        self.is_evictable = is_evictable
+
+    @property  # type: ignore[override]
+    def since(self) -> float:
+        self._reads.append(None)
+        return self._since
+
+    @since.setter
+    def since(self, value: float) -> None:
+        self._since = value
+
+    @property  # type: ignore[override]
+    def is_evictable(self) -> bool:
+        self._reads.append(None)
+        return self._is_evictable
+
+    @is_evictable.setter
+    def is_evictable(self, value: bool) -> None:
+        self._is_evictable = value
+
+
+@pytest.mark.parametrize("phase", [Phase.HEAD, Phase.BODY, Phase.ANSWER])
+def test_what_a_refused_connection_costs_does_not_grow_with_the_open_ones(phase: Phase) -> None:
+    # Half of a second request may have come while the response to the first one is in progress.
+    limits, reads = ConnectionLimits(max_connections=1000, max_per_address=0), list[None]()
+    open_ones = [_Counted(reads, phase, is_evictable=False) for _ in range(1000)]
+    for one in open_ones:
+        assert limits.admit(one, 1.0) is None
+
+    reads.clear()
+    for number in range(1000):
+        refused = _Connection(Phase.REFUSED, since=2.0 + number)
+        assert limits.admit(refused, 2.0 + number) is not None
+        limits.release(refused)
+    assert len(reads) <= 2 * len(open_ones)
+
+    # Its response is complete now.
+    open_ones[0].is_evictable = True
+    limits.enter(open_ones[0], Phase.IDLE, 2000.0)
+    assert limits.admit(_Connection(), 2000.2) is None
+    assert [one.is_aborted for one in open_ones] == [True] + 999 * [False]
+
+
 def test_the_cap_by_address_counts_open_connections_of_that_address_only() -> None:
     limits = ConnectionLimits(max_connections=100, max_per_address=2)
     first, second, third = (_Connection() for _ in range(3))
