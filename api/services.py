@@ -11,6 +11,7 @@ from api.caches.database_access import DatabaseAccess
 from api.caches.database_clock import DatabaseClock
 from api.caches.database_reads import Reader
 from api.caches.redis_memory import RedisMemory
+from api.caches.timed_inserts import TimedInserts
 from api.capacity.admission_limits import AdmissionLimits
 from api.capacity.queue_statistics import QueueStatistics
 from api.cpu_bound_work import CpuBoundWork
@@ -83,15 +84,20 @@ async def running(settings: ApiSettings) -> AsyncIterator[Services]:
 
 
 def _compose(settings: ApiSettings, tables: Database) -> Services:
-    reads = Reader(tables, timeout_s=settings.storage_timeout_s)
+    timeout_s = settings.storage_timeout_s
+    reads, writer = Reader(tables, timeout_s=timeout_s), Writer(tables)
     database = DatabaseAccess(
-        reads=reads, writer=Writer(tables), clock=DatabaseClock(reads), timeout_s=settings.storage_timeout_s
+        reads=reads,
+        writer=writer,
+        inserts=TimedInserts(writer, timeout_s=timeout_s),
+        clock=DatabaseClock(reads),
+        timeout_s=timeout_s,
     )
     cpu_bound = CpuBoundWork()
-    api_keys = ApiKeyCache(settings, reads, database.writer)
+    api_keys = ApiKeyCache(settings, reads, writer)
     url_check = WebhookUrlCheck(lambda: settings.webhook_policy(is_open=api_keys.is_open))
     # SQLite has one row for each count, and nothing to compact.
-    submit = None if tables.is_sqlite else database.writer.submit
+    submit = None if tables.is_sqlite else writer.submit
     statistics = QueueStatistics(reads, lease_s=settings.lease_s, refresh_s=settings.refresh_s, submit=submit)
     return Services(
         api_keys=api_keys,

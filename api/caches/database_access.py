@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from api.caches.database_clock import DatabaseClock
 from api.caches.database_reads import Reader, TimeLimit
+from api.caches.timed_inserts import TimedInserts
 from storage.database.group_commit import Writer
 from storage.errors import StorageUnavailable
 
@@ -20,6 +21,7 @@ class DatabaseAccess:
 
     reads: Reader
     writer: Writer
+    inserts: TimedInserts
     clock: DatabaseClock
     timeout_s: float
 

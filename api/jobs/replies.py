@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
 import msgspec
+from msgspec import structs
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -223,7 +223,7 @@ class OutcomeReply(Response):
     async def _receipt(self, entries: list[LogEntry]) -> Response:
         position = None if entries else await self._position()
         return receipt_reply(
-            self._services, replace(self._submitted, so_far=entries, position=position), applied=self._applied
+            self._services, structs.replace(self._submitted, so_far=entries, position=position), applied=self._applied
         )
 
     async def _position(self) -> QueuePosition | None:

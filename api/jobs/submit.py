@@ -2,13 +2,12 @@
 
 import asyncio
 import random
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import msgspec
 from sqlalchemy.exc import IntegrityError
 
 from api.caches.catalogue import ModelEntry
-from api.caches.database_reads import TimeLimit
 from api.jobs.admission import admit
 from api.jobs.create_request import CreateRequest, digest_of
 from api.jobs.idempotent_replay import find_replay, follow_replay, key_expiry, keyed_of
@@ -34,8 +33,7 @@ _SMALL_BODY_BYTES = 32 * 1024
 _SMALL_DIGEST_BYTES = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed request and how its path treats it.
 
     create_request: the HTTP request
@@ -211,14 +209,13 @@ async def _insert(services: JobServices, new: NewJob, keyed: KeyedRequest | None
     """None when the row is committed, or the job of a faster request; without an answer in time the row is erased."""
     rows = jobs.rows_of(new, services.settings.retention_s(new.store))
     try:
-        async with TimeLimit(services.database.timeout_s, "the database"):
-            if keyed is None:
-                await services.database.writer.add(*rows)
-                return None
-            expires_at = key_expiry(services, new.created_at)
-            return await services.database.writer.call(
-                lambda c: attaching.insert_keyed(c, rows, keyed, now=new.created_at, expires_at=expires_at)
-            )
+        if keyed is None:
+            await services.database.inserts.add(*rows)
+            return None
+        expires_at = key_expiry(services, new.created_at)
+        return await services.database.write_promptly(
+            lambda c: attaching.insert_keyed(c, rows, keyed, now=new.created_at, expires_at=expires_at)
+        )
     except IntegrityError as error:
         if new.parent_id is None:
             raise

@@ -1,7 +1,8 @@
 """The outcome of a create request: a new job, or that of an earlier attempt of the same request."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from api.protocol.kinds import object_of
 from api.streaming.subscription import Subscription
@@ -9,8 +10,7 @@ from storage.contract import End, JobHeader, LogEntry, Result
 from storage.jobs.waiting import QueuePosition
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submitted:
+class Submitted(msgspec.Struct, frozen=True, kw_only=True):
     """A job that is committed and whose ticket was sent.
 
     subscription: set for a job that is followed

@@ -7,22 +7,22 @@ not wait for others.
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 from sqlmodel import SQLModel
 
+from storage.database.bulk_insert import BulkInserts, Values
 from storage.database.connections import Database, is_deadlock, translate
 from storage.database.table_definitions import table_of
 from storage.errors import ShuttingDown, StorageUnavailable
 
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
-Values = Mapping[str, object]
 # A row to insert: its table and its column values.
 Insert = tuple[type[SQLModel], Values]
 # Longer queues only form while the database hangs. At 3,000 writes a second they hold three seconds.
@@ -41,6 +41,7 @@ class Writer:
     def __init__(self, database: Database, *, max_batch: int = 512, max_queued: int = _MAX_QUEUED) -> None:
         """max_queued: writes that may wait; further ones fail at once with StorageUnavailable"""
         self._database = database
+        self._inserts = BulkInserts()
         self._max_batch = max_batch
         self._max_queued = max_queued
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
@@ -88,11 +89,11 @@ class Writer:
         self._put(_Entry(future, operation=operation))
         return await future
 
-    async def add(self, *rows: Insert) -> None:
-        """Return when the rows are committed; as `insert`, for callers on an event loop."""
+    def add(self, *rows: Insert) -> asyncio.Future[None]:
+        """A future of the running event loop that is done when the rows are committed; as `insert`."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._put(_Entry(future, rows=rows))
-        await future
+        return future
 
     def _put(self, entry: "_Entry") -> None:
         with self._lock:
@@ -141,7 +142,7 @@ class Writer:
         try:
             with self._database.begin() as connection:
                 for start, end in _spans(entries):
-                    outcomes += _execute(connection, entries[start:end])
+                    outcomes += _execute(connection, self._inserts, entries[start:end])
                 for entry, result, error in outcomes:
                     if entry.on_executed is not None and error is None:
                         entry.on_executed(result)
@@ -156,7 +157,7 @@ class Writer:
 class _Entry:
     """A pending write and its future: an insert when it has rows, else an operation."""
 
-    __slots__ = ("future", "is_settled", "on_executed", "operation", "rows")
+    __slots__ = ("columns", "future", "is_settled", "on_executed", "operation", "rows")
 
     def __init__(
         self,
@@ -167,14 +168,16 @@ class _Entry:
         rows: tuple[Insert, ...] = (),
     ) -> None:
         self.future, self.operation, self.rows = future, operation, rows
+        # Entries with equal columns are inserted together; an operation has none.
+        self.columns = tuple((table, tuple(values)) for table, values in rows)
         self.on_executed = on_executed
         self.is_settled = False
 
     def begin(self) -> bool:
-        """Whether it was not cancelled."""
+        """Whether its caller still waits."""
         if isinstance(self.future, Future):
             return self.future.set_running_or_notify_cancel()
-        return not self.future.cancelled()
+        return not self.future.done()
 
 
 # An entry with its result or its error.
@@ -185,34 +188,31 @@ def _spans(entries: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
     """Bounds of the spans of entries that are executed at once: one operation, or inserts of the same columns."""
     start = 0
     while start < len(entries):
-        shape, end = _shape(entries[start]), start + 1
-        while shape and end < len(entries) and _shape(entries[end]) == shape:
+        columns, end = entries[start].columns, start + 1
+        while columns and end < len(entries) and entries[end].columns == columns:
             end += 1
         yield start, end
         start = end
 
 
-def _shape(entry: _Entry) -> list[tuple[type[SQLModel], object]]:
-    return [(table, values.keys()) for table, values in entry.rows]
-
-
-def _execute(connection: Connection, span: Sequence[_Entry]) -> list[_Outcome]:
+def _execute(connection: Connection, inserts: BulkInserts, span: Sequence[_Entry]) -> list[_Outcome]:
     """The outcome of each entry; after a failure of several inserts, each is tried alone."""
     try:
         with _savepoint(connection):
-            return [(entry, result, None) for entry, result in zip(span, _results(connection, span), strict=True)]
+            results = _results(connection, inserts, span)
+            return [(entry, result, None) for entry, result in zip(span, results, strict=True)]
     except _RolledBack as rolled_back:
         if len(span) == 1:
             return [(span[0], None, rolled_back.error)]
-    return [outcome for entry in span for outcome in _execute(connection, [entry])]
+    return [outcome for entry in span for outcome in _execute(connection, inserts, [entry])]
 
 
-def _results(connection: Connection, span: Sequence[_Entry]) -> list[object]:
+def _results(connection: Connection, inserts: BulkInserts, span: Sequence[_Entry]) -> list[object]:
     first = span[0]
     if first.operation is not None:
         return [first.operation(connection)]
     for index, (table, _) in enumerate(first.rows):
-        connection.execute(insert(table_of(table)), [entry.rows[index][1] for entry in span])
+        inserts.execute(connection, table_of(table), [entry.rows[index][1] for entry in span])
     return [None] * len(span)
 
 

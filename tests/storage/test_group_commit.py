@@ -285,8 +285,8 @@ async def test_callers_on_an_event_loop_get_values_errors_and_order(database: Da
 
 async def test_a_caller_that_leaves_does_not_disturb_the_others(database: Database, writer: Writer) -> None:
     gate = _Gate(writer)
-    leaving = asyncio.create_task(writer.add((Holder, _values("a"))))
-    staying = asyncio.create_task(writer.add((Holder, _values("b"))))
+    leaving = writer.add((Holder, _values("a")))
+    staying = writer.add((Holder, _values("b")))
     await asyncio.sleep(0)
     leaving.cancel()
     await asyncio.sleep(0)

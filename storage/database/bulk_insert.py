@@ -1,0 +1,79 @@
+"""Bulk INSERT: many rows in one statement, from SQL and parameter conversions that are prepared once.
+
+SQLAlchemy's `executemany` runs one statement for each row. On SQLite each of them lets go of the interpreter lock, and
+a busy event loop gives it back late.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, Table, insert
+
+Values = Mapping[str, object]
+# A power of two, as is the number of rows of every statement, so that few statements are parsed. So many rows of the
+# largest requests stay below the gigabyte that PostgreSQL takes at once.
+_MAX_ROWS = 32
+_PARAMSTYLES = {"sqlite": "qmark", "postgresql": "format"}
+
+
+class BulkInserts:
+    """The bulk inserts of one database, each prepared when it is first needed."""
+
+    def __init__(self) -> None:
+        self._prepared: dict[tuple[Table, tuple[str, ...]], BulkInsert] = {}
+
+    def execute(self, connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+        """Insert the rows, at least one, in their order; all have the same columns."""
+        names = tuple(rows[0])
+        prepared = self._prepared.get((table, names))
+        if prepared is None:
+            prepared = self._prepared[table, names] = BulkInsert(connection.dialect, table, names)
+        prepared.execute(connection, rows)
+
+
+class BulkInsert:
+    """The INSERT of rows that have the same columns into one table."""
+
+    def __init__(self, dialect: Dialect, table: Table, names: Sequence[str]) -> None:
+        """names: keys of the columns that every row gives; at least two"""
+        positional: Dialect = type(dialect)(paramstyle=_PARAMSTYLES[dialect.name])  # type: ignore[call-arg]
+        compiled = insert(table).compile(dialect=positional, column_keys=list(names))
+        order = [str(name) for name in compiled.positiontup or ()]
+        assert set(order) == set(names), f"{table.name}: every column with a default in Python must be given"
+        self._head, _, self._row = str(compiled).partition(" VALUES ")
+        self._take: Callable[[Values], tuple[object, ...]] = itemgetter(*order)
+        self._conversions = list(_conversions(dialect, table, order))
+        self._statements: dict[int, str] = {}
+
+    def execute(self, connection: Connection, rows: Sequence[Values]) -> None:
+        """Insert the rows in their order."""
+        start = 0
+        while start < len(rows):
+            num_rows = min(_MAX_ROWS, 1 << (len(rows) - start).bit_length() - 1)
+            parameters: list[object] = []
+            for row in rows[start : start + num_rows]:
+                parameters += self._parameters(row)
+            connection.exec_driver_sql(self._statement(num_rows), tuple(parameters))
+            start += num_rows
+
+    def _parameters(self, row: Values) -> list[object]:
+        values = list(self._take(row))
+        for index, convert in self._conversions:
+            values[index] = convert(values[index])
+        return values
+
+    def _statement(self, num_rows: int) -> str:
+        statement = self._statements.get(num_rows)
+        if statement is None:
+            statement = self._statements[num_rows] = f"{self._head} VALUES {', '.join([self._row] * num_rows)}"
+        return statement
+
+
+# Any: a column's conversion takes what the column's type takes.
+def _conversions(dialect: Dialect, table: Table, names: Sequence[str]) -> Iterator[tuple[int, Callable[[Any], object]]]:
+    """The positions of the parameters that the driver does not take as they are, each with its conversion."""
+    for index, name in enumerate(names):
+        convert = table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
+        if convert is not None:
+            yield index, convert
