@@ -105,9 +105,10 @@ class JobInput(SQLModel, table=True):
     chain_bytes: int | None = None
     spec_kind: str
     spec_version: int
+    # Before what may be long: SQLite reads a row up to the column that is asked for, and a claim asks for the spec.
+    spec: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     request: dict[str, object] = Field(sa_column=Column(JSON, nullable=False))
     context: dict[str, object] = Field(sa_column=Column(JSON, nullable=False))
-    spec: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
     __table_args__ = (partial_index("ix_job_input_parent_id", "parent_id IS NOT NULL", "parent_id"),)
 

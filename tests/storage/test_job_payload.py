@@ -1,6 +1,7 @@
 """A job's small row, its payload in tables of its own, and the timeline of its attempts."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.storage.examples import NOW, RESULT, SPEC, USAGE, after, new_job, put
 _input = table_of(JobInput)
 _result = table_of(JobResult)
 TABLES = (Job, JobInput, JobResult, Attempt)
+_READ_BYTES = Path("/proc/thread-self/io")
 
 
 @pytest.fixture
@@ -29,6 +31,11 @@ def c(database: Database) -> Iterator[Connection]:
 
 def _count(c: Connection) -> list[int]:
     return [c.execute(select(func.count()).select_from(table_of(table))).scalar_one() for table in TABLES]
+
+
+def _num_read() -> int:
+    """Bytes that this thread has read, from the page cache too."""
+    return int(_READ_BYTES.read_text().split()[1])
 
 
 def _complete(c: Connection, job_id: str) -> bool:
@@ -60,6 +67,27 @@ def test_many_new_jobs_are_few_statements_for_each_table(database: Database, wri
         assert [job.created_at for job in stored] == [one.created_at for one in new]
         assert [(job.request, job.metadata_) for job in stored] == [(one.request, one.metadata) for one in new]
         assert [jobs.get_spec(c, one.job_id) for one in new] == [SPEC] * len(new)
+
+
+@pytest.mark.skipif(not _READ_BYTES.exists(), reason="the kernel does not count what a thread reads")
+def test_a_claim_reads_no_more_where_the_request_is_large(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    with database.begin() as c:
+        small, large = put_job(c), put_job(c, context={"input": "word " * 200_000})
+    database.dispose()
+
+    def read_bytes(job_id: str) -> int:
+        # A new connection, which has no pages in its cache.
+        fresh = Database(sqlite_url)
+        with fresh.begin() as c:
+            c.exec_driver_sql("SELECT count(*) FROM sqlite_schema")
+            before = _num_read()
+            assert jobs.claim(c, job_id, "w1", after(1)) is not None
+            num_read = _num_read() - before
+        fresh.dispose()
+        return num_read
+
+    assert read_bytes(large) - read_bytes(small) < 64_000
 
 
 def test_a_claim_leaves_a_large_spec_out(c: Connection) -> None:

@@ -46,9 +46,10 @@ def upgrade() -> None:
         sa.Column("chain_bytes", sa.Integer(), nullable=True),
         sa.Column("spec_kind", sa.String(), nullable=False),
         sa.Column("spec_version", sa.Integer(), nullable=False),
+        # Before what may be long: SQLite reads a row up to the column that is asked for, and a claim asks for the spec.
+        sa.Column("spec", sa.LargeBinary(), nullable=False),
         sa.Column("request", sa.JSON(), nullable=False),
         sa.Column("context", sa.JSON(), nullable=False),
-        sa.Column("spec", sa.LargeBinary(), nullable=False),
     )
     _create_partial_index("ix_job_input_parent_id", "job_input", ["parent_id"], "parent_id IS NOT NULL")
     op.create_table(
