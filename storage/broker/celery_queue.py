@@ -6,7 +6,7 @@ A ticket carries a job id and nothing else. A lost one is found by the sweeper, 
 import queue
 import threading
 import time
-from base64 import b64encode
+from functools import lru_cache
 from itertools import groupby
 from urllib.parse import quote
 
@@ -17,10 +17,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from storage.broker.redis_client import KEEPALIVE, connect
+from storage.broker.ticket_message import encode_ticket, sent_at_of
 from storage.contract import PriorityQueue
 from storage.errors import ShuttingDown
 
-GENERATE = "tokenpost.generate"
 MAINTENANCE_QUEUE = "tokenpost.maintenance"
 _QUEUE_PREFIX = {
     PriorityQueue.PRIORITY: "tokenpost.priority.",
@@ -29,7 +29,6 @@ _QUEUE_PREFIX = {
 }
 _BATCH_SIZE = 256
 _SEND_ERRORS = (RedisError, OSError)
-_NO_EMBED: dict[str, None] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 # Recovery is our own lease and sweeper; Celery's redelivery only has to stay out of the way.
 _TRANSPORT_OPTIONS = {
     "visibility_timeout": 24 * 3600,
@@ -42,6 +41,7 @@ _TRANSPORT_OPTIONS = {
 log = structlog.get_logger()
 
 
+@lru_cache(maxsize=1024)
 def queue_of(model: str, priority_queue: PriorityQueue = PriorityQueue.FRONT) -> str:
     """The name of the queue that holds a model's tickets; Celery splits names at commas, so those are escaped."""
     return _QUEUE_PREFIX[priority_queue] + quote(model, safe="/:@+")
@@ -155,7 +155,7 @@ class TicketPublisher:
             self._set_clock(self._redis.time())
         pipeline = self._redis.pipeline(transaction=False)
         for name, group in groupby(tickets, key=lambda ticket: ticket.queue):
-            pipeline.lpush(name, *(_encode(_message_of(ticket, self._ahead_s)) for ticket in group))
+            pipeline.lpush(name, *(encode_ticket(one.job_id, name, one.sent_at + self._ahead_s) for one in group))
         pipeline.time()
         self._set_clock(pipeline.execute()[-1])
 
@@ -174,71 +174,13 @@ class _Ticket(msgspec.Struct, frozen=True):
     sent_at: float
 
 
-def _message_of(ticket: _Ticket, ahead_s: float) -> dict[str, object]:
-    """A ticket as kombu's Redis transport keeps it in a list; kombu's own publishing costs ten times as much.
-
-    Its tag is unique among those of one job, which is all that an acknowledgement needs.
-    """
-    body = _encode(([ticket.job_id], {}, _NO_EMBED))
-    return {
-        "body": b64encode(body).decode(),
-        "content-encoding": "utf-8",
-        "content-type": "application/json",
-        "headers": _headers(ticket, ticket.sent_at + ahead_s),
-        "properties": {
-            "correlation_id": ticket.job_id,
-            "delivery_mode": 2,
-            "delivery_info": {"exchange": "", "routing_key": ticket.queue},
-            "priority": 0,
-            "body_encoding": "base64",
-            "delivery_tag": f"{ticket.job_id}:{ticket.sent_at}",
-        },
-    }
-
-
-def _headers(ticket: _Ticket, sent_at: float) -> dict[str, object]:
-    """Celery's message protocol 2, prebuilt; `sent_at` is our own, Unix time in seconds by Redis' clock.
-
-    Source: https://docs.celeryq.dev/en/stable/internals/protocol.html
-    """
-    return {
-        "lang": "py",
-        "task": GENERATE,
-        "id": ticket.job_id,
-        "root_id": ticket.job_id,
-        "parent_id": None,
-        "group": None,
-        "retries": 0,
-        "timelimit": [None, None],
-        "eta": None,
-        "expires": None,
-        "argsrepr": "",
-        "kwargsrepr": "",
-        "origin": "tokenpost",
-        "ignore_result": True,
-        "sent_at": sent_at,
-    }
-
-
-class _Headers(msgspec.Struct):
-    sent_at: float
-
-
-class _Message(msgspec.Struct):
-    headers: _Headers
-
-
-_encode = msgspec.json.Encoder().encode
-_message_decoder = msgspec.json.Decoder(_Message)
-
-
 def oldest_age_s(redis: Redis, model: str, priority_queue: PriorityQueue = PriorityQueue.FRONT) -> float:
     """How long the ticket that has waited longest in the model's queue has done so; 0 when none waits."""
     pipeline = redis.pipeline(transaction=False)
     pipeline.lindex(queue_of(model, priority_queue), -1)
     pipeline.time()
     raw, now = pipeline.execute()
-    return 0.0 if raw is None else max(0.0, _seconds(now) - _message_decoder.decode(raw).headers.sent_at)
+    return 0.0 if raw is None else max(0.0, _seconds(now) - sent_at_of(raw))
 
 
 def _seconds(moment: tuple[int, int]) -> float:

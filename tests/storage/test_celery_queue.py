@@ -13,6 +13,7 @@ from kombu import Connection, Consumer, Queue
 
 from storage.broker import celery_queue
 from storage.broker.celery_queue import TicketPublisher
+from storage.broker.ticket_message import GENERATE
 from storage.contract import PriorityQueue
 from storage.errors import ShuttingDown
 from tests.services import RedisServer, running_redis
@@ -48,7 +49,7 @@ def test_a_ticket_carries_the_job_id_and_nothing_else(redis_url: str, publisher:
     ((body, headers),) = _consume(redis_url, "demo", 1)
 
     assert body == [["chatcmpl-1"], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
-    assert (headers["task"], headers["id"], headers["root_id"]) == (celery_queue.GENERATE, "chatcmpl-1", "chatcmpl-1")
+    assert (headers["task"], headers["id"], headers["root_id"]) == (GENERATE, "chatcmpl-1", "chatcmpl-1")
     sent_at = headers["sent_at"]
     assert isinstance(sent_at, float)
     assert before <= sent_at <= datetime.now(UTC).timestamp() + 0.1
@@ -200,7 +201,7 @@ def test_celery_runs_what_the_publisher_sent(redis_url: str, publisher: TicketPu
     app = celery_queue.create_celery(redis_url)
     ran: list[str] = []
 
-    @app.task(name=celery_queue.GENERATE)
+    @app.task(name=GENERATE)
     def generate(job_id: str) -> None:
         ran.append(job_id)
 

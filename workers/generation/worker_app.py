@@ -7,6 +7,7 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 from storage.broker import celery_queue
+from storage.broker.ticket_message import GENERATE
 from storage.contract import PriorityQueue
 from storage.settings import StorageSettings
 from workers.broker import celery_pool
@@ -37,7 +38,7 @@ def create_worker_app(settings: WorkerSettings, storage: StorageSettings, load: 
         }
     )
     app.steps["consumer"].add(BackQueueConsumer)
-    app.task(name=celery_queue.GENERATE)(_generate)
+    app.task(name=GENERATE)(_generate)
     return app
 
 
