@@ -1,6 +1,7 @@
 """The API process: `python -m api.server.entry_point [FD]`, settings from TOKENPOST_*; FD is an inherited socket."""
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -109,6 +110,8 @@ class Server(uvicorn.Server):
 def main(arguments: list[str]) -> None:
     """Serve until SIGTERM or Ctrl-C; PlatformError for a wrong setting."""
     settings = ServerSettings.read()
+    # A prompt is encoded by the thread that asks for it: handing it to the library's own threads takes longer.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     raise_open_files_limit()
     logging_setup.configure(LogSettings.read())
     server = Server(create_app(), settings)
