@@ -139,10 +139,13 @@ class QueueStatistics:
 
     def num_as_urgent(self, model: str, priority_queue: PriorityQueue) -> int:
         """Queued jobs of the model in this priority queue and in more urgent ones."""
-        priority_queues = _QUEUES_UP_TO[priority_queue]
         counted, accepted = self._counted.by_priority_queue, self._accepted.by_priority_queue
-        num_accepted = sum(accepted.get((model, one), 0) for one in priority_queues)
-        return sum(counted.get((model, one), 0) for one in priority_queues) + self._left_of(num_accepted, model)
+        num_counted = num_accepted = 0
+        for one in _QUEUES_UP_TO[priority_queue]:
+            key = model, one
+            num_counted += counted.get(key, 0)
+            num_accepted += accepted.get(key, 0)
+        return num_counted + self._left_of(num_accepted, model)
 
     def num_of_owner(self, owner: str) -> int:
         """Queued jobs of the owner, of all models."""

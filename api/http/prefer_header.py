@@ -24,11 +24,11 @@ class Preference:
 NO_PREFERENCE = Preference(wait_s=None, applied="")
 
 
-def parse(header: str | None) -> Preference:
+def parse(header: bytes | None) -> Preference:
     """What a `Prefer` header asks for; InvalidRequest for a wait that is no number of seconds."""
     if not header:
         return NO_PREFERENCE
-    found = dict(_pair_of(part) for part in header.split(",") if part.strip())
+    found = dict(_pair_of(part) for part in header.decode("latin-1").split(",") if part.strip())
     applied = []
     if "respond-async" in found:
         applied.append("respond-async")

@@ -4,6 +4,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from api.dependencies import Query, caller_of, no_query, note_replay
+from api.headers import header_of
 from api.http import prefer_header
 from api.jobs import stored_jobs
 from api.jobs.create_request import CreateRequest
@@ -22,7 +23,7 @@ async def create_job(
     """Submit a job. The answer is its stream, its outcome, the job as it begins, or a receipt: at once or later."""
     no_query(request)
     services = jobs_of(request)
-    preference = prefer_header.parse(request.headers.get("prefer"))
+    preference = prefer_header.parse(header_of(request.scope, b"prefer"))
     if is_always_stream and wanted.stream is False:
         raise InvalidRequest("This path always streams.", param="stream")
     is_stream, has_preference = is_always_stream or bool(wanted.stream), preference.wait_s is not None

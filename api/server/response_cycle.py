@@ -11,10 +11,15 @@ _EXPECTED_START = "Expected ASGI message 'http.response.start', but got"
 # Header names that were checked before. Responses use a few dozen names; the bound is for safety.
 _checked_names: set[bytes] = set()
 _MAX_CHECKED_NAMES = 256
+# Headers that decide how the body is framed and whether the connection is kept.
+_FRAMING_NAMES = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 
 
 class ResponseCycle(RequestResponseCycle):
     """One request and its response on a connection."""
+
+    # The head of a response whose body has a known length, until the body comes: both are written at once.
+    _head = b""
 
     async def run_asgi(self, app) -> None:  # type: ignore[no-untyped-def]  # uvicorn's private ASGI types
         """Run the application, unless the request was refused meanwhile because of its body."""
@@ -44,16 +49,10 @@ class ResponseCycle(RequestResponseCycle):
         pieces = [STATUS_LINE[status]]
         says_close = False
         for name, value in headers:
-            name = _checked(name)
-            if name == b"content-length" and self.chunked_encoding is None:
-                self.expected_content_length = int(value)
-                self.chunked_encoding = False
-            elif name == b"transfer-encoding" and value.lower() == b"chunked":
-                self.expected_content_length = 0
-                self.chunked_encoding = True
-            elif name == b"connection" and b"close" in value.lower():
-                self.keep_alive = False
-                says_close = True
+            if name not in _checked_names:
+                name = _checked(name)
+            if name in _FRAMING_NAMES:
+                says_close |= self._frame(name, value.lower())
             pieces += (name, b": ", value, b"\r\n")
         if HEADER_VALUE_RE.search(b"\t".join([value for _, value in headers])):
             raise RuntimeError("Invalid HTTP header value.")
@@ -63,11 +62,28 @@ class ResponseCycle(RequestResponseCycle):
             self.chunked_encoding = True
             pieces.append(b"transfer-encoding: chunked\r\n")
         pieces.append(b"\r\n")
-        self.transport.write(b"".join(pieces))
+        if self.chunked_encoding:
+            self.transport.write(b"".join(pieces))
+        else:
+            self._head = b"".join(pieces)
+
+    def _frame(self, name: bytes, value: bytes) -> bool:
+        """Take in a framing header; whether it says that the connection is closed."""
+        if name == b"content-length" and self.chunked_encoding is None:
+            self.expected_content_length = int(value)
+            self.chunked_encoding = False
+        elif name == b"transfer-encoding" and value == b"chunked":
+            self.expected_content_length = 0
+            self.chunked_encoding = True
+        elif name == b"connection" and b"close" in value:
+            self.keep_alive = False
+            return True
+        return False
 
     def _write_body(self, body: bytes, *, is_last: bool) -> None:
         if self.scope["method"] == "HEAD":
             self.expected_content_length = 0
+            self._write_after_head(b"")
         elif self.chunked_encoding:
             data = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             self.transport.write(data + b"0\r\n\r\n" if is_last else data)
@@ -75,7 +91,7 @@ class ResponseCycle(RequestResponseCycle):
             if len(body) > self.expected_content_length:
                 raise RuntimeError("Response content longer than Content-Length")
             self.expected_content_length -= len(body)
-            self.transport.write(body)
+            self._write_after_head(body)
         if is_last:
             if self.expected_content_length != 0:
                 raise RuntimeError("Response content shorter than Content-Length")
@@ -85,11 +101,13 @@ class ResponseCycle(RequestResponseCycle):
                 self.transport.close()
             self.on_response()
 
+    def _write_after_head(self, body: bytes) -> None:
+        head, self._head = self._head, b""
+        self.transport.writelines((head, body) if head else (body,))
+
 
 def _checked(name: bytes) -> bytes:
     """The header name in lower case; RuntimeError for a name that is not a token."""
-    if name in _checked_names:
-        return name
     lower = name.lower()
     if HEADER_RE.search(lower):
         raise RuntimeError("Invalid HTTP header name.")

@@ -27,8 +27,8 @@ def prepare_response(request: ResponseRequest, tools: PromptTools, terms: Terms)
     raises: ContextLengthExceeded, InvalidRequest
     """
     assert terms.previous is None or isinstance(terms.previous, PreviousResponse)
-    context = context_of(terms.previous, request.messages)
-    items = _conversation(terms.previous, request)
+    context = context_of(terms.previous, request.input)
+    items = _conversation(terms.previous, context)
     prompt = not_empty(_prompt_of(request, tools, _messages(request, messages_of_items(items))), "input")
     limit = output_budget(len(prompt), request.max_output_tokens, tools.context_length, field="input")
     job = prepared(
@@ -47,15 +47,18 @@ def count_input_tokens(
     request: ResponseRequest, tools: PromptTools, *, previous: PreviousResponse | None = None
 ) -> dict[str, object]:
     """The answer of `POST /v1/responses/input_tokens`: the number of prompt tokens, even above the context length."""
-    items = _conversation(previous, request)
+    items = _conversation(previous, context_of(previous, request.input))
     num_tokens = tools.count(with_one_beginning(_messages(request, messages_of_items(items))))
     return {"object": "response.input_tokens", "input_tokens": num_tokens}
 
 
-def _conversation(previous: PreviousResponse | None, request: ResponseRequest) -> list[Item]:
-    """The conversation so far, then the new input."""
-    history = [] if previous is None else previous.items
-    return [*history, *items_of_context(context_of(None, request.messages))]
+def _conversation(previous: PreviousResponse | None, context: dict[str, object]) -> list[Item]:
+    """The conversation so far, then the new input.
+
+    context: that of the new turn, see `context_of`
+    """
+    history = [] if previous is None else previous.input_items
+    return [*history, *items_of_context(context)]
 
 
 def _messages(request: ResponseRequest, messages: Sequence[Message]) -> Sequence[Message]:

@@ -133,13 +133,6 @@ class ResponseRequest(JobRequest):
     def is_background(self) -> bool:
         return self.background or False
 
-    @property
-    def messages(self) -> list[InputMessage]:
-        """The new input as messages, in order."""
-        if isinstance(self.input, str):
-            return [InputMessage(role="user", content=self.input)]
-        return self.input or []
-
 
 class InputTokensRequest(ResponseRequest):
     """The body of `POST /v1/responses/input_tokens`: as for create; fields without effect on the prompt are ignored."""

@@ -31,11 +31,6 @@ class PreviousResponse(msgspec.Struct, frozen=True, kw_only=True):
     system_items: list[Item] = []
     chain_bytes: int = 0
 
-    @property
-    def items(self) -> list[Item]:
-        """The conversation, oldest item first."""
-        return [*self.input_items, *self.output_items]
-
 
 class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
     """The stored input of one turn: the job's own input items, and the output of the turn that it continues."""
@@ -105,13 +100,13 @@ def _system_items_after(turn: StoredTurn) -> list[Item]:
     return [*cast(list[Item], turn.context[_SYSTEM_ITEMS]), *filter(is_system, items_of_context(turn.context))]
 
 
-def context_of(previous: PreviousResponse | None, messages: Sequence[InputMessage]) -> dict[str, object]:
+def context_of(previous: PreviousResponse | None, new: str | Sequence[InputMessage] | None) -> dict[str, object]:
     """The stored context of a turn: its own input, the output of the turn that it continues, and all system items.
 
     Other items of earlier turns are not copied: the chain is put together when it is read. System items are, since
     truncation keeps them and must not read the whole chain for them. New items get ids when they are read.
     """
-    input_items = [_item_of(message) for message in messages]
+    input_items = [_user_item(new)] if isinstance(new, str) else [_item_of(message) for message in new or ()]
     if previous is None:
         return {"input_items": input_items}
     system_items = [{name: value for name, value in item.items() if name != "id"} for item in previous.system_items]
@@ -125,6 +120,10 @@ def items_of_context(context: dict[str, object]) -> list[Item]:
 
 def _without_logprobs(item: Item) -> Item:
     return {**item, "content": [{**part, "logprobs": []} for part in cast(list[Item], item["content"])]}
+
+
+def _user_item(text: str) -> Item:
+    return {"type": "message", "role": "user", "status": "completed", "content": [_part_of("user", text)]}
 
 
 def _item_of(message: InputMessage) -> Item:
