@@ -3,27 +3,24 @@
 Control tokens are the special tokens and all added tokens that the chat template writes by itself. A caller who writes
 `<|im_end|>` in a message must not end its own turn: such a text is encoded as ordinary characters.
 
-Nearly no prompt contains the text of a control token, and those are encoded as they are. Where one does, an invisible
-mark is put into it, the template is rendered, and the prompt is encoded by a second tokenizer in which the control
+Nearly no prompt contains the text of a control token, and those are encoded as they are. Where one does, the string is
+marked (`marks.py`), the template is rendered, and the prompt is encoded by a second tokenizer in which the control
 tokens have secret names. The template's own control tokens are then renamed, and the marks are removed.
 """
 
 import json
-import re
 import secrets
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import takewhile
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from tokenizers import Tokenizer
 
 from api.protocol.prompt.encode_ids import encode_ids
+from api.protocol.prompt.marks import Marker, Marks, sorted_texts
 
-# Private characters, of which one that the prompt does not contain becomes the mark.
-_MARKS = range(0xF0000, 0xFFFFE)
-# Normalizers that may turn other characters into the text of a token.
-_FOLDING = re.compile(r'"type": ?"(NF\w+|Nmt|Precompiled|Lowercase|StripAccents|BertNormalizer)"')
+# How SentencePiece-like tokenizers write a space.
+_SPACE = "\u2581"
 
 
 class ControlTokens:
@@ -33,49 +30,28 @@ class ControlTokens:
         """template: source of the chat template, None for a model without one"""
         self._tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder().values()
-        control = [token for token in added if token.special or (template is not None and token.content in template)]
-        self._texts = sorted({token.content for token in control if token.content})
-        self._pattern = re.compile(_any_of(self._texts) if self._texts else r"(?!)")
-        folds = tokenizer.normalizer is not None and _FOLDING.search(_json_of(tokenizer.normalizer)) is not None
-        self._is_always_possible = folds and any(token.normalized for token in control)
+        control = [token for token in added if token.special or _is_written(token.content, template or "")]
+        self._texts = sorted_texts(token.content for token in control)
+        self.marker = Marker(self._texts)
+        normalized = [token.content for token in control if token.normalized]
+        # Whether the normalizer may turn other characters into the text of a token, so that none is safe to look at.
+        self.is_always_possible = bool(normalized) and _folds(tokenizer.normalizer, normalized)
         self._lock = threading.Lock()
         self._renamed: tuple[Tokenizer, Mapping[str, str]] | None = None
         self._has_tried = False
 
-    def is_in(self, texts: Iterable[str]) -> bool:
-        """Whether a text may make a control token."""
-        return self._is_always_possible or any(self._pattern.search(text) is not None for text in texts)
-
-    def marked(self, texts: Sequence[str], beside: str = "") -> tuple[list[str], str]:
-        """The texts with a mark inside each control token's text, and the mark.
-
-        beside: other text of the prompt, which does not contain the mark either
-        """
-        everything = beside + "".join(texts)
-        mark = next(chr(code) for code in _MARKS if chr(code) not in everything)
-        return [self._mark(text, mark) for text in texts], mark
-
-    def _mark(self, text: str, mark: str) -> str:
-        # A mark may leave another control token's text whole where two overlap.
-        pattern = re.compile(f"(?:{self._pattern.pattern})(?!{mark})")
-        marked = text
-        while pattern.search(marked) is not None:
-            marked = pattern.sub(lambda found: found[0][0] + mark + found[0][1:], marked)
-        return marked
-
-    def encode(self, prompt: str, mark: str, *, add_special_tokens: bool) -> list[int]:
+    def encode(self, prompt: str, marks: Marks, *, add_special_tokens: bool) -> list[int]:
         """Token ids of a prompt in which the callers' control tokens are marked; the others become control tokens."""
         renamed = self._get_renamed()
         if renamed is None:
-            return self._encode_in_pieces(prompt, mark, add_special_tokens=add_special_tokens)
+            return self._encode_in_pieces(prompt, marks, add_special_tokens=add_special_tokens)
         tokenizer, names = renamed
-        pattern = re.compile(f"(?:{self._pattern.pattern})(?!{mark})")
-        text = pattern.sub(lambda found: names[found[0]], prompt).replace(mark, "")
+        text = marks.removed(self.marker.pattern(marks).sub(lambda found: names[found[0]], prompt))
         return encode_ids(tokenizer, text, add_special_tokens=add_special_tokens)
 
-    def _encode_in_pieces(self, prompt: str, mark: str, *, add_special_tokens: bool) -> list[int]:
+    def _encode_in_pieces(self, prompt: str, marks: Marks, *, add_special_tokens: bool) -> list[int]:
         """As `encode`, for tokenizers that cannot be renamed: cut at the marks, which may change nearby tokens."""
-        first, *rest = prompt.split(mark)
+        first, *rest = prompt.replace(marks.edge, marks.inside).split(marks.inside)
         ids = encode_ids(self._tokenizer, first, add_special_tokens=add_special_tokens)
         for piece in rest:
             ids += encode_ids(self._tokenizer, piece, add_special_tokens=False)
@@ -94,25 +70,37 @@ class ControlTokens:
         names = {text: f"\U0010fff0{nonce}-{index}\U0010fff1" for index, text in enumerate(self._texts)}
         try:
             renamed = Tokenizer.from_str(_with_names(self._tokenizer.to_str(), names))
-        except Exception:  # noqa: BLE001 - the library raises this class itself, where merges name a renamed token
+        except Exception:  # noqa: BLE001 - the library raises this class itself, where a tokenizer names a renamed token
             return None
         known = self._tokenizer.get_added_tokens_decoder().items()
         is_same = all(renamed.token_to_id(names.get(token.content, token.content)) == key for key, token in known)
         return (renamed, names) if is_same else None
 
 
-def _any_of(texts: Sequence[str]) -> str:
-    """A pattern of the longest of these texts. Common beginnings are matched once, since tokenizers have hundreds."""
-    pairs = zip(min(texts), max(texts), strict=False)
-    prefix = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-    tails: dict[str, list[str]] = {}
-    for text in texts:
-        if len(text) > len(prefix):
-            tails.setdefault(text[len(prefix)], []).append(text)
-    if not tails:
-        return re.escape(prefix)
-    rest = "|".join(_any_of([text[len(prefix) :] for text in some]) for some in tails.values())
-    return f"{re.escape(prefix)}(?:{rest}){'?' if prefix in texts else ''}"
+def _is_written(text: str, template: str) -> bool:
+    """Whether a template writes this token. White space in its source is layout, though Gemma has tokens for that."""
+    return bool(text.strip()) and text in template
+
+
+def _folds(normalizer: object, texts: Sequence[str]) -> bool:
+    """Whether this normalizer of a tokenizer may make one of the texts out of other characters."""
+    if normalizer is None:
+        return False
+    has_space = any(" " in text or _SPACE in text for text in texts)
+    return any(_folds_one(step, has_space=has_space) for step in _steps(json.loads(_json_of(normalizer))))
+
+
+def _steps(step: dict[str, Any]) -> list[dict[str, Any]]:  # Any: JSON of the library
+    if step.get("type") != "Sequence":
+        return [step]
+    return [inner for one in step["normalizers"] for inner in _steps(one)]
+
+
+def _folds_one(step: dict[str, Any], *, has_space: bool) -> bool:  # Any: JSON of the library
+    if step["type"] == "Prepend":
+        return False
+    is_of_spaces = step["type"] == "Replace" and (step["pattern"], step["content"]) == ({"String": " "}, _SPACE)
+    return has_space if is_of_spaces else True
 
 
 def _json_of(normalizer: object) -> str:
@@ -126,6 +114,9 @@ def _with_names(tokenizer_json: str, names: Mapping[str, str]) -> str:
     for token in tokenizer["added_tokens"]:
         token["content"] = names.get(token["content"], token["content"])
     model = tokenizer["model"]
+    if "merges" in model:
+        # Otherwise characters could be merged to a control token, and the vocabulary would lack names in merges.
+        model["merges"] = [merge for merge in model["merges"] if not _is_of(merge, names)]
     vocab = model.get("vocab")
     if isinstance(vocab, dict):
         model["vocab"] = {names.get(text, text): token_id for text, token_id in vocab.items()}
@@ -134,3 +125,9 @@ def _with_names(tokenizer_json: str, names: Mapping[str, str]) -> str:
     if isinstance(model.get("unk_token"), str):
         model["unk_token"] = names.get(model["unk_token"], model["unk_token"])
     return json.dumps(tokenizer, ensure_ascii=False)
+
+
+def _is_of(merge: str | list[str], names: Mapping[str, str]) -> bool:
+    """Whether a merge, in either notation, makes or takes a token that has another name."""
+    first, second = merge.split(" ", 1) if isinstance(merge, str) else merge
+    return first in names or second in names or first + second in names

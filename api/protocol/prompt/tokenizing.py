@@ -89,12 +89,12 @@ class PromptTools:
                               beginning is then not doubled
         """
         control = None if allow_special_tokens else self._control
-        if control is None or not control.is_in([text]):
+        if control is None or not (control.is_always_possible or control.marker.is_in(text)):
             ids = self.encode(text, add_special_tokens=add_special_tokens)
         else:
-            (marked,), mark = control.marked([text])
+            (marked,), marks = control.marker.marked([text], beside="")
             ids = self._encode_bounded(
-                marked, lambda some: control.encode(some, mark, add_special_tokens=add_special_tokens)
+                marked, lambda some: control.encode(some, marks, add_special_tokens=add_special_tokens)
             )
         if self._bos and control is None and ids[:2] == self._bos * 2:
             return ids[1:]
@@ -147,16 +147,30 @@ class PromptTools:
     def _chat_encoder(self, messages: Sequence[Message], field: str) -> tuple[str, Callable[[str], list[int]]]:
         """The rendered prompt and the function that encodes it."""
         control = self._control
-        texts = [text for message in messages for text in (message["content"], message.get("name", ""))]
-        if control is None or self._template is None or not control.is_in(texts):
+        if control is None or self._template is None:
             return self.render_chat(messages, field=field), self._encode_plain
-        texts, mark = control.marked(texts, beside=self._template.source)
+        texts = [text for message in messages for text in (message["content"], message.get("name", ""))]
+        marker = control.marker
+        if not control.is_always_possible and not any(marker.is_in(text) or marker.may_join(text) for text in texts):
+            return self.render_chat(messages, field=field), self._encode_plain
+        texts, marks = marker.marked(texts, beside=self._template.source)
         marked = [
             {**message, "content": content, **({"name": name} if "name" in message else {})}
             for message, content, name in zip(messages, texts[::2], texts[1::2], strict=True)
         ]
         prompt = self.render_chat(marked, field=field)
-        return prompt, lambda some: control.encode(some, mark, add_special_tokens=False)
+        plain = None if control.is_always_possible else self._render_unless_refused(messages)
+        # The template's own control tokens and no others: strings of the messages had no share in them.
+        if plain is not None and marker.unmarked(plain, marks) == marker.unmarked(prompt, marks):
+            return plain, self._encode_plain
+        return prompt, lambda some: control.encode(some, marks, add_special_tokens=False)
+
+    def _render_unless_refused(self, messages: Sequence[Message]) -> str | None:
+        """The prompt text; None where the template refuses messages with the text of a control token, as GPT-OSS's."""
+        try:
+            return self.render_chat(messages)
+        except InvalidRequest:
+            return None
 
     def _encode_plain(self, text: str) -> list[int]:
         return encode_ids(self._tokenizer, text, add_special_tokens=False)
