@@ -23,6 +23,17 @@ def test_pieces_of_any_ids_join_to_the_decoded_whole(ids: list[int]) -> None:
     assert "".join(pieces_of(BYTE_LEVEL, ids)) == BYTE_LEVEL.decode(ids, skip_special_tokens=True)
 
 
+BYTES = [BYTE_FALLBACK.token_to_id(f"<0x{byte:02X}>") for byte in (*"A🙂".encode(), 0xFF, 0xC3)]
+ODD = [*BYTES, *(BYTE_FALLBACK.token_to_id(token) for token in ("▁", "▁the", "a", "<|im_end|>"))]
+
+
+@given(st.lists(st.one_of(st.integers(0, BYTE_FALLBACK.get_vocab_size() + 5), st.sampled_from(ODD)), max_size=60))
+@example([*BYTES[1:5], BYTES[5]])
+@example([*BYTES[1:5], *BYTES[1:3]])
+def test_pieces_of_any_bytes_join_to_the_decoded_whole(ids: list[int]) -> None:
+    assert "".join(pieces_of(BYTE_FALLBACK, ids)) == BYTE_FALLBACK.decode(ids, skip_special_tokens=True)
+
+
 @given(TEXTS)
 @example("👩‍👩‍👧‍👦🇩🇪你好" * 5)
 def test_no_piece_of_a_text_shows_half_a_character(text: str) -> None:
@@ -66,6 +77,23 @@ def test_special_and_unknown_ids_have_no_text_and_do_not_part_words() -> None:
     end = BYTE_FALLBACK.token_to_id("<|im_end|>")
 
     assert "".join(pieces_of(BYTE_FALLBACK, [*hello, end, 99999, *world])) == "the the"
+
+
+def test_endless_byte_tokens_cost_linear_time() -> None:
+    num_decoded = 0
+
+    def decode(ids: list[int]) -> str:
+        nonlocal num_decoded
+        num_decoded += len(ids)
+        return BYTE_FALLBACK.decode(ids)
+
+    factory = factory_of(BYTE_FALLBACK)
+    factory._decode = decode
+    stream = factory.open(())
+    text = "".join(stream.push(BYTES[0]) for _ in range(5000)) + stream.close()
+
+    assert text == "A" * 5000
+    assert num_decoded < 5000 * 3
 
 
 @pytest.mark.parametrize("byte", ["ÿ", "ł"])

@@ -21,14 +21,21 @@ class Detokenizer:
     Only a short window of ids is decoded again for each new one: the ids of the last piece, which decoders need
     for spaces between words, and those that are not shown yet. So the cost is linear.
 
-    Exact for decoders that join bytes (byte-level BPE), and for those that fall back to byte tokens as long as the
-    bytes are valid UTF-8; such decoders show a run of bytes that is invalid anywhere as invalid everywhere.
+    Decoders that join bytes (byte-level BPE) show each character as soon as it is whole. Those that fall back to byte
+    tokens show a run of bytes that is invalid anywhere as invalid everywhere, so such a run is shown when it is over.
     """
 
-    def __init__(self, decode: Decode, spoken: Container[int], prompt: Sequence[int] = ()) -> None:
-        """prompt: ids before the text; if the last one has text, it is the left context of the first piece"""
+    def __init__(
+        self, decode: Decode, spoken: Container[int], fallback: Container[int] = (), prompt: Sequence[int] = ()
+    ) -> None:
+        """What a text is read from.
+
+        fallback: ids of tokens that are one byte each, of a decoder that reads runs of them
+        prompt:   ids before the text; if the last one has text, it is the left context of the first piece
+        """
         self._decode = decode
         self._spoken = spoken
+        self._fallback = fallback
         self._window: list[int] = []
         self._num_context = 0
         self._num_shown = 0
@@ -54,6 +61,8 @@ class Detokenizer:
         if token_id not in self._spoken:
             return ""
         self._window.append(token_id)
+        if token_id in self._fallback:
+            return ""
         text = self._decode(self._window)
         certain = text.rstrip(_REPLACEMENT)
         piece = certain[self._num_shown :]

@@ -6,7 +6,7 @@ from tokenizers import Tokenizer
 
 from workers.text.detokenizer import Decode, Detokenizer
 from workers.text.stop import StopFilter
-from workers.text.vocabulary import spoken_ids
+from workers.text.vocabulary import fallback_ids, spoken_ids
 
 
 class TextStream:
@@ -42,22 +42,24 @@ class TextStream:
 class TextFactory:
     """Makes the text streams of one model.
 
-    decode: text of ids, special tokens left out
-    spoken: ids that have text of their own
+    decode:   text of ids, special tokens left out
+    spoken:   ids that have text of their own
+    fallback: ids of tokens that are one byte each, see `Detokenizer`
     """
 
-    def __init__(self, decode: Decode, spoken: Container[int]) -> None:
+    def __init__(self, decode: Decode, spoken: Container[int], fallback: Container[int] = ()) -> None:
         self._decode = decode
         self._spoken = spoken
+        self._fallback = fallback
 
     def open(self, stop: tuple[str, ...], min_tokens: int = 0, prompt: Sequence[int] = ()) -> TextStream:
         """A fresh stream that ends at any of the stop strings once the text of so many ids is out.
 
         prompt: ids before the text, which goes on from their text
         """
-        return TextStream(Detokenizer(self._decode, self._spoken, prompt), StopFilter(stop), min_tokens)
+        return TextStream(Detokenizer(self._decode, self._spoken, self._fallback, prompt), StopFilter(stop), min_tokens)
 
 
 def factory_of(tokenizer: Tokenizer) -> TextFactory:
     """Text streams as the tokenizer decodes: without special tokens, and without ids it does not know."""
-    return TextFactory(tokenizer.decode, spoken_ids(tokenizer))
+    return TextFactory(tokenizer.decode, spoken_ids(tokenizer), fallback_ids(tokenizer))

@@ -1,15 +1,12 @@
 """The bytes of single tokens, whole characters or not: what log probabilities show of each."""
 
-import re
 from itertools import chain
 
 from tokenizers import Tokenizer
 
-from workers.text.vocabulary import spoken_ids
+from workers.text.vocabulary import BYTE_TOKEN, has_decoder, spoken_ids
 
 _REPLACEMENT = "\ufffd"
-# How byte-fallback vocabularies write a token that is one byte.
-_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class TokenBytes:
@@ -22,7 +19,8 @@ class TokenBytes:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._spoken = spoken_ids(tokenizer)
-        self._kind = b"" if tokenizer.decoder is None else bytes(tokenizer.decoder.__getstate__())
+        self._is_byte_level = has_decoder(tokenizer, "ByteLevel")
+        self._is_byte_fallback = has_decoder(tokenizer, "ByteFallback")
         self._first: dict[int, bytes] = {}
         self._later: dict[int, bytes] = {}
         self._anchor, self._anchor_text = self._find_anchor()
@@ -55,9 +53,9 @@ class TokenBytes:
 
     def _raw(self, token: str) -> bytes | None:
         """Bytes that the vocabulary spells out, by which a decoder alone would show no character."""
-        if b'"ByteLevel"' in self._kind and all(sign in _BYTE_BY_SIGN for sign in token):
+        if self._is_byte_level and all(sign in _BYTE_BY_SIGN for sign in token):
             return bytes(_BYTE_BY_SIGN[sign] for sign in token)
-        if b'"ByteFallback"' in self._kind and (byte := _BYTE_TOKEN.fullmatch(token)):
+        if self._is_byte_fallback and (byte := BYTE_TOKEN.fullmatch(token)):
             return bytes([int(byte[1], 16)])
         return None
 
@@ -65,7 +63,7 @@ class TokenBytes:
         """A token that stands before others without touching them, and its text where it begins one."""
         for token_id in range(self._tokenizer.get_vocab_size()):
             token = self._tokenizer.id_to_token(token_id)
-            if token is None or token_id not in self._spoken or _BYTE_TOKEN.fullmatch(token):
+            if token is None or token_id not in self._spoken or BYTE_TOKEN.fullmatch(token):
                 continue
             text = self._tokenizer.decode([token_id])
             if text.isalnum() and self._tokenizer.decode([token_id, token_id]).startswith(text):
