@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from storage.contract import SamplingParams
+from tests.kernels import compiled_library
 from tests.model.tiny import make_tiny
 from workers.engine.sequence import SequenceRequest
 from workers.model.load import LoadedModel, load
-from workers.model.native.build import Build
 from workers.model.native.library import Library
 from workers.model.resources.memory_options import LoadLimits
 
@@ -30,12 +30,17 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def library_path() -> Path | None:
+    """The compiled kernels: before any test loads a model, which would compile them beside other processes."""
+    return compiled_library()
+
+
 @pytest.fixture(scope="session")
-def library(shared_folder: Path) -> Library:
-    """The kernels, compiled for this test run."""
-    path = Build(shared_folder / "native").wait()
-    assert path is not None
-    return Library(path)
+def library(library_path: Path | None) -> Library:
+    """The kernels."""
+    assert library_path is not None
+    return Library(library_path)
 
 
 @pytest.fixture(scope="session")

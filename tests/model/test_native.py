@@ -1,5 +1,6 @@
 """The C++ decoder computes what transformers computes, and each sequence as if it were alone."""
 
+import ctypes
 from array import array
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.model.conftest import prompt
 from tests.model.tiny import CONTEXT_LENGTH, make_tiny
 from workers.engine.runner import Chunk
 from workers.model.architecture.probe import attention_layers
+from workers.model.native import build
 from workers.model.native.build import Build
 from workers.model.native.decoder import BLOCK_SIZE, Decoder
 from workers.model.native.library import Library, Limits
@@ -265,11 +267,19 @@ def test_a_compilation_that_nobody_waits_for_leaves_nothing(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_library_is_compiled_once(tmp_path: Path) -> None:
-    first = Build(tmp_path).wait()
+def test_a_library_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A source of one line: all other tests run on what the kernels themselves are compiled to.
+    source = tmp_path / "decoder.cpp"
+    source.write_text('extern "C" int answer() { return 42; }')
+    monkeypatch.setattr(build, "_KERNELS", tmp_path)
+    monkeypatch.setattr(build, "_SOURCE", source)
+    folder = tmp_path / "compiled"
+
+    first = Build(folder).wait()
     assert first is not None
     changed_at = first.stat().st_mtime_ns
 
-    assert Build(tmp_path).wait() == first
+    assert ctypes.CDLL(str(first)).answer() == 42
+    assert Build(folder).wait() == first
     assert first.stat().st_mtime_ns == changed_at
-    assert [path.name for path in tmp_path.iterdir()] == [first.name]
+    assert [path.name for path in folder.iterdir()] == [first.name]
