@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from storage.contract import SamplingParams
 from storage.errors import ModelUnsupported
@@ -85,9 +85,14 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
 }
 
 
-def generated(folder: Path, request: SequenceRequest, eos_token_ids: list[int]) -> list[int]:
+def read(folder: Path) -> PreTrainedModel:
+    """The model as transformers has it."""
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder)
+    return model
+
+
+def generated(model: PreTrainedModel, request: SequenceRequest, eos_token_ids: list[int]) -> list[int]:
     """What transformers says."""
-    model = AutoModelForCausalLM.from_pretrained(folder)
     config = GenerationConfig(
         do_sample=False, max_new_tokens=request.sampling.max_tokens, eos_token_id=eos_token_ids, pad_token_id=0
     )
@@ -108,7 +113,8 @@ def test_greedy_tokens_equal_those_of_generate(model_type: str, tmp_path: Path) 
 
     outputs = run(engine_of(loaded), *requests)
 
-    expected = [generated(folder, one, list(loaded.limits.eos_token_ids)) for one in requests]
+    model = read(folder)
+    expected = [generated(model, one, list(loaded.limits.eos_token_ids)) for one in requests]
     assert [ids_of(outputs[one.sequence_id]) for one in requests] == expected
     assert len({token_id for ids in expected for token_id in ids}) > 10
 
@@ -154,7 +160,7 @@ def test_what_rows_cannot_serve_is_refused_at_load(name: str, tmp_path: Path) ->
 def test_every_end_of_sequence_id_of_the_generation_configuration_ends_a_sequence(tmp_path: Path) -> None:
     plain = make_tiny(tmp_path / "plain", eos_token_id=[3])
     (request,) = [greedy(1, max_tokens=24)]
-    whole = generated(plain, request, [3])
+    whole = generated(read(plain), request, [3])
     folder = make_tiny(tmp_path / "listed", eos_token_id=[3, whole[5]])
     loaded = load(str(folder), device="cpu", limits=LIMITS)
 
@@ -162,7 +168,7 @@ def test_every_end_of_sequence_id_of_the_generation_configuration_ends_a_sequenc
 
     assert loaded.limits.eos_token_ids == {3, whole[5]}
     assert ids_of(outputs) == whole[: whole.index(whole[5]) + 1]
-    assert ids_of(outputs) == generated(folder, request, [3, whole[5]])
+    assert ids_of(outputs) == generated(read(folder), request, [3, whole[5]])
 
 
 def test_bfloat16_runs(tiny_folder: Path) -> None:
