@@ -10,6 +10,7 @@ from api.settings import ApiSettings
 from tests.api.fake_sender import FakeSender, sending
 from tests.api.fake_worker import FakeWorker, working
 from tests.api.server import Server, serving
+from tests.plain_http import http_client, sdk_client
 
 
 @pytest.fixture
@@ -57,14 +58,14 @@ def sender(database_url: str, server: Server) -> Iterator[FakeSender]:
 @pytest.fixture
 def client(server: Server) -> Iterator[openai.OpenAI]:
     """The unmodified SDK."""
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as sdk:
+    with sdk_client(f"{server.url}/v1") as sdk:
         yield sdk
 
 
 @pytest.fixture
 def http(server: Server) -> Iterator[httpx2.Client]:
     """A bare HTTP client."""
-    with httpx2.Client(base_url=server.url, trust_env=False, timeout=20) as bare:
+    with http_client(server.url) as bare:
         yield bare
 
 
@@ -78,5 +79,5 @@ def other_server(settings: ApiSettings, server: Server) -> Iterator[Server]:
 @pytest.fixture
 def elsewhere(other_server: Server) -> Iterator[httpx2.Client]:
     """A bare HTTP client of the second process."""
-    with httpx2.Client(base_url=other_server.url, trust_env=False, timeout=20) as bare:
+    with http_client(other_server.url) as bare:
         yield bare

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 
-import httpx2
 import pytest
 
 from api.server.connection_limits import ConnectionLimits, Phase
@@ -20,6 +19,7 @@ from tests.api.examples import RESPONSE
 from tests.api.fake_worker import FakeWorker
 from tests.api.raw_http import GET, POST, code_of, connect, read_all, read_one, responses
 from tests.api.server import Server, serving
+from tests.plain_http import http_client
 from tests.waiting import wait_until
 
 NUM_HOSTILE = 1500
@@ -231,7 +231,7 @@ def test_1500_silent_or_half_sent_connections_keep_nobody_out(settings: ApiSetti
         # The first caller is accepted after all of those. It repeats while all of them are too young to be evicted.
         wait_until(lambda: _is_admitted(server), 30, "a place for a caller")
         for _ in range(NUM_CALLERS):
-            with httpx2.Client(base_url=server.url, trust_env=False, timeout=30) as caller:
+            with http_client(server.url, timeout_s=30.0) as caller:
                 assert RESPONSE.post(caller).status_code == 200
                 assert caller.get("/v1/models").status_code == 200
             assert server.num_connections <= MAX_CONNECTIONS
@@ -239,7 +239,7 @@ def test_1500_silent_or_half_sent_connections_keep_nobody_out(settings: ApiSetti
 
 def _is_admitted(server: Server) -> bool:
     """Whether a new connection is answered; otherwise it was refused with 503."""
-    with httpx2.Client(base_url=server.url, trust_env=False, timeout=30) as caller:
+    with http_client(server.url, timeout_s=30.0) as caller:
         answer = caller.get("/v1/models")
     assert answer.status_code == 200 or answer.json()["error"]["code"] == "too_many_connections"
     return answer.status_code == 200

@@ -24,6 +24,7 @@ from tests.drill.parts import Part, cli, environment, signal_ours
 from tests.drill.proxy import Proxy
 from tests.drill.receiver import Receiver
 from tests.drill.work import MODEL
+from tests.plain_http import http_client
 from tests.ports import free_port
 from tests.services import PostgresServer, RedisServer, redis_binary, running_postgres
 from tests.waiting import wait_until
@@ -108,8 +109,8 @@ class Stage(ABC):
 
     def is_ready(self) -> bool:
         """Whether a job would run now."""
-        with contextlib.suppress(httpx2.HTTPError):
-            return httpx2.get(f"{self.root_url}/readyz", trust_env=False, timeout=5).status_code == 200
+        with contextlib.suppress(httpx2.HTTPError), http_client(self.root_url, timeout_s=5.0) as http:
+            return http.get("/readyz").status_code == 200
         return False
 
     def wait_ready(self, num_workers: int, *parts: Part) -> None:
