@@ -5,6 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
@@ -13,7 +14,7 @@ from api.settings import ApiSettings
 from storage.broker.redis_client import connect
 from storage.database.connections import Database
 from storage.jobs import jobs
-from tests.api.examples import CALLS, CHAT, NAMES, RESPONSE, Call, without_heartbeats
+from tests.api.examples import CALLS, CHAT, RESPONSE, Call, without_heartbeats
 from tests.api.fake_worker import FakeWorker
 from tests.api.server import Server
 from tests.services import RedisServer, running_redis
@@ -62,7 +63,6 @@ def test_a_stream_outlives_its_redis(
     assert without_heartbeats(http.get(url, params={"stream": "true"}).content) == live
 
 
-@pytest.mark.parametrize("call", CALLS, ids=NAMES)
 @pytest.mark.parametrize(
     ("fields", "headers"),
     [({}, {}), ({"stream": True}, {}), ({}, {"prefer": "respond-async"}), ({}, {"idempotency-key": "k"})],
@@ -73,22 +73,21 @@ def test_without_redis_nothing_is_accepted_and_no_row_written(
     redis_server: RedisServer,
     server: Server,
     database: Database,
-    call: Call,
     fields: dict[str, object],
     headers: dict[str, str],
 ) -> None:
     redis_server.kill()
     wait_until(lambda: not _relay(server).is_connected)
 
-    started = time.monotonic()
-    refused = call.post(http, headers, **fields)
-    took_s = time.monotonic() - started
+    refused = [_timed(call, http, _of_call(headers, call), **fields) for call in CALLS]
 
-    _assert_refused(refused, took_s)
+    for answer, took_s in refused:
+        _assert_refused(answer, took_s)
     assert _num_jobs(database) == 0
     redis_server.start()
     wait_until(lambda: _relay(server).is_connected)
-    assert call.post(http, headers, **fields).is_success
+    for call in CALLS:
+        assert call.post(http, _of_call(headers, call), **fields).is_success
 
 
 def test_a_full_redis_takes_nothing_and_no_row_is_written(
@@ -154,27 +153,20 @@ def test_while_redis_hangs_nothing_is_accepted(
     assert _num_jobs(database) == 0
 
 
-@pytest.mark.parametrize("call", CALLS, ids=NAMES)
 @pytest.mark.parametrize("headers", [{}, {"prefer": "respond-async"}], ids=["blocking", "background"])
 def test_a_redis_that_has_only_begun_to_hang_takes_nothing_either(
-    http: httpx2.Client,
-    redis_server: RedisServer,
-    server: Server,
-    database: Database,
-    call: Call,
-    headers: dict[str, str],
+    http: httpx2.Client, redis_server: RedisServer, server: Server, database: Database, headers: dict[str, str]
 ) -> None:
     redis_server.send_signal(signal.SIGSTOP)
     try:
         # Half a second may pass between two words of a Redis that is well.
         wait_until(lambda: _silence(server) > 0.15)
-        started = time.monotonic()
-        refused = call.post(http, headers)
-        took_s = time.monotonic() - started
+        refused = _at_once(http, headers)
     finally:
         redis_server.send_signal(signal.SIGCONT)
 
-    _assert_refused(refused, took_s)
+    for answer, took_s in refused:
+        _assert_refused(answer, took_s)
     assert _num_jobs(database) == 0
 
 
@@ -194,22 +186,21 @@ def test_a_redis_that_hangs_is_noticed(
     assert RESPONSE.post(http).json()["status"] == "completed"
 
 
-@pytest.mark.parametrize("call", CALLS, ids=NAMES)
 @pytest.mark.parametrize("headers", [{}, {"idempotency-key": "k"}], ids=["plain", "keyed"])
 def test_a_database_that_does_not_answer_is_a_503_in_time(
-    http: httpx2.Client, database_file: str, database: Database, call: Call, headers: dict[str, str]
+    http: httpx2.Client, database_file: str, database: Database, headers: dict[str, str]
 ) -> None:
     with sqlite3.connect(database_file, isolation_level=None) as holder:
         holder.execute("BEGIN EXCLUSIVE")
-        started = time.monotonic()
-        refused = call.post(http, {"prefer": "respond-async", **headers})
-        took_s = time.monotonic() - started
+        refused = _at_once(http, {"prefer": "respond-async", **headers})
         holder.execute("ROLLBACK")
 
-    _assert_refused(refused, took_s)
+    for answer, took_s in refused:
+        _assert_refused(answer, took_s)
     # What was refused is not done after all.
-    assert call.post(http, headers).status_code == 200
-    assert _num_jobs(database) == 1
+    for number, call in enumerate(CALLS, 1):
+        assert call.post(http, _of_call(headers, call)).status_code == 200
+        assert _num_jobs(database) == number
 
 
 def test_a_silent_stream_says_that_it_lives(http: httpx2.Client, worker: FakeWorker, server: Server) -> None:
@@ -232,6 +223,24 @@ def _silence(server: Server) -> float:
     reported: list[float] = []
     server.call(lambda: reported.append(_relay(server).silent_s))
     return wait_until(lambda: reported)[0]
+
+
+def _at_once(http: httpx2.Client, headers: dict[str, str]) -> list[tuple[httpx2.Response, float]]:
+    """The answers to the calls of all protocols, made at the same time, and how long each took."""
+    with ThreadPoolExecutor(len(CALLS)) as threads:
+        asked = [threads.submit(_timed, call, http, _of_call(headers, call)) for call in CALLS]
+    return [one.result() for one in asked]
+
+
+def _timed(call: Call, http: httpx2.Client, headers: dict[str, str], **fields: object) -> tuple[httpx2.Response, float]:
+    started = time.monotonic()
+    answer = call.post(http, headers, **fields)
+    return answer, time.monotonic() - started
+
+
+def _of_call(headers: dict[str, str], call: Call) -> dict[str, str]:
+    """The headers with a key of the call's own, where they have one."""
+    return headers | {name: f"{key}{call.path}" for name, key in headers.items() if name == "idempotency-key"}
 
 
 def _assert_refused(answer: httpx2.Response, took_s: float) -> None:
