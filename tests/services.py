@@ -187,7 +187,7 @@ def launch(command: list[str], **options: Any) -> subprocess.Popen[bytes]:  # An
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        preexec_fn=_die_with_parent,  # noqa: PLW1509 - it makes one system call and takes no lock
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - it makes one system call and takes no lock
         **options,
     )
 
@@ -208,7 +208,8 @@ def _unprivileged_user() -> pwd.struct_passwd | None:
     return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Let the kernel end this process when its parent ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 

@@ -3,16 +3,20 @@
 import json
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import DEVNULL, Popen
+
+from celery import concurrency
+from celery.__main__ import main as run_celery
 
 from storage import ids
 from storage.broker.celery_queue import TicketPublisher
 from storage.contract import WorkerStatus
 from storage.fleet import workers
+from tests.forking import ForkedProcess
 from tests.waiting import wait_until
 from tests.workers.harness import MODEL, Backend
 
@@ -23,10 +27,19 @@ WORKER = ("celery", "-q", "-A", FAKE_APP, "worker", "-P", "custom", *FLAGS)
 START_S = 30.0
 
 
+def _work() -> None:
+    """What `python -m celery` runs; `workers/preload.py` forks the workers of `tokenpost up` in the same way."""
+    # Celery reads this variable when it is imported, which it was before this process was forked.
+    concurrency.ALIASES["custom"] = os.environ["CELERY_CUSTOM_WORKER_POOL"]
+    sys.argv = list(WORKER)
+    run_celery()
+
+
 class Child:
     """One worker process; `log` is what it wrote so far."""
 
-    def __init__(self, backend: Backend, log: Path, *, command: Sequence[str] = WORKER, **settings: object) -> None:
+    def __init__(self, backend: Backend, log: Path, *, command: Sequence[str] = (), **settings: object) -> None:
+        """command: of a fresh interpreter; without one, a Celery worker is forked"""
         self.worker_id = ids.new_id("wrk_")
         self._backend = backend
         self._log = log
@@ -39,15 +52,7 @@ class Child:
             "TOKENPOST_WORKER_ID": self.worker_id,
         }
         environment |= {f"TOKENPOST_{name.upper()}": str(value) for name, value in settings.items()}
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *command],
-                cwd=REPOSITORY,
-                env=os.environ | environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
+        self.process = _started(command, os.environ | environment, log)
 
     @property
     def log(self) -> str:
@@ -79,6 +84,14 @@ class Child:
         return self.process.wait(timeout_s)
 
 
+def _started(command: Sequence[str], environment: Mapping[str, str], log: Path) -> ForkedProcess | Popen[bytes]:
+    if not command:
+        return ForkedProcess(_work, folder=REPOSITORY, environment=environment, stdout=log, stderr=log)
+    with log.open("ab") as output:
+        line = [sys.executable, "-m", *command]
+        return Popen(line, cwd=REPOSITORY, env=environment, stdin=DEVNULL, stdout=output, stderr=output)
+
+
 def events_of(log: str) -> list[str]:
     """The events of a log in JSON: each of its lines is an object."""
     return [json.loads(line)["event"] for line in log.splitlines()]
@@ -93,7 +106,7 @@ def started(backend: Backend, folder: Path, **settings: object) -> Iterator[Chil
 
 
 @contextmanager
-def starting(backend: Backend, folder: Path, *, command: Sequence[str] = WORKER, **settings: object) -> Iterator[Child]:
+def starting(backend: Backend, folder: Path, *, command: Sequence[str] = (), **settings: object) -> Iterator[Child]:
     """A worker that may not be ready yet."""
     child = Child(backend, folder / "worker.log", command=command, **settings)
     try:

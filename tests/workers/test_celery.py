@@ -16,7 +16,7 @@ from storage.jobs import records
 from tests.fakes import BREAKS_STEP, bad_spec, foretold, spec
 from tests.services import running_redis
 from tests.waiting import wait_until
-from tests.workers.children import events_of, started, starting, tickets_to
+from tests.workers.children import WORKER, events_of, started, starting, tickets_to
 from tests.workers.harness import MODEL, Backend, assert_whole, text_of, tokens_of
 from workers.maintenance.sweeper import Sweeper, log_broken
 from workers.periodic_thread import PeriodicThread
@@ -27,6 +27,14 @@ from workers.settings import SweeperSettings
 def database_url(sqlite_url: str) -> str:
     """SQLite only: what processes do does not depend on the database, and they take their time."""
     return sqlite_url
+
+
+@pytest.fixture
+def backend(database_url: str, redis_url: str) -> Iterator[Backend]:
+    """With a lease that processes keep on a busy machine as well: only who is killed counts as dead."""
+    opened = Backend(database_url, redis_url, lease_s=3.0)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
@@ -65,7 +73,7 @@ def test_tickets_become_results_and_are_acknowledged(
     backend: Backend, tickets: TicketPublisher, tmp_path: Path
 ) -> None:
     job_ids = [backend.put_job(spec(20, salt=salt)) for salt in range(60)]
-    with started(backend, tmp_path, fake_step_s=0.002, log_format="json") as child:
+    with started(backend, tmp_path, command=WORKER, fake_step_s=0.002, log_format="json") as child:
         for job_id in [*job_ids, job_ids[0]]:
             tickets.send(job_id, MODEL)
 
