@@ -6,6 +6,14 @@ import pytest
 from openai import OpenAI
 
 from tests.e2e.platform import Platform, running_platform
+from tests.kernels import compiled_library
+from tests.plain_http import sdk_client
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels() -> None:
+    """The kernels, compiled before the first platform starts and not by each of its workers."""
+    compiled_library()
 
 
 @pytest.fixture(scope="session")
@@ -18,5 +26,5 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 @pytest.fixture
 def client(platform: Platform) -> Iterator[OpenAI]:
     """The unmodified SDK, without retries that would hide a fault."""
-    with OpenAI(base_url=platform.base_url, api_key="none", max_retries=0) as opened:
+    with sdk_client(platform.base_url) as opened:
         yield opened

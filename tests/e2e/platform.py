@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from typer.testing import CliRunner
 
+from api.cli.main import app
+from tests.plain_http import http_client
 from tests.ports import free_port
 from tests.waiting import wait_until
 
@@ -24,11 +27,16 @@ BUNDLED = ("--model", "demo")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """A running platform; `pid` is its supervisor's."""
+    """A running platform; `supervisor` is what `tokenpost up` started."""
 
     home: Path
     port: int
-    pid: int
+    supervisor: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id."""
+        return self.supervisor.pid
 
     @property
     def root_url(self) -> str:
@@ -46,9 +54,10 @@ class Platform:
         return (self.home / "screen.txt").read_text()
 
     def command(self, *arguments: str) -> Any:  # Any: the shape is what the test asserts
-        """What `tokenpost ARGUMENTS --json` says about this platform."""
-        line = [sys.executable, "-m", "api.cli.main", *arguments, "--home", str(self.home), "--json"]
-        done = subprocess.run(line, capture_output=True, check=True, env=bare_environment(), timeout=60)
+        """What `tokenpost ARGUMENTS --json` says about this platform; run in this process, which has the imports."""
+        left_out = dict.fromkeys(os.environ.keys() - bare_environment().keys())
+        done = CliRunner().invoke(app, [*arguments, "--home", str(self.home), "--json"], env=left_out)
+        assert done.exit_code == 0, (done.output, done.exception)
         return json.loads(done.stdout)
 
     def pids_of(self, role: str) -> list[int]:
@@ -57,9 +66,14 @@ class Platform:
 
     def is_ready(self) -> bool:
         """Whether a job would run now."""
-        with contextlib.suppress(httpx2.HTTPError):
-            return httpx2.get(f"{self.root_url}/readyz", trust_env=False, timeout=5).status_code == 200
+        with contextlib.suppress(httpx2.HTTPError), http_client(self.root_url, timeout_s=5.0) as http:
+            return http.get("/readyz").status_code == 200
         return False
+
+    def stop(self, number: signal.Signals) -> int:
+        """The exit code after a signal, once everything of it is gone."""
+        self.supervisor.send_signal(number)
+        return self.supervisor.wait(_STOP_LIMIT_S)
 
 
 def bare_environment() -> dict[str, str]:
@@ -80,13 +94,12 @@ def running_platform(home: Path, *arguments: str, **settings: object) -> Iterato
     home.mkdir(parents=True, exist_ok=True)
     with (home / "screen.txt").open("wb") as screen:
         process = subprocess.Popen(line, stdout=screen, stderr=subprocess.STDOUT, env=environment)
-        platform = Platform(home=home, port=port, pid=process.pid)
+        platform = Platform(home=home, port=port, supervisor=process)
         try:
             wait_until(lambda: _checked(process, home) and platform.is_ready(), _START_LIMIT_S, "a ready platform")
             yield platform
         finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(_STOP_LIMIT_S)
+            platform.stop(signal.SIGINT)
 
 
 def _checked(process: subprocess.Popen[bytes], home: Path) -> bool:

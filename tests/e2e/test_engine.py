@@ -10,6 +10,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 
 from tests.e2e.platform import Platform, running_platform
+from tests.plain_http import http_client, sdk_client
 from tests.waiting import wait_until, wait_until_async
 
 MAX_RUNNING = 8
@@ -30,19 +31,22 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 @pytest.fixture(scope="module")
 def keys(engines: Platform) -> dict[str, str]:
-    """A key of each owner."""
-    return {owner: engines.command("keys", "create", "--owner", owner)["key"] for owner in ("alice", "bob")}
+    """A key of each owner, once the API asks for keys: until then every caller is the same owner."""
+    made = {owner: engines.command("keys", "create", "--owner", owner)["key"] for owner in ("alice", "bob")}
+    with http_client(engines.base_url) as http:
+        wait_until(lambda: http.get("/models").status_code == 401, 10.0, "an API that asks for keys")
+    return made
 
 
 @pytest.fixture
 def alice(engines: Platform, keys: dict[str, str]) -> Iterator[OpenAI]:
-    with OpenAI(base_url=engines.base_url, api_key=keys["alice"], max_retries=0) as client:
+    with sdk_client(engines.base_url, api_key=keys["alice"]) as client:
         yield client
 
 
 @pytest.fixture
 def bob(engines: Platform, keys: dict[str, str]) -> Iterator[OpenAI]:
-    with OpenAI(base_url=engines.base_url, api_key=keys["bob"], max_retries=0) as client:
+    with sdk_client(engines.base_url, api_key=keys["bob"]) as client:
         yield client
 
 
@@ -163,3 +167,11 @@ def test_a_killed_worker_changes_no_byte_of_what_it_was_asked_for(engines: Platf
 
     assert [len(chunks) for chunks in disturbed] == [len(chunks) for chunks in undisturbed]
     assert disturbed == undisturbed
+
+
+# The last one on its platform.
+def test_sigterm_ends_the_platform_with_0(engines: Platform) -> None:
+    wait_until(engines.is_ready, 60.0, "a ready platform")
+
+    assert engines.stop(signal.SIGTERM) == 0
+    assert engines.screen.endswith("\nStopped.\n")

@@ -81,16 +81,15 @@ def test_streams_survive_the_death_of_the_generation_worker(fragile: Platform) -
     assert asyncio.run(disturbed()) == undisturbed
 
 
-def test_a_foreground_caller_who_leaves_stops_the_generation(fragile: Platform) -> None:
-    wait_until(fragile.is_ready, 60, "a ready platform")
+def test_a_foreground_caller_who_leaves_stops_the_generation(platform: Platform) -> None:
     body = {"model": "demo", "messages": [{"role": "user", "content": PROMPTS[0]}], "stream": True, "store": True}
-    with httpx2.stream("POST", f"{fragile.base_url}/chat/completions", json=body, trust_env=False) as answer:
+    with httpx2.stream("POST", f"{platform.base_url}/chat/completions", json=body, trust_env=False) as answer:
         job_id = answer.headers["x-job-id"]
         next(answer.iter_raw())
 
-    wait_until(lambda: fragile.command("jobs", "show", job_id)["ended_at"], 10, "the end of the job")
+    wait_until(lambda: platform.command("jobs", "show", job_id)["ended_at"], 10, "the end of the job")
 
-    assert fragile.command("jobs", "show", job_id)["status"] == "cancelled"
+    assert platform.command("jobs", "show", job_id)["status"] == "cancelled"
 
 
 def test_nothing_is_left_when_the_supervisor_is_killed(tmp_path: Path) -> None:
@@ -108,3 +107,34 @@ def test_nothing_is_left_when_the_supervisor_is_killed(tmp_path: Path) -> None:
 
     _, alive = psutil.wait_procs(children, timeout=20)
     assert alive == []
+
+
+# The last one on its platform.
+def test_the_api_comes_back_without_refusing_anyone_and_all_stops_in_order(fragile: Platform) -> None:
+    shown_before = len(fragile.screen)
+    children = psutil.Process(fragile.pid).children(recursive=True)
+    [api] = fragile.pids_of("api")
+    os.kill(api, signal.SIGKILL)
+
+    # Nobody accepts for a moment; the caller waits in the supervisor's socket.
+    assert httpx2.get(f"{fragile.root_url}/healthz", trust_env=False, timeout=30).status_code == 200
+    assert fragile.pids_of("api") != [api]
+    children += psutil.Process(fragile.pid).children(recursive=True)
+    for role in ("redis", "cpu worker", "generation worker"):
+        [pid] = fragile.pids_of(role)
+        os.kill(pid, signal.SIGKILL)
+    for name in ("api", "redis", "cpu-worker", "worker-demo"):
+        line = f" {name} is back after "
+        wait_until(lambda line=line: line in fragile.screen[shown_before:], 60, f"the return of {name}")
+    # Forked with all imports done, not started anew (on Linux without a GPU).
+    [worker], [fork_server] = fragile.pids_of("generation worker"), fragile.pids_of("fork server")
+    assert psutil.Process(worker).cmdline() == psutil.Process(fork_server).cmdline()
+    assert psutil.Process(worker).ppid() == fragile.pid
+    children += psutil.Process(fragile.pid).children(recursive=True)
+
+    fragile.stop(signal.SIGINT)
+
+    assert not [child for child in children if child.is_running()]
+    assert "api ended (SIGKILL); starting again in 0.5 s" in fragile.screen[shown_before:]
+    assert fragile.screen.endswith("Stopped.\n")
+    assert not (fragile.home / "run" / "state.json").exists()
