@@ -7,6 +7,7 @@ then comes the next revision. An upgrade that was interrupted goes on where the 
 
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -59,7 +60,13 @@ def migrate(database_url: str, *, on_progress: Callable[[Progress], None] | None
 
 def is_current(database: Database) -> bool:
     """Whether the schema is at the newest revision."""
-    return _current(database) == ScriptDirectory.from_config(_alembic_config()).get_current_head()
+    return _current(database) == _newest_revision()
+
+
+@cache
+def _newest_revision() -> str | None:
+    """Read from the revisions' files, once in a process."""
+    return ScriptDirectory.from_config(_alembic_config()).get_current_head()
 
 
 def _current(database: Database) -> str | None:
