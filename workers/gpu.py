@@ -28,6 +28,7 @@ def load(settings: WorkerSettings) -> Loaded:
         kv_budget_bytes=None if settings.kv_budget_mb is None else settings.kv_budget_mb * _MIB,
         num_threads=settings.num_threads,
         kernel_folder=settings.kernel_folder if settings.native else None,
+        model_folder=settings.model_folder,
         is_compiled=settings.compiled,
     )
     loaded = model.load(

@@ -27,7 +27,9 @@ def needs_transformers(source: str, dtype: str) -> bool:
     """Whether a worker of this model will read it with transformers. The worker itself reports what is wrong."""
     try:
         settings = WorkerSettings.read(model=source, dtype=dtype)
-        return not settings.native or not is_recorded(source, settings.dtype, settings.kernel_folder)
+        return not settings.native or not is_recorded(
+            source, settings.dtype, settings.kernel_folder, settings.model_folder
+        )
     except PlatformError:
         return True
 

@@ -15,8 +15,8 @@ _OLD_NAMES = {"aging_after_s": "starve_after_s"}
 class WorkerSettings(PlatformSettings):
     """Settings of one generation worker.
 
-    model:            Hugging Face id or local folder
-    served_name:      model id in the API; empty means the source's own id or folder name
+    model:            Hugging Face id, local folder, GGUF file, or `ORG/REPO:FILE.gguf` of Hugging Face
+    served_name:      model id in the API; empty means the source's own id, or the name of the folder or file
     device:           `auto`, `cpu` or `cuda`
     dtype:            `auto`, `float32` or `bfloat16`; `auto` is float32 on a CPU and bfloat16 on CUDA
     worker_id:        unique for each process; generated when not set
@@ -29,7 +29,8 @@ class WorkerSettings(PlatformSettings):
     num_threads:      compute threads; unset means one for each core
     native:           whether native kernels are compiled where a compiler exists; otherwise torch computes
     kernel_folder:    folder of compiled kernels
-    progress_file:    file for the number of tensors loaded and of all; `tokenpost up` sets and shows it
+    model_folder:     folder of converted GGUF files, in `converted`, and of pulled ones, in `files`
+    progress_file:    file for the number of tensors converted or loaded, and of all; `tokenpost up` sets and shows it
     compiled:         whether a GPU worker lets torch compile the model at start
     aging_after_s:    aging: how long a sequence may wait in the engine before it goes ahead of more urgent ones
     watchdog_s:       how long an engine with work may make no progress before its process is ended
@@ -52,6 +53,7 @@ class WorkerSettings(PlatformSettings):
     num_threads: int | None = Field(default=None, ge=1)
     native: bool = True
     kernel_folder: Path = Path("~/.cache/tokenpost")
+    model_folder: Path = Path("~/.tokenpost/models")
     progress_file: Path | None = None
     compiled: bool = True
     aging_after_s: float = Field(default=AGING_AFTER_S, gt=0)
@@ -60,9 +62,9 @@ class WorkerSettings(PlatformSettings):
 
     @property
     def name(self) -> str:
-        """The model id in the API; a folder without a given name uses its own name."""
-        folder = Path(self.model)
-        return self.served_name or (folder.name if folder.is_dir() else self.model)
+        """The model id in the API; a folder or file without a given name uses its own name."""
+        path = Path(self.model)
+        return self.served_name or (path.name.removesuffix(".gguf") if path.exists() else self.model)
 
     @property
     def concurrency(self) -> int:

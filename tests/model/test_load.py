@@ -1,11 +1,14 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from tokenizers import Tokenizer
 
 from storage.errors import ModelFilesMissing, ModelUnsupported, SettingInvalid
 from tests.model.conftest import LIMITS
+from tests.model.gguf.files import make_gguf
 from tests.model.tiny import CONTEXT_LENGTH, END_OF_TURN, make_tiny
 from workers.model.load import LoadedModel, load
 from workers.model.resources.memory_options import LoadLimits
@@ -54,7 +57,7 @@ def test_a_model_whose_positions_stretch_with_length_keeps_to_its_first_length(t
 
 
 def test_folders_that_hold_no_model_are_refused_with_a_hint(tmp_path: Path, tiny_folder: Path) -> None:
-    with pytest.raises(ModelFilesMissing, match="There is no folder"):
+    with pytest.raises(ModelFilesMissing, match="There is no file or folder"):
         load(str(tmp_path / "nothing"))
     with pytest.raises(ModelFilesMissing, match=r"config\.json"):
         load(str(tmp_path))
@@ -105,3 +108,19 @@ def test_a_model_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
 def test_a_gpu_that_is_not_there_is_refused(tiny_folder: Path) -> None:
     with pytest.raises(SettingInvalid, match="no GPU"):
         load(str(tiny_folder), device="cuda")
+
+
+def test_a_gguf_file_is_converted_and_then_served_under_its_own_template(tmp_path: Path) -> None:
+    path = make_gguf(tmp_path)
+    limits = replace(LIMITS, model_folder=tmp_path / "models")
+
+    loaded, original = (load(str(source), device="cpu", limits=limits) for source in (path, tmp_path / "original"))
+
+    assert "kernels: weights" in loaded.description
+    # The tokenizer has names for ids that the original leaves without one.
+    same = {"model": str(path), "tokenizer_json": loaded.manifest.tokenizer_json}
+    assert loaded.manifest == structs.replace(original.manifest, **same)
+    assert loaded.limits == original.limits
+    assert [folder.parent for folder in tmp_path.rglob("source.json")] == list(
+        (tmp_path / "models/converted").glob("m*")
+    )

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.model.gguf.files import make_gguf
 from tests.model.tiny import make_tiny
 from workers.model.load import load
 from workers.model.native.library import Library
@@ -23,6 +24,20 @@ def test_only_models_without_a_record_need_transformers(
     assert needs_transformers(str(model), "bfloat16")
     monkeypatch.setenv("TOKENPOST_NATIVE", "false")
     assert needs_transformers(str(model), "auto")
+
+
+def test_a_gguf_file_needs_transformers_until_it_is_converted_and_recorded(
+    library: Library, shared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels, models = shared_folder / "native", tmp_path / "models"
+    path = make_gguf(tmp_path)
+    monkeypatch.setenv("TOKENPOST_KERNEL_FOLDER", str(kernels))
+    monkeypatch.setenv("TOKENPOST_MODEL_FOLDER", str(models))
+    assert needs_transformers(str(path), "auto")
+
+    load(str(path), device="cpu", limits=LoadLimits(max_len=128, kernel_folder=kernels, model_folder=models))
+
+    assert not needs_transformers(str(path), "auto")
 
 
 def test_what_is_wrong_with_a_model_is_left_to_its_worker(tmp_path: Path) -> None:

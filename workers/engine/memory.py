@@ -7,12 +7,22 @@ from storage.errors import SettingInvalid
 # Positions in a block: small enough that little is lost at a sequence's end and that short prefixes are shared,
 # large enough that tables stay short.
 BLOCK_SIZE = 32
+# Where nobody set a budget, the cache holds every sequence that may run at this length, or one of the longest.
+_USUAL_LEN = 512
 _MIB = 1 << 20
 
 
 def blocks_of(num_tokens: int, block_size: int) -> int:
     """Blocks that hold so many positions."""
     return -(-num_tokens // block_size)
+
+
+def usual_num_positions(longest: int, max_running: int) -> int:
+    """Positions of a cache whose budget nobody set, whole blocks.
+
+    longest: tokens of the longest sequence that may run
+    """
+    return blocks_of(max(longest, max_running * min(longest, _USUAL_LEN)), BLOCK_SIZE) * BLOCK_SIZE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from storage.contract import ModelManifest
 from storage.errors import ModelUnsupported
 from workers.engine.step_limits import EngineLimits
+from workers.model.gguf.conversion_source import find_converted
 from workers.model.native.assembly import native_bytes_per_token, native_runner
 from workers.model.native.build import Build
 from workers.model.native.library import Library
@@ -66,8 +67,9 @@ def load(
 ) -> LoadedModel:
     """The model, read, checked and ready.
 
-    source: `demo` for the bundled model, a local folder, or a Hugging Face id (safetensors only, no remote code)
-    report: called while the weights are loaded, with the number of tensors done and of all
+    source: `demo` for the bundled model, a local folder, a GGUF file, or a Hugging Face id (safetensors only, no remote
+            code); `ORG/REPO:FILE.gguf` is a GGUF file there
+    report: called while the weights are converted and loaded, with the number of tensors done and of all
 
     Raises ModelFilesMissing, ModelUnsupported, and SettingInvalid for a device that is not there or a cache budget
     that holds not one sequence.
@@ -79,7 +81,7 @@ def load(
     where = devices.device_of(device)
     number_type = devices.dtype_of(dtype, where)
     folder = _kernel_folder(where, limits)
-    path = source_of(source)
+    path = _folder_of(source_of(source), number_type, limits, report)
     record = None if folder is None else StartRecord(folder, path, number_type)
     # The kernels compile while the model is read.
     with closing(Build(folder)) as build:
@@ -104,12 +106,32 @@ def load(
     )
 
 
-def is_recorded(source: str, dtype: DtypeName, kernel_folder: Path | None) -> bool:
+def is_recorded(source: str, dtype: DtypeName, kernel_folder: Path | None, model_folder: Path) -> bool:
     """Whether a start on the CPU needs no transformers."""
-    if kernel_folder is None:
-        return False
     number_type = devices.dtype_of(dtype, torch.device("cpu"))
-    return StartRecord(kernel_folder.expanduser(), source_of(source), number_type).exists()
+    found: str | Path | None = source_of(source, may_download=False)
+    if isinstance(found, Path):
+        found = find_converted(found, _name_of(number_type), _conversions(model_folder))
+    if kernel_folder is None or found is None:
+        return False
+    return StartRecord(kernel_folder.expanduser(), str(found), number_type).exists()
+
+
+def _folder_of(source: str | Path, dtype: torch.dtype, limits: LoadLimits, report: Report) -> str:
+    """A folder or a Hugging Face id: of a GGUF file the folder that it was converted into, now if it never was."""
+    if isinstance(source, str):
+        return source
+    cache = _conversions(limits.model_folder)
+    folder = find_converted(source, _name_of(dtype), cache)
+    if folder is None:
+        # Imported here because it imports transformers, which takes seconds.
+        module = importlib.import_module("workers.model.gguf.conversion_cache")
+        folder = module.converted_folder(source, dtype, cache, report)
+    return str(folder)
+
+
+def _conversions(model_folder: Path) -> Path:
+    return model_folder.expanduser() / "converted"
 
 
 def _load_recorded(

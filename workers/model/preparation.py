@@ -22,8 +22,8 @@ from workers.model.native.library import Library
 from workers.model.native.mapping import map_of
 from workers.model.native.sampling import native_sampler
 from workers.model.prepared_model import Prepared, ValidatedMap, prepared_natively
-from workers.model.resources import devices
 from workers.model.resources.cache_budget import cache_plan
+from workers.model.resources.main_memory import main_memory_bytes
 from workers.model.resources.memory_options import LoadLimits
 from workers.model.sampling.sampled import Vocabulary
 from workers.model.sampling.sampler import Sampler, torch_sampler
@@ -165,7 +165,7 @@ def _plan(model: PreTrainedModel, limits: LoadLimits, token_bytes: int, free_byt
 def _may_pack(model: PreTrainedModel) -> bool:
     """Whether weights may be packed: the second copy must take no more than a quarter of main memory."""
     size_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    return model.device.type == "cpu" and size_bytes <= devices.main_memory_bytes() // 4
+    return model.device.type == "cpu" and size_bytes <= main_memory_bytes() // 4
 
 
 def _torch_runner(

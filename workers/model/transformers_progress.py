@@ -6,7 +6,7 @@ from typing import Protocol
 
 from transformers.utils import logging
 
-from workers.model.progress import Report
+from workers.model.progress import Phase, Report
 
 # How transformers 5 names the progress bar of its one loop over a model's tensors (`core_model_loading`).
 _LOADING_WEIGHTS = "Loading weights"
@@ -35,6 +35,6 @@ def reporting(report: Report) -> Iterator[None]:
 def _counted(tensors: _Tensors, report: Report) -> Iterator[object]:
     total = len(tensors)
     for number, tensor in enumerate(tensors):
-        report(number, total)
+        report(Phase.LOADING, number, total)
         yield tensor
-    report(total, total)
+    report(Phase.LOADING, total, total)

@@ -138,13 +138,12 @@ class Platform:
         """How far a worker has loaded its model, for people."""
         file = self._serving.location.home.progress_file(child.spec.name)
         try:
-            done, total = file.read_text(encoding="ascii").split()
+            phase, done, total = file.read_text(encoding="ascii").split()
         except (OSError, ValueError):
             # Not begun, or read while it was written.
             return f"{child.spec.name}: starting"
-        if done == total:
-            return f"{child.spec.name}: {done} of {total} tensors, preparing"
-        return f"{child.spec.name}: {done} of {total} tensors"
+        ending = ", preparing" if (phase, done) == ("loading", total) else ""
+        return f"{child.spec.name}: {phase}, {done} of {total} tensors{ending}"
 
     async def _wait_for_api(self) -> None:
         """Return when the API answers; StartFailed after the timeout."""

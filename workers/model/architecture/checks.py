@@ -7,24 +7,17 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from storage.errors import ModelFilesMissing, ModelUnsupported
 from workers.model.architecture.attention_layer import AttentionLayer
+from workers.model.architecture.families import config_obstacle
 
-_LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
 # Rotary embeddings that change for every token once a sequence is longer than this: kept keys would not fit.
 _LENGTH_DEPENDENT_ROPE = frozenset({"dynamic", "longrope"})
 
 
 def check_config(config: PreTrainedConfig) -> None:
     """Raises ModelUnsupported for what the configuration alone rules out."""
-    text = config.get_text_config()
-    if getattr(config, "quantization_config", None) is not None:
-        raise ModelUnsupported("Quantised weights are not supported: use the model's plain weights")
-    if getattr(config, "is_encoder_decoder", False):
-        raise ModelUnsupported("Encoder-decoder models are not supported")
-    if getattr(text, "alibi", False) or getattr(text, "use_bidirectional_attention", None):
-        raise ModelUnsupported("Attention with ALiBi, or one that looks ahead, is not supported")
-    foreign = set(getattr(text, "layer_types", None) or ()) - _LAYER_TYPES
-    if foreign:
-        raise ModelUnsupported(f"Layers of type {', '.join(sorted(foreign))} are not supported")
+    obstacle = config_obstacle(config.to_dict())
+    if obstacle is not None:
+        raise ModelUnsupported(obstacle)
 
 
 def check_loaded(model: PreTrainedModel, loading_info: dict[str, object]) -> None:

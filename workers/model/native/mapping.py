@@ -4,21 +4,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from workers.model.architecture.attention_layer import AttentionLayer
+from workers.model.architecture.families import native_obstacle
 from workers.model.native.library import GELU_TANH, SILU
 from workers.model.native.weight_map import LayerMap, Rotary, WeightMap, WeightRef
 from workers.model.native.weights import rotary_tables
 
-# Decoders whose layers are built as the kernels compute them. Whatever this table promises too much, the check at
-# load finds out: its logits are compared with those of the unchanged model.
-_FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3", "phi3", "gemma2", "gemma3_text"})
-# The others depend on how long a sequence is.
-_STATIC_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
 _ACTIVATIONS = {"silu": SILU, "gelu_pytorch_tanh": GELU_TANH}
-_DTYPES = (torch.float32, torch.bfloat16)
-_MAX_HEAD_DIM = 256
 _NUM_CHECKED_POSITIONS = 64
 
 # What transformers' modules are made of, only their classes tell, one for each architecture.
@@ -32,22 +26,13 @@ def map_of(model: PreTrainedModel, layers: list[AttentionLayer]) -> WeightMap | 
     """
     config = model.config
     activation = getattr(config, "hidden_act", None) or getattr(config, "hidden_activation", None)
+    facts = config.to_dict() | {"head_dim": layers[0].shape.head_dim}
     is_known = (
-        config.model_type in _FAMILIES
-        and model.dtype in _DTYPES
+        native_obstacle(facts, str(model.dtype).removeprefix("torch.")) is None
         and activation in _ACTIVATIONS
-        and all(rope.get("rope_type", "default") in _STATIC_ROPE for rope in _ropes(config))
         and len({layer.shape for layer in layers}) == 1
-        and layers[0].shape.head_dim <= _MAX_HEAD_DIM
-        and not getattr(config, "mlp_bias", False)
     )
     return _Mapper(model).map(layers, _ACTIVATIONS[str(activation)]) if is_known else None
-
-
-def _ropes(config: PreTrainedConfig) -> list[dict[str, object]]:
-    """Rotary parameters, of each layer type where these differ."""
-    rope = getattr(config, "rope_parameters", None) or {}
-    return [rope] if "rope_type" in rope else [one for one in rope.values() if isinstance(one, dict)]
 
 
 class _Mapper:

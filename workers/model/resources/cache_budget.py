@@ -2,12 +2,9 @@
 
 import torch
 
-from workers.engine.memory import BLOCK_SIZE, CachePlan, blocks_of, plan_cache
+from workers.engine.memory import BLOCK_SIZE, CachePlan, plan_cache, usual_num_positions
 from workers.model.resources import devices
 from workers.model.resources.memory_options import LoadLimits
-
-# Where nobody set a budget, the cache holds every sequence that may run at this length, or one of the longest.
-_USUAL_LEN = 512
 
 
 def cache_plan(
@@ -21,8 +18,7 @@ def cache_plan(
     budget = limits.kv_budget_bytes
     if budget is None:
         longest = min(context_length, limits.max_len)
-        usual = max(longest, limits.max_running * min(longest, _USUAL_LEN))
-        wanted = (blocks_of(usual, BLOCK_SIZE)) * BLOCK_SIZE * token_bytes
+        wanted = usual_num_positions(longest, limits.max_running) * token_bytes
         available = devices.cache_budget_bytes(device) if free_bytes is None else free_bytes
         budget = available if device.type == "cuda" else min(wanted, available)
     return plan_cache(

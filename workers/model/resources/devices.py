@@ -1,12 +1,11 @@
 """Device, number type and memory budget of a model."""
 
-import os
-from pathlib import Path
 from typing import Literal
 
 import torch
 
 from storage.errors import SettingInvalid
+from workers.model.resources.main_memory import cpu_cache_budget_bytes
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 DtypeName = Literal["auto", "float32", "bfloat16"]
@@ -14,10 +13,6 @@ DtypeName = Literal["auto", "float32", "bfloat16"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # As many as torch takes by itself: one for each core.
 NUM_THREADS = torch.get_num_threads()
-_GIB = 1 << 30
-_MAX_CPU_BUDGET_BYTES = 4 * _GIB
-# Where Linux tells a container what it may take; elsewhere there is no such file.
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def device_of(name: DeviceName) -> torch.device:
@@ -36,16 +31,7 @@ def dtype_of(name: DtypeName, device: torch.device) -> torch.dtype:
 
 
 def cache_budget_bytes(device: torch.device) -> int:
-    """Memory for keys and values when nobody set it: half of a GPU's free memory, or a quarter of main memory and
-    at most 4 GiB, because all of it is taken at start.
-    """
+    """Memory for keys and values when nobody set it: half of a GPU's free memory, or a part of main memory."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 2
-    return min(main_memory_bytes() // 4, _MAX_CPU_BUDGET_BYTES)
-
-
-def main_memory_bytes() -> int:
-    """Main memory of this machine, or of this container where it is given less."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _CONTAINER_LIMIT.read_text().strip() if _CONTAINER_LIMIT.is_file() else "max"
-    return min(total, int(limit)) if limit.isdigit() else total
+    return cpu_cache_budget_bytes()

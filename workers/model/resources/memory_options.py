@@ -1,4 +1,4 @@
-"""Load limits: what the operator of a worker may set about memory and steps."""
+"""Load limits: what the operator of a worker may set about memory, steps and folders."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ class LoadLimits:
                       quarter of main memory), half of what is free on a GPU
     num_threads:      threads that compute; None is one for each core
     kernel_folder:    where compiled kernels are kept; None leaves all to torch
+    model_folder:     where converted GGUF files are kept, in `converted`
     is_compiled:      whether torch compiles the model on a GPU
     """
 
@@ -24,4 +25,5 @@ class LoadLimits:
     kv_budget_bytes: int | None = None
     num_threads: int | None = None
     kernel_folder: Path | None = Path("~/.cache/tokenpost")
+    model_folder: Path = Path("~/.tokenpost/models")
     is_compiled: bool = True
