@@ -9,9 +9,9 @@ client = OpenAI(
     base_url=os.environ.get("TOKENPOST_BASE_URL", "http://127.0.0.1:8000/v1"),
     api_key=os.environ.get("TOKENPOST_API_KEY", "none"),
 )
-model = os.environ.get("TOKENPOST_MODEL", "demo")
+model = os.environ.get("TOKENPOST_MODEL", "smollm2")
 
-job = client.responses.create(model=model, input="Tell me a story about a fox.", background=True)
+job = client.responses.create(model=model, input="Tell me a story about a fox.", temperature=0.2, background=True)
 print("posted", job.id, job.status)
 while job.status in ("queued", "in_progress"):
     time.sleep(0.2)
@@ -19,5 +19,5 @@ while job.status in ("queued", "in_progress"):
     print(job.status, len(job.output_text), "characters so far")
 print(job.output_text)
 
-unwanted = client.responses.create(model=model, input="Tell me a story about a fox.", background=True)
+unwanted = client.responses.create(model=model, input="Tell me a story about a fox.", temperature=0.2, background=True)
 print(client.responses.cancel(unwanted.id).status)

@@ -5,7 +5,7 @@ import os
 
 from openai import AsyncOpenAI
 
-QUESTIONS = ["Spell the word apple.", "What is 12 plus 30?", "Count from 3 to 9.", "Reverse the word star."]
+QUESTIONS = ["What is the capital of France?", "Name three colors.", "Spell the word apple.", "Count from 3 to 9."]
 
 
 async def main() -> None:
@@ -13,7 +13,7 @@ async def main() -> None:
         base_url=os.environ.get("TOKENPOST_BASE_URL", "http://127.0.0.1:8000/v1"),
         api_key=os.environ.get("TOKENPOST_API_KEY", "none"),
     )
-    model = os.environ.get("TOKENPOST_MODEL", "demo")
+    model = os.environ.get("TOKENPOST_MODEL", "smollm2")
 
     async def ask(question: str) -> str:
         answer = await client.chat.completions.create(

@@ -8,7 +8,7 @@ client = OpenAI(
     base_url=os.environ.get("TOKENPOST_BASE_URL", "http://127.0.0.1:8000/v1"),
     api_key=os.environ.get("TOKENPOST_API_KEY", "none"),
 )
-model = os.environ.get("TOKENPOST_MODEL", "demo")
+model = os.environ.get("TOKENPOST_MODEL", "smollm2")
 
 first = client.responses.create(model=model, input="My name is Anna.", temperature=0)
 print(first.output_text)

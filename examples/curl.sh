@@ -2,7 +2,7 @@
 # The three ways to one result, with curl alone.
 set -eu
 base=${TOKENPOST_BASE_URL:-http://127.0.0.1:8000/v1}
-model=${TOKENPOST_MODEL:-demo}
+model=${TOKENPOST_MODEL:-smollm2}
 
 ask() {
     path=$1 body=$2

@@ -8,10 +8,12 @@ client = OpenAI(
     base_url=os.environ.get("TOKENPOST_BASE_URL", "http://127.0.0.1:8000/v1"),
     api_key=os.environ.get("TOKENPOST_API_KEY", "none"),
 )
-model = os.environ.get("TOKENPOST_MODEL", "demo")
+model = os.environ.get("TOKENPOST_MODEL", "smollm2")
 
 job_id, last, text = "", -1, ""
-for event in client.responses.create(model=model, input="Tell me a story about a fox.", background=True, stream=True):
+for event in client.responses.create(
+    model=model, input="Tell me a story about a fox.", temperature=0.2, background=True, stream=True
+):
     last = event.sequence_number
     if event.type == "response.created":
         job_id = event.response.id

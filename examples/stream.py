@@ -8,9 +8,9 @@ client = OpenAI(
     base_url=os.environ.get("TOKENPOST_BASE_URL", "http://127.0.0.1:8000/v1"),
     api_key=os.environ.get("TOKENPOST_API_KEY", "none"),
 )
-model = os.environ.get("TOKENPOST_MODEL", "demo")
+model = os.environ.get("TOKENPOST_MODEL", "smollm2")
 
-with client.responses.stream(model=model, input="Tell me a story about a fox.") as stream:
+with client.responses.stream(model=model, input="Tell me a story about a fox.", temperature=0.2) as stream:
     for event in stream:
         if event.type == "response.output_text.delta":
             print(event.delta, end="", flush=True)

@@ -10,7 +10,7 @@ client = OpenAI(
     base_url=os.environ.get("TOKENPOST_BASE_URL", "http://127.0.0.1:8000/v1"),
     api_key=os.environ.get("TOKENPOST_API_KEY", "none"),
 )
-model = os.environ.get("TOKENPOST_MODEL", "demo")
+model = os.environ.get("TOKENPOST_MODEL", "smollm2")
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -46,7 +46,7 @@ endpoint = client.webhooks.create(
 is_notified = threading.Event()
 threading.Thread(target=server.serve_forever, daemon=True).start()
 try:
-    job = client.responses.create(model=model, input="Tell me a story about a fox.", background=True)
+    job = client.responses.create(model=model, input="Tell me a story about a fox.", temperature=0.2, background=True)
     print("posted", job.id)
     is_notified.wait(60)
 finally:

@@ -30,6 +30,11 @@ def make_console() -> Console:
     return _PipeSafeConsole(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
+def make_error_console() -> Console:
+    """The console on stderr: progress and errors, so that stdout holds the result alone."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
 def print_line(text: str) -> None:
     """Print one line without wrapping, so that it can be pasted."""
     make_console().print(text)
@@ -63,15 +68,13 @@ def print_fields(fields: Mapping[str, object]) -> None:
 
 
 def print_progress(text: str) -> None:
-    """Print one line about work in progress to stderr, so that stdout holds the result alone."""
-    Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True).print(text)
+    """Print one line about work in progress to stderr."""
+    make_error_console().print(text)
 
 
 def print_error(message: str) -> None:
     """Print one error line to stderr."""
-    Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True).print(
-        Text.assemble(("tokenpost: ", "bold red"), message)
-    )
+    make_error_console().print(Text.assemble(("tokenpost: ", "bold red"), message))
 
 
 def fail(message: str, *, code: int = 1) -> NoReturn:

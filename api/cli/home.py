@@ -71,6 +71,11 @@ class Home:
         return self.path / "redis"
 
     @property
+    def models(self) -> Path:
+        """Pulled and converted models, where no other folder is set."""
+        return self.path / "models"
+
+    @property
     def state_file(self) -> Path:
         """The supervisor's process list, which `tokenpost ps` reads."""
         return self.run / "state.json"

@@ -71,4 +71,7 @@ DtypeOption = Annotated[
     Dtype,
     typer.Option("--dtype", envvar="TOKENPOST_DTYPE", help="Its numbers; auto is float32 on CPU and bfloat16 on CUDA."),
 ]
-MODEL_HELP = "Hugging Face id or local folder, with a name to serve it under if wanted: [NAME=]ID_OR_PATH."
+MODEL_HELP = (
+    "[NAME=]MODEL: smollm2, demo, a folder, a GGUF file, or of Hugging Face ORG/REPO or ORG/REPO:FILE.gguf; "
+    "it is served under NAME if given."
+)

@@ -28,6 +28,7 @@ class CliSettings(PlatformSettings):
     """Settings from the environment; command options override them.
 
     home:                folder of database, logs and secrets
+    model_folder:        folder of pulled models (`files`) and of models converted from GGUF (`converted`)
     redis_max_memory_mb: memory at which the embedded Redis refuses to write, MiB
     start_timeout_s:     how long `up` waits for Redis, the database and the API; models may load longer
     drain_grace_s:       how long running jobs may finish when the platform stops
@@ -35,6 +36,7 @@ class CliSettings(PlatformSettings):
     """
 
     home: Path = DEFAULT_HOME
+    model_folder: Path | None = None
     database_url: str | None = Field(default=None, repr=False)
     redis_url: str | None = Field(default=None, repr=False)
     pepper: Pepper | None = None
@@ -46,13 +48,14 @@ class CliSettings(PlatformSettings):
 
 
 class HuggingFaceSettings(BaseSettings):
-    """Hugging Face's own variables that `doctor` reads."""
+    """Hugging Face's own variables that the commands read."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     hf_home: Path = Path("~/.cache/huggingface")
     download_folder: Path | None = Field(default=None, validation_alias="HF_HUB_CACHE")
     is_offline: bool = Field(default=False, validation_alias="HF_HUB_OFFLINE")
+    endpoint: str | None = Field(default=None, validation_alias="HF_ENDPOINT")
 
     @property
     def cache(self) -> Path:
@@ -88,6 +91,11 @@ def find_location(
     if not redis.startswith(("redis://", "rediss://", "unix://")):
         raise SettingInvalid("TOKENPOST_REDIS_URL: must begin with redis://, rediss:// or unix://")
     return Location(home=home_, database_url=database, redis_url=redis, is_embedded=redis == home_.redis_url)
+
+
+def model_folder_of(settings: CliSettings, home: Home) -> Path:
+    """The folder of pulled and converted models, as an absolute path."""
+    return (settings.model_folder or home.models).expanduser().absolute()
 
 
 def read_pepper(settings: CliSettings, home: Home) -> bytes:

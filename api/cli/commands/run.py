@@ -1,11 +1,15 @@
 """The commands that run processes: `up` all of them, `serve` the API, `worker` one worker."""
 
 import os
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from api.cli.models.model_argument import parse_models
+from api.cli.console import make_error_console, print_progress
+from api.cli.models.fetching import fetch
+from api.cli.models.local_models import ModelFolder
+from api.cli.models.model_argument import ModelArgument, parse_models
 from api.cli.open_database import location_of, opened
 from api.cli.options import (
     MODEL_HELP,
@@ -20,7 +24,8 @@ from api.cli.options import (
     PortOption,
     RedisOption,
 )
-from api.cli.settings import CliSettings, Location, inherited_environment
+from api.cli.settings import CliSettings, Location, inherited_environment, model_folder_of
+from api.cli.supervisor.failures import store_failures
 from api.cli.supervisor.listener import key_notice
 from api.cli.supervisor.processes import (
     Serving,
@@ -31,7 +36,9 @@ from api.cli.supervisor.processes import (
     generation_worker_command,
     location_environment,
 )
+from api.cli.supervisor.screen import Screen
 from api.cli.supervisor.up import bring_up
+from storage.errors import PlatformError
 
 # A command function has one argument for each option.
 
@@ -46,7 +53,7 @@ def up(
             "--model",
             metavar="MODEL",
             envvar="TOKENPOST_MODEL",
-            help=f"{MODEL_HELP} May be given again.  [default: demo]",
+            help=f"{MODEL_HELP} May be given again.  [default: smollm2]",
         ),
     ] = None,
     device: DeviceOption = Device.AUTO,
@@ -94,7 +101,7 @@ def serve(
 def worker(
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="MODEL", envvar="TOKENPOST_MODEL", help=f"{MODEL_HELP}  [default: demo]"),
+        typer.Option("--model", metavar="MODEL", envvar="TOKENPOST_MODEL", help=f"{MODEL_HELP}  [default: smollm2]"),
     ] = None,
     is_cpu: Annotated[
         bool, typer.Option("--cpu", help="Run the CPU worker instead: sweeping and maintenance, no model.")
@@ -109,9 +116,26 @@ def worker(
     location = location_of(home, database_url, redis_url)
     if is_cpu:
         _become(location, cpu_worker_command(), location_environment(location))
-    served = parse_models([model] if model else [])[0]
-    environment = location_environment(location) | generation_environment(served, device=device, dtype=dtype)
+    served, folder = parse_models([model] if model else [])[0], model_folder_of(CliSettings.read(), location.home)
+    served = _fetched(served, folder, location)
+    environment = generation_environment(served, folder, device=device, dtype=dtype)
+    environment |= location_environment(location)
     _become(location, generation_worker_command(f"worker-{served.name}"), environment)
+
+
+def _fetched(model: ModelArgument, folder: Path, location: Location) -> ModelArgument:
+    """The model with a source on this machine; a failure is also stored, for the callers of the API."""
+    screen = Screen(make_error_console())
+    try:
+        return fetch(model, ModelFolder(path=folder).files, screen)
+    except PlatformError as error:
+        try:
+            store_failures(location, {model.name: error.message})
+        except PlatformError as unstored:
+            print_progress(f"the API cannot show it: {unstored.message}")
+        raise
+    finally:
+        screen.quiet()
 
 
 def _become(location: Location, command: tuple[str, ...], environment: dict[str, str]) -> NoReturn:

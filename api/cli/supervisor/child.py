@@ -265,6 +265,7 @@ def process_state(child: Child) -> ProcessState:
         since=child.since,
         restarts=max(child.restarts, 0),
         model=child.spec.model,
+        source=child.spec.environment.get("TOKENPOST_MODEL") if child.spec.model is not None else None,
         worker_id=child.worker_id,
         log=str(child.spec.log),
     )

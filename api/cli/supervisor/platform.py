@@ -60,7 +60,7 @@ class Platform:
         self._is_started = False
         self._early_deaths = 0
         # Models that cannot be loaded, with the reason.
-        self._failed: dict[str, str] = {}
+        self._failed: dict[str, str] = dict(serving.failures)
         self._started_at = time.time()
         self._background_tasks: set[asyncio.Task[None]] = set()
         self._watch_by_name: dict[str, asyncio.Task[None]] = {}

@@ -3,10 +3,11 @@
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from api.cli.models.model_argument import ModelArgument
-from api.cli.settings import CliSettings, Location, inherited_environment
+from api.cli.settings import CliSettings, Location, inherited_environment, model_folder_of
 from api.cli.supervisor.child import ChildSpec, Role
 from api.cli.supervisor.fork_client import ForkServer
 from api.cli.supervisor.redis_server import RedisProgram, server_command
@@ -19,7 +20,10 @@ _ENGINE_POOL = "workers.broker.celery_pool:EnginePool"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """Options of one `tokenpost up`: models, address and location."""
+    """Options of one `tokenpost up`: models, address and location.
+
+    failures: models that should be served and could not be fetched, with the reasons
+    """
 
     location: Location
     settings: CliSettings
@@ -30,6 +34,7 @@ class Serving:
     device: str
     dtype: str
     is_key_required: bool
+    failures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -56,12 +61,13 @@ def generation_worker_command(name: str) -> tuple[str, ...]:
     return (*_celery("workers.gpu", name), "-P", "custom")
 
 
-def generation_environment(model: ModelArgument, *, device: str, dtype: str) -> dict[str, str]:
+def generation_environment(model: ModelArgument, model_folder: Path, *, device: str, dtype: str) -> dict[str, str]:
     """Environment variables of a generation worker."""
     return {
         "CELERY_CUSTOM_WORKER_POOL": _ENGINE_POOL,
         "TOKENPOST_MODEL": model.source,
         "TOKENPOST_SERVED_NAME": model.name,
+        "TOKENPOST_MODEL_FOLDER": str(model_folder),
         "TOKENPOST_DEVICE": device,
         "TOKENPOST_DTYPE": dtype,
     }
@@ -133,7 +139,7 @@ def api_spec(serving: Serving, listener: int) -> ChildSpec:
         host=serving.host,
         port=serving.port,
         is_key_required=serving.is_key_required,
-    ) | {"TOKENPOST_EXPECTED_MODELS": ",".join(model.name for model in serving.models)}
+    ) | {"TOKENPOST_EXPECTED_MODELS": ",".join([*(model.name for model in serving.models), *serving.failures])}
     return ChildSpec(
         name="api",
         role=Role.API,
@@ -159,7 +165,8 @@ def worker_specs(serving: Serving) -> list[ChildSpec]:
 def _worker_spec(serving: Serving, name: str, command: tuple[str, ...], model: ModelArgument | None) -> ChildSpec:
     variables = {}
     if model is not None:
-        variables = generation_environment(model, device=serving.device, dtype=serving.dtype)
+        folder = model_folder_of(serving.settings, serving.location.home)
+        variables = generation_environment(model, folder, device=serving.device, dtype=serving.dtype)
         variables["TOKENPOST_PROGRESS_FILE"] = str(serving.location.home.progress_file(name))
     return ChildSpec(
         name=name,

@@ -1,6 +1,7 @@
 """Terminal output of `tokenpost up`: progress while it starts, the ready screen, and notes about events."""
 
 import json
+import time
 from contextlib import suppress
 from datetime import datetime
 
@@ -23,6 +24,8 @@ class Screen:
         self._status: Status | None = None
         self._last = ""
         self._last_elapsed_s = 0.0
+        self._fetched = ""
+        self._fetch_began = 0.0
 
     def working(self, text: str, *, detail: str = "", elapsed_s: float = 0.0) -> None:
         """Show the current activity.
@@ -42,6 +45,13 @@ class Screen:
                 self._status.start()
             self._status.update(Text(shown))
         self._last = text
+
+    def fetching(self, title: str, done_bytes: int, total_bytes: int) -> None:
+        """Show how much has come of what is fetched; a total of 0 is not known."""
+        if title != self._fetched:
+            self._fetched, self._fetch_began = title, time.monotonic()
+        detail = f"{done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB" if total_bytes else ""
+        self.working(f"Fetching {title}", detail=detail, elapsed_s=time.monotonic() - self._fetch_began)
 
     def done(self, label: str, text: str) -> None:
         """Print a permanent line: a part of the platform is ready."""
@@ -96,7 +106,8 @@ class Screen:
 
 
 def _curl(url: str, model: str, *, is_key_needed: bool) -> str:
-    body = json.dumps({"model": model, "input": "Hello! Who are you?"})
+    # Small models write nonsense at the API's own default, 1.
+    body = json.dumps({"model": model, "input": "Hello! Who are you?", "temperature": 0.2})
     bearer = ' -H "authorization: Bearer $TOKENPOST_API_KEY"' if is_key_needed else ""
     return f"curl {url}/responses -H 'content-type: application/json'{bearer} -d '{body}'"
 
@@ -107,7 +118,7 @@ def _snippet(url: str, model: str, *, is_key_needed: bool) -> str:
         "import os" if is_key_needed else "",
         "from openai import OpenAI",
         f'client = OpenAI(base_url="{url}", api_key={key})',
-        f'response = client.responses.create(model="{model}", input="Hello! Who are you?")',
+        f'response = client.responses.create(model="{model}", input="Hello! Who are you?", temperature=0.2)',
         "print(response.output_text)",
     ]
     return "\n".join(line for line in lines if line)

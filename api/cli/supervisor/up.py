@@ -8,9 +8,13 @@ from importlib.metadata import version
 
 from api.cli.console import make_console
 from api.cli.home import Home
+from api.cli.models.fetching import fetch_all
+from api.cli.models.local_models import ModelFolder
 from api.cli.open_database import opened_or_made
+from api.cli.settings import model_folder_of
 from api.cli.state import read_state
 from api.cli.supervisor import redis_server
+from api.cli.supervisor.failures import store_failures
 from api.cli.supervisor.listener import key_notice, listen
 from api.cli.supervisor.platform import Platform, mark_workers_dead
 from api.cli.supervisor.processes import Serving
@@ -43,6 +47,12 @@ def bring_up(serving: Serving) -> None:
             )
         screen = Screen(make_console())
         screen.title(version("tokenpost"))
+        try:
+            serving = _with_fetched_models(serving, screen)
+        except KeyboardInterrupt:
+            screen.quiet()
+            screen.line("Stopped.")
+            return
 
         async def run() -> None:
             platform = Platform(serving, screen, listener=listener, lock=lock)
@@ -53,6 +63,19 @@ def bring_up(serving: Serving) -> None:
         finally:
             screen.quiet()
         screen.line("Stopped.")
+
+
+def _with_fetched_models(serving: Serving, screen: Screen) -> Serving:
+    """With models whose files are on this machine; the others are noted as failed."""
+    folder = ModelFolder(path=model_folder_of(serving.settings, serving.location.home))
+    try:
+        fetched = fetch_all(serving.models, folder.files, screen)
+    finally:
+        screen.quiet()
+    for name, reason in fetched.failures.items():
+        screen.done(name, f"failed: {reason}")
+    store_failures(serving.location, fetched.failures)
+    return dataclasses.replace(serving, models=fetched.models, failures=fetched.failures)
 
 
 def _stale_worker_ids(home: Home) -> list[str]:
