@@ -23,11 +23,11 @@ from storage.contract import (
 )
 from storage.database.connections import Database
 from storage.errors import SettingInvalid
-from storage.fleet import manifests, workers
+from storage.fleet import workers
 from storage.jobs import jobs
 from storage.settings import StorageSettings
 from tests.cli.conftest import Run
-from tests.storage.examples import MANIFEST, RESULT, USAGE, put_job, put_worker
+from tests.storage.examples import RESULT, USAGE, put_job, put_worker
 
 
 def put_queued(database: Database, **changes: object) -> str:
@@ -221,7 +221,7 @@ def test_a_wrong_key_option_is_one_line(run: Run, arguments: tuple[str, ...], li
     assert said.err == line
 
 
-# --- models, ps, db, doctor ---
+# --- ps, db, doctor ---
 
 ENGINE = {
     "num_running": 3,
@@ -236,20 +236,6 @@ ENGINE = {
     "num_steps": 30,
     "num_step_faults": 0,
 }
-
-
-def test_models_are_listed_with_whether_they_can_run_a_job(run: Run, home_database: Database) -> None:
-    assert run("models", "list").out == "No worker has served a model yet.\n"
-    now = datetime.now(UTC)
-    with home_database.begin() as connection:
-        manifests.put_manifest(connection, MANIFEST, now)
-        put_worker(connection, "w1", now=now)
-        workers.set_status(connection, "w1", WorkerStatus.READY)
-
-    (view,) = run("models", "list", "--json").json
-
-    assert (view["id"], view["status"], view["context_length"]) == ("demo", "ready", 2048)
-    assert run("models", "list").out.splitlines()[1].split()[:3] == ["demo", "ready", "2048"]
 
 
 def test_ps_joins_what_the_supervisor_and_the_workers_say(run: Run, home: Home, home_database: Database) -> None:
