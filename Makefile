@@ -41,7 +41,7 @@ check: $(VENV)/.installed-test ## format check, lint, types, import rules and ev
 types: $(VENV)/.installed-test ## check the types
 	$(BIN)/mypy
 
-size: $(VENV)/.installed-test ## fill databases with a million jobs and measure beside them, with benches of load (an hour)
+size: $(VENV)/.installed-test ## fill databases with a million jobs and measure beside them, with benches of load (a quarter of an hour)
 	$(BIN)/python -m bench.accept
 	$(BIN)/python -m bench.large_bodies
 	$(BIN)/python -m bench.idle_streams
