@@ -29,6 +29,7 @@ def load(settings: WorkerSettings) -> Loaded:
         num_threads=settings.num_threads,
         kernel_folder=settings.kernel_folder if settings.native else None,
         model_folder=settings.model_folder,
+        instruction_set=settings.instruction_set,
         is_compiled=settings.compiled,
     )
     loaded = model.load(

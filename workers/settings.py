@@ -29,6 +29,8 @@ class WorkerSettings(PlatformSettings):
     num_threads:      compute threads; unset means one for each core
     native:           whether native kernels are compiled where a compiler exists; otherwise torch computes
     kernel_folder:    folder of compiled kernels
+    instruction_set:  what the kernels are compiled for: `native` is all that the processor has, the others leave some
+                      of it unused
     model_folder:     folder of converted GGUF files, in `converted`, and of pulled ones, in `files`
     progress_file:    file for the number of tensors converted or loaded, and of all; `tokenpost up` sets and shows it
     compiled:         whether a GPU worker lets torch compile the model at start
@@ -53,6 +55,7 @@ class WorkerSettings(PlatformSettings):
     num_threads: int | None = Field(default=None, ge=1)
     native: bool = True
     kernel_folder: Path = Path("~/.cache/tokenpost")
+    instruction_set: Literal["native", "amx", "avx512-bf16", "avx512", "avx2", "neon-bf16", "neon", "plain"] = "native"
     model_folder: Path = Path("~/.tokenpost/models")
     progress_file: Path | None = None
     compiled: bool = True

@@ -84,7 +84,7 @@ def load(
     path = _folder_of(source_of(source), number_type, limits, report)
     record = None if folder is None else StartRecord(folder, path, number_type)
     # The kernels compile while the model is read.
-    with closing(Build(folder)) as build:
+    with closing(Build(folder, limits.instruction_set)) as build:
         known = None if record is None else _load_recorded(path, record, number_type, limits, report, build)
         facts, prepared = known or _load_with_transformers(path, where, number_type, limits, report, build, record)
     if prepared.native is not None:

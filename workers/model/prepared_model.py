@@ -48,5 +48,5 @@ class Prepared:
 def prepared_natively(runner: NativeRunner, plan: CachePlan, native: ValidatedMap) -> Prepared:
     """A model on the native library."""
     weights, working = (size / _MIB for size in runner.memory())
-    how = f"native kernels: weights {weights:.0f} MiB, working memory {working:.0f} MiB"
+    how = f"native {runner.instruction_set} kernels: weights {weights:.0f} MiB, working memory {working:.0f} MiB"
     return Prepared(runner=runner, plan=plan, native=native, how=how)

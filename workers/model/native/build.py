@@ -14,6 +14,8 @@ from pathlib import Path
 import structlog
 
 from storage.errors import SettingInvalid
+from workers.model.native.instruction_sets import compiler_flags, find_obstacle, processor
+from workers.model.resources.memory_options import InstructionSet
 
 _KERNELS = Path(__file__).parent / "kernels"
 _SOURCE = _KERNELS / "decoder.cpp"
@@ -21,7 +23,6 @@ _COMPILERS = ("g++", "clang++", "c++")
 _TIMEOUT_S = 300.0
 # The same sums in the same order on every run: nothing here lets a compiler reorder arithmetic.
 _FLAGS = ("-O3", "-std=c++20", "-shared", "-fPIC", "-pthread")
-_CPU_INFO = Path("/proc/cpuinfo")
 # Whose code is loaded: that of root and of the user that runs the worker.
 _TRUSTED_OWNERS = frozenset({0, os.geteuid()})
 
@@ -31,14 +32,18 @@ log = structlog.get_logger()
 class Build:
     """A running or finished compilation; close it after use."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, instruction_set: InstructionSet = "native") -> None:
         """Start compiling, unless the folder already has the library of these sources for this processor.
 
         folder: None leaves the library out
 
-        Raises SettingInvalid for a folder or a library in it that other users may write.
+        Raises SettingInvalid for a folder or a library in it that other users may write, and for an instruction set
+        that this processor has not.
         """
+        if obstacle := find_obstacle(instruction_set):
+            raise SettingInvalid(f"instruction_set: {instruction_set} cannot be used: {obstacle}")
         self._folder = folder
+        self._flags = (*_FLAGS, *compiler_flags(instruction_set))
         self._obstacle = ""
         self._process: subprocess.Popen[str] | None = None
         self._fresh: Path
@@ -69,7 +74,7 @@ class Build:
         if compiler is None:
             self._obstacle = f"none of {', '.join(_COMPILERS)} is installed"
             return
-        self._library = folder / f"decoder-{_digest(compiler)}.so"
+        self._library = folder / f"decoder-{_digest(compiler, self._flags)}.so"
         if not self._library.is_file():
             try:
                 self._start(compiler, folder)
@@ -79,7 +84,7 @@ class Build:
     def _start(self, compiler: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._fresh = Path(tempfile.mkdtemp(dir=folder)) / self._library.name
-        command = [compiler, *_FLAGS, _march(), str(_SOURCE), "-o", str(self._fresh)]
+        command = [compiler, *self._flags, str(_SOURCE), "-o", str(self._fresh)]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -123,14 +128,10 @@ def _check_owner(path: Path) -> None:
     raise SettingInvalid(f"kernel_folder: {path} holds compiled code and is not loaded: {owner}")
 
 
-def _march() -> str:
-    return "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"
-
-
-def _digest(compiler: str) -> str:
+def _digest(compiler: str, flags: tuple[str, ...]) -> str:
     """Digest of everything that the library depends on: sources, flags, compiler, processor."""
     sources = [path.read_bytes() for path in sorted(_KERNELS.iterdir()) if path.suffix in (".h", ".cpp")]
-    facts = [*_FLAGS, compiler, _stamp(compiler), platform.machine(), _processor()]
+    facts = [*flags, compiler, _stamp(compiler), platform.machine(), processor()]
     return hashlib.sha256(b"\0".join([*sources, *(fact.encode() for fact in facts)])).hexdigest()[:20]
 
 
@@ -138,11 +139,3 @@ def _stamp(compiler: str) -> str:
     """Size and time of the compiler's file, which change with its version."""
     status = Path(compiler).resolve().stat()
     return f"{status.st_size}:{status.st_mtime_ns}"
-
-
-def _processor() -> str:
-    """The processor's name and features: a home folder may be shared by machines that differ."""
-    if not _CPU_INFO.is_file():
-        return platform.processor()
-    lines = _CPU_INFO.read_text().splitlines()
-    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))

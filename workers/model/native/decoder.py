@@ -18,10 +18,12 @@ class Decoder:
 
     handle: the library's own
     logits: [max_logit_rows, vocab_size] float32, written by `head`
+    instruction_set: what the kernels compute with
     """
 
     def __init__(self, library: Library, weights: Weights, limits: Limits) -> None:
         self._library = library
+        self.instruction_set = library.instruction_set
         self._lasting = weights.lasting
         self._vocab_size = weights.shape.vocab_size
         self._max_batch_tokens = limits.max_batch_tokens

@@ -4,7 +4,7 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
 
-# Outputs of a packed weight tile: `TILE_OUTPUTS` of kernels/matmul.h.
+# Outputs of a packed weight tile: `TILE_OUTPUTS` of kernels/weight_tile.h.
 TILE_OUTPUTS = 32
 SILU = 0
 GELU_TANH = 1
@@ -85,7 +85,10 @@ class Batch(ctypes.Structure):
 
 
 class Library:
-    """The functions, typed. Each releases Python's lock while it runs."""
+    """The functions, typed. Each releases Python's lock while it runs.
+
+    instruction_set: what the kernels compute with
+    """
 
     def __init__(self, path: Path) -> None:
         library = ctypes.CDLL(str(path))
@@ -94,6 +97,8 @@ class Library:
         self.create.restype = c_void_p
         self.last_error = library.tokenpost_last_error
         self.last_error.restype = c_char_p
+        library.tokenpost_instruction_set.restype = c_char_p
+        self.instruction_set: str = library.tokenpost_instruction_set().decode()
         self.free = library.tokenpost_free
         self.free.argtypes = [c_void_p]
         self.step = library.tokenpost_step

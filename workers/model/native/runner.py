@@ -26,6 +26,11 @@ class NativeRunner:
         self._max_rows = decoder.logits.shape[0]
         self._output: StepOutput
 
+    @property
+    def instruction_set(self) -> str:
+        """What the kernels compute with."""
+        return self._decoder.instruction_set
+
     def memory(self) -> tuple[int, int]:
         """Bytes of the weights and of the working memory."""
         return self._decoder.memory()

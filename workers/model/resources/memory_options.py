@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+InstructionSet = Literal["native", "amx", "avx512-bf16", "avx512", "avx2", "neon-bf16", "neon", "plain"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +18,7 @@ class LoadLimits:
                       quarter of main memory), half of what is free on a GPU
     num_threads:      threads that compute; None is one for each core
     kernel_folder:    where compiled kernels are kept; None leaves all to torch
+    instruction_set:  what the kernels are compiled for; `native` is all that the processor has
     model_folder:     where converted GGUF files are kept, in `converted`
     is_compiled:      whether torch compiles the model on a GPU
     """
@@ -25,5 +29,6 @@ class LoadLimits:
     kv_budget_bytes: int | None = None
     num_threads: int | None = None
     kernel_folder: Path | None = Path("~/.cache/tokenpost")
+    instruction_set: InstructionSet = "native"
     model_folder: Path = Path("~/.tokenpost/models")
     is_compiled: bool = True

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 
 #include "vectors.h"
 
@@ -22,10 +21,7 @@ inline bool argmax(const float* logits, int num, int32_t& best) {
     }
     float top = max_of(highest);
     for (int i = num_whole; i < num; ++i) top = logits[i] > top ? logits[i] : top;
-    int32_t bad[VEC_LEN];
-    std::memcpy(bad, &is_bad, sizeof bad);
-    bool is_finite = std::isfinite(top);
-    for (int i = 0; i < VEC_LEN; ++i) is_finite &= bad[i] == 0;
+    bool is_finite = std::isfinite(top) && !has_any(is_bad);
     for (int i = num_whole; i < num; ++i) is_finite &= logits[i] == logits[i];
     best = 0;
     if (!is_finite) return false;

@@ -19,7 +19,7 @@ constexpr float MASKED_SCORE = -1e30f;   // below every score of a visible key
 // The KV cache of one layer. A block holds, for each kv head, keys as a packed tile of head_size inputs and 32
 // positions, and values as head_size / 32 packed tiles of 32 positions and 32 outputs, in the layout of packed weights.
 // head_size: head_dim, padded to 32.
-template <class Number, class Activation>
+template <class Number>
 struct LayerCache {
     Number *keys, *values;
     int num_kv_heads, head_size;
@@ -28,19 +28,19 @@ struct LayerCache {
 
     // Rounded as vectors first: neighbours in a head are not neighbours in a packed tile.
     void store_key(int block, int head, int offset, const float* key, int head_dim) const {
-        Number* tile = keys + offset_of(block, head) + tile_offset<Activation>(0, offset);
+        Number* tile = keys + offset_of(block, head) + tile_offset<Number>(0, offset);
         Number rounded[MAX_HEAD + VEC_LEN];
         for (int d = 0; d < head_dim; d += VEC_LEN) store(rounded + d, load(key + d));
-        for (int d = 0; d < head_dim; ++d) tile[tile_offset<Activation>(d, 0)] = rounded[d];
+        for (int d = 0; d < head_dim; ++d) tile[tile_offset<Number>(d, 0)] = rounded[d];
     }
 
     void store_value(int block, int head, int offset, const float* value, int head_dim) const {
-        Number* tiles = values + offset_of(block, head) + tile_offset<Activation>(offset, 0);
+        Number* tiles = values + offset_of(block, head) + tile_offset<Number>(offset, 0);
         Number rounded[MAX_HEAD + VEC_LEN];
         for (int d = 0; d < head_dim; d += VEC_LEN) store(rounded + d, load(value + d));
         for (int d = 0; d < head_dim; ++d) {
             const size_t tile = size_t(d / TILE_OUTPUTS) * BLOCK * TILE_OUTPUTS;
-            tiles[tile + tile_offset<Activation>(0, d % TILE_OUTPUTS)] = rounded[d];
+            tiles[tile + tile_offset<Number>(0, d % TILE_OUTPUTS)] = rounded[d];
         }
     }
 };
@@ -55,7 +55,7 @@ struct AttentionRule {
 // is a token and a head of the group.
 template <class Activation>
 struct Queries {
-    static constexpr int MAX = std::is_same_v<Activation, float> ? 2 * MAX_ROWS : 2 * AMX_ROWS;
+    static constexpr int MAX = std::is_same_v<Activation, float> ? 24 : 32;
     static constexpr int STRIDE = MAX_HEAD + TILE_OUTPUTS;  // no power of two: rows would share cache sets
     static constexpr int NUM_KEYS = SPAN * BLOCK;
     int num;
@@ -103,12 +103,11 @@ struct VisibleKeys {
 
 // Applies the softcap and the mask to a row of scores; returns the highest score times `scale`.
 inline float mask_and_max(float* scores, const VisibleKeys& visible, const AttentionRule& rule, float scale) {
-    constexpr IntVec COUNT = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     if (rule.softcap > 0)
         for (int k = visible.begin(); k < visible.end(); k += VEC_LEN)
             store(scores + k, splat(rule.softcap) * tanh_of(load(scores + k) * splat(rule.scale / rule.softcap)));
     const auto mask = [&](int k) {
-        const IntVec key = COUNT + k;
+        const IntVec key = bits_as<IntRegister>(load(COUNT)) + k;
         store(scores + k, pick((key >= visible.from) & (key < visible.to), load(scores + k), splat(MASKED_SCORE)));
     };
     if (visible.from % VEC_LEN != 0) mask(visible.begin());
@@ -153,7 +152,7 @@ void update_softmax(Queries<Activation>& queries, int size, const Keys& keys, co
 
 // The scores of a span: keys of its blocks times every query. The values of each block are prefetched meanwhile.
 template <class Number, class Activation>
-void compute_scores(Queries<Activation>& queries, const LayerCache<Number, Activation>& cache, int head,
+void compute_scores(Queries<Activation>& queries, const LayerCache<Number>& cache, int head,
                     const int32_t* blocks, int num_blocks) {
     using Q = Queries<Activation>;
     for (int i = 0; i < num_blocks; ++i) {
@@ -167,7 +166,7 @@ void compute_scores(Queries<Activation>& queries, const LayerCache<Number, Activ
 
 // Adds the weighted values of a span; `prefetch`: blocks whose keys are prefetched meanwhile.
 template <class Number, class Activation>
-void add_values(Queries<Activation>& queries, const LayerCache<Number, Activation>& cache, int head,
+void add_values(Queries<Activation>& queries, const LayerCache<Number>& cache, int head,
                 const int32_t* blocks, const int32_t* prefetch, int num_blocks) {
     using Q = Queries<Activation>;
     const Number *values[SPAN], *keys[SPAN];
@@ -184,7 +183,7 @@ void add_values(Queries<Activation>& queries, const LayerCache<Number, Activatio
 }
 
 template <class Number, class Activation>
-void attend(Queries<Activation>& queries, const LayerCache<Number, Activation>& cache, int head, const int32_t* table,
+void attend(Queries<Activation>& queries, const LayerCache<Number>& cache, int head, const int32_t* table,
             const AttentionRule& rule) {
     queries.reset(cache.head_size);
     const auto [low, high] = std::minmax_element(queries.positions, queries.positions + queries.num);

@@ -14,8 +14,8 @@ thread_local std::string last_error;
 AnyDecoder* create(const TokenpostShape& shape, const TokenpostLayer* layers, const TokenpostOuterWeights& outer,
                    const TokenpostLimits& limits) {
     if (!shape.is_bf16) return new Decoder<float, float>(shape, layers, outer, limits);
-#ifdef TOKENPOST_AMX
-    if (may_use_amx()) return new Decoder<bf16, bf16>(shape, layers, outer, limits);
+#ifdef TOKENPOST_BF16_DOT
+    if (multiplies_bf16()) return new Decoder<bf16, bf16>(shape, layers, outer, limits);
 #endif
     return new Decoder<bf16, float>(shape, layers, outer, limits);
 }
@@ -67,6 +67,9 @@ void tokenpost_head(void* decoder, int32_t num_rows, const int32_t* places, int3
 void tokenpost_memory(void* decoder, int64_t* weights, int64_t* working) {
     of(decoder)->measure_memory(weights, working);
 }
+
+// What the kernels are compiled for and compute with: a name of workers/model/native/instruction_sets.py.
+const char* tokenpost_instruction_set() { return instruction_set(); }
 
 float* tokenpost_logits(void* decoder) { return of(decoder)->logits(); }
 

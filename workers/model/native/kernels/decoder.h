@@ -58,27 +58,27 @@ class Decoder : public AnyDecoder {
         batch_ = &batch;
         plan_attention();
         pool_.run([this](int thread) {
-            enable_amx();
+            begin_tiles();
             run_layers(thread);
-            release_amx();
+            end_tiles();
         });
     }
 
     void head(int num_rows, const int32_t* places, int32_t* best, uint8_t* is_finite) override {
         pool_.run([&](int thread) {
-            enable_amx();
+            begin_tiles();
             pool_.parallel_for(num_rows, thread, [&](int from, int to) {
                 for (int r = from; r < to; ++r)
                     normalize(row(residual_, places[r], hidden_width_), final_norm_.get(),
                               row(head_input_, r, hidden_width_));
             });
-            pool_.parallel_for(head_.num_tiles(), thread,
+            pool_.parallel_for(head_.num_items(num_rows), thread,
                                [&](int first, int last) { score_vocabulary(num_rows, first, last); });
             pool_.parallel_for(num_rows, thread, [&](int from, int to) {
                 for (int r = from; r < to; ++r)
                     is_finite[r] = argmax(row(logits_, r, vocab_width_), shape_.vocab_size, best[r]);
             });
-            release_amx();
+            end_tiles();
         });
     }
 
@@ -110,6 +110,14 @@ class Decoder : public AnyDecoder {
         int sequence, head, from, to;
     };
 
+    static void begin_tiles() {
+        if (IS_IN_TILES<Activation>) enable_amx();
+    }
+
+    static void end_tiles() {
+        if (IS_IN_TILES<Activation>) release_amx();
+    }
+
     // The forward pass. Each phase distributes tokens, packed weight tiles or attention items among the threads.
     void run_layers(int thread) {
         const int num_tokens = batch_->num_tokens;
@@ -133,19 +141,19 @@ class Decoder : public AnyDecoder {
         };
         const auto project_and_add = [&](const Packed& matrix, const Buffer<Activation>& x, int stride,
                                          const float* branch_norm, const float* next) {
-            pool_.parallel_for(matrix.num_tiles(), thread, [&](int first, int last) {
+            pool_.parallel_for(matrix.num_items(num_tokens), thread, [&](int first, int last) {
                 add_product(matrix, x, stride, branch_norm != nullptr, first, last);
             });
             pool_.parallel_for(num_tokens, thread, [&](int from, int to) {
                 for (int t = from; t < to; ++t) add_and_normalize(t, branch_norm, next);
             });
         };
-        of_layer(layer.heads.num_tiles(), &Decoder::project);
+        of_layer(layer.heads.num_items(num_tokens), &Decoder::project);
         of_layer(num_tokens * shape_.num_kv_heads, &Decoder::rotate_and_store);
         of_layer(int(items_.size()), &Decoder::attend_items);
         project_and_add(layer.output, attended_, attended_width_, layer.attention_norm.get(),
                         layer.feedforward_norm.get());
-        of_layer(layer.gate_up.num_tiles(), &Decoder::feed_forward);
+        of_layer(layer.gate_up.num_items(num_tokens), &Decoder::feed_forward);
         project_and_add(layer.down, gated_, gated_width_, layer.feedforward_out_norm.get(), next_norm);
     }
 

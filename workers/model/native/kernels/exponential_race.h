@@ -16,14 +16,11 @@
 
 namespace tokenpost::exponential_race {
 
-typedef uint32_t IdVec __attribute__((vector_size(64)));
-
 constexpr int BLOCK = 4 * VEC_LEN;
 // How many weights are summed in float32 vectors before the sum is added in float64.
 constexpr int FLOAT32_SUM_LEN = 16 * BLOCK;
 constexpr float LOG2_E = 1.4426950408889634f;
 constexpr float INFINITE = std::numeric_limits<float>::infinity();
-constexpr IdVec FIRST_IDS = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 struct SamplingRules {
     double top_p;  // 1 or more: no limit
@@ -60,12 +57,6 @@ inline int32_t bits_of(float number) {
     return bits;
 }
 
-inline bool has_any(IntVec mask) {
-    typedef int64_t Words __attribute__((vector_size(64)));
-    const Words words = reinterpret_cast<Words>(mask);
-    return (words[0] | words[1] | words[2] | words[3] | words[4] | words[5] | words[6] | words[7]) != 0;
-}
-
 // (1 - u) * 2**24, where u is the uniform number of noise.py: odd, below 2**24. For one id or a vector of them.
 template <class Ids>
 Ids uniform_complement(Ids ids, uint32_t key0, uint32_t key1) {
@@ -83,9 +74,9 @@ inline float log_noise_bound(uint32_t complement) {
     return float(bits_of(float(complement))) * (1.0f / (1 << 23)) - (127.0f + 24.0f);
 }
 
-inline Vec log_noise_bound(IdVec complement) {
-    const Vec number = __builtin_convertvector(reinterpret_cast<IntVec>(complement), Vec);
-    return __builtin_convertvector(reinterpret_cast<IntVec>(number), Vec) * (1.0f / (1 << 23)) - (127.0f + 24.0f);
+inline Vec log_noise_bound(Words complement) {
+    const Vec number = converted<FloatRegister>(bits_as<IntRegister>(complement));
+    return converted<FloatRegister>(bits_as<IntRegister>(number)) * (1.0f / (1 << 23)) - (127.0f + 24.0f);
 }
 
 // The base-2 logarithm of weight / noise: the sampled token is the one with the highest score.
@@ -105,7 +96,7 @@ Number score_bound(const Candidates& candidates, const SamplingRules& rules, Num
 // Whether one of the tokens [begin, end) may score above the threshold. It may say yes wrongly, but never no.
 inline bool may_exceed(const Candidates& candidates, const SamplingRules& rules, int begin, int end, float threshold) {
     if (end - begin < BLOCK) return true;
-    IdVec ids = uint32_t(begin) + FIRST_IDS;
+    Words ids = uint32_t(begin) + load(COUNT);
     IntVec may = {};
     for (int from = begin; from < end; from += VEC_LEN, ids += VEC_LEN)
         may |= score_bound(candidates, rules, load(candidates.logits + from), ids) > threshold;
@@ -132,7 +123,7 @@ inline int sample_candidate(const Candidates& candidates, const SamplingRules& r
 }
 
 inline double weight_at(const Candidates& candidates, float distance) {
-    return exp_of(splat(distance * candidates.rate))[0];
+    return first_of(exp_of(splat(distance * candidates.rate)));
 }
 
 // The sum of each(logits) over [begin, end); a vector that is not full is padded with -inf. The order of the sum

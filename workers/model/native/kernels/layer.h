@@ -25,7 +25,7 @@ struct Layer {
     int rotary_table;
     AttentionRule rule;
     Buffer<Weight> keys, values;
-    LayerCache<Weight, Activation> cache;
+    LayerCache<Weight> cache;
 
     static Layer of(const TokenpostLayer& given, const TokenpostShape& shape, int num_blocks) {
         const int size = shape.head_dim, hidden = shape.hidden_size, inner = shape.intermediate_size;

@@ -1,4 +1,4 @@
-// A weight matrix packed into tiles for `multiply_tile`.
+// A weight matrix packed into tiles.
 #pragma once
 #include <vector>
 
@@ -46,19 +46,50 @@ class PackedMatrix {
     size_t bytes() const { return tiles_.bytes() + bias_.bytes(); }
     int num_tiles() const { return padded(num_outputs_, TILE_OUTPUTS) / TILE_OUTPUTS; }
 
-    // Multiplies every row of X with the tiles first .. last - 1; calls finish(row, column, left, right) for each tile.
+    // Work items of a product with so many rows: a tile and a group of rows each.
+    int num_items(int num_rows) const { return num_tiles() * num_row_groups(num_rows); }
+
+    // Multiplies the rows of X in the items first .. last - 1; calls finish(row, column, left, right) for each row and
+    // tile of them.
     template <class Finish>
     void multiply(int num_rows, const Activation* x, size_t stride, int first, int last, const Finish& finish) const {
         for (int index = first; index < last; ++index) {
-            const int column = index * TILE_OUTPUTS;
+            const Item item = item_of(index, num_rows);
+            const int column = item.tile * TILE_OUTPUTS;
             const Vec left_bias = bias_ ? load(bias_.get() + column) : Vec{};
             const Vec right_bias = bias_ ? load(bias_.get() + column + VEC_LEN) : Vec{};
+            const auto finish_row = [&](int row, Vec left, Vec right) {
+                finish(item.row + row, column, left + left_bias, right + right_bias);
+            };
+            const Rows<const Activation> rows{x + item.row * stride, stride, item.num_rows};
             const Weight* tile = tiles_.get() + size_t(column) * num_inputs_;
-            multiply_tile(num_rows, num_inputs_, x, stride, tile, tile + PREFETCH_INPUTS<Weight> * TILE_OUTPUTS,
-                        [&](int row, Vec left, Vec right) {
-                finish(row, column, left + left_bias, right + right_bias);
-            });
+            if constexpr (IS_IN_TILES<Activation>)
+                multiply_in_tiles(rows, num_inputs_, tile, finish_row);
+            else
+                multiply_rows(rows, num_inputs_, tile, finish_row);
         }
+    }
+
+   private:
+    // Some rows of X, from `row` on, and a tile.
+    struct Item {
+        int tile, row, num_rows;
+    };
+
+    // Tiles that are multiplied with one group of rows before the next comes: both stay in the second-level cache.
+    static constexpr int TILE_GROUP = 4;
+
+    static int num_row_groups(int num_rows) {
+        const int most = group_rows<Activation>(num_rows);
+        return (num_rows + most - 1) / most;
+    }
+
+    // Groups of tiles one after another, in each one group of rows after the other.
+    Item item_of(int index, int num_rows) const {
+        const int groups = num_row_groups(num_rows), begin = index / (TILE_GROUP * groups) * TILE_GROUP;
+        const int num = std::min(TILE_GROUP, num_tiles() - begin), rest = index - begin * groups;
+        const int most = group_rows<Activation>(num_rows), row = rest / num * most;
+        return {begin + rest % num, row, std::min(most, num_rows - row)};
     }
 
    private:
@@ -71,7 +102,7 @@ class PackedMatrix {
     void set(int column, const Part<Weight>& part, int output) {
         Weight* tile = tiles_.get() + size_t(column / TILE_OUTPUTS) * TILE_OUTPUTS * num_inputs_;
         const Weight* from = part.weights + size_t(output) * num_given_;
-        for (int k = 0; k < num_given_; ++k) tile[tile_offset<Activation>(k, column % TILE_OUTPUTS)] = from[k];
+        for (int k = 0; k < num_given_; ++k) tile[tile_offset<Weight>(k, column % TILE_OUTPUTS)] = from[k];
         if (part.bias == nullptr) return;
         if (!bias_) bias_ = Buffer<float>(padded(num_outputs_, TILE_OUTPUTS));
         bias_.get()[column] = part.bias[output];

@@ -1,52 +1,177 @@
-// Sixteen floats at a time, in GCC's vector extension: AVX-512, AVX2 or NEON, whatever the machine has.
+// Sixteen numbers at a time, in as many registers as they need: one of AVX-512, two of AVX2, four of NEON. What is
+// computed does not depend on the registers.
 #pragma once
-#include <cstdint>
-#include <cstring>
-#ifdef __AVX512BF16__
-#include <immintrin.h>
-#endif
+#include <type_traits>
+
+#include "registers.h"
 
 namespace tokenpost {
 
-typedef float Vec __attribute__((vector_size(64)));
-typedef int32_t IntVec __attribute__((vector_size(64)));
-typedef uint32_t Words __attribute__((vector_size(64)));
-typedef uint16_t HalfVec __attribute__((vector_size(32)));
-typedef float LooseVec __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint16_t LooseHalfVec __attribute__((vector_size(32), aligned(2), may_alias));
-
 constexpr int VEC_LEN = 16;
 
-// The upper half of a float32; arithmetic happens in float32.
-struct bf16 {
-    uint16_t bits;
+// Twice as many numbers as a T holds.
+template <class T>
+struct Pair {
+    T low, high;
 };
+template <class T>
+Pair(T, T) -> Pair<T>;
 
-inline Vec splat(float x) { return x - Vec{}; }
+template <class Register, int NUM>
+struct Registers {
+    using type = Pair<typename Registers<Register, NUM / 2>::type>;
+};
+template <class Register>
+struct Registers<Register, 1> {
+    using type = Register;
+};
+template <class Register>
+using Sixteen = typename Registers<Register, VEC_LEN / REGISTER_LEN>::type;
 
-inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
+using Vec = Sixteen<FloatRegister>;
+using IntVec = Sixteen<IntRegister>;
+using Words = Sixteen<WordRegister>;
 
-inline Vec load(const bf16* p) {
-    const HalfVec halves = *reinterpret_cast<const LooseHalfVec*>(p);
-    const Words words = __builtin_convertvector(halves, Words) << 16;
-    return reinterpret_cast<Vec>(words);
+#define TOKENPOST_OPERATOR(OP)                                                          \
+    template <class T>                                                                  \
+    inline auto operator OP(const Pair<T>& a, const Pair<T>& b) {                       \
+        return Pair{a.low OP b.low, a.high OP b.high};                                  \
+    }                                                                                   \
+    template <class T, class Number>                                                    \
+        requires std::is_arithmetic_v<Number>                                           \
+    inline auto operator OP(const Pair<T>& a, Number b) {                               \
+        return Pair{a.low OP b, a.high OP b};                                           \
+    }                                                                                   \
+    template <class T, class Number>                                                    \
+        requires std::is_arithmetic_v<Number>                                           \
+    inline auto operator OP(Number a, const Pair<T>& b) {                               \
+        return Pair{a OP b.low, a OP b.high};                                           \
+    }
+#define TOKENPOST_ASSIGNMENT(OP)                                                        \
+    template <class T, class Other>                                                     \
+    inline Pair<T>& operator OP##=(Pair<T>& a, const Other& b) {                        \
+        return a = a OP b;                                                              \
+    }
+TOKENPOST_OPERATOR(+)
+TOKENPOST_OPERATOR(-)
+TOKENPOST_OPERATOR(*)
+TOKENPOST_OPERATOR(/)
+TOKENPOST_OPERATOR(&)
+TOKENPOST_OPERATOR(|)
+TOKENPOST_OPERATOR(^)
+TOKENPOST_OPERATOR(<<)
+TOKENPOST_OPERATOR(>>)
+TOKENPOST_OPERATOR(<)
+TOKENPOST_OPERATOR(>)
+TOKENPOST_OPERATOR(>=)
+TOKENPOST_OPERATOR(!=)
+TOKENPOST_ASSIGNMENT(+)
+TOKENPOST_ASSIGNMENT(*)
+TOKENPOST_ASSIGNMENT(|)
+TOKENPOST_ASSIGNMENT(^)
+#undef TOKENPOST_OPERATOR
+#undef TOKENPOST_ASSIGNMENT
+
+template <class T>
+inline Pair<T> operator-(const Pair<T>& x) {
+    return {-x.low, -x.high};
 }
 
-inline void store(float* p, Vec x) { *reinterpret_cast<LooseVec*>(p) = x; }
+template <class T>
+inline Pair<T> operator~(const Pair<T>& x) {
+    return {~x.low, ~x.high};
+}
+
+// The same bits in registers of another type.
+template <class To, class From>
+inline To bits_as(From x) {
+    return reinterpret_cast<To>(x);
+}
+template <class To, class T>
+inline auto bits_as(const Pair<T>& x) {
+    return Pair{bits_as<To>(x.low), bits_as<To>(x.high)};
+}
+
+// The same numbers in registers of another type.
+template <class To, class From>
+inline To converted(From x) {
+    return __builtin_convertvector(x, To);
+}
+template <class To, class T>
+inline auto converted(const Pair<T>& x) {
+    return Pair{converted<To>(x.low), converted<To>(x.high)};
+}
+
+inline FloatRegister pick(IntRegister mask, FloatRegister yes, FloatRegister no) { return mask ? yes : no; }
+template <class T, class Mask>
+inline Pair<T> pick(const Pair<Mask>& mask, const Pair<T>& yes, const Pair<T>& no) {
+    return {pick(mask.low, yes.low, no.low), pick(mask.high, yes.high, no.high)};
+}
+
+inline Vec larger(Vec a, Vec b) { return pick(a > b, a, b); }
+
+// How many numbers lie side by side in it.
+template <class T>
+constexpr int LENGTH = REGISTER_LEN;
+template <class T>
+constexpr int LENGTH<Pair<T>> = 2 * LENGTH<T>;
+
+inline void read(const float* p, FloatRegister& x) { x = *reinterpret_cast<const LooseFloatRegister*>(p); }
+inline void read(const uint32_t* p, WordRegister& x) { x = *reinterpret_cast<const LooseWordRegister*>(p); }
+inline void read(const bf16* p, FloatRegister& x) {
+    const HalfRegister halves = *reinterpret_cast<const LooseHalfRegister*>(p);
+    x = reinterpret_cast<FloatRegister>(__builtin_convertvector(halves, WordRegister) << 16);
+}
+template <class Number, class T>
+inline void read(const Number* p, Pair<T>& x) {
+    read(p, x.low);
+    read(p + LENGTH<T>, x.high);
+}
+
+inline void write(float* p, FloatRegister x) { *reinterpret_cast<LooseFloatRegister*>(p) = x; }
+inline void write(bf16* p, FloatRegister x) { *reinterpret_cast<LooseHalfRegister*>(p) = rounded_to_bf16(x); }
+template <class Number, class T>
+inline void write(Number* p, const Pair<T>& x) {
+    write(p, x.low);
+    write(p + LENGTH<T>, x.high);
+}
+
+template <class T, class Number>
+inline T loaded(const Number* p) {
+    T x;
+    read(p, x);
+    return x;
+}
+
+inline Vec load(const float* p) { return loaded<Vec>(p); }
+inline Vec load(const bf16* p) { return loaded<Vec>(p); }
+inline Words load(const uint32_t* p) { return loaded<Words>(p); }
+
+inline void store(float* p, Vec x) { write(p, x); }
 
 // To the nearest, ties to even; a NaN stays one.
-inline void store(bf16* p, Vec x) {
-#ifdef __AVX512BF16__
-    // One instruction, which also takes numbers below 1e-38 for 0, as tiles do.
-    const __m256bh halves = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(x));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(halves));
-#else
-    const Words words = reinterpret_cast<Words>(x);
-    const Words rounded = (words + 0x7FFF + ((words >> 16) & 1)) >> 16;
-    const Words is_nan = reinterpret_cast<Words>(x != x);
-    const Words halves = (rounded & ~is_nan) | (is_nan & 0x7FC0);
-    *reinterpret_cast<LooseHalfVec*>(p) = __builtin_convertvector(halves, HalfVec);
-#endif
+inline void store(bf16* p, Vec x) { write(p, x); }
+
+inline void set_all(FloatRegister& x, float number) { x = broadcast(number); }
+template <class T>
+inline void set_all(Pair<T>& x, float number) {
+    set_all(x.low, number);
+    x.high = x.low;
+}
+
+inline Vec splat(float number) {
+    Vec x;
+    set_all(x, number);
+    return x;
+}
+
+// 0, 1, 2 and so on.
+alignas(64) constexpr uint32_t COUNT[VEC_LEN] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+inline float first_of(FloatRegister x) { return x[0]; }
+template <class T>
+inline float first_of(const Pair<T>& x) {
+    return first_of(x.low);
 }
 
 inline float to_float(float x) { return x; }
@@ -69,30 +194,34 @@ inline bf16 to_bf16(float x) {
 inline void put(float* p, float x) { *p = x; }
 inline void put(bf16* p, float x) { *p = to_bf16(x); }
 
-inline Vec pick(IntVec mask, Vec yes, Vec no) { return mask ? yes : no; }
-
-inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
-
-// Each element's neighbour at a distance of 1, 2, 4 or 8: four foldings reach every element.
-template <int D>
-inline Vec fold(Vec x) {
-    return __builtin_shufflevector(x, x, 0 ^ D, 1 ^ D, 2 ^ D, 3 ^ D, 4 ^ D, 5 ^ D, 6 ^ D, 7 ^ D, 8 ^ D, 9 ^ D, 10 ^ D,
-                                   11 ^ D, 12 ^ D, 13 ^ D, 14 ^ D, 15 ^ D);
-}
-
 // Always in the same order, so that a row's sum does not depend on what else is computed.
-inline float sum_of(Vec x) {
-    x += fold<8>(x);
-    x += fold<4>(x);
-    x += fold<2>(x);
-    return (x + fold<1>(x))[0];
+inline float sum_of(FloatRegister x) {
+    return reduce(x, [](FloatRegister a, FloatRegister b) { return a + b; });
+}
+template <class T>
+inline float sum_of(const Pair<T>& x) {
+    return sum_of(x.low + x.high);
 }
 
-inline float max_of(Vec x) {
-    x = larger(x, fold<8>(x));
-    x = larger(x, fold<4>(x));
-    x = larger(x, fold<2>(x));
-    return larger(x, fold<1>(x))[0];
+inline float max_of(FloatRegister x) {
+    return reduce(x, [](FloatRegister a, FloatRegister b) { return pick(a > b, a, b); });
+}
+template <class T>
+inline float max_of(const Pair<T>& x) {
+    return max_of(pick(x.low > x.high, x.low, x.high));
+}
+
+// Whether an element of the mask is set.
+inline bool has_any(IntRegister mask) {
+    typedef int64_t LongRegister __attribute__((vector_size(4 * REGISTER_LEN)));
+    const LongRegister words = reinterpret_cast<LongRegister>(mask);
+    int64_t any = 0;
+    for (int i = 0; i < REGISTER_LEN / 2; ++i) any |= words[i];
+    return any != 0;
+}
+template <class T>
+inline bool has_any(const Pair<T>& mask) {
+    return has_any(mask.low | mask.high);
 }
 
 // e^x to about 1 ulp for x <= 88; 0 below -87. NaN stays NaN.
@@ -113,8 +242,8 @@ __attribute__((always_inline)) inline Vec exp_of(Vec x) {
     y = y * r + splat(1.6666665459e-1f);
     y = y * r + splat(5.0000001201e-1f);
     y = y * r * r + r + splat(1.0f);
-    const IntVec exponent = (__builtin_convertvector(n, IntVec) + 127) << 23;
-    const Vec value = y * reinterpret_cast<Vec>(exponent);
+    const IntVec exponent = (converted<IntRegister>(n) + 127) << 23;
+    const Vec value = y * bits_as<FloatRegister>(exponent);
     return pick(is_tiny, Vec{}, pick(is_huge, splat(__builtin_inff()), value));
 }
 
@@ -129,8 +258,8 @@ __attribute__((always_inline)) inline Vec exp2_of(Vec x) {
     y = y * r + splat(2.40222421e-1f);
     y = y * r + splat(6.93146978e-1f);
     y = y * r + splat(1.0f);
-    const Words value = reinterpret_cast<Words>(y) + (reinterpret_cast<Words>(shifted) << 23);
-    return pick(x < splat(-126.0f), Vec{}, reinterpret_cast<Vec>(value));
+    const Words value = bits_as<WordRegister>(y) + (bits_as<WordRegister>(shifted) << 23);
+    return pick(x < splat(-126.0f), Vec{}, bits_as<FloatRegister>(value));
 }
 
 constexpr float LOG2E = 1.44269504088896341f;
@@ -138,7 +267,7 @@ constexpr float LOG2E = 1.44269504088896341f;
 // Below -87 it is about -1e-36, not less.
 inline Vec silu(Vec x) {
     const Vec most = splat(126.0f), exponent = x * splat(-LOG2E);
-    return x / (splat(1.0f) + exp2_of(exponent > most ? most : exponent));
+    return x / (splat(1.0f) + exp2_of(pick(exponent > most, most, exponent)));
 }
 
 // tanh by e^-2|x|; good to float32's last digits away from 0, and close to 0 within 1e-7 absolutely.
