@@ -46,16 +46,18 @@ class _Randomness:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._bytes = b""
+        self._num_taken = 0
         # A child process must not repeat its parent's ids.
         os.register_at_fork(after_in_child=self._forget)
 
     def take(self, num_bytes: int) -> bytes:
         """Bytes that were not taken before."""
         with self._lock:
-            if len(self._bytes) < num_bytes:
-                self._bytes = os.urandom(self._FETCHED_BYTES)
-            taken, self._bytes = self._bytes[:num_bytes], self._bytes[num_bytes:]
-        return taken
+            start, end = self._num_taken, self._num_taken + num_bytes
+            if end > len(self._bytes):
+                self._bytes, start, end = os.urandom(self._FETCHED_BYTES), 0, num_bytes
+            self._num_taken = end
+            return self._bytes[start:end]
 
     def _forget(self) -> None:
         self._lock = threading.Lock()

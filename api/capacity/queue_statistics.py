@@ -5,7 +5,7 @@ request causes a query.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 
 import structlog
@@ -25,6 +25,7 @@ from storage.errors import StorageUnavailable
 from storage.jobs.waiting import QueuePosition
 
 _QUEUES_UP_TO = {one: tuple(PriorityQueue)[: index + 1] for index, one in enumerate(PriorityQueue)}
+_NONE: Mapping[str, int] = {}
 # Rows of the count table beyond which the parts of its counts are merged.
 _MAX_PARTS = 1000
 
@@ -149,7 +150,10 @@ class QueueStatistics:
 
     def num_of_owner(self, owner: str) -> int:
         """Queued jobs of the owner, of all models."""
-        return sum(self.of_owner(owner).values())
+        num_jobs = sum(self._counted.by_owner.get(owner, _NONE).values())
+        for model, num_accepted in self._accepted.by_owner.get(owner, _NONE).items():
+            num_jobs += self._left_of(num_accepted, model)
+        return num_jobs
 
     def of_owner(self, owner: str) -> dict[str, int]:
         """Queued jobs of the owner by model."""
