@@ -71,7 +71,7 @@ class Reader:
 class TimeLimit:
     """A timeout for a block, which then raises StorageUnavailable.
 
-    It is a class because `asynccontextmanager` costs as much as the timer, and each accepted job passes here.
+    It is a class because `asynccontextmanager` costs as much as the timer, and every read passes here.
     """
 
     __slots__ = ("_timeout", "_timeout_s", "_who")
