@@ -97,6 +97,9 @@ def test_one_graph_serves_every_step(tmp_path: Path, model_type: str, changes: d
     assert_one_graph_says_the_same(plain, model, layers, backend)
 
 
+# A C++ compiler runs for each of a dozen kernels: a minute of CPU.
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's own compiler
 def test_the_compilers_own_code_says_the_same_and_copies_no_cache(
     plain: LoadedModel, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
