@@ -26,8 +26,8 @@ help: ## list these commands
 up: $(VENV)/.installed ## install if needed, then run the whole platform on this machine
 	@$(BIN)/tokenpost up $(ARGS)
 
-# One process a core of a small machine: tests with deadlines need their share. ARGS="-n0" runs them in one.
-TEST_PROCESSES ?= 2
+# Three for two cores: one in three often waits, for a server or a process. ARGS="-n0" runs them in one.
+TEST_PROCESSES ?= 3
 # Processes of several tests share the cores; torch's threads must not spin while they wait for each other.
 test: $(VENV)/.installed-test ## run every test, starting what they need
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder $(ARGS)

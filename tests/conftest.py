@@ -15,11 +15,12 @@ from storage.database.group_commit import Writer
 from storage.database.migration import migrate
 from tests.services import PostgresServer, running_postgres, running_redis
 
-# What must not run twice at once: real platforms, whose tests also measure times; a model on all cores.
+# What must not run twice at once: real platforms, which share one, and whose tests also measure times.
 # Real tokenizers are loaded once, by one process.
-GROUPS = {"e2e": "platform", "demo": "platform", "real": "real"}
-# Begun first: what takes longest must not begin last.
-LONGEST_FIRST = ("e2e", "demo", "real", "model", "api", "workers")
+GROUPS = {"e2e": "platform", "real": "real"}
+# Begun first: what takes longest must not begin last. The model's tests wait for the kernels that the first platform
+# compiles.
+LONGEST_FIRST = ("e2e", "real", "triton", "demo", "api", "model", "workers")
 
 
 class GroupScheduling(LoadScopeScheduling):

@@ -8,6 +8,7 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from api.protocol.prompt.tokenizing import PromptTools
+from tests.kernels import compiled_library
 from tests.real.families import FAMILIES, lay
 from tests.real.packages import PackageUnavailable
 from tests.services import skip_or_fail
@@ -76,6 +77,12 @@ def laid(name: str, folder: Path) -> Path:
     except PackageUnavailable as error:
         skip_or_fail(str(error))
         raise
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels() -> None:
+    """The kernels, compiled before the first model is loaded and not beside other processes."""
+    compiled_library()
 
 
 @pytest.fixture(scope="session", params=FAMILIES)
