@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,15 +82,19 @@ def bare_environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_platform(home: Path, *arguments: str, **settings: object) -> Iterator[Platform]:
-    """A platform that is ready, with the bundled model where no other is named; everything of it is gone afterwards.
+def running_platform(
+    home: Path, *arguments: str, models: Sequence[str] = BUNDLED, **settings: object
+) -> Iterator[Platform]:
+    """A platform that is ready; everything of it is gone afterwards.
 
+    models:   options that name models, where `arguments` has none
     settings: TOKENPOST_* by their lower-case names
     """
     environment = bare_environment() | {f"TOKENPOST_{name.upper()}": str(value) for name, value in settings.items()}
     port = free_port()
-    models = () if "--model" in arguments else BUNDLED
-    line = [sys.executable, "-m", "api.cli.main", "up", "--home", str(home), "--port", str(port), *models, *arguments]
+    if "--model" not in arguments:
+        arguments = (*models, *arguments)
+    line = [sys.executable, "-m", "api.cli.main", "up", "--home", str(home), "--port", str(port), *arguments]
     home.mkdir(parents=True, exist_ok=True)
     with (home / "screen.txt").open("wb") as screen:
         process = subprocess.Popen(line, stdout=screen, stderr=subprocess.STDOUT, env=environment)
