@@ -11,7 +11,9 @@ client = OpenAI(
 )
 model = os.environ.get("TOKENPOST_MODEL", "smollm2")
 
-job = client.responses.create(model=model, input="Tell me a story about a fox.", temperature=0.2, background=True)
+job = client.responses.create(
+    model=model, input="Tell me a story.", temperature=0.2, max_output_tokens=200, background=True
+)
 print("posted", job.id, job.status)
 while job.status in ("queued", "in_progress"):
     time.sleep(0.2)
@@ -19,5 +21,7 @@ while job.status in ("queued", "in_progress"):
     print(job.status, len(job.output_text), "characters so far")
 print(job.output_text)
 
-unwanted = client.responses.create(model=model, input="Tell me a story about a fox.", temperature=0.2, background=True)
+unwanted = client.responses.create(
+    model=model, input="Tell me a story.", temperature=0.2, max_output_tokens=200, background=True
+)
 print(client.responses.cancel(unwanted.id).status)

@@ -12,7 +12,7 @@ model = os.environ.get("TOKENPOST_MODEL", "smollm2")
 
 job_id, last, text = "", -1, ""
 for event in client.responses.create(
-    model=model, input="Tell me a story about a fox.", temperature=0.2, background=True, stream=True
+    model=model, input="Tell me a story.", temperature=0.2, max_output_tokens=200, background=True, stream=True
 ):
     last = event.sequence_number
     if event.type == "response.created":

@@ -10,7 +10,7 @@ client = OpenAI(
 )
 model = os.environ.get("TOKENPOST_MODEL", "smollm2")
 
-with client.responses.stream(model=model, input="Tell me a story about a fox.", temperature=0.2) as stream:
+with client.responses.stream(model=model, input="Tell me a story.", temperature=0.2, max_output_tokens=200) as stream:
     for event in stream:
         if event.type == "response.output_text.delta":
             print(event.delta, end="", flush=True)

@@ -46,7 +46,9 @@ endpoint = client.webhooks.create(
 is_notified = threading.Event()
 threading.Thread(target=server.serve_forever, daemon=True).start()
 try:
-    job = client.responses.create(model=model, input="Tell me a story about a fox.", temperature=0.2, background=True)
+    job = client.responses.create(
+        model=model, input="Tell me a story.", temperature=0.2, max_output_tokens=200, background=True
+    )
     print("posted", job.id)
     is_notified.wait(60)
 finally:
