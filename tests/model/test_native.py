@@ -22,7 +22,7 @@ from workers.model.native.library import Library, Limits
 from workers.model.native.mapping import map_of
 from workers.model.native.runner import NativeRunner
 from workers.model.native.sampling import native_sampler
-from workers.model.native.weights import weights_of
+from workers.model.native.weights import Weights
 from workers.model.sampling.sampled import Vocabulary
 
 NUM_BLOCKS = 16
@@ -48,7 +48,7 @@ def decoder_of(
 ) -> Decoder:
     weight_map = map_of(model, attention_layers(model))
     assert weight_map is not None
-    weights = weights_of(weight_map, dict(model.named_parameters()).__getitem__, model.dtype, max_len=max_len)
+    weights = Weights(weight_map, dict(model.named_parameters()).__getitem__, model.dtype, max_len=max_len)
     limits = Limits(
         num_threads=num_threads, num_spins=100, max_batch_tokens=256, num_blocks=NUM_BLOCKS, max_logit_rows=8
     )
@@ -191,8 +191,10 @@ def test_a_chunk_reads_blocks_that_another_chunk_of_its_step_writes(library: Lib
 
 def test_what_is_not_finite_stays_with_its_sequence(library: Library, tiny_folder: Path) -> None:
     model = load(tiny_folder)
-    with torch.no_grad():
-        model.get_input_embeddings().weight[7] = float("nan")
+    embedding = model.get_input_embeddings().weight
+    # A copy: what is written to a mapped file's pages is lost when they are released.
+    embedding.data = embedding.data.clone()
+    embedding.data[7] = float("nan")
     runner = runner_of(library, model)
     good, bad = prompt(1, 40), (5, 7, 9)
     runner.launch([chunk(good, 0, 40, [0, 1])])

@@ -23,6 +23,7 @@ from torch import Tensor
 from storage.contract import ModelManifest
 from workers.model.native.weight_map import WeightMap
 from workers.model.prepared_model import ValidatedMap
+from workers.model.resources.mapped_weights import MappedWeights
 from workers.model.validation import VALIDATION_ENDS
 
 # Raised when a record holds or means something else than before.
@@ -92,9 +93,12 @@ class StartRecord:
         if not self._source.is_dir():
             return
         read_file = tensors_of(self._source)
+        mapped = MappedWeights()
         for name in native.weight_map.tensor_names():
             try:
-                is_same = torch.equal(read_file(name).to(self._dtype), read_loaded(name))
+                in_file, loaded = read_file(name), read_loaded(name)
+                is_same = torch.equal(in_file.to(self._dtype), loaded)
+                mapped.release([in_file, loaded])
             except KeyError:
                 is_same = False
             if not is_same:

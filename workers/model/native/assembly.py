@@ -8,7 +8,7 @@ from workers.model.native.library import TILE_OUTPUTS, Library, Limits
 from workers.model.native.runner import NativeRunner
 from workers.model.native.sampling import native_sampler
 from workers.model.native.weight_map import WeightMap
-from workers.model.native.weights import ReadTensor, weights_of
+from workers.model.native.weights import ReadTensor, Weights
 from workers.model.resources import devices
 from workers.model.resources.memory_options import LoadLimits
 from workers.model.sampling.sampled import Vocabulary
@@ -37,7 +37,7 @@ def native_runner(
     """The model on the library, which has a copy of its weights."""
     decoder = Decoder(
         library,
-        weights_of(weight_map, read, dtype, plan.max_len),
+        Weights(weight_map, read, dtype, plan.max_len),
         Limits(
             num_threads=limits.num_threads or devices.NUM_THREADS,
             num_spins=_NUM_SPINS,

@@ -6,7 +6,7 @@ from array import array
 import torch
 from torch import Tensor
 
-from workers.model.native.library import Batch, Layer, Library, Limits
+from workers.model.native.library import Batch, Layer, Library, Limits, NextLayer
 from workers.model.native.weights import Weights
 
 # Positions of a cache block, as the kernels are written.
@@ -27,8 +27,22 @@ class Decoder:
         self._lasting = weights.lasting
         self._vocab_size = weights.shape.vocab_size
         self._max_batch_tokens = limits.max_batch_tokens
-        layers = (Layer * len(weights.layers))(*weights.layers)
+        layers = (Layer * weights.num_layers)()
+        failures: list[Exception] = []
+
+        def next_layer(index: int) -> int:
+            try:
+                layers[index] = weights.layer(index)
+            except Exception as error:  # noqa: BLE001 - no exception passes through C++; it is raised below
+                failures.append(error)
+            return int(not failures)
+
+        limits.next_layer = NextLayer(next_layer)
         self.handle = library.create(weights.shape, layers, weights.outer, limits)
+        limits.next_layer = NextLayer()
+        weights.release()
+        if failures:
+            raise failures[0]
         if not self.handle:
             raise MemoryError(f"the decoder could not be created: {library.last_error().decode()}")
         self._best = (ctypes.c_int32 * limits.max_logit_rows)()

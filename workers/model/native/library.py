@@ -58,8 +58,12 @@ class OuterWeights(ctypes.Structure):
     ]
 
 
+# Fills in a layer of the array before it is packed.
+NextLayer = ctypes.CFUNCTYPE(c_int32, c_int32)
+
+
 class Limits(ctypes.Structure):
-    """The sizes that a decoder allocates memory for."""
+    """The sizes that a decoder allocates memory for, and who gives it the layers."""
 
     _fields_ = [
         ("num_threads", c_int32),
@@ -67,6 +71,7 @@ class Limits(ctypes.Structure):
         ("max_batch_tokens", c_int32),
         ("num_blocks", c_int32),
         ("max_logit_rows", c_int32),
+        ("next_layer", NextLayer),
     ]
 
 

@@ -1,5 +1,6 @@
 // The forward pass of a decoder: every layer for every token of a batch, on one thread pool.
 #pragma once
+#include <stdexcept>
 #include <vector>
 
 #include "argmax.h"
@@ -40,7 +41,10 @@ class Decoder : public AnyDecoder {
           gated_width_(stride_for(shape.intermediate_size)),
           qkv_width_(stride_for((shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim)),
           vocab_width_(padded(shape.vocab_size, TILE_OUTPUTS)) {
-        for (int i = 0; i < shape.num_layers; ++i) layers_.push_back(Layer::of(layers[i], shape, limits.num_blocks));
+        for (int i = 0; i < shape.num_layers; ++i) {
+            if (limits.next_layer(i) == 0) throw std::runtime_error("a layer's weights could not be read");
+            layers_.push_back(Layer::of(layers[i], shape, limits.num_blocks));
+        }
         head_ = Packed::of({{static_cast<const Weight*>(outer.head), nullptr, shape.vocab_size}}, shape.hidden_size);
         final_norm_ = copy_of(outer.final_norm, shape.hidden_size);
         const size_t tokens = padded(limits.max_batch_tokens, 2 * AMX_ROWS);
