@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, Dialect, Table, insert
 
 Values = Mapping[str, object]
-# A power of two, as is the number of rows of every statement, so that few statements are parsed. So many rows of the
-# largest requests stay below the gigabyte that PostgreSQL takes at once.
+# So many rows of the largest requests stay below the gigabyte that PostgreSQL takes at once, and drivers keep a parsed
+# statement for each number of rows.
 _MAX_ROWS = 32
 _PARAMSTYLES = {"sqlite": "qmark", "postgresql": "format"}
 
@@ -48,14 +48,10 @@ class BulkInsert:
 
     def execute(self, connection: Connection, rows: Sequence[Values]) -> None:
         """Insert the rows in their order."""
-        start = 0
-        while start < len(rows):
-            num_rows = min(_MAX_ROWS, 1 << (len(rows) - start).bit_length() - 1)
-            parameters: list[object] = []
-            for row in rows[start : start + num_rows]:
-                parameters += self._parameters(row)
-            connection.exec_driver_sql(self._statement(num_rows), tuple(parameters))
-            start += num_rows
+        for start in range(0, len(rows), _MAX_ROWS):
+            some = rows[start : start + _MAX_ROWS]
+            parameters = [value for row in some for value in self._parameters(row)]
+            connection.exec_driver_sql(self._statement(len(some)), tuple(parameters))
 
     def _parameters(self, row: Values) -> list[object]:
         values = list(self._take(row))

@@ -87,7 +87,7 @@ def _create_engine(url: str, busy_timeout_s: float, answer_within_s: float | Non
     except ValueError as error:
         raise SettingInvalid(f"TOKENPOST_DATABASE_URL: {error}") from error
     if url.startswith("sqlite"):
-        engine = create_engine(url, pool_size=8, max_overflow=32, hide_parameters=True, **_JSON)
+        engine = create_engine(url, pool_size=8, max_overflow=32, hide_parameters=True, **_POOL, **_JSON)
         sqlite.set_up(engine, busy_timeout_s)
         return engine
     if importlib.util.find_spec("psycopg") is None:
@@ -100,6 +100,7 @@ def _create_engine(url: str, busy_timeout_s: float, answer_within_s: float | Non
         # An error is logged with its statement, and parameters are prompts and secrets.
         hide_parameters=True,
         connect_args={"connect_timeout": 3},
+        **_POOL,
         **_JSON,
     )
     # Imported here because it needs psycopg, an optional dependency.
@@ -111,4 +112,6 @@ def _to_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
+# The connection that was used last has the pages and the parsed statements of the last commit.
+_POOL: dict[str, bool] = {"pool_use_lifo": True}
 _JSON: dict[str, Callable[..., object]] = {"json_serializer": _to_json, "json_deserializer": msgspec.json.decode}
