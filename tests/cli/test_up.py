@@ -75,19 +75,9 @@ def test_a_missing_model_is_reported_before_anything_starts(home: Home) -> None:
     assert not home.log_file("redis").exists()
 
 
-def test_a_model_that_does_not_load_stops_the_start_with_its_reason(home: Home, model_folder: Path) -> None:
-    err = mistake(home, "--model", str(model_folder))
-
-    first, second = err.splitlines()
-    assert first.startswith("tokenpost: worker-tiny could not start: ")
-    assert second == f"Its log is {home.log_file('worker-tiny')}"
-    assert "Traceback" not in err
-    assert not home.state_file.exists()
-
-
-def test_what_a_killed_supervisor_ran_is_dead_when_the_next_one_starts(
-    home: Home, model_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def gone_worker(home: Home, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The id of a worker whose supervisor was killed with it; its row says that it runs."""
     # So that no sweeper finds it out.
     monkeypatch.setenv("TOKENPOST_LEASE_S", "600")
     gone = ProcessState(role="generation worker", name="w", pid=1, state="running", since=0.0, worker_id="wrk_gone")
@@ -96,11 +86,23 @@ def test_what_a_killed_supervisor_ran_is_dead_when_the_next_one_starts(
     database = Database(home.database_url)
     with database.begin() as connection:
         put_worker(connection, "wrk_gone")
+    database.dispose()
+    return "wrk_gone"
 
-    mistake(home, "--model", str(model_folder))
 
+def test_a_model_that_does_not_load_stops_the_start_with_its_reason_and_what_ran_before_is_dead(
+    home: Home, model_folder: Path, gone_worker: str
+) -> None:
+    err = mistake(home, "--model", str(model_folder))
+
+    first, second = err.splitlines()
+    assert first.startswith("tokenpost: worker-tiny could not start: ")
+    assert second == f"Its log is {home.log_file('worker-tiny')}"
+    assert "Traceback" not in err
+    assert not home.state_file.exists()
+    database = Database(home.database_url)
     with database.connect() as connection:
-        worker = workers.find(connection, "wrk_gone")
+        worker = workers.find(connection, gone_worker)
     database.dispose()
     assert worker is not None
     assert worker.status is WorkerStatus.DEAD
