@@ -9,14 +9,10 @@
 
 namespace tokenpost {
 
-// Rows of X that share the first-level cache with a part of a tile.
+// Rows of X that are multiplied with some tiles while they lie in the second-level cache.
 constexpr int GROUP_ROWS = 96;
 
-// Inputs of a tile whose weights stay in the first-level cache while the rows of a group are multiplied: 16 KiB.
-template <class Weight>
-constexpr int CACHED_INPUTS = 16384 / (TILE_OUTPUTS * sizeof(Weight));
-
-// How many weights ahead are prefetched where a tile is gone through once: 4 KiB.
+// How many weights ahead are prefetched where a tile is gone through once: 4 KiB. With more passes it is the next tile.
 template <class Weight>
 constexpr int PREFETCH_WEIGHTS = 4096 / sizeof(Weight);
 
@@ -70,16 +66,10 @@ inline void multiply_tiles(const Rows<const Activation>& x, const TileStack<Weig
 template <class Weight, class Activation, class Finish>
 inline void multiply_rows(const Rows<const Activation>& x, int num_inputs, const Weight* tile, const Finish& finish) {
     alignas(64) float sums[GROUP_ROWS][TILE_OUTPUTS];
-    const bool is_once = num_passes(x.num) == 1;
-    const int depth = is_once ? num_inputs : CACHED_INPUTS<Weight>;
-    for (int k = 0; k < num_inputs; k += depth) {
-        const int num = std::min(depth, num_inputs - k);
-        const Weight* part = tile + size_t(k) * TILE_OUTPUTS;
-        const Weight* prefetch = part + (is_once ? PREFETCH_WEIGHTS<Weight> : size_t(num) * TILE_OUTPUTS);
-        multiply_in_registers(Rows<const Activation>{x.first + k, x.stride, x.num},
-                              TileStack<Weight>{&part, &prefetch, 1, num},
-                              Rows<float>{sums[0], TILE_OUTPUTS, x.num}, k > 0);
-    }
+    const Weight* prefetch =
+        tile + (num_passes(x.num) == 1 ? PREFETCH_WEIGHTS<Weight> : size_t(num_inputs) * TILE_OUTPUTS);
+    multiply_in_registers(x, TileStack<Weight>{&tile, &prefetch, 1, num_inputs},
+                          Rows<float>{sums[0], TILE_OUTPUTS, x.num}, false);
     for (int r = 0; r < x.num; ++r) finish(r, load(sums[r]), load(sums[r] + VEC_LEN));
 }
 

@@ -122,8 +122,7 @@ inline void add_products(int num_inputs, const bf16* x, size_t stride, const bf1
 }
 #endif
 
-// sums = x . stack, or sums += x . stack: 32 sums for each row of X. Sums that are stored and read again in between do
-// not change their bits.
+// sums = x . stack, or sums += x . stack: 32 sums for each row of X.
 template <class Weight, class Activation>
 void multiply_in_registers(const Rows<const Activation>& x, const TileStack<Weight>& stack, const Rows<float>& sums,
                            bool adds) {
