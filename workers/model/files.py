@@ -1,6 +1,7 @@
 """A model's files, read by transformers: safetensors only, no code of the model's own."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from transformers import (
@@ -16,6 +17,9 @@ from storage.errors import ModelFilesMissing, ModelUnsupported
 from workers.model.architecture import checks
 from workers.model.progress import Report
 from workers.model.transformers_progress import reporting
+
+# SentencePiece files, with the version that Mistral appends, and Mistral's own format.
+_FOREIGN_TOKENIZERS = ("tokenizer.model*", "tekken*.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,7 @@ def read(source: str, dtype: torch.dtype, device: torch.device, report: Report) 
 def _read(source: str, dtype: torch.dtype, device: torch.device) -> ModelFiles:
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     checks.check_config(config)
-    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    tokenizer = _tokenizer_of(source)
     # Typed by hand: transformers' annotation leaves out that loading info makes it a pair.
     loaded: tuple[PreTrainedModel, dict[str, object]] = AutoModelForCausalLM.from_pretrained(  # type: ignore[assignment]
         source, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
@@ -67,6 +71,25 @@ def _read(source: str, dtype: torch.dtype, device: torch.device) -> ModelFiles:
         model=model,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
+
+
+def _tokenizer_of(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer. Raises ModelUnsupported for one that packages would have to read which are not installed.
+
+    transformers itself asks for a package that would not help.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (ValueError, ImportError, KeyError) as error:
+        foreign = [file.name for pattern in _FOREIGN_TOKENIZERS for file in sorted(Path(source).glob(pattern))]
+        if not foreign or (Path(source) / "tokenizer.json").is_file():
+            raise
+        raise ModelUnsupported(
+            f"The model has its tokenizer as {foreign[0]} only, which cannot be read here: save it as tokenizer.json "
+            "(`AutoTokenizer.from_pretrained(...).save_pretrained(...)` of transformers, with sentencepiece and "
+            "protobuf installed, or with mistral-common for tekken.json)"
+        ) from error
+    return tokenizer
 
 
 def _first_line(error: Exception) -> str:
