@@ -14,7 +14,6 @@ from tests.model.test_native import FAMILIES
 from tests.model.tiny import make_tiny
 from workers.model import load as module
 from workers.model.load import LoadedModel, is_recorded, load
-from workers.model.native.library import Library
 from workers.model.start_record import StartRecord, tensors_of
 from workers.model.validation import validation_ids, validation_logits
 
@@ -31,12 +30,11 @@ print(*sorted({name.partition(".")[0] for name in sys.modules} & {"torch", "tran
 
 
 @pytest.fixture
-def folder(library: Library, shared_folder: Path, tmp_path: Path) -> Path:
+def folder(library_path: Path, tmp_path: Path) -> Path:
     """A kernel folder with the kernels of this test run, and no records."""
     folder = tmp_path / "kernels"
     folder.mkdir(mode=0o700)
-    for library in (shared_folder / "native").glob("*.so"):
-        (folder / library.name).symlink_to(library)
+    (folder / library_path.name).symlink_to(library_path)
     return folder
 
 

@@ -107,8 +107,15 @@ def fork_server_spec(serving: Serving, server: ForkServer) -> ChildSpec:
         name="fork-server",
         role=Role.FORK_SERVER,
         command=(sys.executable, "-m", "workers.preload", str(listener), serving.dtype, *sources),
-        # Celery reads the name of the pool when it is imported.
-        environment=_environment(serving, {"CELERY_CUSTOM_WORKER_POOL": _ENGINE_POOL}),
+        environment=_environment(
+            serving,
+            {
+                # Celery reads the name of the pool when it is imported.
+                "CELERY_CUSTOM_WORKER_POOL": _ENGINE_POOL,
+                # It searches for a model's conversion, to know whether its start needs transformers.
+                "TOKENPOST_MODEL_FOLDER": str(model_folder_of(serving.settings, home)),
+            },
+        ),
         folder=home.path,
         log=home.log_file("fork-server"),
         stop_grace_s=_STOP_SLACK_S,
