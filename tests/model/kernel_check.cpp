@@ -240,7 +240,7 @@ class RandomModel {
                 sines_.push_back(float(std::sin(angle)));
             }
         outer.cosines[0] = cosines_.data(), outer.sines[0] = sines_.data();
-        const TokenpostLimits limits{2, 100, 256, 24, 8};
+        const TokenpostLimits limits{2, 100, 256, 24, 8, [](int32_t) { return int32_t(1); }};
         decoder_ = std::make_unique<Decoder<Weight, Activation>>(shape_, layers_, outer, limits);
     }
 
