@@ -47,6 +47,8 @@ class Server:
         """Return when it answers."""
         self._thread.start()
         wait_until(lambda: self._server.started or not self._thread.is_alive(), 20, "the start of the server")
+        if not self._server.started:
+            self._socket.close()
         assert self._server.started, "the server did not start"
         self.url = f"http://127.0.0.1:{self.port}"
 

@@ -66,7 +66,7 @@ EQUAL: dict[str, dict[str, object]] = {
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "qwen3_next": ({}, "linear_attention"),
     "llama4_text": ({}, "chunked_attention"),
-    "mamba": ({}, "linear_attention"),
+    "mamba": ({}, "Recurrent"),
     "rwkv": ({}, "Recurrent"),
     "lfm2": ({"layer_types": ["conv", "full_attention", "conv"]}, "Layers of type conv"),
     "bloom": ({}, "position_ids"),

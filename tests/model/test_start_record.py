@@ -86,13 +86,13 @@ def test_the_second_start_imports_no_transformers(tiny_folder: Path, folder: Pat
 def test_a_record_counts_only_for_the_files_that_it_was_made_of(folder: Path, tmp_path: Path) -> None:
     model = make_tiny(tmp_path / "model")
     load_from(model, folder)
-    assert is_recorded(str(model), "float32", folder)
-    assert not is_recorded(str(model), "bfloat16", folder)
+    assert is_recorded(str(model), "float32", folder, folder)
+    assert not is_recorded(str(model), "bfloat16", folder, folder)
 
     config = model / "config.json"
     config.write_text(config.read_text() + "\n")
 
-    assert not is_recorded(str(model), "float32", folder)
+    assert not is_recorded(str(model), "float32", folder, folder)
 
 
 def test_a_torn_record_is_made_again(folder: Path, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_torn_record_is_made_again(folder: Path, tmp_path: Path) -> None:
     record.write_bytes(record.read_bytes()[:1000])
 
     assert torch.equal(logits(load_from(model, folder)), expected)
-    assert is_recorded(str(model), "float32", folder)
+    assert is_recorded(str(model), "float32", folder, folder)
 
 
 def test_a_library_that_computes_something_else_is_found_out(folder: Path, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_library_that_computes_something_else_is_found_out(folder: Path, tmp_p
     facts, native = recorded
     record.write(facts, replace(native, expected=-native.expected), tensors_of(model))
 
-    assert "native kernels" in load_from(model, folder).description
+    assert "kernels: weights" in load_from(model, folder).description
     assert torch.equal(record.read()[1].expected, native.expected)  # type: ignore[index]  # it was just recorded
 
 
