@@ -1,11 +1,14 @@
 """A job's walk through a worker: claim, log, outcome, answer."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import pytest
 from msgspec import structs
 
+from storage.broker.celery_queue import queue_of
 from storage.broker.event_log import TAPS_KEY, LogWriter, reader_channel
 from storage.contract import EntryKind, Failure, FinishReason, JobStatus, WorkerStatus
 from storage.errors import ModelFilesMissing
@@ -247,6 +250,22 @@ def test_a_row_that_the_worker_does_not_know_is_given_back(backend: Backend, ben
 
     backend.wait_for_status(job_id, JobStatus.QUEUED, timeout_s=3.0)
     assert backend.row(job_id).lost_attempts == 0
+
+
+def test_a_restarted_worker_sends_tickets_of_its_jobs(backend: Backend) -> None:
+    bench = Bench(backend)
+    job_ids = [backend.put_job(spec(3)) for _ in range(2)]
+    for job_id in job_ids:
+        backend.claim(job_id, bench.worker_id)
+
+    bench.process.start(lambda: None)
+    try:
+        # No sweeper runs here.
+        tickets = cast(list[bytes], backend.redis.lrange(queue_of(MODEL), 0, -1))
+    finally:
+        bench.stop()
+
+    assert sorted(json.loads(ticket)["headers"]["id"] for ticket in tickets) == sorted(job_ids)
 
 
 def test_a_worker_tells_of_itself_and_its_model(backend: Backend) -> None:

@@ -20,10 +20,13 @@ def test_jobs_of_a_previous_process_with_the_same_id_have_lost_an_attempt(backen
     job_id = backend.put_job(spec(3))
     backend.claim(job_id, "pinned")
 
-    registry.announce(3)
+    tickets = registry.announce(3)
 
     row = backend.row(job_id)
     assert (row.status, row.lost_attempts, row.worker_id) == (JobStatus.QUEUED, 1, None)
+    # Nobody else sends them at once: to the sweeper the job is like any other that waits.
+    assert [(ticket.job_id, ticket.model) for ticket in tickets] == [(job_id, MODEL)]
+    assert registry.announce(3) == []
 
 
 def test_a_poison_job_ends_though_its_worker_keeps_its_id(backend: Backend, registry: Registry) -> None:

@@ -18,12 +18,14 @@ from os import EX_SOFTWARE
 import structlog
 
 from storage.broker import redis_client
+from storage.broker.celery_queue import TicketPublisher
 from storage.broker.event_log import LogWriter, delete_logs, list_tails, read_log
 from storage.contract import JobSpec
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.errors import JobNotFound, ShuttingDown, StorageUnavailable, reason_of
 from storage.jobs import jobs, poison_jobs
+from storage.jobs.recovery import Ticket as LostTicket
 from storage.settings import StorageSettings
 from workers.broker.ticket import Ticket
 from workers.generation.beat import Beat, strays
@@ -73,6 +75,7 @@ class GenerationProcess:
         self._max_lost_attempts = storage.max_lost_attempts
         self._is_broken = False
         self._orphans: set[tuple[str, int]] = set()
+        self._redis_url = storage.redis_url
         self._redis = redis_client.connect(storage.redis_url)
         self._database = Database(storage.database_url)
         self._writer = Writer(self._database)
@@ -114,7 +117,7 @@ class GenerationProcess:
         check: called now and then meanwhile; what it raises ends the wait
         """
         self._writer.start()
-        self._registry.announce(self._max_lost_attempts)
+        self._send(self._registry.announce(self._max_lost_attempts))
         self._beat.start()
         self._publisher.start(Watch(on_fenced=self._pipeline.on_fenced, missing=self._pipeline.missing))
         self._control.start()
@@ -126,6 +129,16 @@ class GenerationProcess:
             raise
         self._registry.ready(loaded.manifest, loaded.engine.stats(), device=loaded.device, dtype=loaded.dtype)
         log.info("worker_ready", model=loaded.manifest.model, device=loaded.device, dtype=loaded.dtype)
+
+    def _send(self, tickets: list[LostTicket]) -> None:
+        """Send tickets of jobs that were queued again; the sweeper would find that they are missing only later."""
+        if not tickets:
+            return
+        publisher = TicketPublisher(self._redis_url)
+        publisher.start()
+        for ticket in tickets:
+            publisher.send(ticket.job_id, ticket.model, ticket.priority_queue)
+        publisher.stop(PARTING_S)
 
     def _wait_for_model(self, check: Call) -> Loaded:
         while True:

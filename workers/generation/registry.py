@@ -17,6 +17,7 @@ from storage.fleet import manifests, workers
 from storage.fleet.workers import NewWorker
 from storage.jobs import jobs, recovery
 from storage.jobs.records import JobState
+from storage.jobs.recovery import Recovered, Ticket
 from workers.engine.stats import EngineStats
 
 # A writer that does not answer for so long is as good as away.
@@ -44,15 +45,23 @@ class Registry:
         self._has_failed = False
         self._context_length = 0
 
-    def announce(self, max_lost_attempts: int) -> None:
+    def announce(self, max_lost_attempts: int) -> list[Ticket]:
         """Make the worker known as loading.
 
-        Jobs that still run under its id are those of an earlier process, which died: each has lost an attempt. The
-        sweeper sends their new tickets.
+        Jobs that still run under its id are those of an earlier process, which died: each has lost an attempt, and
+        most are queued again.
+
+        returns: the tickets that those need
         """
         self._write(self._put_row)
-        while recovered := self._write(partial(self._requeue_lost, max_lost_attempts=max_lost_attempts)):
-            log.warning("jobs_of_earlier_process", worker_id=self._new.worker_id, num_jobs=recovered)
+        tickets: list[Ticket] = []
+        while True:
+            lost = self._write(partial(self._requeue_lost, max_lost_attempts=max_lost_attempts))
+            num_jobs = len(lost.tickets) + len(lost.failed)
+            if not num_jobs:
+                return tickets
+            log.warning("jobs_of_earlier_process", worker_id=self._new.worker_id, num_jobs=num_jobs)
+            tickets += lost.tickets
 
     def ready(self, manifest: ModelManifest, engine: EngineStats, *, device: str, dtype: str) -> None:
         """Publish the model's manifest, and that this worker serves it."""
@@ -116,12 +125,10 @@ class Registry:
     def _write(self, operation: Callable[[Connection], T]) -> T:
         return self._writer.submit(operation).result(PATIENCE_S)
 
-    def _requeue_lost(self, connection: Connection, *, max_lost_attempts: int) -> int:
-        now = datetime.now(UTC)
-        lost = recovery.requeue_of_dead_workers(
-            connection, [self._new.worker_id], max_lost_attempts=max_lost_attempts, now=now
+    def _requeue_lost(self, connection: Connection, *, max_lost_attempts: int) -> Recovered:
+        return recovery.requeue_of_dead_workers(
+            connection, [self._new.worker_id], max_lost_attempts=max_lost_attempts, now=datetime.now(UTC)
         )
-        return len(lost.tickets) + len(lost.failed)
 
     def _put_row(self, connection: Connection) -> None:
         workers.register(connection, self._new, datetime.now(UTC))
