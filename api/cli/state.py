@@ -1,11 +1,11 @@
 """The supervisor's state file for other commands: `home/run/state.json`."""
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from api.cli.home import Home
+from storage.process.atomic_file import replace_file
 
 
 class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,11 +46,7 @@ class PlatformState(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_state(home: Home, state: PlatformState) -> None:
     """Replace the state file atomically."""
-    new = home.state_file.with_suffix(".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(state)))
-    new.replace(home.state_file)
+    replace_file(home.state_file, msgspec.json.format(msgspec.json.encode(state)))
 
 
 def read_state(home: Home) -> PlatformState | None:

@@ -6,8 +6,6 @@ validate against. It counts only while the files of the model and the libraries 
 """
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
@@ -21,6 +19,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from storage.contract import ModelManifest
+from storage.process.atomic_file import replace_file
 from workers.model.native.weight_map import WeightMap
 from workers.model.prepared_model import ValidatedMap
 from workers.model.resources.mapped_weights import MappedWeights
@@ -110,7 +109,11 @@ class StartRecord:
             weight_map=native.weight_map,
             expected=native.expected.float().contiguous().numpy().tobytes(),
         )
-        _write_whole(self._path, msgspec.msgpack.encode(stored))
+        try:
+            replace_file(self._path, msgspec.msgpack.encode(stored))
+        except OSError as error:
+            # It costs the time of the next start.
+            log.warning("start_not_recorded", model=str(self._source), why=str(error))
         _remove_oldest(self._path.parent)
 
     def _stored(self) -> _Stored | None:
@@ -140,19 +143,6 @@ def _fingerprint(folder: Path) -> str:
     facts = [f"{name}:{one.st_size}:{one.st_mtime_ns}" for name, one in status]
     facts += [f"{name}:{version(name)}" for name in _LIBRARIES]
     return hashlib.sha256("\0".join([str(_FORMAT), *facts]).encode()).hexdigest()
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write the file so that it is never seen in part; a record that cannot be written costs time only."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        Path(name).replace(path)
-    except OSError as error:
-        log.warning("start_not_recorded", why=str(error))
-        with suppress(OSError):
-            Path(name).unlink()
 
 
 def _remove_oldest(folder: Path) -> None:

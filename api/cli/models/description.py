@@ -10,6 +10,7 @@ import msgspec
 from api.cli.console import print_progress
 from api.cli.settings import inherited_environment
 from storage.errors import PlatformError
+from storage.process.atomic_file import replace_file
 
 _TIMEOUT_S = 120.0
 _FILE = "descriptions.json"
@@ -77,11 +78,9 @@ class Descriptions:
 
     def _write(self) -> None:
         kept = {source: one for source, one in self._kept.items() if Path(source).exists()}
-        new = self._file.with_suffix(".new")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            new.write_bytes(msgspec.json.encode(kept))
-            new.replace(self._file)
+            replace_file(self._file, msgspec.json.encode(kept))
         except OSError as error:
             # It is asked again the next time.
             print_progress(f"{self._file} cannot be written: {error.strerror}")

@@ -1,12 +1,12 @@
 """What a converted folder came from, in its `source.json`; read without torch."""
 
-import os
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import msgspec
+
+from storage.process.atomic_file import replace_file
 
 # Counted up when the same file would be converted to something else.
 CONVERTER_VERSION = 1
@@ -42,10 +42,7 @@ class ConversionSource:
 
     def write(self, folder: Path) -> None:
         """Write it, so that a reader sees the old one or the new one."""
-        descriptor, name = tempfile.mkstemp(prefix=f".{SOURCE_NAME}.", dir=folder)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(self)))
-        Path(name).replace(folder / SOURCE_NAME)
+        replace_file(folder / SOURCE_NAME, msgspec.json.format(msgspec.json.encode(self)))
 
     def seen(self, path: Path, mtime_ns: int) -> Self:
         """With a file that holds the same bytes."""
