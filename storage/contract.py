@@ -304,6 +304,26 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     num_token_ids: int | None = None
 
 
+class ModelDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """A model as far as its files tell, and how a CPU worker of this machine would run it.
+
+    runs:         `native` (the kernels of this platform), `torch`, or `refused`; None where the files are not here
+    reason:       why it is refused, or why the native kernels do not compute it
+    dtype:        precision of weights and cache
+    memory_bytes: of a CPU worker that serves it: weights, usual cache, and the process itself
+    """
+
+    source: str
+    architecture: str | None = None
+    num_parameters: int | None = None
+    context_length: int | None = None
+    licence: str | None = None
+    runs: str | None = None
+    reason: str | None = None
+    dtype: str | None = None
+    memory_bytes: int | None = None
+
+
 class ModelStatus(StrEnum):
     """Whether a model can run a job now, soon, or not at all."""
 

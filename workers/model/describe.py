@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 from huggingface_hub import try_to_load_from_cache
 
+from storage.contract import ModelDescription
 from storage.errors import PlatformError
 from workers.engine.memory import usual_num_positions
 from workers.model.architecture.families import config_obstacle, head_dim_of, native_obstacle, text_config
@@ -31,26 +32,6 @@ _LICENCE = re.compile(r"^license:\s*(\S+)", re.MULTILINE)
 _README_BYTES = 4096
 
 
-class Description(msgspec.Struct, frozen=True, kw_only=True):
-    """A model, as far as its files tell.
-
-    runs:         `native` (the kernels of this platform), `torch`, or `refused`; None where the files are not here
-    reason:       why it is refused, or why the native kernels do not compute it
-    dtype:        precision of weights and cache
-    memory_bytes: of a CPU worker that serves it: weights, usual cache, and the process itself
-    """
-
-    source: str
-    architecture: str | None = None
-    num_parameters: int | None = None
-    context_length: int | None = None
-    licence: str | None = None
-    runs: str | None = None
-    reason: str | None = None
-    dtype: str | None = None
-    memory_bytes: int | None = None
-
-
 class _Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What the files of one kind tell; `config` in the words of config.json."""
 
@@ -59,7 +40,7 @@ class _Facts(msgspec.Struct, frozen=True, kw_only=True):
     licence: str | None
 
 
-def describe(source: str, dtype: str) -> Description:
+def describe(source: str, dtype: str) -> ModelDescription:
     """The model behind a source, as `source_of` knows it."""
     try:
         found = source_of(source, may_download=False)
@@ -70,20 +51,20 @@ def describe(source: str, dtype: str) -> Description:
         else:
             folder = _folder_of(found)
             if folder is None:
-                return Description(source=source, reason=f"{source} is not on this machine: pull it first")
+                return ModelDescription(source=source, reason=f"{source} is not on this machine: pull it first")
             facts = _of_folder(folder)
     except PlatformError as error:
-        return Description(source=source, runs="refused", reason=error.message)
+        return ModelDescription(source=source, runs="refused", reason=error.message)
     except (OSError, ValueError, KeyError) as error:
-        return Description(source=source, runs="refused", reason=f"{source} cannot be read: {error}")
+        return ModelDescription(source=source, runs="refused", reason=f"{source} cannot be read: {error}")
     return _described(source, facts, dtype)
 
 
-def _described(source: str, facts: _Facts, dtype: str) -> Description:
+def _described(source: str, facts: _Facts, dtype: str) -> ModelDescription:
     text = text_config(facts.config)
     refused, slow = config_obstacle(facts.config), native_obstacle(facts.config, dtype)
     context_length = text.get("max_position_embeddings")
-    return Description(
+    return ModelDescription(
         source=source,
         architecture=str(facts.config.get("model_type")),
         num_parameters=facts.num_parameters,

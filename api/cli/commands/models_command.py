@@ -8,7 +8,7 @@ import typer
 
 from api.cli.commands.ps import find_running
 from api.cli.console import fail, make_error_console, print_fields, print_json, print_line, print_progress, print_table
-from api.cli.models.description import Description, DescriptionMissing, Descriptions
+from api.cli.models.description import DescriptionMissing, Descriptions
 from api.cli.models.fetching import fetch
 from api.cli.models.local_models import (
     LocalModel,
@@ -25,6 +25,7 @@ from api.cli.open_database import NothingHere, location_of, opened
 from api.cli.options import DatabaseOption, HomeOption, JsonOption
 from api.cli.settings import CliSettings, Location, model_folder_of
 from api.cli.supervisor.screen import Screen
+from storage.contract import ModelDescription
 from storage.fleet import manifests, workers
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, list, show and remove models.")
@@ -144,10 +145,10 @@ def _list_running(location: Location) -> Iterable[str]:
     yield from (worker.model for worker in alive if worker.host == socket.gethostname())
 
 
-def _describe(models: Iterable[LocalModel], folder: ModelFolder) -> dict[str, Description | str]:
+def _describe(models: Iterable[LocalModel], folder: ModelFolder) -> dict[str, ModelDescription | str]:
     """The description of each model by its name, or why there is none."""
     descriptions = Descriptions(folder.path)
-    found: dict[str, Description | str] = {}
+    found: dict[str, ModelDescription | str] = {}
     for model in models:
         if not model.source.exists():
             found[model.name] = "its file is gone"

@@ -9,6 +9,7 @@ import msgspec
 
 from api.cli.console import print_progress
 from api.cli.settings import inherited_environment
+from storage.contract import ModelDescription
 from storage.errors import PlatformError
 from storage.process.atomic_file import replace_file
 
@@ -22,28 +23,11 @@ class DescriptionMissing(PlatformError):
     code = "description_missing"
 
 
-class Description(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model is and how a worker of this machine would run it.
-
-    runs:         `native` (kernels of our own), `torch`, or `refused`; None where its files are not all here
-    reason:       why it is refused, or not native
-    memory_bytes: of a worker that serves it
-    """
-
-    architecture: str | None = None
-    num_parameters: int | None = None
-    context_length: int | None = None
-    licence: str | None = None
-    runs: str | None = None
-    reason: str | None = None
-    memory_bytes: int | None = None
-
-
 class _Kept(msgspec.Struct, frozen=True):
     """A description, and the files and version that it is of."""
 
     stamp: str
-    description: Description
+    description: ModelDescription
 
 
 class Descriptions:
@@ -55,12 +39,12 @@ class Descriptions:
         self._file = folder / _FILE
         self._kept = self._read()
 
-    def find(self, source: Path) -> Description | None:
+    def find(self, source: Path) -> ModelDescription | None:
         """The description of a GGUF file or a folder that was asked before; costs nothing."""
         kept = self._kept.get(str(source))
         return kept.description if kept is not None and kept.stamp == _stamp_of(source) else None
 
-    def get(self, source: Path) -> Description:
+    def get(self, source: Path) -> ModelDescription:
         """The description, asked now where it is not known, which takes seconds; DescriptionMissing says why not."""
         found = self.find(source)
         if found is not None:
@@ -93,7 +77,7 @@ def _stamp_of(source: Path) -> str:
     return f"{version('tokenpost')} {states}"
 
 
-def _ask(source: Path, folder: Path) -> Description:
+def _ask(source: Path, folder: Path) -> ModelDescription:
     # -P: the working directory is the user's, and may hold modules of the same names.
     command = [sys.executable, "-P", "-m", "workers.model.describe", str(source)]
     environment = inherited_environment() | {"TOKENPOST_MODEL_FOLDER": str(folder)}
@@ -101,7 +85,7 @@ def _ask(source: Path, folder: Path) -> Description:
         asked = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
         )
-        return msgspec.json.decode(asked.stdout.encode(), type=Description)
+        return msgspec.json.decode(asked.stdout.encode(), type=ModelDescription)
     except subprocess.TimeoutExpired as error:
         raise DescriptionMissing(f"no answer within {_TIMEOUT_S:.0f} s") from error
     except msgspec.MsgspecError as error:

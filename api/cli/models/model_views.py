@@ -5,9 +5,8 @@ from datetime import datetime
 
 import msgspec
 
-from api.cli.models.description import Description
 from api.cli.models.local_models import LocalModel
-from storage.contract import ModelManifest, ModelStatus
+from storage.contract import ModelDescription, ModelManifest, ModelStatus
 from storage.fleet.manifests import ModelRow
 from storage.fleet.workers import LoadFailure
 
@@ -51,7 +50,7 @@ class ServedModels(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def views_of(
-    served: ServedModels, local: Sequence[LocalModel], descriptions: Mapping[str, Description | str]
+    served: ServedModels, local: Sequence[LocalModel], descriptions: Mapping[str, ModelDescription | str]
 ) -> list[ModelView]:
     """Every model by name; one that is served under its own name and lies here is one line.
 
@@ -102,7 +101,7 @@ def _with_files(view: ModelView, model: LocalModel) -> ModelView:
     )
 
 
-def _with_description(view: ModelView, description: Description | str | None) -> ModelView:
+def _with_description(view: ModelView, description: ModelDescription | str | None) -> ModelView:
     if description is None or isinstance(description, str):
         return msgspec.structs.replace(view, runs_reason=description)
     return msgspec.structs.replace(
