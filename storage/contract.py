@@ -126,18 +126,58 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     prompt_logprobs: int | None = None
 
 
+# Stands before the text of each token of `OutputFormat.marker_ids`, so that the same letters written by ordinary tokens
+# are no marker. A Unicode noncharacter; workers replace it in ordinary text.
+MARKER_SIGN = "\ufdd0"
+
+
+class ThinkingLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Where thoughts stand in an output and how long they may be.
+
+    opening:     text of the marker that begins a thought, as the output has it
+    closing:     text of the marker that ends it
+    closing_ids: ids of the closing marker, forced one after another when the limit is reached
+    is_open:     whether the prompt ends inside a thought
+    max_tokens:  of one thought, without the closing marker; None is no limit
+    """
+
+    opening: str
+    closing: str
+    closing_ids: tuple[int, ...]
+    is_open: bool = False
+    max_tokens: int | None = None
+
+
+class OutputFormat(msgspec.Struct, frozen=True, kw_only=True):
+    """What the choices of a job may write, and which parts of it are not the answer's text.
+
+    grammar:    llguidance's grammar of a choice's whole output, thoughts and calls included, as its JSON or Lark text;
+                None allows everything
+    marker_ids: added tokens that are part of the output's text, each behind MARKER_SIGN, special ones included
+    spans:      (opening, closing) texts of the parts in which stop strings do not count
+    thinking:   None where the output has no thoughts
+    """
+
+    grammar: str | None = None
+    marker_ids: tuple[int, ...] = ()
+    spans: tuple[tuple[str, str], ...] = ()
+    thinking: ThinkingLimits | None = None
+
+
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A job's spec: what a worker runs, in tokens; independent of any protocol.
 
     prompts:     [num_prompts][num_tokens] token ids, none empty
     num_choices: choices of each prompt; choice index = prompt index * num_choices + i
     priority:    lower goes first in the engine; equal ones in order of arrival
+    output:      None for plain text without a constraint
     """
 
     prompts: tuple[tuple[int, ...], ...]
     sampling: SamplingParams
     num_choices: int = 1
     priority: int = 0
+    output: OutputFormat | None = None
 
     @property
     def total_choices(self) -> int:
@@ -206,11 +246,13 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
     cached_tokens: of the prompt tokens, those that the attempt that ended the job found in the prefix cache, so that
                    none of its choices had to compute them
+    reasoning_tokens: of the completion tokens, those of thoughts, their markers included
     """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -293,6 +335,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     chat_template:  a Jinja template as in transformers, None for a model without chat
     special_tokens: names as the template knows them (`bos_token`, `eos_token`, ...) to token text
     num_token_ids:  rows of the model's embedding, ids below it are legal; None in manifests of older workers
+    response_template: the tokenizer's own description of its answers, as JSON text (see `api/protocol/families`)
     """
 
     model: str
@@ -302,6 +345,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     special_tokens: dict[str, str]
     capabilities: dict[str, bool]
     num_token_ids: int | None = None
+    response_template: str | None = None
 
 
 class ModelDescription(msgspec.Struct, frozen=True, kw_only=True):
