@@ -246,13 +246,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
     cached_tokens: of the prompt tokens, those that the attempt that ended the job found in the prefix cache, so that
                    none of its choices had to compute them
-    reasoning_tokens: of the completion tokens, those of thoughts, their markers included
     """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
-    reasoning_tokens: int = 0
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
