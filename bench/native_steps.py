@@ -30,7 +30,8 @@ from workers.model.native.library import Library, Limits
 from workers.model.native.mapping import map_of
 from workers.model.native.runner import NativeRunner
 from workers.model.native.sampling import native_sampler
-from workers.model.native.weights import weights_of
+from workers.model.native.weights import Weights
+from workers.model.resources.memory_options import InstructionSet
 from workers.model.sampling.sampled import Vocabulary
 
 NUM_STREAMS = (1, 8, 32, 64)
@@ -38,7 +39,7 @@ NUM_CONTEXT, NUM_PREFILL = 130, 512
 GREEDY = SamplingParams(max_tokens=1, temperature=0.0)
 
 
-def libraries(names: list[str], files: list[str]) -> dict[str, Library]:
+def libraries(names: list[InstructionSet], files: list[str]) -> dict[str, Library]:
     """One for each instruction set and each `name=file`."""
     found = {}
     for name in names:
@@ -53,7 +54,7 @@ def runner_of(library: Library, model: PreTrainedModel) -> NativeRunner:
     max_len = NUM_PREFILL + BLOCK_SIZE
     weight_map = map_of(model, attention_layers(model))
     assert weight_map is not None, "the kernels do not know this architecture"
-    weights = weights_of(weight_map, dict(model.named_parameters()).__getitem__, model.dtype, max_len)
+    weights = Weights(weight_map, dict(model.named_parameters()).__getitem__, model.dtype, max_len)
     limits = Limits(
         num_threads=1,
         num_spins=5000,

@@ -9,6 +9,7 @@ import itertools
 import threading
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
@@ -53,7 +54,7 @@ class OpenVinoGenerator:
         self._numbers = itertools.count()
         self._inbox: deque[Request] = deque()
         self._wake = threading.Semaphore(0)
-        self._running: list[tuple[object, Request]] = []
+        self._running: list[tuple[Any, Request]]  # Any: the library declares no types = []
         threading.Thread(target=self._run, daemon=True).start()
 
     def submit(self, prompt: list[int], max_tokens: int, on_text: OnText) -> None:

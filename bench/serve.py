@@ -106,7 +106,7 @@ def measure_case(server: Server, case: str, prompts: Prompts, seed: str, folder:
     num_prompts, num_prompt, num_output = int(case) if case != _PREFILL else NUM_PREFILLS, NUM_PROMPT, NUM_OUTPUT
     if case == _PREFILL:
         num_prompt, num_output = NUM_PREFILL, 1
-    sampled = [prompts.sample(numbers, num_prompt) for _ in range(num_prompts)]
+    sampled = [prompts.draw(numbers, num_prompt) for _ in range(num_prompts)]
     requests = requests_for(server.target, prompts, sampled, num_output, folder)
     done = uvloop.run(run_together(server.port, requests))
     if done.num_tokens != num_prompts * num_output:
