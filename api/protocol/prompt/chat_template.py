@@ -6,6 +6,7 @@ Source: `transformers.utils.chat_template_utils` 5.x, so that a prompt here is t
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import NoReturn
 
 import jinja2
@@ -15,6 +16,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from api.protocol.prompt.tool_form import ToolForm, tool_form_of
 from storage.errors import InvalidRequest
 
 # Exceptions of a template whose messages are not as it expects. A refusal by the sandbox is a TemplateError.
@@ -51,6 +53,16 @@ class ChatTemplate:
         self.takes_two_systems = self._shows_all(_system("first"), _system("second"), _USER)
         self.takes_late_systems = self._shows_all(_system("first"), _USER, _ANSWER, _system("second"), _USER)
 
+    @cached_property
+    def takes_system(self) -> bool:
+        """Whether it shows a system message."""
+        return self._shows_all(_system("only"), _USER)
+
+    @cached_property
+    def tool_form(self) -> ToolForm:
+        """How it takes tools, calls and results; found out when a chat has any."""
+        return tool_form_of(self._probe)
+
     def _treats_specially(self, role: str) -> bool:
         """Whether messages of this role are rendered differently from those of a role that no template knows."""
         known, unknown = self._probe([{"role": role, "content": "x"}, _USER]), self._probe([_UNKNOWN, _USER])
@@ -60,23 +72,29 @@ class ChatTemplate:
         text = self._probe(messages)
         return text is not None and all(message["content"] in text for message in messages)
 
-    def _probe(self, messages: Sequence[Mapping[str, object]]) -> str | None:
+    def _probe(
+        self, messages: Sequence[Mapping[str, object]], tools: Sequence[Mapping[str, object]] = ()
+    ) -> str | None:
         try:
-            return self.render(messages, field="messages")
+            return self.render(messages, tools=tools, field="messages")
         except InvalidRequest:
             return None
 
-    def render(self, messages: Sequence[Mapping[str, object]], *, field: str) -> str:
+    def render(
+        self, messages: Sequence[Mapping[str, object]], *, tools: Sequence[Mapping[str, object]] = (), field: str
+    ) -> str:
         """The prompt text, up to the beginning of the assistant's answer. Raises InvalidRequest with `field` as param.
 
         Thinking is switched off (`enable_thinking`).
+
+        tools: in the form of Chat
         """
         try:
             return self._render(
                 {
                     **self._special_tokens,
                     "messages": messages,
-                    "tools": None,
+                    "tools": list(tools) or None,
                     "documents": None,
                     "add_generation_prompt": True,
                     "enable_thinking": False,

@@ -5,6 +5,7 @@ that ends with `<|im_`, or begins with `end|>`. It travels with its string throu
 rearrange strings, and is removed before the prompt is encoded.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
@@ -25,8 +26,16 @@ class Marks(NamedTuple):
     edge: str
 
     def removed(self, text: str) -> str:
-        """The text without marks."""
-        return text.replace(self.inside, "").replace(self.edge, "")
+        """The text without marks, however the template wrote them."""
+        for mark in self:
+            for spelling in _spellings(mark):
+                text = text.replace(spelling, "")
+        return text
+
+
+def _spellings(mark: str) -> tuple[str, str, str]:
+    """How templates write the mark: as it is, in ASCII JSON, and as Python shows a string inside an object."""
+    return mark, json.dumps(mark)[1:-1], ascii(mark)[1:-1]
 
 
 class Marker:
@@ -55,7 +64,7 @@ class Marker:
         beside: other text of the prompt, which does not contain the marks either
         """
         everything = beside + "".join(texts)
-        free = (chr(code) for code in _MARKS if chr(code) not in everything)
+        free = (mark for mark in map(chr, _MARKS) if not any(one in everything for one in _spellings(mark)))
         marks = Marks(next(free), next(free))
         return [self._mark(text, marks) for text in texts], marks
 
@@ -65,7 +74,8 @@ class Marker:
 
     def pattern(self, marks: Marks) -> re.Pattern[str]:
         """What finds control tokens that are not marked. One of a single character is marked behind it."""
-        return re.compile(f"(?:{self._pattern})(?!{marks.inside})")
+        after = "|".join(map(re.escape, _spellings(marks.inside)))
+        return re.compile(f"(?:{self._pattern})(?!{after})")
 
     def _mark(self, text: str, marks: Marks) -> str:
         for position in sorted(set(self._joints(text)), reverse=True):

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
-Message = Mapping[str, str]
+# `role`, `content` and what else a template reads: `name`; `tool_calls` of the assistant, whose content may then be
+# None; `tool_call_id` of a tool's message.
+Message = Mapping[str, object]
 _ROLES = ("system", "developer")
 
 
-def is_system(message: Mapping[str, object]) -> bool:
+def is_system(message: Message) -> bool:
     """Whether the message holds instructions, under either role word."""
     return message["role"] in _ROLES
 
@@ -30,4 +32,4 @@ def _joined(messages: Sequence[Message], some: list[Message], whole: Sequence[Me
     role = roles.pop() if len(roles) == 1 else "system"
     chosen = {id(message) for message in some}
     rest = [message for message in messages if id(message) not in chosen]
-    return [{"role": role, "content": "\n\n".join(message["content"] for message in some)}, *rest]
+    return [{"role": role, "content": "\n\n".join(str(message["content"]) for message in some)}, *rest]

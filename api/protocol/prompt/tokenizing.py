@@ -6,14 +6,18 @@ methods are safe to call from several threads.
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 from tokenizers import Tokenizer
 
 from api.protocol.prompt.chat_template import ChatTemplate
 from api.protocol.prompt.control_tokens import ControlTokens
 from api.protocol.prompt.encode_ids import encode_ids
+from api.protocol.prompt.prompt_strings import strings_of, with_strings
 from api.protocol.prompt.system_turn import Message, with_one_beginning, with_one_system_turn
 from api.protocol.prompt.token_budget import CHARACTERS_PER_TOKEN, context_exceeded
+from api.protocol.prompt.tool_declaration import NO_TOOLS, ToolDeclaration, declared_text, with_declaration
+from api.protocol.prompt.tool_turns import arranged_turns, generic_turns, has_tool_turns
 from storage.contract import ModelManifest
 from storage.errors import InvalidRequest
 
@@ -112,77 +116,110 @@ class PromptTools:
             if position == 0 or token_id in self._special_ids
         ]
 
-    def render_chat(self, messages: Sequence[Message], *, field: str = "messages") -> str:
+    def render_chat(
+        self, messages: Sequence[Message], *, tools: ToolDeclaration = NO_TOOLS, field: str = "messages"
+    ) -> str:
         """Prompt text of a chat, up to the beginning of the answer.
 
         System and developer messages are arranged as the template accepts them: `developer` becomes `system` where it
-        does not know that role, and several become one where it accepts only one.
+        does not know that role, and several become one where it accepts only one. So are tools, calls and results.
 
-        messages: dicts of `role` and `content`
+        messages: dicts of `role` and `content`, see `system_turn.Message`
         raises:   InvalidRequest with `field` as param when the model has no template or the template refuses them
         """
+        return self._render(*self._arranged(messages, tools, field), field)
+
+    def _arranged(
+        self, messages: Sequence[Message], tools: ToolDeclaration, field: str
+    ) -> tuple[Sequence[Message], Sequence[Mapping[str, object]]]:
+        """The messages and the tools as the template takes them, but for instructions."""
+        template = self._get_template(field)
+        if not tools.functions and not has_tool_turns(messages):
+            return messages, ()
+        form = template.tool_form
+        is_generic = tools.is_generic or not form.shows_calls
+        is_listed = form.declares_tools and not is_generic
+        turns = generic_turns(messages) if is_generic else arranged_turns(messages, form)
+        text = declared_text(tools, is_listed=is_listed, is_generic=is_generic)
+        if text:
+            turns = list(with_declaration(turns, text, takes_system=template.takes_system))
+        return turns, tools.described(is_needed=form.needs_descriptions) if is_listed else ()
+
+    def _get_template(self, field: str) -> ChatTemplate:
         if self._template is None:
             raise InvalidRequest(f"The model '{self.model}' has no chat template; use /v1/completions.", param=field)
-        if not self._template.knows_developer:
+        return self._template
+
+    def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]], field: str) -> str:
+        template = self._get_template(field)
+        if not template.knows_developer:
             # Templates ignore or refuse a role that they do not know, and the instructions would be lost.
             messages = [_as_system(message) for message in messages]
-        if not self._template.takes_late_systems:
+        if not template.takes_late_systems:
             messages = with_one_system_turn(messages)
-        elif not self._template.takes_two_systems:
+        elif not template.takes_two_systems:
             messages = with_one_beginning(messages)
-        return self._template.render(messages, field=field)
+        return template.render(messages, tools=tools, field=field)
 
     def encode_chat(
-        self, messages: Sequence[Message], *, field: str = "messages", min_characters: int = 0
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: ToolDeclaration = NO_TOOLS,
+        field: str = "messages",
+        min_characters: int = 0,
     ) -> tuple[int, ...]:
         """Token ids of a chat's prompt, possibly only the first ones as in `encode`.
 
-        The template writes the special tokens, so none are added; strings of the messages never make one.
+        The template writes the special tokens, so none are added; strings of the messages and tools never make one.
 
         min_characters: of the prompt, which are encoded in any case
         """
-        prompt, encode = self._chat_encoder(messages, field)
+        prompt, encode = self._chat_encoder(*self._arranged(messages, tools, field), field)
         return self._encode_bounded(prompt, encode, min_characters=min_characters)
 
-    def _chat_encoder(self, messages: Sequence[Message], field: str) -> tuple[str, Callable[[str], list[int]]]:
-        """The rendered prompt and the function that encodes it."""
+    def _chat_encoder(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]], field: str
+    ) -> tuple[str, Callable[[str], list[int]]]:
+        """The rendered prompt and the function that encodes it.
+
+        messages, tools: as `_arranged` gives them
+        """
         control = self._control
-        if control is None or self._template is None:
-            return self.render_chat(messages, field=field), self._encode_plain
-        texts = [text for message in messages for text in (message["content"], message.get("name", ""))]
+        if control is None:
+            return self._render(messages, tools, field), self._encode_plain
+        texts = list(dict.fromkeys(strings_of([messages, tools])))
         marker = control.marker
         if not control.is_always_possible and not any(marker.is_in(text) or marker.may_join(text) for text in texts):
-            return self.render_chat(messages, field=field), self._encode_plain
-        texts, marks = marker.marked(texts, beside=self._template.source)
-        marked = [
-            {**message, "content": content, **({"name": name} if "name" in message else {})}
-            for message, content, name in zip(messages, texts[::2], texts[1::2], strict=True)
-        ]
-        prompt = self.render_chat(marked, field=field)
-        plain = None if control.is_always_possible else self._render_unless_refused(messages)
-        # The template's own control tokens and no others: strings of the messages had no share in them.
+            return self._render(messages, tools, field), self._encode_plain
+        marked, marks = marker.marked(texts, beside=self._get_template(field).source)
+        names = dict(zip(texts, marked, strict=True))
+        both = cast(tuple[Sequence[Message], Sequence[Message]], with_strings([messages, tools], names))
+        prompt = self._render(*both, field)
+        plain = None if control.is_always_possible else self._render_unless_refused(messages, tools)
+        # The template's own control tokens and no others: strings of callers had no share in them.
         if plain is not None and marker.unmarked(plain, marks) == marker.unmarked(prompt, marks):
             return plain, self._encode_plain
         return prompt, lambda some: control.encode(some, marks, add_special_tokens=False)
 
-    def _render_unless_refused(self, messages: Sequence[Message]) -> str | None:
+    def _render_unless_refused(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]]) -> str | None:
         """The prompt text; None where the template refuses messages with the text of a control token, as GPT-OSS's."""
         try:
-            return self.render_chat(messages)
+            return self._render(messages, tools, "messages")
         except InvalidRequest:
             return None
 
     def _encode_plain(self, text: str) -> list[int]:
         return encode_ids(self._tokenizer, text, add_special_tokens=False)
 
-    def count(self, messages: Sequence[Message], *, field: str = "input") -> int:
+    def count(self, messages: Sequence[Message], *, tools: ToolDeclaration = NO_TOOLS, field: str = "input") -> int:
         """Number of tokens of a chat's prompt, also above the context length.
 
         Raises ContextLengthExceeded for a text far beyond the context, which would take long to tokenize to its end.
         """
         bound = max(_MAX_COUNTED_CHARACTERS, self.context_length * CHARACTERS_PER_TOKEN)
-        num_tokens = len(self.encode_chat(messages, field=field, min_characters=bound))
-        is_cut = sum(len(message["content"]) for message in messages) > bound
+        num_tokens = len(self.encode_chat(messages, tools=tools, field=field, min_characters=bound))
+        is_cut = sum(map(len, strings_of([messages, tools.functions]))) > bound
         if is_cut and num_tokens > self.context_length:
             raise context_exceeded(num_tokens, None, self.context_length, field=field)
         return num_tokens
