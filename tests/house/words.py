@@ -61,6 +61,7 @@ class Finding(NamedTuple):
     use: str
 
 
+_ROOMS_OF_REQUESTS = "authentication caches capacity cli http interface jobs routes server streaming webhooks"
 _DETERMINERS = "a|an|each|every|one|same|another|this"
 
 RULES = (
@@ -102,7 +103,8 @@ RULES = (
     Rule(
         use="request",
         phrases=(rf"\b(?:{_DETERMINERS}|whose|such|that) calls?\b",),
-        within=("api/", "storage/", "docs/", "README.md"),
+        # In the wire protocols it is the call of a tool.
+        within=(*(f"api/{room}/" for room in _ROOMS_OF_REQUESTS.split()), "storage/", "docs/", "README.md"),
     ),
     Rule(use="attempt", names="tries", phrases=(rf"\b(?:{_DETERMINERS}|the|first|second|last|next) tr(?:y|ies)\b",)),
     Rule(use="attach", phrases=(r"\bjoin(?:s|ed)? (?:the|an|a|that|its) (?:job|other|first|earlier)\b",)),

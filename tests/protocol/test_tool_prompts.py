@@ -118,7 +118,7 @@ def test_a_custom_call_is_a_function_of_one_string() -> None:
     assert '{"input": "ls \\"a\\"\\n"}' in tools(STRICT).render_chat(chat)
 
 
-def test_custom_calls_are_told_and_written_as_plain_text_in_the_generic_form() -> None:
+def test_custom_calls_are_explained_and_written_as_plain_text_in_the_generic_form() -> None:
     shell = {"type": "function", "function": {"name": "shell", "parameters": {"type": "object"}}}
     declared = ToolDeclaration(functions=(shell,), custom_names=("shell",))
     chat = [user("List."), calling(custom_call("call_1", 'ls "a"')), result("call_1", "a", "shell")]

@@ -76,7 +76,7 @@ def mapped(real: Real, chat: list[Message]) -> list[Message]:
 
 
 def shows(real: Real, names: set[str]) -> bool:
-    """Whether the family is one of these; the others are told of tools in texts."""
+    """Whether the family is one of these; the others get tools in texts."""
     return real.name in names
 
 
@@ -133,7 +133,7 @@ def test_declared_tools_have_the_ids_that_they_have_in_transformers(real: Real) 
         assert ids == transformers_ids(real, chat, tools)
 
 
-def test_every_family_is_told_everything(real: Real) -> None:
+def test_every_family_is_shown_everything(real: Real) -> None:
     chat = [user("Oslo?"), calling(call("call_1", ARGUMENTS[1]), text="I look."), result("call_1", "rain"), user("So?")]
 
     prompt = real.tools.render_chat(chat, tools=ToolDeclaration(functions=TOOLS))

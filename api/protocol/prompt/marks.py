@@ -28,12 +28,12 @@ class Marks(NamedTuple):
     def removed(self, text: str) -> str:
         """The text without marks, however the template wrote them."""
         for mark in self:
-            for spelling in _spellings(mark):
-                text = text.replace(spelling, "")
+            for form in _forms(mark):
+                text = text.replace(form, "")
         return text
 
 
-def _spellings(mark: str) -> tuple[str, str, str]:
+def _forms(mark: str) -> tuple[str, str, str]:
     """How templates write the mark: as it is, in ASCII JSON, and as Python shows a string inside an object."""
     return mark, json.dumps(mark)[1:-1], ascii(mark)[1:-1]
 
@@ -64,7 +64,7 @@ class Marker:
         beside: other text of the prompt, which does not contain the marks either
         """
         everything = beside + "".join(texts)
-        free = (mark for mark in map(chr, _MARKS) if not any(one in everything for one in _spellings(mark)))
+        free = (mark for mark in map(chr, _MARKS) if not any(one in everything for one in _forms(mark)))
         marks = Marks(next(free), next(free))
         return [self._mark(text, marks) for text in texts], marks
 
@@ -74,7 +74,7 @@ class Marker:
 
     def pattern(self, marks: Marks) -> re.Pattern[str]:
         """What finds control tokens that are not marked. One of a single character is marked behind it."""
-        after = "|".join(map(re.escape, _spellings(marks.inside)))
+        after = "|".join(map(re.escape, _forms(marks.inside)))
         return re.compile(f"(?:{self._pattern})(?!{after})")
 
     def _mark(self, text: str, marks: Marks) -> str:
