@@ -53,6 +53,24 @@ class PreviousResponseNotFound(InvalidRequest):
     code = "previous_response_not_found"
 
 
+class InvalidJsonSchema(InvalidRequest):
+    """A schema of the answer that does not compile, or that is not enforced as it asks."""
+
+    code = "invalid_json_schema"
+
+
+class InvalidFunctionParameters(InvalidRequest):
+    """The same of a schema of a tool's arguments."""
+
+    code = "invalid_function_parameters"
+
+
+class InvalidGrammar(InvalidRequest):
+    """A grammar or regular expression that does not compile."""
+
+    code = "invalid_grammar"
+
+
 class InvalidApiKey(PlatformError):
     """No key, or one that is unknown, revoked or expired."""
 

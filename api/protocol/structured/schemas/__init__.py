@@ -1,0 +1,1 @@
+"""JSON schemas: what of a schema is enforced, and the normal form that is compiled."""
