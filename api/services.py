@@ -144,6 +144,7 @@ def _jobs(
             lease_s=settings.lease_s,
             refresh_s=settings.refresh_s,
             allows_special_tokens=settings.allow_special_tokens,
+            has_generation_defaults=settings.generation_defaults == "model",
             expected=settings.expected_models,
         ),
         statistics=statistics,

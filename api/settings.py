@@ -1,7 +1,7 @@
 """Settings of an API process: address, authentication, limits and timeouts."""
 
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
@@ -30,6 +30,8 @@ class ApiSettings(StorageSettings):
     cors_origins:      origins, with spaces between them, whose browser pages may call, on a keyless start too
     max_queued_per_model, max_queued_per_owner: queued jobs allowed; beyond that requests are refused. 0 is no limit
     allow_special_tokens: strings of requests may make control tokens, so that a message can end its own turn
+    generation_defaults: `model`: sampling parameters that a request does not name come from the model's
+                         `generation_config.json`; `none`: from this program alone (docs/sampling.md)
     """
 
     host: str = "127.0.0.1"
@@ -46,6 +48,7 @@ class ApiSettings(StorageSettings):
     max_queued_per_model: int = Field(default=100_000, ge=0)
     max_queued_per_owner: int = Field(default=50_000, ge=0)
     allow_special_tokens: bool = False
+    generation_defaults: Literal["model", "none"] = "model"
     cors_origins: str = ""
 
     @field_validator("cors_origins")

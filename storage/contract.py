@@ -326,6 +326,19 @@ class JobHeader(msgspec.Struct, frozen=True, kw_only=True):
     status: JobStatus = JobStatus.QUEUED
 
 
+class GenerationDefaults(msgspec.Struct, frozen=True, kw_only=True):
+    """Sampling parameters that a model's own `generation_config.json` names, for requests that do not; None is unnamed.
+
+    Ranges are those of `SamplingParams`.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+
+
 class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     """A model manifest, published by a worker, so that the API needs no model files.
 
@@ -334,6 +347,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     special_tokens: names as the template knows them (`bos_token`, `eos_token`, ...) to token text
     num_token_ids:  rows of the model's embedding, ids below it are legal; None in manifests of older workers
     response_template: the tokenizer's own description of its answers, as JSON text (see `api/protocol/families`)
+    generation_defaults: sampling parameters of requests that name none
     """
 
     model: str
@@ -344,6 +358,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: dict[str, bool]
     num_token_ids: int | None = None
     response_template: str | None = None
+    generation_defaults: GenerationDefaults = GenerationDefaults()
 
 
 class ModelDescription(msgspec.Struct, frozen=True, kw_only=True):

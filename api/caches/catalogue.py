@@ -8,6 +8,7 @@ from datetime import datetime
 
 import msgspec
 import structlog
+from msgspec import structs
 from sqlalchemy import Connection
 
 from api.caches.database_reads import Reader
@@ -15,7 +16,7 @@ from api.caches.model_availability import ModelAvailability
 from api.caches.refresher import Refresher
 from api.cpu_bound_work import CpuBoundWork
 from api.protocol.prompt.tokenizing import PromptTools
-from storage.contract import ModelManifest, ModelStatus, WorkerStatus
+from storage.contract import GenerationDefaults, ModelManifest, ModelStatus, WorkerStatus
 from storage.errors import ModelLoadFailed, ModelNotFound, ModelUnavailable
 from storage.fleet import manifests, workers
 
@@ -53,10 +54,13 @@ class Catalogue:
         refresh_s: float,
         expected: Sequence[str] = (),
         allows_special_tokens: bool = False,
+        has_generation_defaults: bool = True,
     ) -> None:
         """expected: models that should be served, known to a worker already or not
         allows_special_tokens: whether strings of requests may make control tokens
+        has_generation_defaults: whether a request takes sampling parameters that it does not name from the model
         """
+        self._has_generation_defaults = has_generation_defaults
         self._allows_special_tokens = allows_special_tokens
         self._reads = reads
         self._cpu_bound = cpu_bound
@@ -157,6 +161,8 @@ class Catalogue:
 
     async def _build(self, entry: ModelEntry) -> PromptTools:
         manifest = await self._reads.ask(lambda connection: manifests.get_manifest(connection, entry.model))
+        if not self._has_generation_defaults:
+            manifest = structs.replace(manifest, generation_defaults=GenerationDefaults())
         try:
             tools = await self._cpu_bound.run(
                 lambda: PromptTools(manifest, allows_special_tokens=self._allows_special_tokens)

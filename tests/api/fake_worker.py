@@ -83,11 +83,14 @@ class FakeWorker:
         new = workers.NewWorker(
             worker_id=WORKER_ID, model=self._model, pid=1, host="here", device="cpu", dtype="float32", slots=8
         )
-        now = datetime.now(UTC)
-        self._write(lambda c: workers.register(c, new, now))
-        self._write(lambda c: manifests.put_manifest(c, model_manifest, now))
+        self._write(lambda c: workers.register(c, new, datetime.now(UTC)))
+        self.put_manifest(model_manifest)
         self.beat()
         self._loop.start()
+
+    def put_manifest(self, model_manifest: ModelManifest) -> None:
+        """Publish the manifest."""
+        self._write(lambda c: manifests.put_manifest(c, model_manifest, datetime.now(UTC)))
 
     def beat(self) -> None:
         """Say that it lives and is ready."""

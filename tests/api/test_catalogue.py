@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from api.caches.catalogue import Catalogue
 from api.caches.database_reads import Reader
 from api.cpu_bound_work import CpuBoundWork
-from storage.contract import ModelManifest, ModelStatus, WorkerStatus
+from storage.contract import GenerationDefaults, ModelManifest, ModelStatus, WorkerStatus
 from storage.database.connections import Database
 from storage.database.table_definitions import table_of
 from storage.errors import ModelNotFound, ModelUnavailable, StorageUnavailable
@@ -78,6 +78,23 @@ async def test_a_model_that_was_just_registered_is_found_at_once(catalogue: Cata
     assert catalogue.is_ready
     assert (await catalogue.tools_of(entry)).context_length == 1000
     assert await catalogue.tools_of(entry) is await catalogue.tools_of(entry)
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+async def test_a_models_sampling_defaults_can_be_switched_off(
+    is_used: bool, database: Database, cpu_bound: CpuBoundWork
+) -> None:
+    defaults = GenerationDefaults(temperature=0.6)
+    _register(database, WorkerStatus.READY, msgspec.structs.replace(manifest(), generation_defaults=defaults))
+    reads = Reader(database, timeout_s=5)
+    catalogue = Catalogue(reads, cpu_bound, lease_s=6, refresh_s=0.05, has_generation_defaults=is_used)
+    await catalogue.start()
+
+    tools = await catalogue.tools_of(await catalogue.get("demo"))
+
+    assert tools.generation_defaults == (defaults if is_used else GenerationDefaults())
+    await catalogue.stop()
+    reads.close()
 
 
 async def test_a_new_manifest_brings_new_tools(catalogue: Catalogue, database: Database) -> None:

@@ -5,9 +5,12 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from msgspec import structs
 
+from storage.contract import GenerationDefaults
 from tests.api.examples import CALLS, CHAT_MESSAGES, COMPLETION, NAMES, RESPONSE, Call, without_heartbeats
 from tests.api.fake_worker import TEXT, WORDS, FakeWorker
+from tests.protocol.examples import manifest
 from tests.waiting import wait_until
 
 EXTRA: dict[str, Any] = {
@@ -49,6 +52,23 @@ def test_jobs_that_nobody_waits_for_have_less_priority(http: httpx2.Client, work
     COMPLETION.post(http, headers={"prefer": "wait=20"})
 
     assert [spec.priority for spec in worker.specs] == [0, 0, 0, 10, 10]
+
+
+def test_a_models_defaults_are_used_and_told(client: openai.OpenAI, worker: FakeWorker) -> None:
+    defaults = GenerationDefaults(temperature=0.25, top_k=7)
+    worker.put_manifest(structs.replace(manifest(), generation_defaults=defaults))
+    wait_until(lambda: client.responses.create(model="demo", input="Hi").temperature == 0.25)
+
+    plain = client.responses.create(model="demo", input="Hi")
+    own = client.responses.create(model="demo", input="Hi", temperature=1, top_p=0.5)
+
+    assert [spec.sampling.temperature for spec in worker.specs[-2:]] == [0.25, 1.0]
+    assert [spec.sampling.top_k for spec in worker.specs[-2:]] == [7, 7]
+    assert (plain.temperature, plain.top_p) == (0.25, 1.0)
+    assert (own.temperature, own.top_p) == (1.0, 0.5)
+    worker.put_manifest(manifest())
+    wait_until(lambda: client.responses.create(model="demo", input="Hi").temperature == 1.0)
+    assert client.responses.retrieve(plain.id).temperature == 0.25
 
 
 def test_a_response_echoes_what_it_was_asked_with(client: openai.OpenAI) -> None:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 from msgspec import structs
+from structlog.testing import capture_logs
 from tokenizers import Tokenizer
 
+from storage.contract import GenerationDefaults
 from storage.errors import ModelFilesMissing, ModelUnsupported, SettingInvalid
 from tests.model.conftest import LIMITS
 from tests.model.gguf.files import make_gguf
@@ -26,6 +28,24 @@ def test_the_manifest_tells_the_api_all_it_needs(tiny: LoadedModel, tiny_folder:
     text = "Grüße, 你好 🙂"
     tokenizer = Tokenizer.from_str(manifest.tokenizer_json)
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_sampling_defaults_are_those_of_the_generation_configuration(tmp_path: Path) -> None:
+    folder = make_tiny(tmp_path / "model")
+    file = folder / "generation_config.json"
+    own = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 7, "repetition_penalty": None}
+    file.write_text(json.dumps(json.loads(file.read_text()) | own))
+
+    with capture_logs() as logged:
+        loaded = load(str(folder), device="cpu", limits=LIMITS)
+
+    assert loaded.manifest.generation_defaults == GenerationDefaults(temperature=0.6, top_k=20)
+    ignored = [entry for entry in logged if entry["event"] == "generation_default_ignored"]
+    assert [(entry["name"], entry["value"]) for entry in ignored] == [("top_p", "7")]
+
+
+def test_a_model_without_sampling_defaults_has_none(tiny: LoadedModel) -> None:
+    assert tiny.manifest.generation_defaults == GenerationDefaults()
 
 
 def test_the_description_tells_what_was_planned(tiny: LoadedModel) -> None:

@@ -3,16 +3,18 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from api.protocol.chat.request import ChatRequest
 from api.protocol.completions.request import CompletionRequest
 from api.protocol.jobs.prepared import Prepared
 from api.protocol.kinds import prepare
+from api.protocol.prompt.tokenizing import PromptTools
 from api.protocol.responses.request import INCLUDED_LOGPROBS, ResponseRequest
 from api.protocol.shared.job_request import JobRequest as Request
-from storage.contract import SamplingParams
+from storage.contract import GenerationDefaults, SamplingParams
 from storage.errors import ContextLengthExceeded, InvalidRequest, UnsupportedParameter
-from tests.protocol.examples import body, tools
+from tests.protocol.examples import body, manifest, tools
 
 MINIMAL: dict[type[Request], dict[str, object]] = {
     ResponseRequest: {"input": "hi"},
@@ -79,6 +81,24 @@ def test_silence_is_the_contracts_default(request_type: type[Request]) -> None:
     sampling = prepared(request_type).spec.sampling
 
     assert sampling == SamplingParams(max_tokens=sampling.max_tokens, seed=7)
+
+
+@pytest.mark.parametrize("request_type", REQUESTS)
+def test_a_models_defaults_stand_for_fields_that_a_request_does_not_name(request_type: type[Request]) -> None:
+    defaults = GenerationDefaults(temperature=0.6, top_p=0.95, top_k=20, min_p=0.1, repetition_penalty=1.05)
+    of_model = PromptTools(structs.replace(manifest(), generation_defaults=defaults))
+    own = {"temperature": 0, "top_p": 1, "top_k": -1, "min_p": 0, "repetition_penalty": 1}
+
+    def sampled(**fields: object) -> SamplingParams:
+        request = request_type.parse(body(**{**MINIMAL[request_type], **fields}))
+        return prepare(request, of_model, seed=7).spec.sampling
+
+    silent = sampled()
+    assert silent == SamplingParams(
+        max_tokens=silent.max_tokens, seed=7, temperature=0.6, top_p=0.95, top_k=20, min_p=0.1, repetition_penalty=1.05
+    )
+    assert sampled(temperature=1.5) == structs.replace(silent, temperature=1.5)
+    assert sampled(**own) == SamplingParams(max_tokens=silent.max_tokens, seed=7, temperature=0.0)
 
 
 WRONG: list[tuple[str, object, str]] = [

@@ -1,12 +1,23 @@
-"""The model manifest, from the model's tokenizer."""
+"""The model manifest, from the model's tokenizer and its generation configuration."""
 
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+import structlog
+from transformers import GenerationConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from storage.contract import ModelManifest
+from storage.contract import GenerationDefaults, ModelManifest
 from storage.errors import ModelFilesMissing, ModelUnsupported
 
 # Without files, transformers makes an empty tokenizer of the model's kind, with a few special tokens at most.
 _MIN_VOCABULARY = 16
+# The least and the greatest value of each default, as requests have them.
+_RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "top_k": (0, (1 << 31) - 1),
+    "min_p": (0, 1),
+    "repetition_penalty": (0.01, 100),
+}
+
+log = structlog.get_logger()
 
 
 def fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerFast:
@@ -24,10 +35,16 @@ def fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerFast:
 
 
 def manifest_of(
-    tokenizer: PreTrainedTokenizerFast, *, model: str, context_length: int, num_token_ids: int
+    tokenizer: PreTrainedTokenizerFast,
+    generation: GenerationConfig | None,
+    *,
+    model: str,
+    context_length: int,
+    num_token_ids: int,
 ) -> ModelManifest:
     """The manifest of the model for the API.
 
+    generation:     the model's `generation_config.json`
     context_length: tokens of prompt and output
     num_token_ids:  rows of the model's embedding
     """
@@ -40,7 +57,28 @@ def manifest_of(
         special_tokens={name: str(token) for name, token in tokenizer.special_tokens_map.items()},
         capabilities={"completion": True, "chat": template is not None, "embedding": False, "fine_tuning": False},
         num_token_ids=num_token_ids,
+        generation_defaults=generation_defaults_of(generation),
     )
+
+
+def generation_defaults_of(generation: GenerationConfig | None) -> GenerationDefaults:
+    """Sampling parameters that the configuration names, without those that no request may have.
+
+    Only what its file says: `to_diff_dict` leaves out the defaults of transformers. `do_sample` says how
+    `generate` samples by default and is not looked at, as in vLLM.
+    """
+    named = {} if generation is None else generation.to_diff_dict()
+    values = {name: named[name] for name in _RANGES if named.get(name) is not None}
+    legal = {name: value for name, value in values.items() if _is_legal(name, value)}
+    for name in sorted(values.keys() - legal.keys()):
+        log.warning("generation_default_ignored", name=name, value=str(values[name])[:100])
+    return GenerationDefaults(**legal)
+
+
+def _is_legal(name: str, value: object) -> bool:
+    least, greatest = _RANGES[name]
+    kinds = int if name == "top_k" else int | float
+    return isinstance(value, kinds) and not isinstance(value, bool) and least <= value <= greatest
 
 
 def _chat_template(tokenizer: PreTrainedTokenizerFast) -> str | None:

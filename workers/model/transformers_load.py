@@ -50,6 +50,7 @@ def _facts_of(source: str, loaded: files.ModelFiles) -> ModelFacts:
     assert isinstance(embeddings, nn.Embedding)
     manifest = manifest_of(
         fast(loaded.tokenizer),
+        loaded.model.generation_config,
         model=source,
         context_length=checks.context_length_of(loaded.config),
         num_token_ids=embeddings.num_embeddings,

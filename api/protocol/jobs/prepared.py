@@ -88,7 +88,13 @@ def spec_of(
     """The job spec of these prompts with the request's sampling parameters and priority."""
     return JobSpec(
         prompts=prompts,
-        sampling=sampling_of(request, max_tokens=max_tokens, seed=terms.seed, vocab_size=tools.vocab_size),
+        sampling=sampling_of(
+            request,
+            max_tokens=max_tokens,
+            seed=terms.seed,
+            vocab_size=tools.vocab_size,
+            defaults=tools.generation_defaults,
+        ),
         num_choices=num_choices,
         priority=priority_of(request, is_background=terms.is_background),
     )

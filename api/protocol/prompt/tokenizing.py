@@ -32,6 +32,7 @@ class PromptTools:
         """allows_special_tokens: whether strings of callers may make control tokens, and so speak as the system"""
         self.model = manifest.model
         self.context_length = manifest.context_length
+        self.generation_defaults = manifest.generation_defaults
         self._tokenizer: Tokenizer = Tokenizer.from_str(manifest.tokenizer_json)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()

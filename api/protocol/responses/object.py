@@ -10,6 +10,7 @@ from api.protocol.answer.items import Item, ItemKind, call_id_of
 from api.protocol.answer.logprobs import token_objects
 from api.protocol.answer.outcome import Outcome
 from api.protocol.responses.request import INCLUDED_LOGPROBS
+from api.protocol.responses.stored_items import default_of
 from api.protocol.shared.envelope import SERVER_ERROR, failure_of
 from api.protocol.shared.tiers import tier_of
 from storage.contract import End, JobHeader, JobStatus, Usage
@@ -121,13 +122,14 @@ def response_body(
         "incomplete_details": {"reason": "max_output_tokens"} if status is JobStatus.INCOMPLETE else None,
         "model": header.model,
         "output": output,
-        **_echo_of(header.request),
+        **_echo_of(header),
         "usage": None if end is None or end.usage is None else usage_object(end.usage),
     }
 
 
-def _echo_of(sent: dict[str, object]) -> dict[str, object]:
+def _echo_of(header: JobHeader) -> dict[str, object]:
     """Fields of the request that the object repeats, with the defaults of absent ones."""
+    sent = header.request
     return {
         "frequency_penalty": sent.get("frequency_penalty", 0.0),
         "instructions": sent.get("instructions"),
@@ -142,12 +144,12 @@ def _echo_of(sent: dict[str, object]) -> dict[str, object]:
         "safety_identifier": sent.get("safety_identifier"),
         "service_tier": tier_of(sent),
         "store": sent.get("store", True),
-        "temperature": sent.get("temperature", 1.0),
+        "temperature": sent.get("temperature", default_of(header, "temperature")),
         "text": {"format": {"type": "text"}},
         "tool_choice": sent.get("tool_choice", "auto"),
         "tools": [],
         "top_logprobs": sent.get("top_logprobs", 0),
-        "top_p": sent.get("top_p", 1.0),
+        "top_p": sent.get("top_p", default_of(header, "top_p")),
         "truncation": sent.get("truncation", "disabled"),
         "user": sent.get("user"),
     }

@@ -13,6 +13,7 @@ from api.protocol.responses.stored_items import (
     Item,
     PreviousResponse,
     context_of,
+    echoed_defaults,
     items_of_context,
     messages_of_items,
 )
@@ -20,7 +21,8 @@ from storage.contract import JobKind
 
 
 def prepare_response(request: ResponseRequest, tools: PromptTools, terms: Terms) -> Prepared:
-    """The job of `POST /v1/responses`; its context is {"input_items"}, with "previous_output" where it continues one.
+    """The job of `POST /v1/responses`; its context is {"input_items"}, with "previous_output" where it continues one,
+    and "generation_defaults" where the model has some.
 
     The stored request has no `input`: the items are it.
 
@@ -36,7 +38,7 @@ def prepare_response(request: ResponseRequest, tools: PromptTools, terms: Terms)
         JobKind.RESPONSE,
         terms,
         spec_of(request, tools, terms, (prompt,), max_tokens=limit),
-        context=context,
+        context=context | echoed_defaults(tools.generation_defaults),
         store_default=True,
         background=request.background or False,
     )

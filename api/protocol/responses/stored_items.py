@@ -8,12 +8,15 @@ import msgspec
 from api.protocol.prompt.system_turn import is_system
 from api.protocol.prompt.token_budget import CHARACTERS_PER_TOKEN
 from api.protocol.responses.request import InputMessage
-from storage.contract import JobHeader
+from storage.contract import GenerationDefaults, JobHeader
 from storage.ids import suffix_of
 
 Item = dict[str, object]
 # In a turn's context: the system and developer messages of the turns before it.
 _SYSTEM_ITEMS = "system_items"
+# The sampling parameters that the object shows, where the model has defaults of its own.
+_GENERATION_DEFAULTS = "generation_defaults"
+_ECHOED = ("temperature", "top_p")
 
 
 class PreviousResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +114,17 @@ def context_of(previous: PreviousResponse | None, new: str | Sequence[InputMessa
         return {"input_items": input_items}
     system_items = [{name: value for name, value in item.items() if name != "id"} for item in previous.system_items]
     return {"previous_output": previous.output_items, _SYSTEM_ITEMS: system_items, "input_items": input_items}
+
+
+def echoed_defaults(defaults: GenerationDefaults) -> dict[str, object]:
+    """What the context keeps of a model's defaults: they may be others when the object is made again."""
+    named = {name: value for name in _ECHOED if (value := getattr(defaults, name)) is not None}
+    return {_GENERATION_DEFAULTS: named} if named else {}
+
+
+def default_of(header: JobHeader, name: str) -> float:
+    """The temperature or top_p of a request that does not name it."""
+    return cast(dict[str, float], header.context.get(_GENERATION_DEFAULTS, {})).get(name, 1.0)
 
 
 def items_of_context(context: dict[str, object]) -> list[Item]:

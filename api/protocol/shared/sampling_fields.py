@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints
 from api.protocol.shared.deadline_fields import DatedRequest
 from api.protocol.shared.tiers import TieredRequest
 from api.protocol.shared.wire import INT64_MAX, Seed, Stop, Temperature, TopK, TopP, few_pairs
-from storage.contract import SamplingParams
+from storage.contract import GenerationDefaults, SamplingParams
 from storage.errors import InvalidRequest
 
 MAX_TOP_LOGPROBS = 20
@@ -61,11 +61,14 @@ class SamplingRequest(TieredRequest, DatedRequest):
         return None
 
 
-def sampling_of(request: SamplingRequest, *, max_tokens: int, seed: int, vocab_size: int) -> SamplingParams:
+def sampling_of(
+    request: SamplingRequest, *, max_tokens: int, seed: int, vocab_size: int, defaults: GenerationDefaults
+) -> SamplingParams:
     """The engine's sampling parameters.
 
     max_tokens: the output token limit after the context length was applied
     seed:       a random seed, used when the request has none
+    defaults:   the model's, for fields that the request does not name
     raises:     InvalidRequest for ids outside the vocabulary and for a minimum above the limit
     """
     biases = _biases_of(request, vocab_size)
@@ -77,14 +80,14 @@ def sampling_of(request: SamplingRequest, *, max_tokens: int, seed: int, vocab_s
         )
     return SamplingParams(
         max_tokens=max_tokens,
-        temperature=_or(request.temperature, 1.0),
-        top_p=max(_MIN_TOP_P, _or(request.top_p, 1.0)),
+        temperature=_first(request.temperature, defaults.temperature, 1.0),
+        top_p=max(_MIN_TOP_P, _first(request.top_p, defaults.top_p, 1.0)),
         # -1 and 0 are both off, as in open servers.
-        top_k=max(0, request.top_k or 0),
-        min_p=min(_MAX_MIN_P, _or(request.min_p, 0.0)),
-        presence_penalty=_or(request.presence_penalty, 0.0),
-        frequency_penalty=_or(request.frequency_penalty, 0.0),
-        repetition_penalty=_or(request.repetition_penalty, 1.0),
+        top_k=max(0, int(_first(request.top_k, defaults.top_k, 0))),
+        min_p=min(_MAX_MIN_P, _first(request.min_p, defaults.min_p, 0.0)),
+        presence_penalty=_first(request.presence_penalty, 0.0),
+        frequency_penalty=_first(request.frequency_penalty, 0.0),
+        repetition_penalty=_first(request.repetition_penalty, defaults.repetition_penalty, 1.0),
         logit_bias=biases,
         seed=seed if request.seed is None else request.seed,
         stop=tuple(request.stop or ()),
@@ -102,8 +105,9 @@ def require_known_ids(ids: Iterable[int], vocab_size: int, *, field: str) -> Non
         raise InvalidRequest(f"Invalid '{field}': token ids must be below {vocab_size}.", param=field)
 
 
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else float(value)
+def _first(*values: float | None) -> float:
+    """The first that is named."""
+    return float(next(value for value in values if value is not None))
 
 
 def _biases_of(request: SamplingRequest, vocab_size: int) -> tuple[tuple[int, float], ...]:

@@ -129,6 +129,23 @@ def test_tokens_template_and_end_tokens_are_those_of_the_original(model_type: st
     assert GenerationConfig.from_pretrained(folder).eos_token_id == [2, END_OF_TURN]
 
 
+def test_sampling_parameters_of_the_file_are_those_of_the_model(tmp_path: Path) -> None:
+    def add(writer: gguf.GGUFWriter) -> None:
+        writer.add_sampling_temp(0.6)
+        writer.add_sampling_top_k(20)
+        writer.add_sampling_top_p(0.95)
+
+    folder = converted(make_gguf(tmp_path, change=add), tmp_path / "converted")
+
+    named = GenerationConfig.from_pretrained(folder).to_diff_dict()
+    assert {name: named.get(name) for name in ("temperature", "top_k", "top_p", "min_p")} == {
+        "temperature": 0.6,
+        "top_k": 20,
+        "top_p": 0.95,
+        "min_p": None,
+    }
+
+
 def test_each_converted_tensor_is_reported(tmp_path: Path) -> None:
     reported: list[tuple[Phase, int, int]] = []
     path, folder = make_gguf(tmp_path), tmp_path / "converted"

@@ -10,10 +10,18 @@ from storage.errors import ModelUnsupported
 from workers.model.architecture import checks
 from workers.model.gguf import gguf_tokenizer
 from workers.model.gguf.gguf_weights import read_weights
-from workers.model.gguf.header import read_header
+from workers.model.gguf.header import GgufHeader, read_header
 from workers.model.gguf.model_shape import configuration_entries
 from workers.model.gguf.supported import check_supported
 from workers.model.progress import Report
+
+# Sampling parameters that newer files carry from the model's `generation_config.json`.
+_SAMPLING_KEYS = {
+    "temperature": "general.sampling.temp",
+    "top_p": "general.sampling.top_p",
+    "top_k": "general.sampling.top_k",
+    "min_p": "general.sampling.min_p",
+}
 
 
 def convert(path: Path, folder: Path, dtype: torch.dtype, report: Report) -> None:
@@ -38,5 +46,18 @@ def convert(path: Path, folder: Path, dtype: torch.dtype, report: Report) -> Non
     GenerationConfig(  # type: ignore[no-untyped-call]  # transformers left it bare
         bos_token_id=header.whole_number("tokenizer.ggml.bos_token_id"),
         eos_token_id=gguf_tokenizer.end_ids_of(header),
+        **_sampling_of(header),
     ).save_pretrained(folder)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _sampling_of(header: GgufHeader) -> dict[str, int | float]:
+    found = {name: header.metadata.get(key) for name, key in _SAMPLING_KEYS.items()}
+    # The file has single precision: 0.6 and not 0.6000000238418579.
+    named = {
+        name: round(value, 6) if isinstance(value, float) else value
+        for name, value in found.items()
+        if isinstance(value, int | float)
+    }
+    # Without it the others may not be saved.
+    return named | {"do_sample": True} if named else {}

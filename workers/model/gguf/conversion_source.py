@@ -9,7 +9,7 @@ import msgspec
 from storage.process.atomic_file import replace_file
 
 # Counted up when the same file would be converted to something else.
-CONVERTER_VERSION = 1
+CONVERTER_VERSION = 2
 SOURCE_NAME = "source.json"
 
 
