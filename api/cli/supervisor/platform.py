@@ -15,6 +15,7 @@ from api.cli.console import utc_now
 from api.cli.state import PlatformState, write_state
 from api.cli.supervisor import redis_server
 from api.cli.supervisor.child import Child, ChildState, Ended, Role, process_state
+from api.cli.supervisor.failures import ReplicaFailures
 from api.cli.supervisor.fork_client import ForkServer
 from api.cli.supervisor.processes import Serving, api_spec, fork_server_spec, redis_spec, worker_specs
 from api.cli.supervisor.recovery_notice import does_api_answer, is_back
@@ -59,6 +60,7 @@ class Platform:
         self._start_failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_started = False
         self._early_deaths = 0
+        self._replica_failures = ReplicaFailures()
         # Models that cannot be loaded, with the reason.
         self._failed: dict[str, str] = dict(serving.failures)
         self._started_at = time.time()
@@ -193,25 +195,37 @@ class Platform:
         if ended.worker_id is not None:
             self._run_soon(partial(self._mark_dead, ended.worker_id))
         if self._is_started:
-            retry = f"starting again in {ended.retry_s:g} s"
-            self._screen.note(f"{ended.spec.name} ended ({ended.reason}); {retry}; log: {ended.spec.log}", utc_now())
-            self._watch(ended.spec.name)
+            self._report_restart(ended, ended.reason)
             return
         self._early_deaths += 1
         # A process that exits by itself has logged the reason; it would fail again.
         if ended.code < 0 and self._early_deaths < _MAX_EARLY_DEATHS:
             return
         model = ended.spec.model
-        if model is not None and set(self._model_names) - {model, *self._failed}:
-            self._give_up(model, ended)
+        if model in self._failed:
+            return
+        reason = last_log_line(ended.spec.log) or ended.reason
+        if model is not None and not self._is_hopeless(model, ended, reason):
+            self._report_restart(ended, reason)
+        elif model is not None and set(self._model_names) - {model, *self._failed}:
+            self._give_up(model, ended, reason)
         elif not self._start_failure.done():
             self._start_failure.set_exception(StartFailed(_exit_message(ended)))
 
-    def _give_up(self, model: str, ended: Ended) -> None:
+    def _report_restart(self, ended: Ended, reason: str) -> None:
+        retry = f"starting again in {ended.retry_s:g} s"
+        self._screen.note(f"{ended.spec.name} ended ({reason}); {retry}; log: {ended.spec.log}", utc_now())
+        self._watch(ended.spec.name)
+
+    def _is_hopeless(self, model: str, ended: Ended, reason: str) -> bool:
+        """Whether no replica of the model can be expected to load it."""
+        self._replica_failures.add(ended.spec.name, reason)
+        replicas = [child.spec.name for child in self._supervisor.children if child.spec.model == model]
+        return self._replica_failures.repeated_reason(replicas) is not None
+
+    def _give_up(self, model: str, ended: Ended, reason: str) -> None:
         """Serve the other models: this one cannot be loaded."""
-        if model in self._failed:
-            return
-        self._failed[model] = last_log_line(ended.spec.log) or ended.reason
+        self._failed[model] = reason
         for child in self._supervisor.children:
             if child.spec.model == model:
                 child.stop()
