@@ -57,9 +57,10 @@ void check_products(const char* types, double tolerance) {
     for (const auto& [num_inputs, num_outputs] : {std::pair(20, 5), std::pair(64, 96), std::pair(300, 150)}) {
         const auto weights = random_numbers<Weight>(size_t(num_inputs) * num_outputs, 1.0f);
         const auto bias = random_numbers<float>(num_outputs, 1.0f);
+        Arena arena;
         const auto matrix = PackedMatrix<Weight, Activation>::of(
             {{weights.data(), bias.data(), num_outputs - 2},
-             {weights.data() + size_t(num_outputs - 2) * num_inputs, nullptr, 2}}, num_inputs);
+             {weights.data() + size_t(num_outputs - 2) * num_inputs, nullptr, 2}}, num_inputs, arena);
         const size_t stride = padded(num_inputs, TILE_OUTPUTS) + TILE_OUTPUTS;
         std::vector<Activation> x(stride * padded(most, 32), Activation{});
         for (int row = 0; row < most; ++row)

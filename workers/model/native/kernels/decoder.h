@@ -43,19 +43,20 @@ class Decoder : public AnyDecoder {
           vocab_width_(padded(shape.vocab_size, TILE_OUTPUTS)) {
         for (int i = 0; i < shape.num_layers; ++i) {
             if (limits.next_layer(i) == 0) throw std::runtime_error("a layer's weights could not be read");
-            layers_.push_back(Layer::of(layers[i], shape, limits.num_blocks));
+            layers_.push_back(Layer::of(layers[i], shape, limits.num_blocks, arena_));
         }
-        head_ = Packed::of({{static_cast<const Weight*>(outer.head), nullptr, shape.vocab_size}}, shape.hidden_size);
-        final_norm_ = copy_of(outer.final_norm, shape.hidden_size);
+        head_ = Packed::of({{static_cast<const Weight*>(outer.head), nullptr, shape.vocab_size}}, shape.hidden_size,
+                           arena_);
+        final_norm_ = copy_of(outer.final_norm, shape.hidden_size, arena_);
         const size_t tokens = padded(limits.max_batch_tokens, 2 * AMX_ROWS);
-        residual_ = Buffer<float>(tokens * hidden_width_);
-        branch_ = Buffer<float>(tokens * hidden_width_);
-        normed_ = Buffer<Activation>(tokens * hidden_width_);
-        qkv_ = Buffer<float>(tokens * qkv_width_);
-        attended_ = Buffer<Activation>(tokens * attended_width_);
-        gated_ = Buffer<Activation>(tokens * gated_width_);
-        head_input_ = Buffer<Activation>(size_t(padded(limits.max_logit_rows, 2 * AMX_ROWS)) * hidden_width_);
-        logits_ = Buffer<float>(size_t(limits.max_logit_rows) * vocab_width_);
+        residual_ = Buffer<float>(tokens * hidden_width_, arena_);
+        branch_ = Buffer<float>(tokens * hidden_width_, arena_);
+        normed_ = Buffer<Activation>(tokens * hidden_width_, arena_);
+        qkv_ = Buffer<float>(tokens * qkv_width_, arena_);
+        attended_ = Buffer<Activation>(tokens * attended_width_, arena_);
+        gated_ = Buffer<Activation>(tokens * gated_width_, arena_);
+        head_input_ = Buffer<Activation>(size_t(padded(limits.max_logit_rows, 2 * AMX_ROWS)) * hidden_width_, arena_);
+        logits_ = Buffer<float>(size_t(limits.max_logit_rows) * vocab_width_, arena_);
     }
 
     void step(const TokenpostBatch& batch) override {
@@ -307,6 +308,7 @@ class Decoder : public AnyDecoder {
     // Widths of rows, padded to whole tiles: hidden state, output of all heads, gated feed-forward state, queries with
     // keys and values, logits.
     const int hidden_width_, attended_width_, gated_width_, qkv_width_, vocab_width_;
+    Arena arena_;
     std::vector<Layer> layers_;
     Packed head_;
     Buffer<float> final_norm_;

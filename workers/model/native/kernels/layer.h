@@ -9,9 +9,9 @@
 
 namespace tokenpost {
 
-inline Buffer<float> copy_of(const float* numbers, int count) {
+inline Buffer<float> copy_of(const float* numbers, int count, Arena& arena) {
     if (numbers == nullptr) return {};
-    Buffer<float> own(padded(count, TILE_OUTPUTS));
+    Buffer<float> own(padded(count, TILE_OUTPUTS), arena);
     std::copy_n(numbers, count, own.get());
     return own;
 }
@@ -27,7 +27,7 @@ struct Layer {
     Buffer<Weight> keys, values;
     LayerCache<Weight> cache;
 
-    static Layer of(const TokenpostLayer& given, const TokenpostShape& shape, int num_blocks) {
+    static Layer of(const TokenpostLayer& given, const TokenpostShape& shape, int num_blocks, Arena& arena) {
         const int size = shape.head_dim, hidden = shape.hidden_size, inner = shape.intermediate_size;
         const int num_queries = shape.num_heads * size, num_keys = shape.num_kv_heads * size;
         const auto part = [](const void* weights, const float* bias, int num_outputs) {
@@ -37,20 +37,20 @@ struct Layer {
         Layer layer{
             Packed::of({part(given.query, given.query_bias, num_queries), part(given.key, given.key_bias, num_keys),
                         part(given.value, given.value_bias, num_keys)},
-                       hidden),
-            Packed::of({part(given.output, given.output_bias, hidden)}, num_queries),
-            Packed::interleaved(part(given.gate, nullptr, inner), part(given.up, nullptr, inner), hidden),
-            Packed::of({part(given.down, nullptr, hidden)}, inner),
-            copy_of(given.input_norm, hidden),
-            copy_of(given.attention_norm, hidden),
-            copy_of(given.feedforward_norm, hidden),
-            copy_of(given.feedforward_out_norm, hidden),
-            copy_of(given.query_norm, size),
-            copy_of(given.key_norm, size),
+                       hidden, arena),
+            Packed::of({part(given.output, given.output_bias, hidden)}, num_queries, arena),
+            Packed::interleaved(part(given.gate, nullptr, inner), part(given.up, nullptr, inner), hidden, arena),
+            Packed::of({part(given.down, nullptr, hidden)}, inner, arena),
+            copy_of(given.input_norm, hidden, arena),
+            copy_of(given.attention_norm, hidden, arena),
+            copy_of(given.feedforward_norm, hidden, arena),
+            copy_of(given.feedforward_out_norm, hidden, arena),
+            copy_of(given.query_norm, size, arena),
+            copy_of(given.key_norm, size, arena),
             given.rotary_table,
             AttentionRule{shape.attention_scale, given.window, shape.attention_softcap},
-            Buffer<Weight>(cached),
-            Buffer<Weight>(cached),
+            Buffer<Weight>(cached, arena),
+            Buffer<Weight>(cached, arena),
             {},
         };
         layer.cache = {layer.keys.get(), layer.values.get(), shape.num_kv_heads, padded(size, TILE_OUTPUTS)};

@@ -21,23 +21,24 @@ class PackedMatrix {
     PackedMatrix() = default;
 
     // Parts one after another.
-    static PackedMatrix of(const std::vector<Part<Weight>>& parts, int num_inputs) {
+    static PackedMatrix of(const std::vector<Part<Weight>>& parts, int num_inputs, Arena& arena) {
         int num_outputs = 0;
         for (const auto& part : parts) num_outputs += part.num_outputs;
-        PackedMatrix matrix(num_outputs, num_inputs);
+        PackedMatrix matrix(num_outputs, num_inputs, arena);
         int column = 0;
         for (const auto& part : parts)
-            for (int i = 0; i < part.num_outputs; ++i) matrix.set(column++, part, i);
+            for (int i = 0; i < part.num_outputs; ++i) matrix.set(column++, part, i, arena);
         return matrix;
     }
 
     // Two parts interleaved by 16 outputs, so that a tile holds 16 outputs of each.
-    static PackedMatrix interleaved(const Part<Weight>& left, const Part<Weight>& right, int num_inputs) {
-        PackedMatrix matrix(2 * padded(left.num_outputs, VEC_LEN), num_inputs);
+    static PackedMatrix interleaved(const Part<Weight>& left, const Part<Weight>& right, int num_inputs,
+                                    Arena& arena) {
+        PackedMatrix matrix(2 * padded(left.num_outputs, VEC_LEN), num_inputs, arena);
         for (int i = 0; i < left.num_outputs; ++i) {
             const int column = i / VEC_LEN * TILE_OUTPUTS + i % VEC_LEN;
-            matrix.set(column, left, i);
-            matrix.set(column + VEC_LEN, right, i);
+            matrix.set(column, left, i, arena);
+            matrix.set(column + VEC_LEN, right, i, arena);
         }
         return matrix;
     }
@@ -93,18 +94,18 @@ class PackedMatrix {
     }
 
    private:
-    PackedMatrix(int num_outputs, int num_inputs)
+    PackedMatrix(int num_outputs, int num_inputs, Arena& arena)
         : num_outputs_(num_outputs),
           num_inputs_(padded(num_inputs, TILE_OUTPUTS)),
           num_given_(num_inputs),
-          tiles_(size_t(padded(num_outputs, TILE_OUTPUTS)) * num_inputs_) {}
+          tiles_(size_t(padded(num_outputs, TILE_OUTPUTS)) * num_inputs_, arena) {}
 
-    void set(int column, const Part<Weight>& part, int output) {
+    void set(int column, const Part<Weight>& part, int output, Arena& arena) {
         Weight* tile = tiles_.get() + size_t(column / TILE_OUTPUTS) * TILE_OUTPUTS * num_inputs_;
         const Weight* from = part.weights + size_t(output) * num_given_;
         for (int k = 0; k < num_given_; ++k) tile[tile_offset<Weight>(k, column % TILE_OUTPUTS)] = from[k];
         if (part.bias == nullptr) return;
-        if (!bias_) bias_ = Buffer<float>(padded(num_outputs_, TILE_OUTPUTS));
+        if (!bias_) bias_ = Buffer<float>(padded(num_outputs_, TILE_OUTPUTS), arena);
         bias_.get()[column] = part.bias[output];
     }
 
