@@ -12,8 +12,10 @@ from transformers import AutoModelForCausalLM
 
 from tests.model.conftest import LIMITS
 from tests.model.tiny import make_tiny
+from workers.engine.memory import BLOCK_SIZE
 from workers.model.architecture.probe import attention_layers
 from workers.model.load import load
+from workers.model.native.assembly import native_bytes_per_token
 from workers.model.native.decoder import Decoder
 from workers.model.native.library import Library, Limits
 from workers.model.native.mapping import map_of
@@ -68,6 +70,31 @@ def test_a_loaded_model_leaves_no_page_of_its_file_but_of_the_embedding(tmp_path
     file = folder / "model.safetensors"
     assert file.stat().st_size > 13 << 20
     assert resident_bytes(file) < 1 << 20
+
+
+def anonymous_bytes() -> int:
+    """Bytes of this process' memory that no file backs."""
+    found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def test_a_decoder_takes_no_more_memory_than_its_numbers(tmp_path: Path, library: Library) -> None:
+    """Matrices of odd sizes share huge pages; in pages of their own these would waste 40 MiB."""
+    sizes = {"hidden_size": 320, "intermediate_size": 1000, "num_hidden_layers": 12}
+    model = AutoModelForCausalLM.from_pretrained(make_tiny(tmp_path / "m", "llama", **sizes), dtype=torch.float32)
+    weight_map = map_of(model, attention_layers(model))
+    read = dict(model.named_parameters()).__getitem__
+    assert weight_map is not None
+    num_blocks = 600
+    limits = Limits(num_threads=1, num_spins=1, max_batch_tokens=64, num_blocks=num_blocks, max_logit_rows=64)
+    weights = Weights(weight_map, read, torch.float32, 32)
+    before = anonymous_bytes()
+
+    decoder = Decoder(library, weights, limits)
+
+    cache = num_blocks * BLOCK_SIZE * native_bytes_per_token(weight_map, torch.float32)
+    assert anonymous_bytes() - before < sum(decoder.memory()) + cache + (6 << 20)
 
 
 def test_a_layer_that_cannot_be_read_ends_the_start(tmp_path: Path, library: Library) -> None:

@@ -55,6 +55,8 @@ class Weights:
 
     def layer(self, index: int) -> Layer:
         """The pointers of a layer, good until the next one is asked for; KeyError for a tensor that is not there."""
+        # What is no layer's was packed before the first one is asked for.
+        self._outside.release()
         self._layer.release()
         self._layer = self._collect()
         parts = msgspec.structs.asdict(self._map.layers[index])

@@ -41,13 +41,14 @@ class Decoder : public AnyDecoder {
           gated_width_(stride_for(shape.intermediate_size)),
           qkv_width_(stride_for((shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim)),
           vocab_width_(padded(shape.vocab_size, TILE_OUTPUTS)) {
+        // The largest matrix first: its source need not be in memory beside all layers.
+        head_ = Packed::of({{static_cast<const Weight*>(outer.head), nullptr, shape.vocab_size}}, shape.hidden_size,
+                           arena_);
+        final_norm_ = copy_of(outer.final_norm, shape.hidden_size, arena_);
         for (int i = 0; i < shape.num_layers; ++i) {
             if (limits.next_layer(i) == 0) throw std::runtime_error("a layer's weights could not be read");
             layers_.push_back(Layer::of(layers[i], shape, limits.num_blocks, arena_));
         }
-        head_ = Packed::of({{static_cast<const Weight*>(outer.head), nullptr, shape.vocab_size}}, shape.hidden_size,
-                           arena_);
-        final_norm_ = copy_of(outer.final_norm, shape.hidden_size, arena_);
         const size_t tokens = padded(limits.max_batch_tokens, 2 * AMX_ROWS);
         residual_ = Buffer<float>(tokens * hidden_width_, arena_);
         branch_ = Buffer<float>(tokens * hidden_width_, arena_);

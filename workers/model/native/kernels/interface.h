@@ -54,7 +54,7 @@ struct TokenpostLimits {
     int32_t num_blocks;
     int32_t max_logit_rows;
     // Fills in this element of the array of layers, before which the layer's weights may be absent; those of the layer
-    // before are not read again. Returns 0 when it could not.
+    // before are not read again, nor the head and its norm. Returns 0 when it could not.
     int32_t (*next_layer)(int32_t index);
 };
 
