@@ -83,6 +83,7 @@ def _load(folder: Path, dtype: str) -> Loaded:
         engine=engine,
         manifest=loaded.manifest,
         token_bytes=loaded.token_bytes,
+        grammars=loaded.grammars,
         device=loaded.device,
         dtype=loaded.dtype,
     )

@@ -11,19 +11,22 @@ from storage.errors import FormatUnknown
 
 # The only kind until now: tokens generated from prompts.
 GENERATION = "generation"
-SPEC_VERSION = 1
+# Specs without an output format, and specs with one: a worker that knows no output formats must not run those as free
+# text, so it claims only the others.
+_PLAIN_SPEC, _FORMATTED_SPEC = 1, 2
 RESULT_VERSION = 1
 
 _encoder = msgspec.msgpack.Encoder()
-_spec_decoder_by_format = {(GENERATION, 1): msgspec.msgpack.Decoder(JobSpec)}
+_spec_decoder = msgspec.msgpack.Decoder(JobSpec)
+_spec_decoder_by_format = {(GENERATION, version): _spec_decoder for version in (_PLAIN_SPEC, _FORMATTED_SPEC)}
 _result_decoder_by_format = {(GENERATION, 1): msgspec.msgpack.Decoder(Result)}
 # (kind, version) of every spec that this program can run.
 SPEC_FORMATS = tuple(_spec_decoder_by_format)
 
 
-def encode_spec(spec: JobSpec) -> bytes:
-    """A spec in the newest format of its kind."""
-    return _encoder.encode(spec)
+def encode_spec(spec: JobSpec) -> tuple[int, bytes]:
+    """A spec and the version of its format: the oldest whose readers do all that it asks."""
+    return _PLAIN_SPEC if spec.output is None else _FORMATTED_SPEC, _encoder.encode(spec)
 
 
 def decode_spec(kind: str, version: int, data: bytes) -> JobSpec:

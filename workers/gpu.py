@@ -46,6 +46,7 @@ def load(settings: WorkerSettings) -> Loaded:
         engine=engine,
         manifest=loaded.manifest,
         token_bytes=loaded.token_bytes,
+        grammars=loaded.grammars,
         device=loaded.device,
         dtype=loaded.dtype,
     )

@@ -26,7 +26,7 @@ from storage.database.columns import DatabaseNow
 from storage.database.group_commit import Insert
 from storage.database.table_definitions import table_of
 from storage.errors import InvalidRequest, JobNotFound
-from storage.formats import GENERATION, SPEC_FORMATS, SPEC_VERSION, decode_spec, encode_spec
+from storage.formats import GENERATION, SPEC_FORMATS, decode_spec, encode_spec
 from storage.ids import is_public_id
 from storage.jobs import attempts, ending
 from storage.jobs.ending import Outcome
@@ -79,6 +79,7 @@ def rows_of(new: NewJob, retention_s: int) -> tuple[Insert, ...]:
     retention_s: how long it is kept after its end; see `StorageSettings.retention_s`
     """
     refuse_nul(new.metadata)
+    spec_version, spec = encode_spec(new.spec)
     row = {
         "id": new.job_id,
         "owner": new.owner,
@@ -111,10 +112,10 @@ def rows_of(new: NewJob, retention_s: int) -> tuple[Insert, ...]:
         "parent_id": new.parent_id,
         "chain_bytes": new.chain_bytes,
         "spec_kind": GENERATION,
-        "spec_version": SPEC_VERSION,
+        "spec_version": spec_version,
         "request": new.request,
         "context": new.context,
-        "spec": encode_spec(new.spec),
+        "spec": spec,
     }
     return (Job, row), (JobInput, payload)
 

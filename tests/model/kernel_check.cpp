@@ -205,11 +205,11 @@ void check_sampling() {
         expect(argmax(logits.data(), size, best), "argmax is finite");
         expect(best == std::max_element(logits.begin(), logits.end()) - logits.begin(), "argmax");
         const exponential_race::SamplingRules rules{1.0, {size, 77}, 1.0f, -exponential_race::INFINITE, 0};
-        const exponential_race::Candidates all{logits.data(), size, logits[best]};
+        const exponential_race::Candidates<AllLogits> all{{logits.data()}, size, logits[best]};
         int expected = 0;
         for (int id = 1; id < size; ++id)
             if (score_of(all, rules, id) > score_of(all, rules, expected)) expected = id;
-        expect(exponential_race::sample(logits.data(), size, best, rules) == expected, "exponential race");
+        expect(exponential_race::sample(AllLogits{logits.data()}, size, best, rules) == expected, "exponential race");
         logits[size / 2] = __builtin_nanf("");
         expect(!argmax(logits.data(), size, best), "argmax of NaN");
     }

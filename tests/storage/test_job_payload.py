@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 from sqlalchemy import Connection, event, func, select, update
 
-from storage.contract import JobKind, JobStatus
+from storage.contract import JobKind, JobStatus, OutputFormat
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.database.table_definitions import table_of
@@ -123,13 +123,23 @@ def test_a_job_of_a_later_format_is_left_to_a_later_version(c: Connection) -> No
     """As during a rolling upgrade: this version neither claims nor reads it, and does not fail it."""
     kinds, versions = [put_job(c) for _ in range(2)]
     c.execute(update(_input).where(_input.c.job_id == kinds).values(spec_kind="embedding"))
-    c.execute(update(_input).where(_input.c.job_id == versions).values(spec_version=2))
+    c.execute(update(_input).where(_input.c.job_id == versions).values(spec_version=3))
 
     for job_id in (kinds, versions):
         assert jobs.claim(c, job_id, "w1", after(1)) is None
         assert jobs.get(c, job_id, "alice").status is JobStatus.QUEUED
         with pytest.raises(FormatUnknown):
             jobs.get_spec(c, job_id)
+
+
+def test_a_worker_that_knows_no_output_formats_leaves_constrained_jobs_alone(c: Connection) -> None:
+    plain, constrained = put_job(c), put_job(c, spec=structs.replace(SPEC, output=OutputFormat(grammar="start: /a/")))
+
+    version_by_job = dict(c.execute(select(_input.c.job_id, _input.c.spec_version)).all())
+
+    # Such a worker claims version 1.
+    assert version_by_job == {plain: 1, constrained: 2}
+    assert jobs.get_spec(c, constrained).output == OutputFormat(grammar="start: /a/")
 
 
 def test_a_result_of_a_later_format_is_not_misread(c: Connection) -> None:

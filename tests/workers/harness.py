@@ -21,7 +21,9 @@ from storage.jobs.records import JobRecord, NewJob
 from storage.jobs.tables import Attempt
 from storage.settings import StorageSettings
 from tests.fakes import EOS, LIMITS, MANIFEST, TEXT, FakeRunner
+from tests.text import tokenizers
 from tests.waiting import wait_until
+from workers.constraint.grammars import Grammars
 from workers.engine.engine import Engine
 from workers.generation.engine_thread import Loaded
 from workers.generation.process import GenerationProcess
@@ -34,7 +36,16 @@ LEASE_S = 0.9
 def load(runner: FakeRunner) -> Loaded:
     """An engine around the fake model."""
     engine = Engine(runner, TEXT, LIMITS)
-    return Loaded(engine=engine, manifest=MANIFEST, token_bytes=FakeTokenBytes(), device="cpu", dtype="float32")
+    # A grammar's letters are those of this tokenizer; as text each id is a word.
+    letters = tokenizers.byte_level().to_str()
+    return Loaded(
+        engine=engine,
+        manifest=MANIFEST,
+        token_bytes=FakeTokenBytes(),
+        grammars=Grammars(letters, vocab_size=LIMITS.vocab_size, eos_token_ids=LIMITS.eos_token_ids),
+        device="cpu",
+        dtype="float32",
+    )
 
 
 class FakeTokenBytes:

@@ -70,6 +70,7 @@ class Flaky:
             later=self.later.append,
             tails=partial(list_tails, backend.redis),
             drop_log=lambda job_id: delete_logs(backend.redis, [job_id]),
+            on_grammar_thread=lambda call: call(),
             read_spec=lambda job_id, then: then(backend.spec(job_id)),
         )
         self.pipeline = Pipeline("flaky", ports)

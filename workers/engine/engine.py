@@ -3,12 +3,13 @@
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
 from storage.contract import Failure, FinishReason
 from storage.errors import ContextLengthExceeded, InvalidRequest
+from workers.constraint.constraint import Constraint
 from workers.engine.runner import OutOfDeviceMemory, Ranked, Runner, StepOutput
 from workers.engine.scheduler import Batch, Scheduler
 from workers.engine.sequence import Sequence, SequenceOutput, SequenceRequest
@@ -108,8 +109,23 @@ class Engine:
             if sequence.finish is not None:
                 self._ready.append(_output(sequence, (), sequence.close()))
                 return
+        if sequence.constraint is not None and not self._begin(sequence, sequence.constraint):
+            return
         self._sequence_by_id[sequence.sequence_id] = sequence
         self._scheduler.add(sequence)
+
+    def _begin(self, sequence: Sequence, constraint: Constraint) -> bool:
+        """Take the tokens that a grammar forces before any is sampled; False where there is nothing to run then."""
+        token_ids, text = self._extend(
+            sequence, sequence.forced_ids() if sequence.max_total > sequence.num_prompt else []
+        )
+        if constraint.failure:
+            self._ready.append(_dead_end(sequence, constraint))
+        elif sequence.finish is not None:
+            self._ready.append(_output(sequence, token_ids, text))
+        else:
+            sequence.unsent = token_ids, text
+        return not constraint.failure and sequence.finish is None
 
     def cancel(self, sequence_id: str) -> None:
         """Drop the sequence at once, without further output; nothing happens when it is unknown or has ended."""
@@ -165,7 +181,7 @@ class Engine:
             if token_ids is None:
                 self._scheduler.blocks.invalidate(sequence.table)
                 if sequence.is_open:
-                    outputs.append(self._fail(sequence, "numerical_error", "The model's output was not finite"))
+                    outputs.append(self._fail_unsampled(sequence))
             elif token_ids and sequence.is_open:
                 outputs.append(self._take(sequence, token_ids, output.logprobs.get(place, ())))
         for sequence in leaving:
@@ -180,6 +196,9 @@ class Engine:
         except Exception:
             log.exception("text_fault", sequence_id=sequence.sequence_id)
             return self._fail(sequence, "engine_fault", "The engine could not turn the output into text")
+        if sequence.constraint is not None and sequence.constraint.failure:
+            self._remove(sequence)
+            return _dead_end(sequence, sequence.constraint)
         if sequence.finish is not None:
             self._remove(sequence)
         if sequence.had_output and not ranked:
@@ -193,21 +212,32 @@ class Engine:
         if sequence.max_total == sequence.num_prompt:
             sequence.finish = FinishReason.LENGTH
             return (), ""
-        if len(token_ids) == 1:
+        if len(token_ids) == 1 and sequence.constraint is None:
             self._num_output_tokens += 1
             text = sequence.accept(token_ids[0])
             return token_ids, text if sequence.finish is None else text + sequence.close()
-        text = ""
-        for count, token_id in enumerate(token_ids, 1):
-            text += sequence.accept(token_id)
-            if sequence.finish is not None:
-                text += sequence.close()
-                token_ids = token_ids[:count]
-                break
-        self._num_output_tokens += len(token_ids)
+        unsent_ids, unsent_text = sequence.unsent
+        token_ids, text = self._extend(sequence, token_ids)
+        if unsent_ids:
+            sequence.unsent = (), ""
         # Of several tokens only the last may lack its keys and values; the others are computed like a prompt's.
         sequence.is_prefilling = sequence.num_computed + 1 < len(sequence.tokens)
-        return token_ids, text
+        return unsent_ids + token_ids, unsent_text + text
+
+    def _extend(self, sequence: Sequence, token_ids: Iterable[int]) -> tuple[tuple[int, ...], str]:
+        """The ids with those that are forced after them, up to the sequence's last, and text that became certain."""
+        accepted: list[int] = []
+        text = ""
+        waiting = deque(token_ids)
+        while waiting and sequence.finish is None:
+            accepted.append(waiting.popleft())
+            text += sequence.accept(accepted[-1])
+            if not waiting and sequence.finish is None:
+                waiting.extend(sequence.forced_ids())
+        if sequence.finish is not None:
+            text += sequence.close()
+        self._num_output_tokens += len(accepted)
+        return tuple(accepted), text
 
     def _validate(self, sequence: Sequence) -> None:
         """The prefill is done, and what it computed is finite."""
@@ -258,6 +288,13 @@ class Engine:
         failure = Failure(code=code, message=message)
         return SequenceOutput(sequence_id=sequence.sequence_id, token_ids=(), text="", failure=failure)
 
+    def _fail_unsampled(self, sequence: Sequence) -> SequenceOutput:
+        """The end of a sequence for which no token could be sampled."""
+        if sequence.constraint is None or not sequence.constraint.find_dead_end():
+            return self._fail(sequence, "numerical_error", "The model's output was not finite")
+        self._remove(sequence)
+        return _dead_end(sequence, sequence.constraint)
+
     def _remove(self, sequence: Sequence) -> None:
         del self._sequence_by_id[sequence.sequence_id]
         sequence.is_open = False
@@ -285,3 +322,8 @@ class Engine:
 
 def _output(sequence: Sequence, token_ids: tuple[int, ...], text: str) -> SequenceOutput:
     return SequenceOutput(sequence_id=sequence.sequence_id, token_ids=token_ids, text=text, finish=sequence.finish)
+
+
+def _dead_end(sequence: Sequence, constraint: Constraint) -> SequenceOutput:
+    failure = Failure(code="grammar_dead_end", message=f"The grammar allows no next token: {constraint.failure}")
+    return SequenceOutput(sequence_id=sequence.sequence_id, token_ids=(), text="", failure=failure)

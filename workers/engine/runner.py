@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from storage.contract import SamplingParams
+from workers.constraint.row_masks import RowMask
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +22,8 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
                  position of the chunk. `end` where none is wanted
     is_pending:  whether tokens[start] is the token that the previous launch sampled for this sequence and that is not
                  known yet; start == len(tokens) then, and end == start + 1
+    mask:        the tokens that may be sampled, None for all; of a chunk that samples one token. The runner calls it
+                 during `launch`, on a GPU while the device computes
     """
 
     sequence_id: str
@@ -32,6 +35,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     sampling: SamplingParams
     logits_from: int
     is_pending: bool = False
+    mask: RowMask | None = None
 
     @property
     def num_logits(self) -> int:
@@ -51,7 +55,7 @@ class StepOutput(msgspec.Struct, frozen=True, kw_only=True):
     """What one launch yielded.
 
     token_ids:       for each chunk the tokens that were sampled, one for each position whose logits it wanted; None
-                     where some of those logits are not finite
+                     where some of those logits are not finite, or no token is allowed
     logprobs:        by place in the launched chunks, where sampling.logprobs is not None: one for each of its token_ids
     prompt_logprobs: by place in the launched chunks, where sampling.prompt_logprobs is not None: the token at p + 1
                      for each computed position p with p + 1 < num_prompt

@@ -175,6 +175,7 @@ class Scheduler:
             num_prompt=sequence.num_prompt,
             sampling=sequence.sampling,
             logits_from=end if sequence.is_prefilling else end - 1,
+            mask=sequence.mask,
         )
 
     def _plan_alone(self, batch: Batch, sequence: Sequence) -> None:
@@ -275,12 +276,17 @@ def _has_several_tokens(planned: tuple[Chunk, Sequence]) -> bool:
 
 
 def _split(running: list[Sequence]) -> tuple[list[Sequence], list[Sequence]]:
-    """The decoding and the prefilling sequences; the last token of some is under way."""
+    """The decoding and the prefilling sequences; the last token of some is under way.
+
+    A mask depends on the token before it: a sequence that has one waits until that token is known.
+    """
     decoding, prefilling = [], []
     for sequence in running:
         if sequence.is_prefilling:
             prefilling.append(sequence)
-        elif sequence.num_computed + 1 < sequence.max_total:
+        elif sequence.num_computed + 1 < sequence.max_total and (
+            sequence.mask is None or sequence.num_computed < len(sequence.tokens)
+        ):
             decoding.append(sequence)
     return decoding, prefilling
 
@@ -303,5 +309,6 @@ def _add_decodes(batch: Batch, decoding: list[Sequence]) -> None:
                 sampling=sequence.sampling,
                 logits_from=start,
                 is_pending=start == len(tokens),
+                mask=sequence.mask,
             )
         )

@@ -3,9 +3,12 @@
 import math
 
 import msgspec
+from llguidance import LLMatcher
 from msgspec import structs
 
 from storage.contract import Failure, FinishReason, SamplingParams
+from workers.constraint.constraint import Constraint
+from workers.constraint.row_masks import RowMask
 from workers.engine.blocks import BlockTable
 from workers.engine.runner import Ranked
 from workers.text.stream import TextStream
@@ -17,6 +20,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     emitted:    output ids that an earlier run already published; they count toward `max_tokens`
     priority:   lower goes first; equal priorities go in order of arrival; an aged one goes first whatever its priority
     cache_salt: only sequences with the same salt share what the cache holds of their prefixes
+    matcher:    of the grammar of its output, at the beginning, for this sequence alone; None for free text
     """
 
     sequence_id: str
@@ -25,6 +29,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     emitted: tuple[int, ...] = ()
     priority: int = 0
     cache_salt: str = ""
+    matcher: LLMatcher | None = None
 
 
 class SequenceOutput(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +71,9 @@ class Sequence:
     is_prefilling:       whether it prefills: a prompt, or tokens that are computed again
     is_open:         whether it has yet to end
     had_output:         whether it had an output
+    constraint:      what it may write; None for free text
+    mask:            of its next token, None where all may be sampled
+    unsent:          ids and text that were forced before its first token was sampled, and go out with that
     num_cached:      positions that it found in the cache
     prompt_logprobs: collected until the first output
     """
@@ -75,10 +83,12 @@ class Sequence:
         "ages_at",
         "cache_salt",
         "capacity",
+        "constraint",
         "finish",
         "had_output",
         "is_open",
         "is_prefilling",
+        "mask",
         "max_total",
         "num_cached",
         "num_computed",
@@ -91,6 +101,7 @@ class Sequence:
         "table",
         "text",
         "tokens",
+        "unsent",
     )
 
     def __init__(
@@ -119,6 +130,11 @@ class Sequence:
         if request.emitted:
             self._forget_prompt_logprobs()
         self._ending = _ending_ids(request.sampling, eos_token_ids)
+        self.constraint: Constraint | None = None
+        if request.matcher is not None:
+            self.constraint = Constraint(request.matcher, request.sampling, eos_token_ids)
+        self.mask: RowMask | None = self.constraint
+        self.unsent: tuple[tuple[int, ...], str] = (), ""
         self.restart()
 
     def restart(self) -> None:
@@ -147,7 +163,8 @@ class Sequence:
     def accept(self, token_id: int) -> str:
         """Append an output token and decide whether it is the last; text that became certain."""
         self.tokens.append(token_id)
-        if token_id in self._ending:
+        constraint = self.constraint
+        if token_id in self._ending if constraint is None else constraint.take(token_id):
             self.finish = FinishReason.STOP
             return ""
         text = self.text.push(token_id)
@@ -156,6 +173,12 @@ class Sequence:
         elif len(self.tokens) >= self.max_total:
             self.finish = FinishReason.LENGTH
         return text
+
+    def forced_ids(self) -> list[int]:
+        """Tokens that follow without being sampled; those of sequences that report log probabilities are sampled."""
+        if self.constraint is None or self.sampling.logprobs is not None:
+            return []
+        return self.constraint.forced_ids()
 
     def close(self) -> str:
         """Text that was held back until it was certain that nothing follows; "" after a stop string."""

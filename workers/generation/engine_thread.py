@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from storage.contract import ModelManifest
 from storage.process.thread_timeslice import take_long_turns
+from workers.constraint.grammars import Grammars
 from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceOutput
 from workers.generation.engine_snapshot import EngineWatch
@@ -22,12 +23,14 @@ class Loaded:
     """An engine that is ready to run.
 
     token_bytes:      the bytes of its tokens
+    grammars:         compiles grammars for them
     device, dtype: as worker rows show them
     """
 
     engine: Engine
     manifest: ModelManifest
     token_bytes: TokenBytes
+    grammars: Grammars
     device: str
     dtype: str
 
@@ -78,6 +81,11 @@ class EngineThread:
     def token_bytes(self) -> TokenBytes:
         """The bytes of the loaded model's tokens; waits while it loads."""
         return self.loaded.result().token_bytes
+
+    @property
+    def grammars(self) -> Grammars:
+        """Compiled grammars for the loaded model's tokens; waits while it loads."""
+        return self.loaded.result().grammars
 
     @property
     def pulse(self) -> int | None:

@@ -2,6 +2,7 @@
 
 event loop Celery's (main thread): tickets in, acknowledgements out
 engine     loads the model and steps
+grammars   compiles the grammars of constrained jobs
 publisher  writes event logs
 writer     commits rows
 control    receives cancellations
@@ -106,6 +107,7 @@ class GenerationProcess:
             later=self._beat.later,
             tails=partial(list_tails, self._redis),
             drop_log=lambda job_id: delete_logs(self._redis, [job_id]),
+            on_grammar_thread=ThreadPoolExecutor(1, "grammars").submit,
             read_spec=partial(_read_spec, ThreadPoolExecutor(1, "spec-reader"), self._database, self._beat.later),
         )
 

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from storage.contract import ModelManifest
 from storage.errors import ModelUnsupported
+from workers.constraint.grammars import Grammars
 from workers.engine.step_limits import EngineLimits
 from workers.model.gguf.conversion_source import find_converted
 from workers.model.native.assembly import native_bytes_per_token, native_runner
@@ -49,6 +50,7 @@ class LoadedModel:
     runner: ModelRunner
     text: TextFactory
     token_bytes: TokenBytes
+    grammars: Grammars
     limits: EngineLimits
     manifest: ModelManifest
     device: str
@@ -98,6 +100,9 @@ def load(
         runner=prepared.runner,
         text=factory_of(tokenizer),
         token_bytes=TokenBytes(tokenizer),
+        grammars=Grammars(
+            facts.manifest.tokenizer_json, vocab_size=facts.num_token_ids, eos_token_ids=facts.eos_token_ids
+        ),
         limits=_engine_limits(facts, prepared, limits, where),
         manifest=structs.replace(facts.manifest, model=name, context_length=prepared.plan.max_len),
         device=where.type,

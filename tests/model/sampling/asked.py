@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from storage.contract import SamplingParams
+from workers.constraint.row_masks import RowMask
 from workers.engine.runner import Ranked
 from workers.model.native.library import Library
 from workers.model.native.sampling import native_sampler
@@ -26,6 +27,7 @@ class Asked:
     num_prompt: int = 3
     sequence_id: str = "s"
     is_pending: bool = False
+    mask: RowMask | None = None
 
 
 def asked(

@@ -1,12 +1,17 @@
-"""The engine stage: puts sequences into the engine and takes them out. On the engine's thread."""
+"""The engine stage: puts sequences into the engine and takes them out. On the engine's thread.
 
-from collections.abc import Iterable
+Grammars are compiled before that on a thread of their own, so that a slow one delays no other job's tokens.
+"""
+
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import structlog
+from llguidance import LLMatcher
 
 from storage.contract import Failure
 from storage.errors import PlatformError
+from workers.constraint.grammars import GrammarUnusable
 from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceOutput
 from workers.generation.pipeline.job_generation import Generation, Phase
@@ -28,7 +33,10 @@ class EngineFeed:
     def enter(self, generation: Generation) -> None:
         """As `EngineStage`."""
         generation.phase = Phase.RUNNING
-        self._ports.engine.put(partial(self._enter, generation))
+        if generation.grammar is None:
+            self._ports.engine.put(partial(self._enter, generation, lambda: None))
+        else:
+            self._ports.on_grammar_thread(partial(self._compile, generation, generation.grammar))
 
     def quit(self, generation: Generation) -> None:
         """As `EngineStage`."""
@@ -42,26 +50,41 @@ class EngineFeed:
         """Pass on what one step yielded."""
         self._stages.log.publish(outputs)
 
-    def _enter(self, generation: Generation, engine: Engine) -> None:
+    def _compile(self, generation: Generation, grammar: str) -> None:
+        """Compile the job's grammar, on the grammar thread, before the job enters the engine."""
+        try:
+            matchers = [self._ports.engine.grammars.matcher(grammar) for _ in range(generation.spec.total_choices)]
+        except GrammarUnusable as error:
+            self._stages.log.fail(generation, Failure(code="grammar_dead_end", message=str(error)))
+        except Exception as error:  # a fault in one job's grammar is that job's alone
+            log.exception("grammar_fault", job_id=generation.job_id)
+            self._stages.log.fail(generation, _fault_of(error))
+        else:
+            self._ports.engine.put(partial(self._enter, generation, matchers.pop))
+
+    def _enter(self, generation: Generation, new_matcher: Callable[[], LLMatcher | None], engine: Engine) -> None:
         if generation.stop is not None:
             self._quit(generation, engine)
             return
         try:
-            for choice, request in generation.requests():
+            for choice, request in generation.requests(new_matcher):
                 self._live.choices[request.sequence_id] = (generation, choice)
                 engine.add(request)
         except PlatformError as error:
             self._stages.log.fail(generation, Failure(code=error.code, message=error.message))
         except Exception as error:  # a fault in one job's request is that job's alone
             log.exception("engine_refused", job_id=generation.job_id)
-            failure = Failure(code="engine_fault", message=f"The engine failed: {type(error).__name__}")
-            self._stages.log.fail(generation, failure)
+            self._stages.log.fail(generation, _fault_of(error))
 
     def _quit(self, generation: Generation, engine: Engine) -> None:
         # Before RUNNING it is not in the engine yet; `_enter` will see its stop.
         if generation.phase is Phase.RUNNING:
             _cancel(generation.sequence_ids(), engine)
             self._stages.log.close_stopped(generation)
+
+
+def _fault_of(error: Exception) -> Failure:
+    return Failure(code="engine_fault", message=f"The engine failed: {type(error).__name__}")
 
 
 def _cancel(sequence_ids: Iterable[str], engine: Engine) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 
+from llguidance import LLMatcher
 from msgspec import structs
 
 from storage.contract import (
@@ -145,16 +146,24 @@ class Generation:
         """The engine's names for every choice of this attempt."""
         return [self.sequence_id(choice) for choice in range(self.spec.total_choices)]
 
-    def requests(self) -> list[tuple[int, SequenceRequest]]:
-        """What the engine is to run: (choice, request) for every choice that has not ended in the log."""
+    @property
+    def grammar(self) -> str | None:
+        """What its choices may write; None for free text."""
+        return None if self.spec.output is None else self.spec.output.grammar
+
+    def requests(self, new_matcher: Callable[[], LLMatcher | None] = lambda: None) -> list[tuple[int, SequenceRequest]]:
+        """What the engine is to run: (choice, request) for every choice that has not ended in the log.
+
+        new_matcher: makes the matcher of one choice
+        """
         emitted = self._emitted_by_choice()
         return [
-            (choice, self._request(choice, tuple(emitted.get(choice, ()))))
+            (choice, self._request(choice, tuple(emitted.get(choice, ())), new_matcher()))
             for choice in range(self.spec.total_choices)
             if choice not in self._finish_by_choice
         ]
 
-    def _request(self, choice: int, emitted: tuple[int, ...]) -> SequenceRequest:
+    def _request(self, choice: int, emitted: tuple[int, ...], matcher: LLMatcher | None) -> SequenceRequest:
         return SequenceRequest(
             sequence_id=self.sequence_id(choice),
             prompt=self.spec.prompts[choice // self.spec.num_choices],
@@ -162,6 +171,7 @@ class Generation:
             emitted=emitted,
             priority=self.spec.priority,
             cache_salt=self._cache_salt,
+            matcher=matcher,
         )
 
     def _emitted_by_choice(self) -> dict[int, list[int]]:

@@ -7,6 +7,7 @@ from typing import Protocol
 from storage.broker.event_log import Tail
 from storage.contract import JobSpec
 from storage.database.group_commit import Writer
+from workers.constraint.grammars import Grammars
 from workers.engine.engine import Engine
 from workers.generation.pipeline.logprob_bytes import TokenBytes
 from workers.publishing.publisher import Publisher
@@ -22,6 +23,10 @@ class EnginePort(Protocol):
     def token_bytes(self) -> TokenBytes:
         """The bytes of the loaded model's tokens."""
 
+    @property
+    def grammars(self) -> Grammars:
+        """Compiled grammars for the loaded model's tokens, for the grammar thread alone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
@@ -32,6 +37,7 @@ class Ports:
     later:         runs a call after a pause, for what failed because the database is away
     tails:         where each job's log ends
     drop_log:      deletes an erased job's log; may raise RedisError
+    on_grammar_thread: runs a call on the one thread that compiles grammars
     read_spec:     reads a large spec, which its claim left out, and calls back with it; with None for an erased job
     """
 
@@ -42,4 +48,5 @@ class Ports:
     later: Callable[[Callable[[], None]], None]
     tails: Callable[[list[str]], dict[str, Tail | None]]
     drop_log: Callable[[str], None]
+    on_grammar_thread: Callable[[Callable[[], None]], object]
     read_spec: Callable[[str, Callable[[JobSpec | None], None]], None]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from workers.constraint.row_masks import MaskBuffer
 from workers.engine.sampling_seed import position_key
 from workers.model.native.decoder import Decoder
 from workers.model.native.library import Library
@@ -31,11 +32,11 @@ from workers.model.sampling.sampling_rows import (
 _RULES = struct.Struct("@d2iffi4x")
 # ids and values of edits, how many there are, whether a pending token counts, and rates of penalties;
 _EDITS = struct.Struct("@5P4i3f4x")
-# which of the rows that tell log probabilities it is, and of how many tokens.
-_RANKED = struct.Struct("@2i")
+# its mask, which of the rows that tell log probabilities it is, and of how many tokens.
+_LAST = struct.Struct("@P2i")
 _GREEDY = _RULES.pack(1.0, 0, 0, 0.0, 0.0, 0)
 _NO_EDITS = bytes(_EDITS.size)
-_NOT_RANKED = _RANKED.pack(-1, 0)
+_NO_MASK_NO_RANKS = _LAST.pack(0, -1, 0)
 _NOTHING = array("i")
 
 
@@ -95,6 +96,8 @@ class NativePlanner:
         self._decoder = decoder
         self._vocab_size = vocabulary.size
         self._eos_token_ids = sorted(vocabulary.eos_token_ids)
+        # The masks of one step: they are read before the next one is planned.
+        self._masks = MaskBuffer(vocabulary.size)
 
     def plan(self, requests: Sequence[SamplingRequest]) -> NativeSamplingPlan:
         """The sampling plan of a batch."""
@@ -103,13 +106,21 @@ class NativePlanner:
         places = {row: place for place, row in enumerate(ranked_rows)}
         owners: list[array[int] | array[float]] = []
         rows = bytearray()
-        is_plain = not ranked_rows
+        masked = [request.mask for request in requests if request.mask is not None]
+        if masked:
+            self._masks.fill(masked)
+        addresses = (self._masks.address(place) for place in range(len(masked)))
+        is_plain = not ranked_rows and not masked
         for row, request in enumerate(requests):
             rules, edits = self._rules(request), self._edits(request, owners)
             is_plain &= rules is _GREEDY and edits is _NO_EDITS
             rows += rules
             rows += edits
-            rows += _RANKED.pack(places[row], ranked_rows[row]) if row in places else _NOT_RANKED
+            if request.mask is None and row not in places:
+                rows += _NO_MASK_NO_RANKS
+            else:
+                mask = 0 if request.mask is None else next(addresses)
+                rows += _LAST.pack(mask, places.get(row, -1), ranked_rows.get(row, 0))
         return NativeSamplingPlan(
             library=self._library,
             decoder=self._decoder,

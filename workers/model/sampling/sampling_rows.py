@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from storage.contract import SamplingParams
+from workers.constraint.row_masks import RowMask
 
 # Below this the likeliest token wins but for ties, and a division by it would lose all digits.
 MIN_TEMPERATURE = 0.01
@@ -18,6 +19,7 @@ class SamplingRequest(Protocol):
 
     tokens:     its ids so far, of which only `num_prompt` and more are output; read during `prepare` only
     is_pending: whether one more token, sampled by the launch before, is on the device and not among `tokens`
+    mask:       the tokens that may be sampled, None for all; asked during `prepare` only
     """
 
     @property
@@ -30,6 +32,8 @@ class SamplingRequest(Protocol):
     def sampling(self) -> SamplingParams: ...
     @property
     def is_pending(self) -> bool: ...
+    @property
+    def mask(self) -> RowMask | None: ...
 
 
 def num_known(request: SamplingRequest) -> int:
@@ -69,9 +73,13 @@ def bounded_biases(params: SamplingParams) -> list[float]:
 
 
 def masked_ids(request: SamplingRequest, eos_token_ids: Sequence[int], vocab_size: int) -> list[int]:
-    """Tokens that would end the sequence before it may; one may come twice."""
+    """Tokens that would end the sequence before it may; one may come twice. A row's own mask knows them already."""
     params = request.sampling
-    if not params.min_tokens or num_known(request) - request.num_prompt >= params.min_tokens:
+    if (
+        request.mask is not None
+        or not params.min_tokens
+        or num_known(request) - request.num_prompt >= params.min_tokens
+    ):
         return []
     eos = () if params.ignore_eos else eos_token_ids
     return [token_id for token_id in (*eos, *params.stop_token_ids) if 0 <= token_id < vocab_size]

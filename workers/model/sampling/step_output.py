@@ -19,6 +19,7 @@ class _Prefix:
     num_prompt: int
     sampling: SamplingParams
     is_pending: bool = False
+    mask: None = None
 
 
 def requests_of(chunks: Sequence[Chunk]) -> list[SamplingRequest]:

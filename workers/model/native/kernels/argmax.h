@@ -4,37 +4,44 @@
 #include <cmath>
 #include <cstdint>
 
-#include "vectors.h"
+#include "masked_logits.h"
 
 namespace tokenpost {
 
 // The first of the highest logits; whether it is finite and none is NaN.
-inline bool argmax(const float* logits, int num, int32_t& best) {
-    constexpr int BLOCK = 4 * VEC_LEN;
+template <class Row>
+bool argmax_of(const Row& row, int num, int32_t& best) {
     const int num_whole = num / VEC_LEN * VEC_LEN;
     Vec highest = splat(-__builtin_inff());
     IntVec is_bad = {};
     for (int i = 0; i < num_whole; i += VEC_LEN) {
-        const Vec x = load(logits + i);
+        if (i % LOGIT_BLOCK == 0 && i + LOGIT_BLOCK <= num && !row.allows_any(i)) {
+            i += LOGIT_BLOCK - VEC_LEN;
+            continue;
+        }
+        const Vec x = row.from(i);
         is_bad |= x != x;
         highest = larger(x, highest);
     }
     float top = max_of(highest);
-    for (int i = num_whole; i < num; ++i) top = logits[i] > top ? logits[i] : top;
+    for (int i = num_whole; i < num; ++i) top = row.at(i) > top ? row.at(i) : top;
     bool is_finite = std::isfinite(top) && !has_any(is_bad);
-    for (int i = num_whole; i < num; ++i) is_finite &= logits[i] == logits[i];
+    for (int i = num_whole; i < num; ++i) is_finite &= row.at(i) == row.at(i);
     best = 0;
     if (!is_finite) return false;
-    for (int begin = 0; begin < num; begin += BLOCK) {
-        const int end = std::min(begin + BLOCK, num);
+    for (int begin = 0; begin < num; begin += LOGIT_BLOCK) {
+        const int end = std::min(begin + LOGIT_BLOCK, num);
         int has_it = 0;
-        for (int i = begin; i < end; ++i) has_it |= logits[i] == top;
-        if (!has_it) continue;
-        best = begin;
-        while (logits[best] != top) ++best;
-        break;
+        for (int i = begin; i < end; ++i) has_it |= row.logits[i] == top;
+        for (int i = begin; has_it && i < end; ++i)
+            if (row.at(i) == top) {
+                best = i;
+                return true;
+            }
     }
     return true;
 }
+
+inline bool argmax(const float* logits, int num, int32_t& best) { return argmax_of(AllLogits{logits}, num, best); }
 
 }  // namespace tokenpost

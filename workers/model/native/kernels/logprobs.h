@@ -15,8 +15,9 @@ constexpr float IMPOSSIBLE = -9999.0f;
 // probabilities. `is_finite` says whether logits[best] is finite and the highest; without it no token can be sampled.
 inline void write_row(const float* logits, int vocab_size, bool is_finite, int best, int64_t token, int num_top,
                       int num_columns, int64_t* packed) {
-    const float total =
-        is_finite ? float(std::log(exponential_race::whole_weight({logits, vocab_size, logits[best]}))) : 0.0f;
+    using Candidates = exponential_race::Candidates<AllLogits>;
+    const Candidates all{{logits}, vocab_size, is_finite ? logits[best] : 0.0f};
+    const float total = is_finite ? float(std::log(exponential_race::whole_weight(all))) : 0.0f;
     const auto put = [&](int column, int64_t id) {
         // NaN counts as impossible too.
         const float logprob = is_finite ? logits[id] - logits[best] - total : IMPOSSIBLE;
@@ -31,7 +32,7 @@ inline void write_row(const float* logits, int vocab_size, bool is_finite, int b
         return;
     }
     // Ordered by the logits themselves, not by distances, which round.
-    const exponential_race::Candidates by_logit{logits, vocab_size, 0.0f};
+    const Candidates by_logit{{logits}, vocab_size, 0.0f};
     int column = 1;
     for (const exponential_race::Entry& entry : exponential_race::top_tokens(by_logit, num_top))
         put(column++, -entry.second);

@@ -13,10 +13,11 @@ namespace tokenpost {
 struct SamplingRow {
     exponential_race::SamplingRules rules;
     LogitEdits edits;
+    const uint32_t* mask;  // the tokens that may be sampled, see AllowedLogits; null: all
     int32_t ranked_row;  // index among the rows that report log probabilities; -1: not one of them
     int32_t num_top;     // how many of the likeliest tokens it reports
 };
-static_assert(sizeof(SamplingRow) == 112);
+static_assert(sizeof(SamplingRow) == 120);
 
 struct LogprobOutput {
     int64_t* packed;  // [num_ranked, 2 * num_columns]
@@ -35,12 +36,16 @@ inline int64_t sample_row(float* logits, int vocab_size, const SamplingRow& row,
     const bool has_edits =
         row.edits.num_masked + row.edits.num_biased + row.edits.num_counted + row.edits.has_pending > 0;
     LogitEditor editor(logits, row.ranked_row >= 0);
-    if (has_edits) {
-        editor.apply(row.edits, int32_t(pending));
-        is_finite &= argmax(logits, vocab_size, best);
-    }
-    const bool is_random = is_finite && row.rules.temperature > 0.0f;
-    token = is_random ? exponential_race::sample(logits, vocab_size, best, row.rules) : best;
+    if (has_edits) editor.apply(row.edits, int32_t(pending));
+    const auto draw = [&](const auto& candidates) {
+        if (has_edits || row.mask) is_finite &= argmax_of(candidates, vocab_size, best);
+        const bool is_random = is_finite && row.rules.temperature > 0.0f;
+        token = is_random ? exponential_race::sample(candidates, vocab_size, best, row.rules) : best;
+    };
+    if (row.mask)
+        draw(AllowedLogits{logits, row.mask});
+    else
+        draw(AllLogits{logits});
     if (row.ranked_row >= 0) {
         editor.undo();
         logprobs::write_row(logits, vocab_size, was_finite, likeliest, token, row.num_top, output.num_columns,

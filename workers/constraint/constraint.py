@@ -1,0 +1,98 @@
+"""The constraint of one sequence: its grammar's matcher, and the rules for tokens that end an output."""
+
+import math
+
+from llguidance import LLMatcher
+
+from storage.contract import SamplingParams
+from workers.constraint.panics import is_panic
+from workers.constraint.row_masks import allow, clear, forbid, is_clear
+
+_PANIC = "the matcher failed"
+
+
+class Constraint:
+    """What one sequence may write next. End tokens are allowed exactly where the grammar accepts an end.
+
+    `stop_token_ids` are end tokens there, and elsewhere what the grammar makes of them. `min_tokens` and `ignore_eos`
+    keep end tokens out as long as the grammar allows anything else.
+
+    failure: why nothing can follow, "" while something can; a matcher in error would allow the end
+    """
+
+    __slots__ = ("_eos_token_ids", "_matcher", "_num_held", "_num_taken", "_stop_token_ids", "failure")
+
+    def __init__(self, matcher: LLMatcher, sampling: SamplingParams, eos_token_ids: frozenset[int]) -> None:
+        self.failure = ""
+        self._matcher = matcher
+        self._eos_token_ids = eos_token_ids
+        self._stop_token_ids = frozenset(sampling.stop_token_ids) - eos_token_ids
+        self._num_held = math.inf if sampling.ignore_eos else sampling.min_tokens
+        self._num_taken = 0
+
+    def take(self, token_id: int) -> bool:
+        """Advance by an output token; whether it ends the output. Sets `failure` for one that is not allowed."""
+        self._num_taken += 1
+        is_end = token_id in self._eos_token_ids
+        try:
+            if (is_end or token_id in self._stop_token_ids) and self._matcher.is_accepting():
+                return True
+            if not self._matcher.consume_token(token_id):
+                self._fail(self._matcher.get_error())
+            # A grammar may also name an end token as its own last one.
+            return is_end and not self.failure and self._matcher.is_accepting()
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            self._fail(_PANIC)
+            return False
+
+    def forced_ids(self) -> list[int]:
+        """Tokens that must follow, in the tokenizer's own way to write them; none where there is a choice."""
+        try:
+            return self._matcher.compute_ff_tokens()
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            self._fail(_PANIC)
+            return []
+
+    def fill(self, words: memoryview, address: int) -> None:
+        """As `RowMask.fill`; no token is allowed after a failure."""
+        try:
+            self._matcher.unsafe_compute_mask_ptr(address, words.nbytes)
+            if self._matcher.is_error():
+                self._fail(self._matcher.get_error())
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            self._fail(_PANIC)
+        if self.failure:
+            clear(words)
+        elif self._stop_token_ids or self._num_taken < self._num_held:
+            self._edit_ends(words)
+
+    def find_dead_end(self) -> str:
+        """Why no token could be sampled, where the grammar is the reason; else ""."""
+        try:
+            bits = self._matcher.compute_bitmask()
+            if bits == bytes(len(bits)):
+                self._fail("no token is left")
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            self._fail(_PANIC)
+        return self.failure
+
+    def _edit_ends(self, words: memoryview) -> None:
+        ends = self._eos_token_ids
+        if self._stop_token_ids and self._matcher.is_accepting():
+            ends = ends | self._stop_token_ids
+            allow(words, [*self._stop_token_ids])
+        if self._num_taken < self._num_held:
+            held = forbid(words, [*ends])
+            if is_clear(words):
+                allow(words, held)
+
+    def _fail(self, reason: str) -> None:
+        self.failure = self.failure or reason[:200] or _PANIC

@@ -1,0 +1,71 @@
+"""Compiled grammars for one model's tokenizer: an LRU cache of llguidance's matchers, copied for each sequence."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Collection
+
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+from workers.constraint.panics import is_panic
+
+# Compiled grammars that are kept, and the characters of their texts together.
+_MAX_KEPT = 256
+_MAX_KEPT_CHARS = 4 << 20
+
+
+class GrammarUnusable(Exception):
+    """A grammar, or a tokenizer, of which no matcher can be made."""
+
+
+class Grammars:
+    """Makes matchers, for one thread at a time. The tokenizer is read at the first call, which takes up to a second."""
+
+    def __init__(self, tokenizer_json: str, *, vocab_size: int, eos_token_ids: Collection[int]) -> None:
+        """vocab_size: logits of a row, and bits of a mask"""
+        self._tokenizer_json = tokenizer_json
+        self._vocab_size = vocab_size
+        self._eos_token_ids = sorted(eos_token_ids)
+        self._tokenizer: LLTokenizer | None = None
+        self._kept: OrderedDict[bytes, tuple[LLMatcher, int]] = OrderedDict()
+        self._num_chars = 0
+
+    def matcher(self, grammar: str) -> LLMatcher:
+        """A matcher at the beginning of an output. Raises GrammarUnusable."""
+        try:
+            return self._find(grammar).deep_copy()
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            raise GrammarUnusable("The grammar cannot be compiled") from error
+
+    def _find(self, grammar: str) -> LLMatcher:
+        digest = hashlib.sha256(grammar.encode()).digest()
+        if digest not in self._kept:
+            self._keep(digest, self._compiled(grammar), len(grammar))
+        self._kept.move_to_end(digest)
+        return self._kept[digest][0]
+
+    def _keep(self, digest: bytes, matcher: LLMatcher, num_chars: int) -> None:
+        self._kept[digest] = matcher, num_chars
+        self._num_chars += num_chars
+        while len(self._kept) > 1 and (len(self._kept) > _MAX_KEPT or self._num_chars > _MAX_KEPT_CHARS):
+            _, (_, num_dropped) = self._kept.popitem(last=False)
+            self._num_chars -= num_dropped
+
+    def _compiled(self, grammar: str) -> LLMatcher:
+        # Its defaults bound a compilation to some tenths of a second and a mask to some tens of milliseconds.
+        limits = LLParserLimits(verbose_errors=False)
+        matcher = LLMatcher(self._read_tokenizer(), grammar, log_level=0, limits=limits)
+        if matcher.is_error():
+            raise GrammarUnusable(f"The grammar cannot be compiled: {matcher.get_error()[:200]}")
+        return matcher
+
+    def _read_tokenizer(self) -> LLTokenizer:
+        if self._tokenizer is None:
+            try:
+                self._tokenizer = LLTokenizer(
+                    self._tokenizer_json, n_vocab=self._vocab_size, eos_token=self._eos_token_ids
+                )
+            except ValueError as error:
+                raise GrammarUnusable("Grammars cannot be applied to the tokens of this model") from error
+        return self._tokenizer
