@@ -1,4 +1,4 @@
-"""Trial compilation of grammars: a matcher is made and its first mask computed, over a vocabulary of bytes.
+"""Test compilation of grammars: a matcher is made and its first mask computed, over a vocabulary of bytes.
 
 llguidance runs for seconds on hostile texts, and deep ones overflow its stack; callers bound time and stack.
 """

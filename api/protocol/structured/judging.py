@@ -14,7 +14,7 @@ from api.protocol.structured.schemas.normal_form import NormalForm
 from api.protocol.structured.schemas.reading import Schema, SchemaRefused
 
 # At most one space after a comma or a colon. A longer space cannot be written, so that none is written for ever.
-# Without the escape \u, no name that a schema declares can be written a second time in another spelling.
+# Without the escape \u, no name that a schema declares can be written a second time with other escapes.
 _JSON_OPTIONS = {
     "item_separator": ", ?",
     "key_separator": ": ?",

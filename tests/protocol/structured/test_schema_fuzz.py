@@ -12,7 +12,7 @@ from api.protocol.structured.compiling import grammar_of, refusal_of
 from api.protocol.structured.constraints import ConstraintRefused
 from api.protocol.structured.judging import judge_schema, schema_part
 from api.protocol.structured.schemas.normal_form import NormalForm
-from tests.protocol.structured.texts import matcher_for, walked
+from tests.protocol.structured.texts import matcher_for, random_text
 
 _NAMES = st.sampled_from(["a", "b", "c", "é", 'q"', "a/b"])
 _SMALL = st.integers(0, 4)
@@ -89,7 +89,7 @@ def test_what_is_written_under_an_enforced_schema_is_valid(schema: object, node:
         return
     validator = Draft202012Validator(document, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
-    text = walked(matcher_for(judged), random.Random(seed))
+    text = random_text(matcher_for(judged), random.Random(seed))
 
     if text is not None:
         assert [error.message for error in validator.iter_errors(json.loads(text))] == [], text
@@ -112,7 +112,7 @@ def test_the_compiler_knows_every_keyword_that_is_kept(schema: object, node: obj
 
 @pytest.mark.parametrize("seed", range(20))
 def test_an_empty_schema_gives_any_json(seed: int) -> None:
-    text = walked(matcher_for(judge_schema({}, is_strict=True)), random.Random(seed))
+    text = random_text(matcher_for(judge_schema({}, is_strict=True)), random.Random(seed))
 
     if text is not None:
         json.loads(text)

@@ -1,7 +1,6 @@
-"""Texts that fit a grammar part: tried one by one, and written byte by byte by a random walk over the masks."""
+"""Texts that fit a grammar part: tried one by one, or written byte by byte by random choices within the masks."""
 
 import random
-from collections.abc import Iterator
 
 from llguidance import LLMatcher
 
@@ -9,7 +8,7 @@ from api.protocol.structured.compiling import grammar_of, matcher_of
 from api.protocol.structured.constraints import Judged
 
 _END = 256
-# Bytes that close what is open; a walk prefers them once it has gone on for long.
+# Bytes that close what is open; random texts prefer them more and more.
 _CLOSING = frozenset(b'"}]0e')
 
 
@@ -32,7 +31,7 @@ def allowed(matcher: LLMatcher) -> set[int]:
     return {index for index in range(_END + 1) if mask[index // 8] >> index % 8 & 1}
 
 
-def walked(matcher: LLMatcher, source: random.Random, *, num_bytes: int = 300) -> str | None:
+def random_text(matcher: LLMatcher, source: random.Random, *, num_bytes: int = 300) -> str | None:
     """A text by random choices among what is allowed; None where it is not complete after so many bytes."""
     state, data = matcher.deep_copy(), bytearray()
     for position in range(num_bytes):
@@ -47,11 +46,3 @@ def walked(matcher: LLMatcher, source: random.Random, *, num_bytes: int = 300) -
         assert state.consume_token(chosen)
         data.append(chosen)
     return None
-
-
-def walks(matcher: LLMatcher, count: int) -> Iterator[str]:
-    """Complete texts of so many walks."""
-    for seed in range(count):
-        text = walked(matcher, random.Random(seed))
-        if text is not None:
-            yield text

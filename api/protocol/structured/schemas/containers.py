@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from api.protocol.structured.schemas.patterns import is_read_alike
-from api.protocol.structured.schemas.reading import Findings, Place, Schema
+from api.protocol.structured.schemas.reading import Findings, Schema, SchemaPath
 from api.protocol.structured.schemas.scalars import count_of
 
-ReadSchema = Callable[[object, Place], Schema]
+ReadSchema = Callable[[object, SchemaPath], Schema]
 
 
-def arrays(schema: Mapping[str, object], place: Place, findings: Findings, read: ReadSchema) -> dict[str, object]:
+def arrays(schema: Mapping[str, object], path: SchemaPath, findings: Findings, read: ReadSchema) -> dict[str, object]:
     """The keywords of arrays; a list in `items` becomes `prefixItems`, as 2020-12 has it."""
     kept: dict[str, object] = {}
     if isinstance(schema.get("items"), list):
@@ -19,18 +19,18 @@ def arrays(schema: Mapping[str, object], place: Place, findings: Findings, read:
         first, rest = "prefixItems", "items"
     if first in schema:
         items = cast(list[object], schema[first])
-        kept["prefixItems"] = [read(item, (*place, first, index)) for index, item in enumerate(items)]
+        kept["prefixItems"] = [read(item, (*path, first, index)) for index, item in enumerate(items)]
     if rest in schema:
-        kept["items"] = read(schema[rest], (*place, rest))
+        kept["items"] = read(schema[rest], (*path, rest))
     for keyword in ("minItems", "maxItems"):
         if keyword in schema and (count_of(schema[keyword]) or keyword == "maxItems"):
             kept[keyword] = count_of(schema[keyword])
     if schema.get("uniqueItems") and kept.get("maxItems") not in (0, 1):
-        findings.leave_out("uniqueItems", place)
+        findings.leave_out("uniqueItems", path)
     if "contains" in schema and (schema.get("minContains") != 0 or "maxContains" in schema):
-        findings.leave_out("contains", place)
+        findings.leave_out("contains", path)
     if schema.get("unevaluatedItems", True) not in (True, {}):
-        findings.leave_out("unevaluatedItems", place)
+        findings.leave_out("unevaluatedItems", path)
     return kept
 
 
@@ -44,23 +44,23 @@ _FREE_VALUES: Mapping[str, Sequence[object]] = {
 }
 
 
-def objects(schema: Mapping[str, object], place: Place, findings: Findings, read: ReadSchema) -> dict[str, object]:
+def objects(schema: Mapping[str, object], path: SchemaPath, findings: Findings, read: ReadSchema) -> dict[str, object]:
     """The keywords of objects."""
     kept: dict[str, object] = {}
     for keyword in schema:
         if keyword in ("properties", "patternProperties"):
             named = cast(dict[str, object], schema[keyword])
-            kept[keyword] = {name: read(value, (*place, keyword, name)) for name, value in named.items()}
+            kept[keyword] = {name: read(value, (*path, keyword, name)) for name, value in named.items()}
         elif keyword == "additionalProperties":
-            kept[keyword] = read(schema[keyword], (*place, keyword))
+            kept[keyword] = read(schema[keyword], (*path, keyword))
         elif keyword == "required":
             kept[keyword] = list(dict.fromkeys(cast(list[str], schema[keyword])))
         elif keyword in _FREE_VALUES and schema[keyword] not in _FREE_VALUES[keyword]:
-            findings.leave_out(keyword, place)
+            findings.leave_out(keyword, path)
     if not all(map(is_read_alike, cast(dict[str, object], kept.get("patternProperties", {})))):
         leave_out_patterns(kept)
-        findings.leave_out("patternProperties", place, "cannot be enforced: a pattern is not read as it is meant")
-    return kept | _property_counts(schema, kept, place, findings)
+        findings.leave_out("patternProperties", path, "cannot be enforced: a pattern is not read as it is meant")
+    return kept | _property_counts(schema, kept, path, findings)
 
 
 def leave_out_patterns(kept: dict[str, object]) -> None:
@@ -70,7 +70,7 @@ def leave_out_patterns(kept: dict[str, object]) -> None:
 
 
 def _property_counts(
-    schema: Mapping[str, object], kept: Mapping[str, object], place: Place, findings: Findings
+    schema: Mapping[str, object], kept: Mapping[str, object], path: SchemaPath, findings: Findings
 ) -> dict[str, object]:
     """`minProperties` and `maxProperties`, as far as they are enforced.
 
@@ -93,10 +93,10 @@ def _property_counts(
         if is_decided:
             counts["maxProperties"] = high
         else:
-            findings.leave_out("maxProperties", place, "cannot be enforced beside optional properties")
+            findings.leave_out("maxProperties", path, "cannot be enforced beside optional properties")
     if low:
         if is_decided and low <= len(required) + 1:
             counts["minProperties"] = low
         else:
-            findings.leave_out("minProperties", place, "cannot be enforced beyond one property that is not required")
+            findings.leave_out("minProperties", path, "cannot be enforced beyond one property that is not required")
     return counts

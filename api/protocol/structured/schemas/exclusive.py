@@ -94,7 +94,7 @@ def _parts(schema: object, around: Resource, depth: int) -> Iterator[_Part]:
         try:
             target = target_of(reference, within, ())
         except SchemaRefused:
-            return  # told where the schema itself is read
+            return  # reported where the schema itself is read
         yield from _parts(target.schema, target.resource, depth + 1)
 
 
@@ -137,12 +137,12 @@ def _are_apart(
 def _ends_before(below: Sequence[_Part], above: Sequence[_Part], lows: tuple[str, ...], highs: tuple[str, ...]) -> bool:
     return any(
         high < low or (high == low and (high_name.startswith("exclusive") or low_name.startswith("exclusive")))
-        for high, high_name in _bounds(below, highs)
-        for low, low_name in _bounds(above, lows)
+        for high, high_name in _limits(below, highs)
+        for low, low_name in _limits(above, lows)
     )
 
 
-def _bounds(parts: Sequence[_Part], names: tuple[str, ...]) -> Iterator[tuple[float, str]]:
+def _limits(parts: Sequence[_Part], names: tuple[str, ...]) -> Iterator[tuple[float, str]]:
     for part, _ in parts:
         for name in names:
             if is_number(part.get(name)):

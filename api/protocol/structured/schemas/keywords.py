@@ -67,7 +67,7 @@ KEYWORDS: Mapping[str, Keyword] = {
     "maximum": Keyword(_YES, "as `minimum`", _NUMBER),
     "exclusiveMinimum": Keyword(_YES, "a number, or a boolean as in draft 4", _NUMBER),
     "exclusiveMaximum": Keyword(_YES, "a number, or a boolean as in draft 4", _NUMBER),
-    "multipleOf": Keyword(_PARTLY, "up to 10,000 units of its last decimal place", _NUMBER),
+    "multipleOf": Keyword(_PARTLY, "up to 10,000 units of its last decimal", _NUMBER),
     "not": Keyword(_NO, "but `false`, `true` and `{}`"),
     "if": Keyword(_NO, "free without `then` and `else`"),
     "then": Keyword(_NO, "with `if`"),

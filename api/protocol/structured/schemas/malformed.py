@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from api.protocol.structured.schemas.keywords import TYPES
-from api.protocol.structured.schemas.reading import Place, SchemaRefused, context_of
+from api.protocol.structured.schemas.reading import SchemaPath, SchemaRefused, context_of
 
 
 class _Form(NamedTuple):
@@ -83,8 +83,8 @@ _FORMS: Mapping[str, _Form] = {
 }
 
 
-def refuse_malformed(schema: Mapping[str, object], place: Place) -> None:
+def refuse_malformed(schema: Mapping[str, object], path: SchemaPath) -> None:
     """Raise SchemaRefused for a keyword whose value has a wrong form; schemas inside it are not looked at."""
     for keyword, form in _FORMS.items():
         if keyword in schema and not form.holds(schema[keyword]):
-            raise SchemaRefused(f"{context_of(place)}, '{keyword}' must be {form.wanted}")
+            raise SchemaRefused(f"{context_of(path)}, '{keyword}' must be {form.wanted}")

@@ -10,7 +10,7 @@ from api.protocol.structured.schemas.containers import arrays, leave_out_pattern
 from api.protocol.structured.schemas.exclusive import Branches
 from api.protocol.structured.schemas.keywords import KEYWORDS, acts_on
 from api.protocol.structured.schemas.malformed import refuse_malformed
-from api.protocol.structured.schemas.reading import Findings, Place, Schema, mapping_of
+from api.protocol.structured.schemas.reading import Findings, Schema, SchemaPath, mapping_of
 from api.protocol.structured.schemas.references import Resource, is_local, resource_of, target_of
 from api.protocol.structured.schemas.scalars import numbers, strings
 from api.protocol.structured.schemas.text_formats import EXACT_PATTERNS
@@ -22,7 +22,7 @@ _APPLICATORS = ("const", "enum", "anyOf", "oneOf", "allOf", "$ref")
 class _Pending(NamedTuple):
     name: str
     schema: object
-    place: Place
+    path: SchemaPath
     resource: Resource
 
 
@@ -54,77 +54,79 @@ class NormalForm:
         root = self._schema(self._document.root, (), self._document)
         definitions: dict[str, object] = {}
         while self._pending:
-            name, schema, place, resource = self._pending.pop(0)
-            definitions[name] = self._schema(schema, place, resource)
+            name, schema, path, resource = self._pending.pop(0)
+            definitions[name] = self._schema(schema, path, resource)
         return {**root, "$defs": definitions} if isinstance(root, dict) and definitions else root
 
-    def _schema(self, value: object, place: Place, around: Resource) -> Schema:
-        self.findings.count(place)
+    def _schema(self, value: object, path: SchemaPath, around: Resource) -> Schema:
+        self.findings.count(path)
         if isinstance(value, bool):
             return value
-        schema = mapping_of(value, place)
-        refuse_malformed(schema, place)
+        schema = mapping_of(value, path)
+        refuse_malformed(schema, path)
         if schema.get("not") in (True, {}):
             return False
-        resource = resource_of(schema, place, around)
-        self._leave_out_conditions(schema, place)
-        plain, applied = self._plain(schema, place, resource), self._applied(schema, place, resource)
+        resource = resource_of(schema, path, around)
+        self._leave_out_conditions(schema, path)
+        plain, applied = self._plain(schema, path, resource), self._applied(schema, path, resource)
         if not self._intersects:
-            self._leave_out_intersections(plain, applied, place)
+            self._leave_out_intersections(plain, applied, path)
         # Keys are written in the order of the schema: where its references come first, those of their targets do.
         is_plain_first = next((name not in _APPLICATORS for name in schema if name in (*_APPLICATORS, *plain)), True)
         return {**plain, **applied} if is_plain_first else {**applied, **plain}
 
-    def _leave_out_conditions(self, schema: Mapping[str, object], place: Place) -> None:
+    def _leave_out_conditions(self, schema: Mapping[str, object], path: SchemaPath) -> None:
         if schema.get("not", False) is not False:
-            self.findings.leave_out("not", place)
+            self.findings.leave_out("not", path)
         if "if" in schema and ("then" in schema or "else" in schema):
-            self.findings.leave_out("if", place)
+            self.findings.leave_out("if", path)
         for keyword in ("$dynamicRef", "$recursiveRef"):
             if keyword in schema:
-                self.findings.leave_out(keyword, place)
+                self.findings.leave_out(keyword, path)
 
-    def _leave_out_intersections(self, plain: dict[str, object], applied: dict[str, object], place: Place) -> None:
+    def _leave_out_intersections(self, plain: dict[str, object], applied: dict[str, object], path: SchemaPath) -> None:
         has_own_keywords = bool(plain.keys() - {"type"})
         for keyword in list(applied)[0 if has_own_keywords else 1 :]:
             del applied[keyword]
-            self.findings.leave_out(keyword, place)
+            self.findings.leave_out(keyword, path)
         if len(cast(list[Schema], applied.get("allOf", []))) > 1:
             del applied["allOf"]
-            self.findings.leave_out("allOf", place)
+            self.findings.leave_out("allOf", path)
 
-    def _plain(self, schema: Mapping[str, object], place: Place, resource: Resource) -> dict[str, object]:
+    def _plain(self, schema: Mapping[str, object], path: SchemaPath, resource: Resource) -> dict[str, object]:
         """Type and the keywords that act on values of one type."""
 
-        def read(value: object, where: Place) -> Schema:
+        def read(value: object, where: SchemaPath) -> Schema:
             return self._schema(value, where, resource)
 
         types = types_of(schema)
         acting = {name: value for name, value in schema.items() if name in KEYWORDS and acts_on(name, types)}
         plain: dict[str, object] = {"type": schema["type"]} if "type" in schema else {}
-        plain |= strings(acting, place, self.findings)
-        plain |= numbers(acting, place, self.findings)
-        plain |= arrays(acting, place, self.findings, read)
-        plain |= objects(acting, place, self.findings, read)
+        plain |= strings(acting, path, self.findings)
+        plain |= numbers(acting, path, self.findings)
+        plain |= arrays(acting, path, self.findings, read)
+        plain |= objects(acting, path, self.findings, read)
         if self._compiles is not None:
-            self._leave_out_patterns(plain, place, self._compiles)
+            self._leave_out_patterns(plain, path, self._compiles)
         return plain
 
-    def _leave_out_patterns(self, plain: dict[str, object], place: Place, compiles: Callable[[Schema], bool]) -> None:
+    def _leave_out_patterns(
+        self, plain: dict[str, object], path: SchemaPath, compiles: Callable[[Schema], bool]
+    ) -> None:
         """Leave out patterns, and formats beside them, that the compiler refuses where they stand alone."""
         names = ("minLength", "maxLength", "pattern", "format")
         texts: dict[str, object] = {name: plain[name] for name in names if name in plain}
         for keyword in ("pattern", "format"):
             if keyword in texts and not compiles({"type": "string", **texts}):
                 del texts[keyword], plain[keyword]
-                self.findings.leave_out(keyword, place, "cannot be enforced: it cannot be compiled")
+                self.findings.leave_out(keyword, path, "cannot be enforced: it cannot be compiled")
         patterns = cast(dict[str, object], plain.get("patternProperties", {}))
         if patterns and not compiles({"type": "object", "patternProperties": dict.fromkeys(patterns, True)}):
             leave_out_patterns(plain)
             reason = "cannot be enforced: a pattern cannot be compiled, or a name may match two of them"
-            self.findings.leave_out("patternProperties", place, reason)
+            self.findings.leave_out("patternProperties", path, reason)
 
-    def _applied(self, schema: Mapping[str, object], place: Place, resource: Resource) -> dict[str, object]:
+    def _applied(self, schema: Mapping[str, object], path: SchemaPath, resource: Resource) -> dict[str, object]:
         """The keywords that act on values of all types, in the order of the schema."""
         applied: dict[str, object] = {}
         exact = EXACT_PATTERNS.get(str(schema.get("format")))
@@ -133,46 +135,46 @@ class NormalForm:
         for keyword in schema:
             match keyword:
                 case "const" | "enum":
-                    self._name_values(applied, keyword, schema[keyword], place)
+                    self._name_values(applied, keyword, schema[keyword], path)
                 case "anyOf":
-                    _add(applied, "anyOf", self._list(schema, keyword, place, resource))
+                    _add(applied, "anyOf", self._list(schema, keyword, path, resource))
                 case "oneOf":
                     if not self._branches.exclude_each_other(cast(list[object], schema[keyword]), resource):
-                        self.findings.leave_out(keyword, place, "cannot be enforced, since its branches may overlap")
-                    _add(applied, "anyOf", self._list(schema, keyword, place, resource))
+                        self.findings.leave_out(keyword, path, "cannot be enforced, since its branches may overlap")
+                    _add(applied, "anyOf", self._list(schema, keyword, path, resource))
                 case "allOf":
-                    _add(applied, "allOf", self._list(schema, keyword, place, resource))
+                    _add(applied, "allOf", self._list(schema, keyword, path, resource))
                 case "$ref":
-                    self._refer(applied, cast(str, schema[keyword]), place, resource)
+                    self._refer(applied, cast(str, schema[keyword]), path, resource)
         return applied
 
-    def _name_values(self, applied: dict[str, object], keyword: str, named: object, place: Place) -> None:
+    def _name_values(self, applied: dict[str, object], keyword: str, named: object, path: SchemaPath) -> None:
         """Add the values of a `const` or `enum` that an answer can hold."""
         values = [named] if keyword == "const" else cast(list[object], named)
         if not has_exact_numbers(values):
-            self.findings.leave_out(keyword, place, "cannot be enforced: it has a number beyond 2^53")
+            self.findings.leave_out(keyword, path, "cannot be enforced: it has a number beyond 2^53")
         elif all(map(is_writable, values)):
             applied[keyword] = named
         else:
             writable = list(filter(is_writable, values))
             _add(applied, "allOf", [{"enum": writable} if writable else False])
 
-    def _list(self, schema: Mapping[str, object], keyword: str, place: Place, resource: Resource) -> list[Schema]:
+    def _list(self, schema: Mapping[str, object], keyword: str, path: SchemaPath, resource: Resource) -> list[Schema]:
         branches = cast(list[object], schema[keyword])
-        return [self._schema(branch, (*place, keyword, index), resource) for index, branch in enumerate(branches)]
+        return [self._schema(branch, (*path, keyword, index), resource) for index, branch in enumerate(branches)]
 
-    def _refer(self, applied: dict[str, object], reference: str, place: Place, resource: Resource) -> None:
+    def _refer(self, applied: dict[str, object], reference: str, path: SchemaPath, resource: Resource) -> None:
         if not is_local(reference):
-            self.findings.leave_out("$ref", place, "cannot be enforced: only '#' and '#/...' are followed")
+            self.findings.leave_out("$ref", path, "cannot be enforced: only '#' and '#/...' are followed")
             return
-        target = target_of(reference, resource, place)
+        target = target_of(reference, resource, path)
         if target.schema is self._document.root:
             applied["$ref"] = "#"
             return
         name = self._names.get(id(target.schema))
         if name is None:
             name = self._names[id(target.schema)] = f"d{len(self._names)}"
-            self._pending.append(_Pending(name, target.schema, target.place, target.resource))
+            self._pending.append(_Pending(name, target.schema, target.path, target.resource))
         applied["$ref"] = f"#/$defs/{name}"
 
 

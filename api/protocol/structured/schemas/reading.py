@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 # Where a schema stands in its document: the keys and indices that lead to it.
-Place = tuple[str | int, ...]
+SchemaPath = tuple[str | int, ...]
 Schema = dict[str, object] | bool
 # Schemas of one document, references counted once. llguidance reads no more either.
 MAX_SCHEMAS = 20_000
@@ -21,13 +21,13 @@ class Unenforced(NamedTuple):
     """A keyword that is not enforced where it stands."""
 
     keyword: str
-    place: Place
+    path: SchemaPath
     reason: str
 
     @property
     def sentence(self) -> str:
         """The refusal of a strict schema, in OpenAI's form."""
-        return f"{context_of(self.place)}, '{self.keyword}' {self.reason}"
+        return f"{context_of(self.path)}, '{self.keyword}' {self.reason}"
 
 
 class Findings:
@@ -37,17 +37,17 @@ class Findings:
         self.unenforced: list[Unenforced] = []
         self._num_schemas = 0
 
-    def leave_out(self, keyword: str, place: Place, reason: str = "cannot be enforced") -> None:
+    def leave_out(self, keyword: str, path: SchemaPath, reason: str = "cannot be enforced") -> None:
         """Note a keyword that is left out of the normal form."""
-        self.unenforced.append(Unenforced(keyword, place, reason))
+        self.unenforced.append(Unenforced(keyword, path, reason))
 
-    def count(self, place: Place) -> None:
+    def count(self, path: SchemaPath) -> None:
         """Count a schema; raises SchemaRefused beyond the limits."""
         self._num_schemas += 1
         if self._num_schemas > MAX_SCHEMAS:
             raise SchemaRefused(f"it has more than {MAX_SCHEMAS} schemas")
-        if len(place) > MAX_DEPTH:
-            raise SchemaRefused(f"{context_of(place)}, it is nested more than {MAX_DEPTH} deep")
+        if len(path) > MAX_DEPTH:
+            raise SchemaRefused(f"{context_of(path)}, it is nested more than {MAX_DEPTH} deep")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,14 +55,14 @@ class Findings:
         return tuple(dict.fromkeys(finding.keyword for finding in self.unenforced))
 
 
-def context_of(place: Place) -> str:
-    """The place as OpenAI's messages have it, cut to a readable length."""
-    shown = repr(place)
+def context_of(path: SchemaPath) -> str:
+    """The path as OpenAI's messages have it, cut to a readable length."""
+    shown = repr(path)
     return f"In context={shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + '...'}"
 
 
-def mapping_of(schema: object, place: Place) -> Mapping[str, object]:
+def mapping_of(schema: object, path: SchemaPath) -> Mapping[str, object]:
     """A schema that is an object; raises SchemaRefused for anything else."""
     if not isinstance(schema, dict):
-        raise SchemaRefused(f"{context_of(place)}, a schema must be an object or a boolean")
+        raise SchemaRefused(f"{context_of(path)}, a schema must be an object or a boolean")
     return schema

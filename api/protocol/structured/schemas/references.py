@@ -3,7 +3,7 @@
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from api.protocol.structured.schemas.reading import Place, SchemaRefused, context_of
+from api.protocol.structured.schemas.reading import SchemaPath, SchemaRefused, context_of
 
 _MAX_SHOWN = 100
 
@@ -12,14 +12,14 @@ class Resource(NamedTuple):
     """A schema against which references are resolved: the document, or a schema in it that has an `$id`."""
 
     root: object
-    place: Place = ()
+    path: SchemaPath = ()
 
 
 class Target(NamedTuple):
     """What a reference names."""
 
     schema: object
-    place: Place
+    path: SchemaPath
     resource: Resource
 
 
@@ -28,12 +28,12 @@ def is_local(reference: str) -> bool:
     return reference == "#" or reference.startswith("#/")
 
 
-def target_of(reference: str, resource: Resource, place: Place) -> Target:
+def target_of(reference: str, resource: Resource, path: SchemaPath) -> Target:
     """What a local reference names; raises SchemaRefused where there is nothing.
 
-    place: of the schema that has the reference
+    path: of the schema that has the reference
     """
-    found, where, within = resource.root, resource.place, resource
+    found, where, within = resource.root, resource.path, resource
     # "#/" names the key "" by the letter, and the document in practice.
     pointer = unquote(reference[2:])
     for step in pointer.split("/") if pointer else ():
@@ -45,13 +45,13 @@ def target_of(reference: str, resource: Resource, place: Place) -> Target:
             found = found[key]
         else:
             shown = reference if len(reference) <= _MAX_SHOWN else reference[:_MAX_SHOWN] + "..."
-            raise SchemaRefused(f"{context_of(place)}, '$ref' names nothing in this schema: {shown}")
+            raise SchemaRefused(f"{context_of(path)}, '$ref' names nothing in this schema: {shown}")
         where = (*where, key)
         within = resource_of(found, where, within)
     return Target(found, where, within)
 
 
-def resource_of(schema: object, place: Place, around: Resource) -> Resource:
+def resource_of(schema: object, path: SchemaPath, around: Resource) -> Resource:
     """The resource of a schema inside `around`: itself where it has an `$id` of its own."""
-    own_id = schema.get("$id") if isinstance(schema, dict) and place else None
-    return Resource(schema, place) if isinstance(own_id, str) and not own_id.startswith("#") else around
+    own_id = schema.get("$id") if isinstance(schema, dict) and path else None
+    return Resource(schema, path) if isinstance(own_id, str) and not own_id.startswith("#") else around

@@ -7,24 +7,24 @@ from typing import cast
 from api.protocol.structured.schemas.keywords import MAX_COUNT, MAX_WHOLE
 from api.protocol.structured.schemas.malformed import is_number
 from api.protocol.structured.schemas.patterns import is_read_alike
-from api.protocol.structured.schemas.reading import Findings, Place
+from api.protocol.structured.schemas.reading import Findings, SchemaPath
 from api.protocol.structured.schemas.text_formats import EXACT_PATTERNS, FORMATS
 
 # Bounds and multiples nearer to zero are too long as decimal numbers.
 _MIN_MAGNITUDE = 1e-15
 _MAX_MULTIPLE = 10_000
-_MAX_PLACES = 15
+_MAX_DECIMALS = 15
 _TOO_LARGE = "cannot be enforced beyond 2^53, nor nearer to zero than 1e-15"
 
 
-def strings(schema: Mapping[str, object], place: Place, findings: Findings) -> dict[str, object]:
+def strings(schema: Mapping[str, object], path: SchemaPath, findings: Findings) -> dict[str, object]:
     """The keywords of strings."""
     kept: dict[str, object] = {}
     for keyword in ("minLength", "maxLength"):
         if keyword in schema:
             count = count_of(schema[keyword])
             if count > MAX_COUNT:
-                findings.leave_out(keyword, place, f"cannot be enforced beyond {MAX_COUNT}")
+                findings.leave_out(keyword, path, f"cannot be enforced beyond {MAX_COUNT}")
             elif count or keyword == "maxLength":
                 kept[keyword] = count
     pattern = schema.get("pattern")
@@ -32,11 +32,11 @@ def strings(schema: Mapping[str, object], place: Place, findings: Findings) -> d
         if is_read_alike(pattern):
             kept["pattern"] = pattern
         else:
-            findings.leave_out("pattern", place, "cannot be enforced: it is not read as it is meant")
+            findings.leave_out("pattern", path, "cannot be enforced: it is not read as it is meant")
     name = schema.get("format")
     if isinstance(name, str):
         if name not in FORMATS:
-            findings.leave_out("format", place, f"must be one of {', '.join(FORMATS)} to be enforced")
+            findings.leave_out("format", path, f"must be one of {', '.join(FORMATS)} to be enforced")
         elif name in EXACT_PATTERNS and "pattern" not in kept:
             kept["pattern"] = EXACT_PATTERNS[name]
         else:
@@ -49,28 +49,28 @@ def count_of(value: object) -> int:
     return int(cast(float, value))
 
 
-def numbers(schema: Mapping[str, object], place: Place, findings: Findings) -> dict[str, object]:
+def numbers(schema: Mapping[str, object], path: SchemaPath, findings: Findings) -> dict[str, object]:
     """The keywords of numbers; the boolean `exclusive...` of draft 4 become numbers."""
     kept: dict[str, object] = {}
     for keyword, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         bound, other = schema.get(keyword), schema.get(exclusive)
         if other is True and bound is not None:
-            bounds = {exclusive: bound}
+            limits = {exclusive: bound}
         else:
-            bounds = {keyword: bound, exclusive: None if isinstance(other, bool) else other}
-        for name, value in bounds.items():
+            limits = {keyword: bound, exclusive: None if isinstance(other, bool) else other}
+        for name, value in limits.items():
             if value is None:
                 continue
             if is_exact(value):
                 kept[name] = value
             else:
-                findings.leave_out(name, place, _TOO_LARGE)
+                findings.leave_out(name, path, _TOO_LARGE)
     multiple = schema.get("multipleOf")
     if is_number(multiple):
         if is_multiple(cast(float, multiple)):
             kept["multipleOf"] = multiple
         else:
-            findings.leave_out("multipleOf", place, f"cannot be enforced beyond {_MAX_MULTIPLE} decimal units")
+            findings.leave_out("multipleOf", path, f"cannot be enforced beyond {_MAX_MULTIPLE} decimal units")
     return kept
 
 
@@ -82,8 +82,8 @@ def is_exact(value: object) -> bool:
 
 def is_multiple(value: float) -> bool:
     """Whether `multipleOf` is compiled: as a whole number of decimal units, which the compiler finds in this way."""
-    places, scaled = 0, float(value) if is_exact(value) else math.inf
-    while scaled != math.floor(scaled) and places < _MAX_PLACES and scaled <= MAX_WHOLE:
+    decimals, scaled = 0, float(value) if is_exact(value) else math.inf
+    while scaled != math.floor(scaled) and decimals < _MAX_DECIMALS and scaled <= MAX_WHOLE:
         scaled *= 10.0
-        places += 1
+        decimals += 1
     return scaled <= _MAX_MULTIPLE and scaled == math.floor(scaled)
