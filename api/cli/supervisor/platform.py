@@ -205,7 +205,9 @@ class Platform:
         if model in self._failed:
             return
         reason = last_log_line(ended.spec.log) or ended.reason
-        if model is not None and not self._is_hopeless(model, ended, reason):
+        replicas = [child.spec.name for child in self._supervisor.children if child.spec.model == model]
+        self._replica_failures.add(ended.spec.name, reason)
+        if model is not None and self._replica_failures.repeated_reason(replicas) is None:
             self._report_restart(ended, reason)
         elif model is not None and set(self._model_names) - {model, *self._failed}:
             self._give_up(model, ended, reason)
@@ -215,13 +217,10 @@ class Platform:
     def _report_restart(self, ended: Ended, reason: str) -> None:
         retry = f"starting again in {ended.retry_s:g} s"
         self._screen.note(f"{ended.spec.name} ended ({reason}); {retry}; log: {ended.spec.log}", utc_now())
-        self._watch(ended.spec.name)
-
-    def _is_hopeless(self, model: str, ended: Ended, reason: str) -> bool:
-        """Whether no replica of the model can be expected to load it."""
-        self._replica_failures.add(ended.spec.name, reason)
-        replicas = [child.spec.name for child in self._supervisor.children if child.spec.model == model]
-        return self._replica_failures.repeated_reason(replicas) is not None
+        name = ended.spec.name
+        watch = self._watch_by_name.get(name)
+        if watch is None or watch.done():
+            self._watch_by_name[name] = asyncio.create_task(self._report_recovery(name))
 
     def _give_up(self, model: str, ended: Ended, reason: str) -> None:
         """Serve the other models: this one cannot be loaded."""
@@ -238,11 +237,6 @@ class Platform:
         )
         with self._database.begin() as connection:
             workers.put_failure(connection, new, self._failed[model], utc_now())
-
-    def _watch(self, name: str) -> None:
-        watch = self._watch_by_name.get(name)
-        if watch is None or watch.done():
-            self._watch_by_name[name] = asyncio.create_task(self._report_recovery(name))
 
     async def _report_recovery(self, name: str) -> None:
         """Print a line when the process works again, also after several restarts."""
