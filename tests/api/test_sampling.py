@@ -54,7 +54,7 @@ def test_jobs_that_nobody_waits_for_have_less_priority(http: httpx2.Client, work
     assert [spec.priority for spec in worker.specs] == [0, 0, 0, 10, 10]
 
 
-def test_a_models_defaults_are_used_and_told(client: openai.OpenAI, worker: FakeWorker) -> None:
+def test_a_models_defaults_are_used_and_shown(client: openai.OpenAI, worker: FakeWorker) -> None:
     defaults = GenerationDefaults(temperature=0.25, top_k=7)
     worker.put_manifest(structs.replace(manifest(), generation_defaults=defaults))
     wait_until(lambda: client.responses.create(model="demo", input="Hi").temperature == 0.25)
