@@ -47,6 +47,18 @@ class ContextTooLarge(InvalidRequest):
     code = "context_too_large"
 
 
+class MissingToolOutput(InvalidRequest):
+    """A tool call in the history without its result."""
+
+    code = "missing_tool_output"
+
+
+class UnknownCallId(InvalidRequest):
+    """A tool's result in the history that answers no call."""
+
+    code = "unknown_call_id"
+
+
 class PreviousResponseNotFound(InvalidRequest):
     """`previous_response_id` names no usable response of this owner."""
 

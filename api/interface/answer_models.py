@@ -3,7 +3,7 @@
 Fields that OpenAI's SDKs need are required here; `tests/api/test_openapi.py` checks real answers against the schema.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
@@ -254,13 +254,52 @@ class ModelList(BaseModel):
     data: list[ModelObject]
 
 
-class InputItem(BaseModel):
+class InputMessageItem(BaseModel):
     """A message item of a response's input."""
 
     id: str
     type: Literal["message"]
     role: str
     content: list[dict[str, object]]
+
+
+class InputFunctionCall(BaseModel):
+    """A function call in a response's input."""
+
+    id: str
+    type: Literal["function_call"]
+    call_id: str
+    name: str
+    namespace: str | None = None
+    arguments: str
+    status: str
+
+
+class InputCustomCall(BaseModel):
+    """A custom tool call in a response's input."""
+
+    id: str
+    type: Literal["custom_tool_call"]
+    call_id: str
+    name: str
+    namespace: str | None = None
+    input: str
+    status: str
+
+
+class InputCallOutput(BaseModel):
+    """The result of a tool call in a response's input."""
+
+    id: str
+    type: Literal["function_call_output", "custom_tool_call_output"]
+    call_id: str
+    output: str | list[dict[str, object]]
+    status: str
+
+
+InputItem = Annotated[
+    InputMessageItem | InputFunctionCall | InputCustomCall | InputCallOutput, Field(discriminator="type")
+]
 
 
 class StoredMessage(BaseModel):
@@ -270,6 +309,8 @@ class StoredMessage(BaseModel):
     role: str
     content: str | None
     content_parts: list[dict[str, object]] | None = None
+    tool_calls: list[dict[str, object]] | None = None
+    tool_call_id: str | None = None
 
 
 class _Page(BaseModel):

@@ -7,8 +7,8 @@ from sqlalchemy import Connection
 from api.protocol.answer.outcome import entries_of
 from api.protocol.kinds import object_of
 from api.protocol.prompt.token_budget import CHARACTERS_PER_TOKEN
+from api.protocol.responses.item_history import Item
 from api.protocol.responses.stored_items import (
-    Item,
     PreviousResponse,
     StoredTurn,
     input_items_of,

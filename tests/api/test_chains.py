@@ -155,10 +155,10 @@ def test_a_truncated_prompt_is_that_of_the_whole_conversation(http: httpx2.Clien
 
 def _put_chain(c: Connection, texts: Sequence[str]) -> str:
     """The last response of a chain: each said one text and got no answer. The first brings instructions."""
-    system = {"role": "system", "content": [{"type": "input_text", "text": "Be brief."}]}
+    system = {"type": "message", "role": "system", "content": [{"type": "input_text", "text": "Be brief."}]}
     job_id, chain_bytes = None, 0
     for number, said in enumerate(texts):
-        items = [{"role": "user", "content": [{"type": "input_text", "text": said}]}]
+        items = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": said}]}]
         context = {"previous_output": [], "system_items": [system], "input_items": items}
         chain_bytes += len(said)
         job_id = put_job(
@@ -197,7 +197,9 @@ def test_a_truncated_turn_reads_of_a_large_chain_what_its_context_holds(sqlite_d
         truncated_bytes, whole_bytes = _peak_bytes(partial(read, context_length=20_000)), _peak_bytes(read)
 
     assert [text[:9] for text in texts] == ["Be brief.", "39xxxxxxx"]
-    assert previous.system_items == [{"role": "system", "content": [{"type": "input_text", "text": "Be brief."}]}]
+    assert previous.system_items == [
+        {"type": "message", "role": "system", "content": [{"type": "input_text", "text": "Be brief."}]}
+    ]
     # The job is read with its own text, and the chain again.
     assert truncated_bytes < 4_000_000
     assert whole_bytes > 16_000_000

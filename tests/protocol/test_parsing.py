@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from api.protocol.chat.request import ChatRequest, MetadataUpdate
 from api.protocol.completions.request import CompletionRequest
+from api.protocol.responses.input_items import InputMessage
 from api.protocol.responses.request import InputTokensRequest, ResponseRequest
+from api.protocol.shared.content import text_of
 from api.protocol.shared.wire import WireRequest
 from storage.errors import InvalidRequest, UnsupportedParameter
 from tests.protocol.examples import body
@@ -124,7 +126,18 @@ def test_a_long_field_name_is_not_repeated_at_length() -> None:
 
 UNSUPPORTED: list[tuple[type[WireRequest], dict[str, object], str]] = [
     (ResponseRequest, {"input": [{"type": "item_reference", "id": "msg_1"}]}, "input.0.type"),
-    (ResponseRequest, {"input": [{"type": "function_call", "call_id": "c"}]}, "input.0.type"),
+    (ResponseRequest, {"input": [{"type": "program", "call_id": "c"}]}, "input.0.type"),
+    (ResponseRequest, {"input": [{"type": "tool_search_call", "arguments": {}}]}, "input.0.type"),
+    (
+        ResponseRequest,
+        {"input": [{"type": "function_call", "call_id": "c", "name": "f", "caller": {"type": "program"}}]},
+        "input.0.caller",
+    ),
+    (
+        ResponseRequest,
+        {"input": [{"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image"}]}]},
+        "input.0.output.0.type",
+    ),
     (ResponseRequest, {"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input.0.content.0.type"),
     (ResponseRequest, {"input": "x", "text": {"format": {"type": "json_object"}}}, "text.format"),
     (ResponseRequest, {"input": "x", "text": {"verbosity": "low"}}, "text.verbosity"),
@@ -139,9 +152,13 @@ UNSUPPORTED: list[tuple[type[WireRequest], dict[str, object], str]] = [
         "stream_options.include_obfuscation",
     ),
     (ResponseRequest, {"input": "x", "max_tool_calls": 3}, "max_tool_calls"),
-    (ChatRequest, {"messages": [{"role": "tool", "content": "x", "tool_call_id": "c"}]}, "messages.0.role"),
+    (ChatRequest, {"messages": [{"role": "function", "content": "x", "name": "c"}]}, "messages.0.role"),
+    (
+        ChatRequest,
+        {"messages": [{"role": "tool", "content": [{"type": "image_url"}], "tool_call_id": "c"}]},
+        "messages.0.content.0.type",
+    ),
     (ChatRequest, {"messages": [{**USER, "content": [{"type": "image_url"}]}]}, "messages.0.content.0.type"),
-    (ChatRequest, {"messages": [{**USER, "tool_calls": [{}]}]}, "messages.0.tool_calls"),
     (ChatRequest, {"messages": [{**USER, "colour": 1}]}, "messages.0.colour"),
     (ChatRequest, {"messages": [USER], "response_format": {"type": "json_object"}}, "response_format"),
     (ChatRequest, {"messages": [USER], "modalities": ["text", "audio"]}, "modalities"),
@@ -275,7 +292,8 @@ def test_our_own_output_is_accepted_as_input() -> None:
 
     assert [message.text for message in chat.messages] == ["hi", "hello"]
     assert isinstance(response.input, list)
-    assert [message.text for message in response.input] == ["hi", "hello"]
+    messages = [item for item in response.input if isinstance(item, InputMessage)]
+    assert [text_of(message.content) for message in messages] == ["hi", "hello"]
 
 
 def test_a_repeated_name_means_its_last_value() -> None:

@@ -102,4 +102,5 @@ def _stored_message(message_id: str, message: dict[str, object]) -> dict[str, ob
         "name": message.get("name"),
         "content_parts": content if has_parts else None,
         "refusal": None,
+        **{name: message[name] for name in ("tool_calls", "tool_call_id") if message.get(name)},
     }

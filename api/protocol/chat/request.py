@@ -7,53 +7,20 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from api.protocol.shared.content import ChatContent, one_of, text_of
+from api.protocol.chat.message import ChatMessage
 from api.protocol.shared.job_request import ChunkedRequest
 from api.protocol.shared.sampling_fields import TopLogprobs
 from api.protocol.shared.webhook_fields import WebhookTarget, target_of
 from api.protocol.shared.wire import (
     MaxTokens,
     Metadata,
-    Name,
     NumChoices,
     Refused,
-    Wire,
     WireRequest,
     fault,
     only,
 )
 from storage.contract import JobKind
-
-_ROLES = frozenset({"system", "developer", "user", "assistant"})
-_NOT_A_ROLE = "names a role that is not supported here yet (tools are not); use system, developer, user or assistant"
-
-
-class ChatMessage(Wire):
-    """A message of a chat. Tool calls and tool results are not supported yet."""
-
-    role: Annotated[str, one_of(_ROLES, _NOT_A_ROLE)]
-    content: ChatContent | None = None
-    name: Name | None = None
-    annotations: Annotated[object, only([])] = None
-    audio: Refused = None
-    function_call: Refused = None
-    parsed: Refused = None
-    reasoning: Refused = None
-    reasoning_content: Refused = None
-    refusal: Refused = None
-    tool_call_id: Refused = None
-    tool_calls: Annotated[object, only([])] = None
-
-    @model_validator(mode="after")
-    def _has_content(self) -> Self:
-        if self.content is None:
-            raise fault("content", "a message without content needs tool calls, which are not supported here yet")
-        return self
-
-    @property
-    def text(self) -> str:
-        """The message's text."""
-        return text_of(self.content)
 
 
 class ChatRequest(ChunkedRequest):

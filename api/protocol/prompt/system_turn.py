@@ -10,8 +10,8 @@ _ROLES = ("system", "developer")
 
 
 def is_system(message: Message) -> bool:
-    """Whether the message holds instructions, under either role word."""
-    return message["role"] in _ROLES
+    """Whether the message, or the item of a conversation, holds instructions, under either role word."""
+    return message.get("role") in _ROLES
 
 
 def with_one_beginning(messages: Sequence[Message]) -> Sequence[Message]:

@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
+from pydantic_core import from_json
+
 from api.protocol.prompt.system_turn import Message
 from api.protocol.prompt.tool_declaration import generic_custom_call
 from api.protocol.prompt.tool_form import ToolForm, call_id_for
@@ -96,7 +98,9 @@ def _said(message: Message, calls: list[Call], results: Sequence[Message], form:
 
 
 def _made_call(call: Call, name: str, arguments: str, form: ToolForm, index: int) -> Call:
-    given = arguments if form.has_argument_strings else _object_of(arguments)
+    read = None if form.has_argument_strings else arguments_object(arguments)
+    # What is no object, as arguments of a model that were cut off, stays text.
+    given = arguments if read is None else read
     call_id = call_id_for(form.id_style, str(call["id"]), name, index)
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": given}}
 
@@ -110,13 +114,14 @@ def _name_and_arguments(call: Call) -> tuple[str, str]:
     return function["name"], function["arguments"]
 
 
-def _object_of(arguments: str) -> object:
-    """The object that the text holds. What is none, as arguments of a model that were cut off, stays text."""
+def arguments_object(arguments: str) -> dict[str, object] | None:
+    """The JSON object that the text of a call's arguments holds; None where it holds none."""
     try:
-        value = json.loads(arguments)
-    except (ValueError, RecursionError):
-        return arguments
-    return value if isinstance(value, dict) else arguments
+        # Unlike Python's own reader it bounds the depth, and knows no NaN.
+        value = from_json(arguments, allow_inf_nan=False)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _generic_call(call: Call) -> str:

@@ -8,15 +8,9 @@ from api.protocol.jobs.prepared import Prepared, Terms, not_empty, prepared, spe
 from api.protocol.prompt.system_turn import Message, with_one_beginning
 from api.protocol.prompt.token_budget import fitting_prompt, output_budget
 from api.protocol.prompt.tokenizing import PromptTools
+from api.protocol.responses.item_history import Item, messages_of_items
 from api.protocol.responses.request import ResponseRequest
-from api.protocol.responses.stored_items import (
-    Item,
-    PreviousResponse,
-    context_of,
-    echoed_defaults,
-    items_of_context,
-    messages_of_items,
-)
+from api.protocol.responses.stored_items import PreviousResponse, context_of, echoed_defaults, items_of_context
 from storage.contract import JobKind
 
 
@@ -26,7 +20,7 @@ def prepare_response(request: ResponseRequest, tools: PromptTools, terms: Terms)
 
     The stored request has no `input`: the items are it.
 
-    raises: ContextLengthExceeded, InvalidRequest
+    raises: ContextLengthExceeded, InvalidRequest, MissingToolOutput, UnknownCallId
     """
     assert terms.previous is None or isinstance(terms.previous, PreviousResponse)
     context = context_of(terms.previous, request.input)

@@ -6,49 +6,18 @@ Source: OpenAI specification of 2026-08-21. Of the sampling fields it has only `
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, Tag, model_validator
+from pydantic import Field, model_validator
 
-from api.protocol.shared.content import ItemContent, one_of, shape, text_of
+from api.protocol.responses.input_items import Input
+from api.protocol.shared.content import one_of
 from api.protocol.shared.job_request import JobRequest
 from api.protocol.shared.sampling_fields import TopLogprobs
-from api.protocol.shared.validation_messages import TAG
 from api.protocol.shared.webhook_fields import WebhookTarget, target_of
 from api.protocol.shared.wire import MaxTokens, Name, Refused, Wire, fault, only
 from storage.contract import JobKind
 
-_TEXT, _ITEMS = f"{TAG}text", f"{TAG}items"
-_INPUT_SHAPE = "expected a string or an array of items"
 INCLUDED_LOGPROBS = "message.output_text.logprobs"
 Included = Annotated[str, one_of(frozenset({INCLUDED_LOGPROBS}), "is not supported here yet")]
-_NOT_A_MESSAGE = "names an item that is not supported here yet: only messages are"
-
-
-class InputMessage(Wire):
-    """A message item of the input; `type` may be absent. Other items are not supported yet."""
-
-    type: Annotated[str, one_of(frozenset({"message"}), _NOT_A_MESSAGE)] = "message"
-    role: Literal["user", "assistant", "system", "developer"]
-    content: ItemContent
-    id: Name | None = None
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
-    phase: Literal["commentary", "final_answer"] | None = None
-
-    @model_validator(mode="after")
-    def _has_a_phase_only_as_an_answer(self) -> Self:
-        if self.phase is not None and self.role != "assistant":
-            raise fault("phase", "only messages of the assistant have one")
-        return self
-
-    @property
-    def text(self) -> str:
-        """The message's text."""
-        return text_of(self.content)
-
-
-Input = Annotated[
-    Annotated[str, Tag(_TEXT)] | Annotated[list[InputMessage], Field(fail_fast=True), Tag(_ITEMS)],
-    shape(_TEXT, _ITEMS, _INPUT_SHAPE),
-]
 
 
 class TextOptions(Wire):

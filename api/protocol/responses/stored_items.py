@@ -7,16 +7,25 @@ import msgspec
 
 from api.protocol.prompt.system_turn import is_system
 from api.protocol.prompt.token_budget import CHARACTERS_PER_TOKEN
-from api.protocol.responses.request import InputMessage
+from api.protocol.responses.input_items import CallOutput, CustomCallItem, FunctionCallItem, InputMessage
+from api.protocol.responses.item_history import Item, has_open_calls, text_of_item
+from api.protocol.tools.call_arguments import checked_arguments
 from storage.contract import GenerationDefaults, JobHeader
 from storage.ids import suffix_of
 
-Item = dict[str, object]
+AnyItem = InputMessage | FunctionCallItem | CustomCallItem | CallOutput
 # In a turn's context: the system and developer messages of the turns before it.
 _SYSTEM_ITEMS = "system_items"
 # The sampling parameters that the object shows, where the model has defaults of its own.
 _GENERATION_DEFAULTS = "generation_defaults"
 _ECHOED = ("temperature", "top_p")
+_ID_PREFIXES = {
+    "message": "msg_",
+    "function_call": "fc_",
+    "custom_tool_call": "ctc_",
+    "function_call_output": "fco_",
+    "custom_tool_call_output": "ctco_",
+}
 
 
 class PreviousResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,10 +99,14 @@ def previous_of(
 def _newest_items(items: Sequence[Item], system_items: Sequence[Item]) -> list[Item]:
     """The end of a conversation as truncation leaves it: all of its system items, the rest from a user's message on.
 
+    The message is not one between a call and its result.
+
     system_items: of the whole conversation, those among `items` last
     """
     num_before = len(system_items) - sum(map(is_system, items))
-    start = next((index for index, item in enumerate(items) if item["role"] == "user"), 0)
+    is_open = has_open_calls(items)
+    starts = (index for index, item in enumerate(items) if item.get("role") == "user" and not is_open[index])
+    start = next(starts, 0)
     rest = [item for index, item in enumerate(items) if index >= start or is_system(item)]
     return [*system_items[:num_before], *rest]
 
@@ -103,13 +116,15 @@ def _system_items_after(turn: StoredTurn) -> list[Item]:
     return [*cast(list[Item], turn.context[_SYSTEM_ITEMS]), *filter(is_system, items_of_context(turn.context))]
 
 
-def context_of(previous: PreviousResponse | None, new: str | Sequence[InputMessage] | None) -> dict[str, object]:
+def context_of(previous: PreviousResponse | None, new: str | Sequence[AnyItem] | None) -> dict[str, object]:
     """The stored context of a turn: its own input, the output of the turn that it continues, and all system items.
 
     Other items of earlier turns are not copied: the chain is put together when it is read. System items are, since
     truncation keeps them and must not read the whole chain for them. New items get ids when they are read.
+
+    raises: InvalidRequest for arguments of a call that are no JSON object
     """
-    input_items = [_user_item(new)] if isinstance(new, str) else [_item_of(message) for message in new or ()]
+    input_items = [_user_item(new)] if isinstance(new, str) else [_item_of(*one) for one in enumerate(new or ())]
     if previous is None:
         return {"input_items": input_items}
     system_items = [{name: value for name, value in item.items() if name != "id"} for item in previous.system_items]
@@ -133,6 +148,8 @@ def items_of_context(context: dict[str, object]) -> list[Item]:
 
 
 def _without_logprobs(item: Item) -> Item:
+    if item["type"] != "message":
+        return item
     return {**item, "content": [{**part, "logprobs": []} for part in cast(list[Item], item["content"])]}
 
 
@@ -140,15 +157,35 @@ def _user_item(text: str) -> Item:
     return {"type": "message", "role": "user", "status": "completed", "content": [_part_of("user", text)]}
 
 
-def _item_of(message: InputMessage) -> Item:
+def _item_of(index: int, item: AnyItem) -> Item:
+    """The item as it is stored; its id, where it has one, is its own.
+
+    index: in the request's input
+    """
+    stored = _message_item(item) if isinstance(item, InputMessage) else _call_item(index, item)
+    return stored if item.id is None else {"id": item.id, **stored}
+
+
+def _message_item(message: InputMessage) -> Item:
     item: Item = {"type": "message", "role": message.role, "status": message.status or "completed"}
-    if message.id is not None:
-        item["id"] = message.id
     if "phase" in message.model_fields_set:
         item["phase"] = message.phase
     content = [message.content] if isinstance(message.content, str) else [part.text for part in message.content]
     item["content"] = [_part_of(message.role, text) for text in content]
     return item
+
+
+def _call_item(index: int, item: FunctionCallItem | CustomCallItem | CallOutput) -> Item:
+    status = item.status or "completed"
+    if isinstance(item, CallOutput):
+        parts = item.output if isinstance(item.output, str) else [_part_of("tool", part.text) for part in item.output]
+        return {"type": item.type, "call_id": item.call_id, "output": parts, "status": status}
+    named: Item = {"type": item.type, "call_id": item.call_id, "name": item.name}
+    if item.namespace is not None:
+        named["namespace"] = item.namespace
+    if isinstance(item, CustomCallItem):
+        return {**named, "input": item.input, "status": status}
+    return {**named, "arguments": checked_arguments(item.arguments, f"input.{index}.arguments"), "status": status}
 
 
 def _part_of(role: str, text: str) -> Item:
@@ -166,7 +203,7 @@ def input_items_of(turns: Iterable[StoredTurn]) -> list[Item]:
         for item in items_of_context(turn.context):
             item_id = item.get("id")
             if item_id is None or item_id in taken:
-                item_id = f"msg_{suffix}i{len(items)}"
+                item_id = f"{_ID_PREFIXES[str(item['type'])]}{suffix}i{len(items)}"
             taken.add(item_id)
             items.append({"id": item_id, **{name: value for name, value in item.items() if name != "id"}})
     return items
@@ -174,13 +211,6 @@ def input_items_of(turns: Iterable[StoredTurn]) -> list[Item]:
 
 def _num_characters(item: Item) -> int:
     """Characters that stand for at least as much of a prompt as the item: its role takes a token, too."""
-    return CHARACTERS_PER_TOKEN + len(_text_of(item))
-
-
-def messages_of_items(items: Iterable[Item]) -> list[dict[str, str]]:
-    """The items as messages for a chat template."""
-    return [{"role": str(item["role"]), "content": _text_of(item)} for item in items]
-
-
-def _text_of(item: Item) -> str:
-    return "\n".join(str(part["text"]) for part in cast(list[Item], item["content"]))
+    if "content" in item or "output" in item:
+        return CHARACTERS_PER_TOKEN + len(text_of_item(item))
+    return CHARACTERS_PER_TOKEN + len(str(item["name"])) + len(str(item.get("arguments") or item.get("input")))

@@ -56,12 +56,24 @@ class ItemPart(Wire):
     prompt_cache_breakpoint: Refused = None
 
 
+class ResultPart(Wire):
+    """A text part of a tool's result."""
+
+    type: Annotated[str, one_of(frozenset({"input_text"}), _NOT_TEXT)]
+    text: str
+    prompt_cache_breakpoint: Refused = None
+
+
 ChatContent = Annotated[
     Annotated[str, Tag(_TEXT)] | Annotated[list[ChatPart], Field(fail_fast=True), Tag(_PARTS)],
     shape(_TEXT, _PARTS, _PART_SHAPE),
 ]
 ItemContent = Annotated[
     Annotated[str, Tag(_TEXT)] | Annotated[list[ItemPart], Field(fail_fast=True), Tag(_PARTS)],
+    shape(_TEXT, _PARTS, _PART_SHAPE),
+]
+ResultContent = Annotated[
+    Annotated[str, Tag(_TEXT)] | Annotated[list[ResultPart], Field(fail_fast=True), Tag(_PARTS)],
     shape(_TEXT, _PARTS, _PART_SHAPE),
 ]
 
