@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import structlog
 
@@ -116,11 +116,9 @@ class Engine:
 
     def _begin(self, sequence: Sequence, constraint: Constraint) -> bool:
         """Take the tokens that a grammar forces before any is sampled; False where there is nothing to run then."""
-        token_ids, text = self._extend(
-            sequence, sequence.forced_ids() if sequence.max_total > sequence.num_prompt else []
-        )
+        token_ids, text = sequence.extend(sequence.forced_ids() if sequence.max_total > sequence.num_prompt else [])
         if constraint.failure:
-            self._ready.append(_dead_end(sequence, constraint))
+            self._ready.append(_failed(sequence, _dead_end(constraint)))
         elif sequence.finish is not None:
             self._ready.append(_output(sequence, token_ids, text))
         else:
@@ -181,7 +179,7 @@ class Engine:
             if token_ids is None:
                 self._scheduler.blocks.invalidate(sequence.table)
                 if sequence.is_open:
-                    outputs.append(self._fail_unsampled(sequence))
+                    outputs.append(self._fail(sequence, _why_unsampled(sequence)))
             elif token_ids and sequence.is_open:
                 outputs.append(self._take(sequence, token_ids, output.logprobs.get(place, ())))
         for sequence in leaving:
@@ -190,15 +188,17 @@ class Engine:
 
     def _take(self, sequence: Sequence, sampled: tuple[int, ...], ranked: tuple[Ranked, ...]) -> SequenceOutput:
         if not sequence.table.is_validated:
-            self._validate(sequence)
+            # Its prefill is done, and what that computed is finite.
+            self._scheduler.blocks.validate(sequence.table)
+            if sequence in self._scheduler.isolated:
+                self._scheduler.isolated.remove(sequence)
         try:
             token_ids, text = self._accept(sequence, sampled)
         except Exception:
             log.exception("text_fault", sequence_id=sequence.sequence_id)
-            return self._fail(sequence, "engine_fault", "The engine could not turn the output into text")
+            return self._fail(sequence, _engine_fault("The engine could not turn the output into text"))
         if sequence.constraint is not None and sequence.constraint.failure:
-            self._remove(sequence)
-            return _dead_end(sequence, sequence.constraint)
+            return self._fail(sequence, _dead_end(sequence.constraint))
         if sequence.finish is not None:
             self._remove(sequence)
         if sequence.had_output and not ranked:
@@ -217,33 +217,14 @@ class Engine:
             text = sequence.accept(token_ids[0])
             return token_ids, text if sequence.finish is None else text + sequence.close()
         unsent_ids, unsent_text = sequence.unsent
-        token_ids, text = self._extend(sequence, token_ids)
+        token_ids, text = sequence.extend(token_ids)
         if unsent_ids:
             sequence.unsent = (), ""
         # Of several tokens only the last may lack its keys and values; the others are computed like a prompt's.
         sequence.is_prefilling = sequence.num_computed + 1 < len(sequence.tokens)
-        return unsent_ids + token_ids, unsent_text + text
-
-    def _extend(self, sequence: Sequence, token_ids: Iterable[int]) -> tuple[tuple[int, ...], str]:
-        """The ids with those that are forced after them, up to the sequence's last, and text that became certain."""
-        accepted: list[int] = []
-        text = ""
-        waiting = deque(token_ids)
-        while waiting and sequence.finish is None:
-            accepted.append(waiting.popleft())
-            text += sequence.accept(accepted[-1])
-            if not waiting and sequence.finish is None:
-                waiting.extend(sequence.forced_ids())
-        if sequence.finish is not None:
-            text += sequence.close()
-        self._num_output_tokens += len(accepted)
-        return tuple(accepted), text
-
-    def _validate(self, sequence: Sequence) -> None:
-        """The prefill is done, and what it computed is finite."""
-        self._scheduler.blocks.validate(sequence.table)
-        if sequence in self._scheduler.isolated:
-            self._scheduler.isolated.remove(sequence)
+        token_ids = unsent_ids + token_ids
+        self._num_output_tokens += len(token_ids)
+        return token_ids, unsent_text + text
 
     def _full_output(
         self, sequence: Sequence, token_ids: tuple[int, ...], text: str, ranked: tuple[Ranked, ...]
@@ -276,24 +257,16 @@ class Engine:
         isolated = self._scheduler.isolated
         self._scheduler.restart()
         if isolated:
-            return [self._fail(isolated[0], "engine_fault", "The engine failed on this sequence")]
+            return [self._fail(isolated[0], _engine_fault("The engine failed on this sequence"))]
         if is_memory and not self._scheduler.cautious:
             self._scheduler.cautious.update(sequences)
         else:
             self._scheduler.isolated = sequences
         return []
 
-    def _fail(self, sequence: Sequence, code: str, message: str) -> SequenceOutput:
+    def _fail(self, sequence: Sequence, failure: Failure) -> SequenceOutput:
         self._remove(sequence)
-        failure = Failure(code=code, message=message)
-        return SequenceOutput(sequence_id=sequence.sequence_id, token_ids=(), text="", failure=failure)
-
-    def _fail_unsampled(self, sequence: Sequence) -> SequenceOutput:
-        """The end of a sequence for which no token could be sampled."""
-        if sequence.constraint is None or not sequence.constraint.find_dead_end():
-            return self._fail(sequence, "numerical_error", "The model's output was not finite")
-        self._remove(sequence)
-        return _dead_end(sequence, sequence.constraint)
+        return _failed(sequence, failure)
 
     def _remove(self, sequence: Sequence) -> None:
         del self._sequence_by_id[sequence.sequence_id]
@@ -324,6 +297,20 @@ def _output(sequence: Sequence, token_ids: tuple[int, ...], text: str) -> Sequen
     return SequenceOutput(sequence_id=sequence.sequence_id, token_ids=token_ids, text=text, finish=sequence.finish)
 
 
-def _dead_end(sequence: Sequence, constraint: Constraint) -> SequenceOutput:
-    failure = Failure(code="grammar_dead_end", message=f"The grammar allows no next token: {constraint.failure}")
+def _failed(sequence: Sequence, failure: Failure) -> SequenceOutput:
     return SequenceOutput(sequence_id=sequence.sequence_id, token_ids=(), text="", failure=failure)
+
+
+def _why_unsampled(sequence: Sequence) -> Failure:
+    """Why no token could be sampled."""
+    if sequence.constraint is not None and sequence.constraint.find_dead_end():
+        return _dead_end(sequence.constraint)
+    return Failure(code="numerical_error", message="The model's output was not finite")
+
+
+def _dead_end(constraint: Constraint) -> Failure:
+    return Failure(code="grammar_dead_end", message=f"The grammar allows no next token: {constraint.failure}")
+
+
+def _engine_fault(message: str) -> Failure:
+    return Failure(code="engine_fault", message=message)

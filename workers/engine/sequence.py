@@ -1,6 +1,8 @@
 """One prompt and its tokens inside the engine: what is asked, what comes out, and the state between."""
 
 import math
+from collections import deque
+from collections.abc import Iterable
 
 import msgspec
 from llguidance import LLMatcher
@@ -173,6 +175,18 @@ class Sequence:
         elif len(self.tokens) >= self.max_total:
             self.finish = FinishReason.LENGTH
         return text
+
+    def extend(self, token_ids: Iterable[int]) -> tuple[tuple[int, ...], str]:
+        """The ids with those that are forced after them, up to the last one, and text that became certain."""
+        accepted: list[int] = []
+        text = ""
+        waiting = deque(token_ids)
+        while waiting and self.finish is None:
+            accepted.append(waiting.popleft())
+            text += self.accept(accepted[-1])
+            if not waiting and self.finish is None:
+                waiting.extend(self.forced_ids())
+        return tuple(accepted), text if self.finish is None else text + self.close()
 
     def forced_ids(self) -> list[int]:
         """Tokens that follow without being sampled; those of sequences that report log probabilities are sampled."""

@@ -37,15 +37,15 @@ inline int64_t sample_row(float* logits, int vocab_size, const SamplingRow& row,
         row.edits.num_masked + row.edits.num_biased + row.edits.num_counted + row.edits.has_pending > 0;
     LogitEditor editor(logits, row.ranked_row >= 0);
     if (has_edits) editor.apply(row.edits, int32_t(pending));
-    const auto draw = [&](const auto& candidates) {
+    const auto sample = [&](const auto& candidates) {
         if (has_edits || row.mask) is_finite &= argmax_of(candidates, vocab_size, best);
         const bool is_random = is_finite && row.rules.temperature > 0.0f;
         token = is_random ? exponential_race::sample(candidates, vocab_size, best, row.rules) : best;
     };
     if (row.mask)
-        draw(AllowedLogits{logits, row.mask});
+        sample(AllowedLogits{logits, row.mask});
     else
-        draw(AllLogits{logits});
+        sample(AllLogits{logits});
     if (row.ranked_row >= 0) {
         editor.undo();
         logprobs::write_row(logits, vocab_size, was_finite, likeliest, token, row.num_top, output.num_columns,
