@@ -12,6 +12,8 @@ from api.protocol.shared.wire import WireRequest
 from storage.errors import InvalidRequest, UnsupportedParameter
 
 R = TypeVar("R", bound=WireRequest)
+# Where a request's state has the header that names what its job does not enforce.
+UNENFORCED_STATE = "unenforced_headers"
 
 
 def caller_of(request: Request) -> Caller:
@@ -24,6 +26,12 @@ def caller_of(request: Request) -> Caller:
 def note_replay(request: Request, is_replay: bool) -> None:
     """Mark the response, whatever it will be, as an idempotent replay or not."""
     request.scope["state"]["is_replay"] = is_replay
+
+
+def note_unenforced(request: Request, keywords: tuple[str, ...]) -> None:
+    """Name schema keywords that the job does not enforce in a header of the response, whatever it will be."""
+    if keywords:
+        request.scope["state"][UNENFORCED_STATE] = [(b"tokenpost-unenforced", ", ".join(keywords).encode())]
 
 
 async def body_of(request: Request) -> bytes:

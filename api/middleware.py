@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.authentication.api_keys import ApiKeyCache
+from api.dependencies import UNENFORCED_STATE
 from api.errors import Unexpected, error_response, log_failure
 from api.headers import refuse_bad_host
 from api.http.api_versions import DEPRECATION_STATE, Headers, refuse_unknown_version
@@ -119,6 +120,7 @@ class _Framed:
             (b"x-request-id", self.request_id),
             (b"openai-processing-ms", b"%d" % took_ms),
             *(_REPLAYED if state.get("is_replay") else ()),
+            *state.get(UNENFORCED_STATE, ()),
             *state.get(DEPRECATION_STATE, ()),
             *self.more_headers,
         ]

@@ -15,6 +15,7 @@ from api.caches.timed_inserts import TimedInserts
 from api.capacity.admission_limits import AdmissionLimits
 from api.capacity.queue_statistics import QueueStatistics
 from api.cpu_bound_work import CpuBoundWork
+from api.grammars.constraint_checks import ConstraintChecks
 from api.http.request_bodies import RequestBodies
 from api.jobs.abandoned_jobs import AbandonedJobs
 from api.jobs.callers import Callers
@@ -69,6 +70,7 @@ async def running(settings: ApiSettings) -> AsyncIterator[Services]:
         stack.push_async_callback(asyncio.to_thread, jobs.tickets.stop)
         stack.push_async_callback(streaming.redis_health.stop)
         stack.callback(jobs.cpu_bound.close)
+        stack.push_async_callback(jobs.constraint_checks.stop)
         for part in (
             jobs.compensating_delete,
             jobs.abandoned_jobs,
@@ -158,4 +160,5 @@ def _jobs(
         callers=Callers(),
         abandoned_jobs=AbandonedJobs(database.write, streaming.redis_sync),
         compensating_delete=CompensatingDelete(database.writer, every_s=settings.refresh_s),
+        constraint_checks=ConstraintChecks(),
     )

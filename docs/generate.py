@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings
 
 from api.cli.main import app
 from api.cli.settings import CliSettings
+from api.protocol.structured.schemas.keywords import keyword_table
 from api.server.entry_point import ServerSettings
 from api.settings import ApiSettings
 from storage.process.logging_setup import LogSettings
@@ -138,7 +139,10 @@ def _commands(command: click.Command) -> Iterator[click.Command]:
         yield from _commands(child)
 
 
-TABLES: dict[str, tuple[str, Callable[[], str]]] = {"settings": ("settings.md", settings_page)}
+TABLES: dict[str, tuple[str, Callable[[], str]]] = {
+    "settings": ("settings.md", settings_page),
+    "keywords": ("structured-answers.md", keyword_table),
+}
 
 
 def generated(text: str, name: str, table: str) -> str:

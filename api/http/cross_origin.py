@@ -17,6 +17,7 @@ _EXPOSED = ", ".join(
     (
         "x-request-id",
         JOB_ID,
+        "tokenpost-unenforced",
         "location",
         "retry-after",
         "retry-after-ms",

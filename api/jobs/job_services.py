@@ -9,6 +9,7 @@ from api.caches.database_access import DatabaseAccess
 from api.capacity.admission_limits import AdmissionLimits
 from api.capacity.queue_statistics import QueueStatistics
 from api.cpu_bound_work import CpuBoundWork
+from api.grammars.constraint_checks import ConstraintChecks
 from api.jobs.abandoned_jobs import AbandonedJobs
 from api.jobs.callers import Callers
 from api.jobs.compensating_delete import CompensatingDelete
@@ -38,6 +39,7 @@ class JobServices:
     callers: Callers
     abandoned_jobs: AbandonedJobs
     compensating_delete: CompensatingDelete
+    constraint_checks: ConstraintChecks
 
 
 def jobs_of(request: Request) -> JobServices:

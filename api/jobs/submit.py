@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import msgspec
@@ -19,6 +20,8 @@ from api.protocol.kinds import prepare
 from api.protocol.responses.stored_items import PreviousResponse
 from api.protocol.shared.job_request import JobRequest
 from api.protocol.shared.tiers import priority_of
+from api.protocol.structured.constraints import Constraint, Judged
+from api.protocol.structured.format_fields import constraints_of
 from storage.accounts.idempotency import KeyedRequest
 from storage.contract import JobHeader, priority_queue_of
 from storage.errors import IdempotencyKeyInUse, PlatformError, StorageUnavailable
@@ -92,7 +95,9 @@ async def _make(services: JobServices, order: Order, digest: bytes, keyed: Keyed
         num_bytes=len(order.create_request.body),
         context_length=entry.context_length if order.request.is_truncated else None,
     )
-    prepared = await _prepare(services, order, entry, previous)
+    constraints = await _constraints_of(services, order)
+    judged = await services.constraint_checks.judge(caller.project, constraints) if constraints else {}
+    prepared = await _prepare(services, order, entry, previous, judged)
     # Checked again: others were accepted while this request was prepared. Nothing is awaited until it is counted.
     services.admission_limits.check(caller.project, entry.model, priority_queue)
     new = _new_job(order, prepared, digest, services.database.clock.now(), previous)
@@ -108,7 +113,12 @@ async def _make(services: JobServices, order: Order, digest: bytes, keyed: Keyed
         raise
     if attached is None:
         services.tickets.send(new.job_id, new.model, new.spec.priority_queue)
-        return Submitted(header=_header_of(new), subscription=subscription, position=reservation.position)
+        return Submitted(
+            header=_header_of(new),
+            subscription=subscription,
+            position=reservation.position,
+            unenforced=prepared.unenforced,
+        )
     reservation.release()
     # The same request at another process was faster.
     if subscription is not None:
@@ -119,8 +129,19 @@ async def _make(services: JobServices, order: Order, digest: bytes, keyed: Keyed
     return replay
 
 
+async def _constraints_of(services: JobServices, order: Order) -> tuple[Constraint, ...]:
+    """The schemas and grammars of the request; those of a large body are encoded in a thread."""
+    if len(order.create_request.body) <= _SMALL_BODY_BYTES:
+        return constraints_of(order.request)
+    return await services.cpu_bound.run(lambda: constraints_of(order.request))
+
+
 async def _prepare(
-    services: JobServices, order: Order, entry: ModelEntry, previous: PreviousResponse | None
+    services: JobServices,
+    order: Order,
+    entry: ModelEntry,
+    previous: PreviousResponse | None,
+    judged: Mapping[str, Judged],
 ) -> Prepared:
     """The request as a job spec; large ones are prepared in a thread."""
     tools = await services.catalogue.tools_of(entry)
@@ -135,6 +156,7 @@ async def _prepare(
             seed=seed,
             store_default=order.store_default,
             is_background=order.is_background,
+            judged=judged,
         )
 
     if previous is None and len(order.create_request.body) <= _SMALL_BODY_BYTES:

@@ -17,6 +17,7 @@ class Submitted(msgspec.Struct, frozen=True, kw_only=True):
     position:     its queue position as far as it is known; None for a job that has started
     number:       how many callers had attached with this one; 0 for the caller that created the job
     is_replay:    an earlier request created it
+    unenforced:   keywords of the request's schemas that are not enforced
     so_far, end:  its state where it is not followed by a subscription
     """
 
@@ -25,6 +26,7 @@ class Submitted(msgspec.Struct, frozen=True, kw_only=True):
     position: QueuePosition | None = None
     number: int = 0
     is_replay: bool = False
+    unenforced: tuple[str, ...] = ()
     so_far: Sequence[LogEntry] | Result = ()
     end: End | None = None
 

@@ -4,6 +4,7 @@ A new kind is a folder with a `kind.py`, a line in this table and, for its name,
 """
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from api.protocol.answer.fold import Fold
 from api.protocol.answer.outcome import Outcome, outcome_of
@@ -14,6 +15,7 @@ from api.protocol.jobs.prepared import Prepared, Terms
 from api.protocol.prompt.tokenizing import PromptTools
 from api.protocol.responses.kind import RESPONSE
 from api.protocol.shared.job_request import JobRequest
+from api.protocol.structured.constraints import Judged
 from storage.contract import End, JobHeader, JobKind, LogEntry, Result
 
 KINDS: Mapping[JobKind, KindSpec] = {spec.kind: spec for spec in (RESPONSE, CHAT, COMPLETION)}
@@ -27,12 +29,13 @@ def prepare(
     seed: int,
     store_default: bool | None = None,
     is_background: bool = False,
+    judged: Mapping[str, Judged] = MappingProxyType({}),
 ) -> Prepared:
     """The job to store and run for `request`; the arguments are those of `Terms`.
 
     Raises ContextLengthExceeded and InvalidRequest.
     """
-    terms = Terms(seed=seed, previous=previous, store_default=store_default, is_background=is_background)
+    terms = Terms(seed=seed, previous=previous, store_default=store_default, is_background=is_background, judged=judged)
     return KINDS[request.kind].prepare(request, tools, terms)
 
 

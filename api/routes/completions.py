@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.capacity.queue_status import queue_status_of
-from api.dependencies import Query, caller_of, no_query, note_replay, parse_body
+from api.dependencies import Query, caller_of, no_query, note_replay, note_unenforced, parse_body
 from api.errors import JOB_ID
 from api.jobs import stored_jobs
 from api.jobs.create_request import create_request_of
@@ -70,6 +70,7 @@ async def create_async(request: Request) -> Response:
     services = jobs_of(request)
     submitted = await submit(services, order)
     note_replay(request, submitted.is_replay)
+    note_unenforced(request, submitted.unenforced)
     return receipt_reply(services, submitted, location="/v1/async/completions/")
 
 

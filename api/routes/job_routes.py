@@ -3,7 +3,7 @@
 from fastapi import Request
 from starlette.responses import Response
 
-from api.dependencies import Query, caller_of, no_query, note_replay
+from api.dependencies import Query, caller_of, no_query, note_replay, note_unenforced
 from api.headers import header_of
 from api.http import prefer_header
 from api.jobs import stored_jobs
@@ -40,6 +40,7 @@ async def create_job(
     )
     submitted = await submit(services, order)
     note_replay(request, submitted.is_replay)
+    note_unenforced(request, submitted.unenforced)
     if is_stream:
         return stream_reply(services, submitted)
     if preference.wait_s == 0:

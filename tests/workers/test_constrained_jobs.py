@@ -1,4 +1,4 @@
-"""Jobs with a grammar on their walk through a worker."""
+"""Jobs with a grammar on their way through a worker."""
 
 from msgspec import structs
 

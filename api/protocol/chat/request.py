@@ -20,10 +20,11 @@ from api.protocol.shared.wire import (
     fault,
     only,
 )
+from api.protocol.structured.format_fields import StructuredRequest
 from storage.contract import JobKind
 
 
-class ChatRequest(ChunkedRequest):
+class ChatRequest(ChunkedRequest, StructuredRequest):
     """The body of `POST /v1/chat/completions`."""
 
     kind: ClassVar = JobKind.CHAT
@@ -46,7 +47,6 @@ class ChatRequest(ChunkedRequest):
     prompt_cache_options: Annotated[object, only({}, {"mode": "implicit"})] = None
     prompt_cache_retention: Annotated[object, only("in_memory")] = None
     reasoning_effort: Annotated[object, only("none")] = None
-    response_format: Annotated[object, only({"type": "text"})] = None
     tool_choice: Annotated[object, only("none", "auto")] = None
     tools: Annotated[object, only([])] = None
     verbosity: Annotated[object, only("medium")] = None

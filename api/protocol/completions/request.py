@@ -12,6 +12,7 @@ from api.protocol.shared.sampling_fields import TokenId
 from api.protocol.shared.validation_messages import TAG
 from api.protocol.shared.webhook_fields import WebhookTarget, target_of
 from api.protocol.shared.wire import INT64_MAX, MAX_CHOICES, NumChoices, Refused, fault
+from api.protocol.structured.format_fields import StructuredRequest
 from storage.contract import JobKind
 from storage.errors import InvalidRequest
 
@@ -49,7 +50,7 @@ Prompt = Annotated[
 ]
 
 
-class CompletionRequest(ChunkedRequest):
+class CompletionRequest(ChunkedRequest, StructuredRequest):
     """The body of `POST /v1/completions`."""
 
     kind: ClassVar = JobKind.COMPLETION

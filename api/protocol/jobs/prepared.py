@@ -1,12 +1,16 @@
 """A prepared job: what is stored and run for a request, and the parts of preparing that all kinds share."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from api.protocol.prompt.tokenizing import PromptTools
 from api.protocol.shared.job_request import JobRequest
 from api.protocol.shared.sampling_fields import sampling_of
 from api.protocol.shared.tiers import priority_of
-from storage.contract import JobKind, JobSpec
+from api.protocol.structured.constraints import Judged, unenforced_of
+from api.protocol.structured.format_fields import answer_grammar
+from storage.contract import JobKind, JobSpec, OutputFormat
 from storage.errors import InvalidRequest
 
 
@@ -17,6 +21,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     context:  further input of the folds, JSON values; each kind's `prepare` documents its own. `parser` names the
               segment parser of the output, absent for plain text.
     metadata: the caller's metadata
+    unenforced: keywords of its schemas that are not enforced
     store:    as sent, else the protocol's default
     """
 
@@ -29,6 +34,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     store: bool
     background: bool
     stream: bool
+    unenforced: tuple[str, ...] = ()
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,12 +45,14 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     store_default: the endpoint's default of `store`; None is the protocol's default. A job with a webhook target is
                    stored by default, because the receiver fetches it later.
     is_background: whether no caller waits for the job
+    judged:        the judgments of the request's schemas and grammars, by `param`
     """
 
     seed: int
     previous: object = None
     store_default: bool | None = None
     is_background: bool = False
+    judged: Mapping[str, Judged] = {}
 
 
 def prepared(
@@ -73,6 +81,7 @@ def prepared(
         store=next(value for value in asked if value is not None),
         background=background,
         stream=request.stream or False,
+        unenforced=unenforced_of(terms.judged),
     )
 
 
@@ -97,7 +106,13 @@ def spec_of(
         ),
         num_choices=num_choices,
         priority=priority_of(request, is_background=terms.is_background),
+        output=_output_of(request, terms),
     )
+
+
+def _output_of(request: JobRequest, terms: Terms) -> OutputFormat | None:
+    grammar = answer_grammar(request, terms.judged)
+    return None if grammar is None else OutputFormat(grammar=grammar)
 
 
 def not_empty(prompt: tuple[int, ...], field: str) -> tuple[int, ...]:

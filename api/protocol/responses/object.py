@@ -9,6 +9,7 @@ from typing import assert_never, cast
 from api.protocol.answer.items import Item, ItemKind, call_id_of
 from api.protocol.answer.logprobs import token_objects
 from api.protocol.answer.outcome import Outcome
+from api.protocol.responses.echoed_format import echoed_format
 from api.protocol.responses.request import INCLUDED_LOGPROBS
 from api.protocol.responses.stored_items import default_of
 from api.protocol.shared.envelope import SERVER_ERROR, failure_of
@@ -145,7 +146,7 @@ def _echo_of(header: JobHeader) -> dict[str, object]:
         "service_tier": tier_of(sent),
         "store": sent.get("store", True),
         "temperature": sent.get("temperature", default_of(header, "temperature")),
-        "text": {"format": {"type": "text"}},
+        "text": {"format": echoed_format(sent)},
         "tool_choice": sent.get("tool_choice", "auto"),
         "tools": [],
         "top_logprobs": sent.get("top_logprobs", 0),

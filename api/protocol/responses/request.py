@@ -14,6 +14,15 @@ from api.protocol.shared.job_request import JobRequest
 from api.protocol.shared.sampling_fields import TopLogprobs
 from api.protocol.shared.webhook_fields import WebhookTarget, target_of
 from api.protocol.shared.wire import MaxTokens, Name, Refused, Wire, fault, only
+from api.protocol.structured.constraints import Constraint
+from api.protocol.structured.format_fields import (
+    FlatSchemaFormat,
+    ObjectFormat,
+    ResponseTextFormat,
+    StructuredRequest,
+    TextFormat,
+    any_object,
+)
 from storage.contract import JobKind
 
 INCLUDED_LOGPROBS = "message.output_text.logprobs"
@@ -21,9 +30,9 @@ Included = Annotated[str, one_of(frozenset({INCLUDED_LOGPROBS}), "is not support
 
 
 class TextOptions(Wire):
-    """The format of the output text; only plain text is supported yet."""
+    """The format of the output text."""
 
-    format: Annotated[object, only({"type": "text"})] = None
+    format: ResponseTextFormat | None = None
     verbosity: Annotated[object, only("medium")] = None
 
 
@@ -43,7 +52,7 @@ class ResponseStreamOptions(Wire):
     include_obfuscation: Annotated[object, only(False)] = None
 
 
-class ResponseRequest(JobRequest):
+class ResponseRequest(JobRequest, StructuredRequest):
     """The body of `POST /v1/responses`."""
 
     kind: ClassVar = JobKind.RESPONSE
@@ -85,6 +94,19 @@ class ResponseRequest(JobRequest):
         if self.top_logprobs and self.num_logprobs is None:
             raise fault("top_logprobs", "it needs 'message.output_text.logprobs' in 'include'")
         return self
+
+    def _formats(self) -> list[str]:
+        asked = None if self.text is None else self.text.format
+        return ["text.format"] * (not isinstance(asked, TextFormat | None)) + super()._formats()
+
+    @property
+    def answer_constraint(self) -> Constraint | None:
+        asked = None if self.text is None else self.text.format
+        if isinstance(asked, FlatSchemaFormat):
+            return asked.constraint("text.format.schema")
+        if isinstance(asked, ObjectFormat):
+            return any_object("text.format")
+        return super().answer_constraint
 
     @property
     def num_logprobs(self) -> int | None:

@@ -1,6 +1,6 @@
 """Constraints that a request brings: schemas and grammars as they were sent, and what their judgment gives."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -79,7 +79,7 @@ def refusal_error(constraint: Constraint, reason: str) -> InvalidRequest:
     return error(f"Invalid schema for {constraint.title}: {reason}.", param=constraint.param)
 
 
-def refuse_large(constraints: tuple[Constraint, ...]) -> None:
+def refuse_large(constraints: Sequence[Constraint]) -> None:
     """Raise the error of the first constraint that is too large by itself, or with those before it."""
     total = 0
     for constraint in constraints:

@@ -261,7 +261,18 @@ def test_a_pattern_that_the_compiler_reads_otherwise_is_not_enforced() -> None:
     for pattern in ("[a&&b]", "[[:alpha:]]", "^[a-z--x]$", "a\\x00b", "a\x01b", "\\a", "[\\u0001]"):
         assert "'pattern'" in refusal({"type": "string", "pattern": pattern}), pattern
     for pattern in ("[^\\x00-\\x1f]", "\\[a&&b\\]", "a-b--c", "\\x41", "\\n\\t"):
-        assert judge_schema({"type": "string", "pattern": pattern}, is_strict=True), pattern
+        assert judge_schema({"type": "string", "pattern": pattern}, is_strict=True).unenforced == (), pattern
+
+
+def test_multiples_are_enforced_together_while_32_bits_hold_their_product() -> None:
+    def both(*multiples: float) -> dict[str, object]:
+        return {"type": "number", "allOf": [{"multipleOf": multiple} for multiple in multiples]}
+
+    matcher = matcher_for(judge_schema(both(4, 6, 0.5), is_strict=True))
+
+    assert (fits(matcher, "12"), fits(matcher, "6")) == (True, False)
+    for multiples in ((9999, 9998, 9997), (7, 1e-9)):
+        assert "'multipleOf'" in refusal(both(*multiples))
 
 
 def test_a_value_that_cannot_be_written_is_no_choice() -> None:

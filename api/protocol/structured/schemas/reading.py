@@ -1,5 +1,6 @@
 """What one reading of a schema finds: keywords that are not enforced, and faults that refuse the schema."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -36,10 +37,20 @@ class Findings:
     def __init__(self) -> None:
         self.unenforced: list[Unenforced] = []
         self._num_schemas = 0
+        self._multiples: set[tuple[int, int]] = set()
 
     def leave_out(self, keyword: str, path: SchemaPath, reason: str = "cannot be enforced") -> None:
         """Note a keyword that is left out of the normal form."""
         self.unenforced.append(Unenforced(keyword, path, reason))
+
+    def takes_multiple(self, units: int, decimals: int) -> bool:
+        """Whether a `multipleOf` can be compiled beside those before it: their product has to fit in 32 bits."""
+        multiples = self._multiples | {(units, decimals)}
+        most = max(digits for _, digits in multiples)
+        if math.prod(number * 10 ** (most - digits) for number, digits in multiples) >= 2**32:
+            return False
+        self._multiples = multiples
+        return True
 
     def count(self, path: SchemaPath) -> None:
         """Count a schema; raises SchemaRefused beyond the limits."""

@@ -67,10 +67,11 @@ def numbers(schema: Mapping[str, object], path: SchemaPath, findings: Findings) 
                 findings.leave_out(name, path, _TOO_LARGE)
     multiple = schema.get("multipleOf")
     if is_number(multiple):
-        if is_multiple(cast(float, multiple)):
-            kept["multipleOf"] = multiple
-        else:
+        units = _decimal_units(cast(float, multiple))
+        if units is None or not findings.takes_multiple(*units):
             findings.leave_out("multipleOf", path, f"cannot be enforced beyond {_MAX_MULTIPLE} decimal units")
+        else:
+            kept["multipleOf"] = multiple
     return kept
 
 
@@ -80,10 +81,15 @@ def is_exact(value: object) -> bool:
     return magnitude == 0 or _MIN_MAGNITUDE <= magnitude <= MAX_WHOLE
 
 
-def is_multiple(value: float) -> bool:
-    """Whether `multipleOf` is compiled: as a whole number of decimal units, which the compiler finds in this way."""
-    decimals, scaled = 0, float(value) if is_exact(value) else math.inf
+def _decimal_units(value: float) -> tuple[int, int] | None:
+    """A number as whole units of its last decimal, and its number of decimals; None for one that is not compiled.
+
+    The compiler finds them in this way.
+    """
+    if not is_exact(value):
+        return None
+    decimals, scaled = 0, float(value)
     while scaled != math.floor(scaled) and decimals < _MAX_DECIMALS and scaled <= MAX_WHOLE:
         scaled *= 10.0
         decimals += 1
-    return scaled <= _MAX_MULTIPLE and scaled == math.floor(scaled)
+    return (int(scaled), decimals) if scaled <= _MAX_MULTIPLE and scaled == math.floor(scaled) else None

@@ -1,0 +1,205 @@
+"""The fields that ask for a format of the answer: `response_format`, `text.format`, and the names of open servers.
+
+Source: OpenAI specification of 2026-08-21; vLLM 0.33 for `structured_outputs`, its older releases for `guided_...`.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+import msgspec
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from api.protocol.shared.validation_messages import TAG, UNSUPPORTED
+from api.protocol.shared.wire import Refused, Wire, WireRequest, fault, only
+from api.protocol.structured.compiling import grammar_of
+from api.protocol.structured.constraints import Constraint, ConstraintKind, Judged
+
+_ANY_OBJECT = '{"type":"object"}'
+_TYPES = ("text", "json_object", "json_schema")
+_NOT_A_FORMAT = "expected an object with the 'type' text, json_object or json_schema"
+
+FormatName = Annotated[str, StringConstraints(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+_Schema = dict[str, object]
+_SchemaOrText = _Schema | str
+
+
+class TextFormat(Wire):
+    """Plain text, which is no format."""
+
+    type: Literal["text"]
+
+
+class ObjectFormat(Wire):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class _Named(Wire):
+    """A schema and its name. Without a schema it is any JSON object."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    name: FormatName
+    # The name `schema` belongs to pydantic's own class.
+    document: _Schema | None = Field(None, alias="schema")
+    strict: bool | None = None
+    description: str | None = None
+
+    def constraint(self, param: str) -> Constraint:
+        """The schema as a constraint that errors call `param`."""
+        return Constraint(
+            param=param,
+            title=f"response_format '{self.name}'",
+            kind=ConstraintKind.SCHEMA,
+            text=_ANY_OBJECT if self.document is None else _encoded(self.document),
+            is_strict=self.strict or False,
+        )
+
+
+class SchemaFormat(Wire):
+    """A JSON schema, in the form of Chat Completions."""
+
+    type: Literal["json_schema"]
+    json_schema: _Named
+
+
+class FlatSchemaFormat(_Named):
+    """A JSON schema, in the form of Responses."""
+
+    type: Literal["json_schema"]
+
+
+def _of_known_type(value: object) -> object:
+    kind = value.get("type") if isinstance(value, dict) else None
+    if isinstance(kind, str) and kind not in _TYPES:
+        raise PydanticCustomError(UNSUPPORTED, "names a format that is not supported here")
+    return value
+
+
+def _tag_of(value: object) -> str | None:
+    kind = value.get("type") if isinstance(value, dict) else None
+    return f"{TAG}{kind}" if kind in _TYPES else None
+
+
+_TextOrObject = Annotated[TextFormat, Tag(f"{TAG}text")] | Annotated[ObjectFormat, Tag(f"{TAG}json_object")]
+_shape = Discriminator(_tag_of, custom_error_type="shape", custom_error_message=_NOT_A_FORMAT)
+_known = BeforeValidator(_of_known_type)
+ResponseFormat = Annotated[_TextOrObject | Annotated[SchemaFormat, Tag(f"{TAG}json_schema")], _shape, _known]
+ResponseTextFormat = Annotated[_TextOrObject | Annotated[FlatSchemaFormat, Tag(f"{TAG}json_schema")], _shape, _known]
+
+_Choices = Annotated[list[str], Field(min_length=1, max_length=10_000, fail_fast=True)]
+_Regex = Annotated[str, StringConstraints(min_length=1)]
+
+
+class StructuredOutputs(Wire):
+    """`structured_outputs`: exactly one kind of format."""
+
+    # The name `json` belongs to pydantic's own class.
+    document: _SchemaOrText | None = Field(None, alias="json")
+    regex: _Regex | None = None
+    choice: _Choices | None = None
+    grammar: str | None = None
+    json_object: bool | None = None
+    structural_tag: Refused = None
+    whitespace_pattern: Refused = None
+    disable_any_whitespace: Annotated[object, only(False)] = None
+    disable_additional_properties: Annotated[object, only(False)] = None
+    disable_fallback: Annotated[object, only(False)] = None
+
+    @model_validator(mode="after")
+    def _has_one_kind(self) -> Self:
+        kinds = [self.document, self.regex, self.choice, self.grammar, self.json_object or None]
+        if sum(kind is not None for kind in kinds) != 1:
+            raise PydanticCustomError("kinds", "expected exactly one of json, regex, choice, grammar and json_object")
+        return self
+
+
+class StructuredRequest(WireRequest):
+    """The fields of a create request for the format of its answer."""
+
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: _SchemaOrText | None = None
+    guided_regex: _Regex | None = None
+    guided_choice: _Choices | None = None
+    guided_grammar: str | None = None
+
+    @model_validator(mode="after")
+    def _has_one_format(self) -> Self:
+        given = self._formats()
+        if len(given) > 1:
+            raise fault(given[1], "another field of the request asks for a format already")
+        return self
+
+    def _formats(self) -> list[str]:
+        """The fields that ask for a format."""
+        names = ("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
+        is_asked = not isinstance(self.response_format, TextFormat | None)
+        return ["response_format"] * is_asked + [name for name in names if getattr(self, name) is not None]
+
+    @property
+    def answer_constraint(self) -> Constraint | None:
+        """The format of the answer as a constraint."""
+        if isinstance(self.response_format, SchemaFormat):
+            return self.response_format.json_schema.constraint("response_format")
+        if isinstance(self.response_format, ObjectFormat):
+            return any_object("response_format")
+        if self.structured_outputs is not None:
+            return _constraint_of(self.structured_outputs)
+        if self.guided_json is not None:
+            return _constraint("guided_json", ConstraintKind.SCHEMA, self.guided_json)
+        if self.guided_regex is not None:
+            return _constraint("guided_regex", ConstraintKind.REGEX, self.guided_regex)
+        if self.guided_choice is not None:
+            return _constraint("guided_choice", ConstraintKind.CHOICE, self.guided_choice)
+        if self.guided_grammar is not None:
+            return _constraint("guided_grammar", ConstraintKind.GRAMMAR, self.guided_grammar)
+        return None
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """All schemas and grammars of the request that are judged before it becomes a job."""
+        answer = self.answer_constraint
+        return () if answer is None else (answer,)
+
+
+def _constraint_of(asked: StructuredOutputs) -> Constraint:
+    if asked.regex is not None:
+        return _constraint("structured_outputs.regex", ConstraintKind.REGEX, asked.regex)
+    if asked.choice is not None:
+        return _constraint("structured_outputs.choice", ConstraintKind.CHOICE, asked.choice)
+    if asked.grammar is not None:
+        return _constraint("structured_outputs.grammar", ConstraintKind.GRAMMAR, asked.grammar)
+    if asked.document is not None:
+        return _constraint("structured_outputs.json", ConstraintKind.SCHEMA, asked.document)
+    return any_object("structured_outputs.json_object")
+
+
+def any_object(param: str) -> Constraint:
+    """The constraint that the answer is some JSON object."""
+    return _constraint(param, ConstraintKind.SCHEMA, _ANY_OBJECT)
+
+
+def _constraint(param: str, kind: ConstraintKind, definition: object) -> Constraint:
+    text = definition if isinstance(definition, str) else _encoded(definition)
+    return Constraint(param=param, title=param, kind=kind, text=text)
+
+
+def _encoded(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def constraints_of(request: WireRequest) -> tuple[Constraint, ...]:
+    """The schemas and grammars of any create request."""
+    return request.constraints if isinstance(request, StructuredRequest) else ()
+
+
+def answer_grammar(request: WireRequest, judged: Mapping[str, Judged]) -> str | None:
+    """The grammar of the answer; None where the request asks for no format.
+
+    judged: the judgments of the request's constraints by `param`
+    """
+    answer = request.answer_constraint if isinstance(request, StructuredRequest) else None
+    return None if answer is None else grammar_of(judged[answer.param].grammar_part)
