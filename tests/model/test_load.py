@@ -125,15 +125,6 @@ def test_a_model_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
         load(str(folder), device="cpu")
 
 
-@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.model.v3", "tekken.json"])
-def test_a_tokenizer_of_another_format_is_refused_by_its_name(name: str, tmp_path: Path) -> None:
-    folder = make_tiny(tmp_path / "model")
-    (folder / "tokenizer.json").rename(folder / name)
-
-    with pytest.raises(ModelUnsupported, match=f"{name} only.*tokenizer.json"):
-        load(str(folder), device="cpu", limits=LIMITS)
-
-
 def test_a_gpu_that_is_not_there_is_refused(tiny_folder: Path) -> None:
     with pytest.raises(SettingInvalid, match="no GPU"):
         load(str(tiny_folder), device="cuda")

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from api.protocol.prompt.tokenizing import PromptTools
 from tests.kernels import compiled_library
 from tests.real.families import FAMILIES, lay
 from tests.real.packages import SMOLLM2, PackageUnavailable, cache_folder, fetched
 from tests.services import skip_or_fail
+from workers.model.files import tokenizer_of
 from workers.model.gguf.conversion_cache import converted_folder
 from workers.model.load import LoadedModel, load
+from workers.model.manifest import fast
 from workers.model.progress import write_to
 from workers.model.resources.memory_options import LoadLimits
 
@@ -62,7 +64,7 @@ class Real:
 def real_of(name: str, folder: Path, *, limits: LoadLimits = LIMITS) -> Real:
     """What a folder holds, loaded in float32."""
     loaded = load(str(folder), device="cpu", dtype="float32", limits=limits)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = fast(tokenizer_of(str(folder)))
     return Real(
         name=name,
         folder=folder,

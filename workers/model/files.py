@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -16,10 +17,8 @@ from transformers import (
 from storage.errors import ModelFilesMissing, ModelUnsupported
 from workers.model.architecture import checks
 from workers.model.progress import Report
+from workers.model.tokenizer_files.folder_tokenizer import tokenizer_of_folder
 from workers.model.transformers_progress import reporting
-
-# SentencePiece files, with the version that Mistral appends, and Mistral's own format.
-_FOREIGN_TOKENIZERS = ("tokenizer.model*", "tekken*.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +55,7 @@ def read(source: str, dtype: torch.dtype, device: torch.device, report: Report) 
 def _read(source: str, dtype: torch.dtype, device: torch.device) -> ModelFiles:
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     checks.check_config(config)
-    tokenizer = _tokenizer_of(source)
+    tokenizer = tokenizer_of(source)
     # Typed by hand: transformers' annotation leaves out that loading info makes it a pair.
     loaded: tuple[PreTrainedModel, dict[str, object]] = AutoModelForCausalLM.from_pretrained(  # type: ignore[assignment]
         source, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
@@ -73,23 +72,20 @@ def _read(source: str, dtype: torch.dtype, device: torch.device) -> ModelFiles:
     )
 
 
-def _tokenizer_of(source: str) -> PreTrainedTokenizerBase:
-    """The tokenizer. Raises ModelUnsupported for one that packages would have to read which are not installed.
-
-    transformers itself asks for a package that would not help.
-    """
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (ValueError, ImportError, KeyError) as error:
-        foreign = [file.name for pattern in _FOREIGN_TOKENIZERS for file in sorted(Path(source).glob(pattern))]
-        if not foreign or (Path(source) / "tokenizer.json").is_file():
-            raise
-        raise ModelUnsupported(
-            f"The model has its tokenizer as {foreign[0]} only, which cannot be read here: save it as tokenizer.json "
-            "(`AutoTokenizer.from_pretrained(...).save_pretrained(...)` of transformers, with sentencepiece and "
-            "protobuf installed, or with mistral-common for tekken.json)"
-        ) from error
-    return tokenizer
+def tokenizer_of(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or a Hugging Face id, of a SentencePiece or Tekken file where there is no other."""
+    folder = Path(source)
+    if not folder.is_dir():
+        cached = try_to_load_from_cache(source, "config.json")
+        folder = Path(cached).parent if isinstance(cached, str) else folder
+    made = tokenizer_of_folder(folder) if folder.is_dir() else None
+    if made is not None:
+        return made
+    # Where `mistral-common` is installed, transformers would take a tokenizer in Python instead of a tokenizer.json.
+    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        source, trust_remote_code=False, mistral_format=False
+    )
+    return found
 
 
 def _first_line(error: Exception) -> str:

@@ -32,7 +32,7 @@ _MAX_RECORDS = 64
 _PREFIX = "start-"
 _LIBRARIES = ("transformers", "tokenizers")
 # What a model consists of; other files in its folder change nothing.
-_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model")
+_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.model.v*")
 
 log = structlog.get_logger()
 

@@ -25,7 +25,7 @@ GGUF_OF_REPOSITORY = re.compile(
 )
 # What transformers reads of a repository, and where the licence stands.
 _README = "README.md"
-_PATTERNS = ["*.json", "*.jinja", "*.txt", "tokenizer.model", "model*.safetensors", _README]
+_PATTERNS = ["*.json", "*.jinja", "*.txt", "tokenizer.model*", "model*.safetensors", _README]
 # Copies of the weights for other programs.
 _IGNORED = ["original/*", "onnx/*", "openvino/*", "coreml/*", ".*"]
 _LICENCE = re.compile(r"\A---\n(?:.*\n)*?license:\s*(?P<licence>[\w.-]+)\s*\n(?:.*\n)*?---\n")

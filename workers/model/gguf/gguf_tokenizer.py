@@ -5,16 +5,16 @@ tokens outside of the byte alphabet anew, adds tokens that the file has not, and
 """
 
 from collections.abc import Sequence
-from enum import IntEnum
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
+from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import GemmaTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 
 from storage.errors import ModelUnsupported
 from workers.model.gguf.header import GgufHeader
 from workers.model.gguf.split_patterns import RULE_BY_NAME, SplitRule
 from workers.model.gguf.supported import BYTE_LEVEL, SENTENCE_PIECE
+from workers.model.tokenizer_files.token_lists import TokenKind, add_tokens, derived_merges, sentence_piece_bpe
 
 _TOKENS = "tokenizer.ggml.tokens"
 _MERGES = "tokenizer.ggml.merges"
@@ -29,17 +29,6 @@ _END_IDS = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "token
 _SPACE = "▁"
 # Phi-3 drops the spaces behind its control tokens, but for these.
 _PHI3_PLAIN = frozenset({"<unk>", "<s>", "<|endoftext|>"})
-
-
-class TokenKind(IntEnum):
-    """Types of tokens, as `tokenizer.ggml.token_type` has them."""
-
-    NORMAL = 1
-    UNKNOWN = 2
-    CONTROL = 3
-    USER_DEFINED = 4
-    UNUSED = 5
-    BYTE = 6
 
 
 def tokenizer_of(header: GgufHeader, path: Path) -> PreTrainedTokenizerFast:
@@ -64,7 +53,7 @@ def tokenizer_of(header: GgufHeader, path: Path) -> PreTrainedTokenizerFast:
         backend, adds_bos = _byte_level(tokens, _merges_of(header), rule), rule.adds_bos
     else:
         backend, adds_bos = _sentence_piece(header, tokens, kinds, special.get("unk_token")), True
-    _add_tokens(backend, tokens, kinds, is_phi3=kind == SENTENCE_PIECE and header.architecture == "phi3")
+    add_tokens(backend, tokens, kinds, _right_stripped(header, tokens) if kind == SENTENCE_PIECE else frozenset())
     _check_ids(backend, tokens, kinds, path)
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers left it bare
         tokenizer_object=backend,
@@ -110,16 +99,14 @@ def _sentence_piece(header: GgufHeader, tokens: list[str], kinds: list[int], unk
         # The file spells runs of spaces as such, the tokenizer as runs of its own sign.
         tokens = [_SPACE * len(token) if " " in token and not token.strip() else token for token in tokens]
     vocabulary = {token: token_id for token_id, token in enumerate(tokens)}
-    merges = _merges_of(header) or _derived_merges(tokens, kinds, _ranks(header, tokens, is_gemma), vocabulary)
+    merges = _merges_of(header) or derived_merges(tokens, kinds, _ranks(header, tokens, is_gemma), vocabulary)
     # Their rules only: they would add special tokens that the file has not.
     built = (
         GemmaTokenizer()
         if is_gemma
         else LlamaTokenizer(add_prefix_space=_flag(header, "tokenizer.ggml.add_space_prefix", True))
     ).backend_tokenizer
-    backend = Tokenizer(
-        models.BPE(vocab=vocabulary, merges=merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
-    )
+    backend = sentence_piece_bpe(vocabulary, merges, unknown)
     backend.decoder = built.decoder
     if header.architecture == "phi3":
         backend.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), normalizers.Replace(" ", _SPACE)])
@@ -137,22 +124,6 @@ def _ranks(header: GgufHeader, tokens: list[str], is_gemma: bool) -> list[float]
     return [-float(token_id) for token_id in range(len(tokens))] if is_gemma or not scores else scores
 
 
-def _derived_merges(
-    tokens: list[str], kinds: list[int], ranks: list[float], vocabulary: dict[str, int]
-) -> list[tuple[str, str]]:
-    """The merges that a vocabulary implies: each way to make a token of two others."""
-    found: list[tuple[float, str, str]] = []
-    for token, kind, rank in zip(tokens, kinds, ranks, strict=True):
-        if kind in (TokenKind.CONTROL, TokenKind.UNKNOWN, TokenKind.BYTE):
-            continue
-        halves = [(token[:cut], token[cut:]) for cut in range(1, len(token))]
-        known = [(left, right) for left, right in halves if left in vocabulary and right in vocabulary]
-        known.sort(key=lambda pair: (vocabulary[pair[0]], vocabulary[pair[1]]))
-        found += [(rank, left, right) for left, right in known]
-    found.sort(key=lambda merge: (merge[0], len(merge[1]), len(merge[2])), reverse=True)
-    return [(left, right) for _, left, right in found]
-
-
 def _merges_of(header: GgufHeader) -> list[tuple[str, str]]:
     merges = []
     for merge in header.listed(_MERGES):
@@ -161,21 +132,8 @@ def _merges_of(header: GgufHeader) -> list[tuple[str, str]]:
     return merges
 
 
-def _add_tokens(backend: Tokenizer, tokens: list[str], kinds: list[int], is_phi3: bool) -> None:
-    """Control tokens, which are special, and tokens of the model's maker, which are not; both match as a whole."""
-    known = backend.get_vocab(with_added_tokens=False)
-    added = [
-        AddedToken(
-            token,
-            normalized=False,
-            special=kind == TokenKind.CONTROL,
-            rstrip=is_phi3 and kind == TokenKind.CONTROL and token not in _PHI3_PLAIN,
-        )
-        for token, kind in zip(tokens, kinds, strict=True)
-        if kind in (TokenKind.CONTROL, TokenKind.USER_DEFINED) and token in known
-    ]
-    backend.add_special_tokens([token for token in added if token.special])
-    backend.add_tokens([token for token in added if not token.special])
+def _right_stripped(header: GgufHeader, tokens: list[str]) -> frozenset[str]:
+    return frozenset(tokens) - _PHI3_PLAIN if header.architecture == "phi3" else frozenset()
 
 
 def _check_ids(backend: Tokenizer, tokens: list[str], kinds: list[int], path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Tokenizers that are made of other files than a `tokenizer.json`: SentencePiece models and Mistral's Tekken."""
