@@ -36,7 +36,7 @@ from storage.broker.celery_queue import TicketPublisher
 from storage.broker.redis_client import connect, connect_async
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
-from storage.database.migration import is_current
+from storage.database.schema_version import is_current
 from storage.errors import SettingInvalid
 
 
@@ -61,7 +61,6 @@ async def running(settings: ApiSettings) -> AsyncIterator[Services]:
         stack.callback(streaming.redis_sync.close)
         stack.push_async_callback(streaming.redis.aclose)
         stack.callback(database.reads.close)
-        # Outside of the time limit for queries: the migrations are read from their files first.
         if not await asyncio.to_thread(is_current, tables):
             raise SettingInvalid("TOKENPOST_DATABASE_URL: its tables are of another version; run: tokenpost db upgrade")
         database.writer.start()

@@ -1,5 +1,6 @@
 """Opens the database and Redis of the platform that a command addresses."""
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,11 +9,10 @@ from typing import TypeVar
 from redis import Redis
 from sqlalchemy import Connection
 
-from api.cli.console import print_progress
 from api.cli.settings import CliSettings, Location, find_location
 from storage.broker import redis_client
 from storage.database.connections import Database
-from storage.database.migration import Progress, is_current, migrate
+from storage.database.schema_version import is_current, is_migrated
 from storage.errors import PlatformError
 from storage.jobs.cancellation import Write
 
@@ -57,9 +57,14 @@ def opened(location: Location) -> Iterator[Database]:
 def opened_or_made(location: Location) -> Iterator[Database]:
     """The location's database, created or migrated to the current schema."""
     location.home.create()
-    migrate(location.database_url, on_progress=_print_progress)
-    with opened(location) as database:
+    database = Database(location.database_url)
+    try:
+        if not is_migrated(database):
+            # Imported here because it imports alembic, which most starts do not need.
+            importlib.import_module("api.cli.schema_upgrade").upgrade_schema(location.database_url)
         yield database
+    finally:
+        database.dispose()
 
 
 @contextmanager
@@ -80,8 +85,3 @@ def writing(database: Database) -> Write:
             return operation(connection)
 
     return write
-
-
-def _print_progress(progress: Progress) -> None:
-    share = progress.num_moved / progress.num_total
-    print_progress(f"Moving jobs to new tables: {progress.num_moved:,} of {progress.num_total:,} ({share:.0%})")

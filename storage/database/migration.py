@@ -7,20 +7,17 @@ then comes the next revision. An upgrade that was interrupted goes on where the 
 
 import time
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from types import ModuleType
 
 import msgspec
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from storage.database.connections import Database
+from storage.database.schema_version import MIGRATIONS, current_revision
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number, the same in every process: it names our lock among PostgreSQL's advisory locks.
 _MIGRATION_LOCK = 7_306_911_205
 # A batch of rows grows while it takes less than this, so that other writers are not held up for long.
@@ -47,7 +44,8 @@ def migrate(database_url: str, *, on_progress: Callable[[Progress], None] | None
     scripts = ScriptDirectory.from_config(_alembic_config())
     revisions = [script.revision for script in scripts.walk_revisions()][::-1]
     try:
-        current = _current(database)
+        with database.connect() as connection:
+            current = current_revision(connection)
         start = 0 if current is None else revisions.index(current)
         for revision in revisions[start:]:
             _upgrade(database, revision)
@@ -56,22 +54,6 @@ def migrate(database_url: str, *, on_progress: Callable[[Progress], None] | None
                 _move(database, module, on_progress)
     finally:
         database.dispose()
-
-
-def is_current(database: Database) -> bool:
-    """Whether the schema is at the newest revision."""
-    return _current(database) == _newest_revision()
-
-
-@cache
-def _newest_revision() -> str | None:
-    """Read from the revisions' files, once in a process."""
-    return ScriptDirectory.from_config(_alembic_config()).get_current_head()
-
-
-def _current(database: Database) -> str | None:
-    with database.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
 
 
 def _upgrade(database: Database, revision: str) -> None:
@@ -89,7 +71,7 @@ def _move(database: Database, module: ModuleType, on_progress: Callable[[Progres
         started = time.monotonic()
         with database.begin() as connection:
             _lock(connection)
-            if MigrationContext.configure(connection).get_current_revision() != module.revision:
+            if current_revision(connection) != module.revision:
                 return  # another process has moved the rest
             if num_moved == 0:
                 num_left = module.count_left(connection)

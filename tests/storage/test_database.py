@@ -6,11 +6,14 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
+from storage.database import schema_version
 from storage.database.connections import Database
-from storage.database.migration import is_current, migrate
+from storage.database.migration import migrate
+from storage.database.schema_version import is_current
 from storage.database.table_definitions import table_of
 from storage.errors import SettingInvalid, StorageUnavailable
 from storage.fleet.tables import Holder, Worker
@@ -83,6 +86,21 @@ def test_a_migration_of_a_current_database_changes_nothing(database_url: str) ->
     migrate(database_url)
     database = Database(database_url)
     assert is_current(database)
+    database.dispose()
+
+
+def test_the_version_that_is_read_without_alembic_is_alembics(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts = ScriptDirectory(str(schema_version.MIGRATIONS))
+    database = Database(database_url)
+    with database.connect() as connection:
+        assert schema_version.current_revision(connection) == scripts.get_current_head()
+    assert schema_version.is_migrated(database)
+
+    # A revision that moves rows may have been interrupted.
+    monkeypatch.setattr(schema_version, "_moves_rows", lambda: True)
+    assert not schema_version.is_migrated(database)
     database.dispose()
 
 

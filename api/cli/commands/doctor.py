@@ -17,7 +17,7 @@ from api.cli.models.packages import PACKAGES
 from api.cli.settings import CliSettings, HuggingFaceSettings, Location, read_pepper
 from api.cli.supervisor import redis_server
 from storage.database.connections import Database
-from storage.database.migration import is_current
+from storage.database.schema_version import is_current
 from storage.errors import PlatformError
 from storage.settings import GOOD_PEPPER_CHARACTERS
 
