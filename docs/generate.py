@@ -13,6 +13,7 @@ import click
 import typer.main
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
+from typer.core import TyperGroup
 
 from api.cli.main import app
 from api.cli.settings import CliSettings
@@ -135,8 +136,11 @@ def _flag_by_variable() -> dict[str, str]:
 
 def _commands(command: click.Command) -> Iterator[click.Command]:
     yield command
-    for child in getattr(command, "commands", {}).values():
-        yield from _commands(child)
+    if isinstance(command, TyperGroup):
+        # Asking for the names imports all commands.
+        command.list_commands(typer.Context(command))
+        for child in command.commands.values():
+            yield from _commands(child)
 
 
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -38,20 +38,23 @@ class ForkRequest(msgspec.Struct, frozen=True, kw_only=True):
     parent: int
 
 
-def serve(listener: socket.socket, run: Callable[[], object]) -> None:
+def serve(
+    listener: socket.socket,
+    run: Callable[[], object],
+    before_fork: Callable[[Mapping[str, str]], object] = lambda environment: None,
+) -> None:
     """Serve fork requests until a signal ends this process; calls `run` in each forked process and returns there.
 
-    The caller must have started no thread: a fork copies the calling thread only.
+    before_fork: called with the environment of the process to fork; imports what it needs and others may need
+
+    Neither it nor the caller may have started a thread: a fork copies the calling thread only.
     """
-    # The forked processes share this memory; a garbage collection would write to every object and copy its page.
-    gc.collect()
-    gc.freeze()
     while True:
         connection, _ = listener.accept()
         connection.settimeout(_REQUEST_TIMEOUT_S)
         forked = None
         with connection, suppress(OSError, msgspec.DecodeError):
-            forked = _answer(connection)
+            forked = _answer(connection, before_fork)
         if forked is not None:
             listener.close()
             _enter(*forked)
@@ -59,13 +62,18 @@ def serve(listener: socket.socket, run: Callable[[], object]) -> None:
             return
 
 
-def _answer(connection: socket.socket) -> tuple[ForkRequest, int] | None:
+def _answer(
+    connection: socket.socket, before_fork: Callable[[Mapping[str, str]], object]
+) -> tuple[ForkRequest, int] | None:
     """Fork for one request and answer with the pid. Returns request and log descriptor in the forked process."""
     data, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 1)
     try:
         while (part := connection.recv(1 << 16)) and len(data) < _MAX_REQUEST_BYTES:
             data += part
         request = msgspec.json.decode(data, type=ForkRequest)
+        before_fork(request.environment)
+        # The forked processes share this memory; a garbage collection would write to every object and copy its page.
+        gc.freeze()
         pid = _fork_orphan()
         if pid == 0:
             return request, os.dup(descriptors[0])

@@ -135,9 +135,13 @@ class Catalogue:
             raise ModelUnavailable(f"The model '{model}' is still being loaded. Please try again in a while.")
         raise ModelNotFound(f"The model '{model}' does not exist or you do not have access to it.", param="model")
 
+    async def renew(self) -> None:
+        """Return when the models have been read again; StorageUnavailable when that failed or is late."""
+        await self._refresher.renew()
+
     async def renewed(self, entry: ModelEntry) -> ModelEntry:
         """The same model as it is at this moment."""
-        await self._refresher.renew()
+        await self.renew()
         return self._entries.get(entry.model, entry)
 
     async def tools_of(self, entry: ModelEntry) -> PromptTools:

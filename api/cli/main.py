@@ -1,21 +1,39 @@
 """The `tokenpost` command: its sub-commands, and the exception boundary that prints an error as one line."""
 
+import importlib
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from redis.exceptions import RedisError
 from typer.core import TyperGroup
 
-from api.cli.commands import jobs_command, keys_command, models_command, operate, run, webhooks_command
+from api.cli.commands import up_command
 from api.cli.console import print_error, print_line
 from storage.errors import PlatformError
 
 
-class _ErrorBoundary(TyperGroup):
-    """Exception boundary: an error that the user can correct is printed as one line, with exit code 1."""
+class _Commands(TyperGroup):
+    """The sub-commands, and the exception boundary: an error that the user can correct is one line, with exit code 1.
 
-    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer hides its click
+    All but `up` are imported when one of them is asked for: the start of a platform would wait for their imports.
+    """
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer hides its click
+        """The names of all commands."""
+        self._import_others()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> object:  # type: ignore[override]  # as above
+        """The command of that name."""
+        if cmd_name not in self.commands:
+            self._import_others()
+        return super().get_command(ctx, cmd_name)
+
+    def _import_others(self) -> None:
+        others = typer.main.get_group(importlib.import_module("api.cli.other_commands").app)
+        self.commands = {**self.commands, **others.commands}
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # as above
         try:
             return super().invoke(ctx)
         except typer.BadParameter as error:
@@ -24,13 +42,11 @@ class _ErrorBoundary(TyperGroup):
             raise
         except PlatformError as error:
             print_error(error.message)
-        except RedisError as error:
-            print_error(f"Redis does not answer: {error}")
         raise typer.Exit(1)
 
 
 app = typer.Typer(
-    cls=_ErrorBoundary,
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     # Plain help: it keeps square brackets, and reads as well in a pipe.
@@ -51,16 +67,7 @@ def tokenpost(
         raise typer.Exit
 
 
-app.command("up")(run.up)
-app.command("serve")(run.serve)
-app.command("worker")(run.worker)
-app.command("ps")(operate.ps)
-app.command("doctor")(operate.doctor)
-app.add_typer(jobs_command.app, name="jobs")
-app.add_typer(models_command.app, name="models")
-app.add_typer(keys_command.app, name="keys")
-app.add_typer(webhooks_command.app, name="webhooks")
-app.add_typer(operate.database_app, name="db")
+app.command("up")(up_command.up)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from redis import Redis
+from redis.exceptions import RedisError
 from sqlalchemy import Connection
 
 from api.cli.settings import CliSettings, Location, find_location
 from storage.broker import redis_client
 from storage.database.connections import Database
 from storage.database.schema_version import is_current, is_migrated
-from storage.errors import PlatformError
+from storage.errors import PlatformError, StorageUnavailable
 from storage.jobs.cancellation import Write
 
 T = TypeVar("T")
@@ -69,10 +70,12 @@ def opened_or_made(location: Location) -> Iterator[Database]:
 
 @contextmanager
 def opened_redis(location: Location) -> Iterator[Redis]:
-    """The location's Redis client."""
+    """The location's Redis client; StorageUnavailable when Redis does not answer in the block."""
     client = redis_client.connect(location.redis_url)
     try:
         yield client
+    except RedisError as error:
+        raise StorageUnavailable(f"Redis does not answer: {error}") from error
     finally:
         client.close()
 

@@ -76,7 +76,14 @@ async def _redis(services: JobServices) -> bool:
 
 
 async def _models(services: JobServices, *, wanted: str | None) -> bool:
-    catalogue = services.catalogue
+    if _are_ready(services.catalogue, wanted):
+        return True
+    # A model that has just become ready is seen at once, not at the next refresh.
+    await services.catalogue.renew()
+    return _are_ready(services.catalogue, wanted)
+
+
+def _are_ready(catalogue: Catalogue, wanted: str | None) -> bool:
     if wanted is not None:
         return catalogue.statuses.get(wanted) is ModelStatus.READY
     return catalogue.is_ready and not catalogue.not_ready

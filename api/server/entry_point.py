@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from pydantic import Field
 
 from api.app import begin_shutdown, create_app
-from api.cli.supervisor.listener import listen
+from api.cli.listener import listen
 from api.server.connection_limits import ConnectionLimits
 from api.server.http_protocol import HttpProtocol
 from api.server.open_files import num_connections_within, raise_open_files_limit

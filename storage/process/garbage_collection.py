@@ -1,6 +1,8 @@
-"""Python's garbage collector, once a process has imported and loaded what it keeps."""
+"""Python's garbage collector, while a process imports what it keeps and afterwards."""
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def spare_the_collector() -> None:
@@ -12,3 +14,13 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """A block of imports, which leave no garbage: a fifth of the time of many imports goes into looking for it."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -11,7 +11,7 @@ import uvloop
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.cli.supervisor.listener import listen
+from api.cli.listener import listen
 from api.server import entry_point
 from api.settings import ApiSettings
 from tests.waiting import wait_until

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 
 import httpx2
 
-from api.cli.supervisor.listener import listen
+from api.cli.listener import listen
 from api.settings import ApiSettings
 from storage.contract import JobStatus
 from storage.database.connections import Database

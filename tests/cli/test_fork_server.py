@@ -11,7 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from api.cli.home import Home
 from api.cli.supervisor.child import Child, ChildSpec, ChildState, Role, Tie
+from api.cli.supervisor.early_fork_server import EarlyForkServer, early_fork_server
 from api.cli.supervisor.fork_client import ForkedProcess, ForkServer
 from tests.waiting import wait_until
 
@@ -166,3 +168,37 @@ def test_a_child_that_waits_for_its_fork_can_be_stopped(tmp_path: Path) -> None:
 
     assert asyncio.run(story()).pid is None
     server.close()
+
+
+def test_a_fork_server_that_was_started_early_is_the_supervisors_child_and_comes_back(home: Home) -> None:
+    async def story(early: EarlyForkServer) -> list[int | None]:
+        pid = early.take_pid()
+        child = Child(spec=early.spec, tie=Tie(), on_ended=lambda _: None, on_change=lambda: None, started_pid=pid)
+        keeping = asyncio.create_task(child.keep())
+        await asyncio.to_thread(wait_until, lambda: child.pid is not None, 10.0, "the first process")
+        assert child.pid == pid
+        os.kill(child.pid, signal.SIGKILL)
+        await asyncio.to_thread(wait_until, lambda: child.pid not in (None, pid), 10.0, "the second process")
+        second = child.pid
+        child.stop()
+        await keeping
+        return [pid, second]
+
+    with early_fork_server(home) as early:
+        assert early is not None
+        assert psutil.Process(early.pid).ppid() == os.getpid()
+        pids = asyncio.run(story(early))
+
+    assert not any(psutil.pid_exists(pid) for pid in pids if pid is not None)
+
+
+def test_an_early_fork_server_ends_with_a_start_that_failed(home: Home) -> None:
+    pid = None
+    with pytest.raises(RuntimeError), early_fork_server(home) as early:  # noqa: PT012 - the start of the story
+        assert early is not None
+        pid = early.pid
+        raise RuntimeError("a wrong model")
+
+    assert pid is not None
+    assert not psutil.pid_exists(pid)
+    assert not home.fork_socket.exists()

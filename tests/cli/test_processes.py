@@ -1,11 +1,13 @@
 """What environment each process of the platform is given."""
 
+from dataclasses import replace
+
 import pytest
 
 from api.cli.home import Home
+from api.cli.models.model_argument import ModelArgument
 from api.cli.settings import CliSettings, Location
-from api.cli.supervisor.fork_client import ForkServer
-from api.cli.supervisor.processes import Serving, api_spec, fork_server_spec, worker_specs
+from api.cli.supervisor.processes import Serving, api_spec, cpu_worker_spec, generation_worker_specs
 
 
 def _serving(home: Home, *, host: str = "127.0.0.1", is_key_required: bool = False) -> Serving:
@@ -25,8 +27,7 @@ def _serving(home: Home, *, host: str = "127.0.0.1", is_key_required: bool = Fal
 
 def _loopback_wishes(home: Home, *, host: str = "127.0.0.1", is_key_required: bool = False) -> set[str]:
     serving = _serving(home, host=host, is_key_required=is_key_required)
-    specs = [api_spec(serving, 3), *worker_specs(serving)]
-    assert len(specs) == 2
+    specs = [api_spec(serving, 3), cpu_worker_spec(serving)]
     return {spec.environment["TOKENPOST_WEBHOOK_LOOPBACK"] for spec in specs}
 
 
@@ -41,12 +42,8 @@ def test_a_wish_of_the_user_goes_before(home: Home, monkeypatch: pytest.MonkeyPa
     assert _loopback_wishes(home) == {"false"}
 
 
-def test_the_fork_server_finds_conversions_where_workers_make_them(home: Home) -> None:
-    home.create()
-    server = ForkServer(home.fork_socket)
-    try:
-        spec = fork_server_spec(_serving(home), server)
-    finally:
-        server.close()
+def test_a_fork_request_tells_where_conversions_lie(home: Home) -> None:
+    models = (ModelArgument(name="a", source="/a.gguf"),)
+    [spec] = generation_worker_specs(replace(_serving(home), models=models))
 
     assert spec.environment["TOKENPOST_MODEL_FOLDER"] == str(home.models)

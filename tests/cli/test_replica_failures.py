@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.cli.supervisor.failures import ReplicaFailures
+from api.cli.models.failures import ReplicaFailures
 
 REPLICAS = ("worker-a-1", "worker-a-2")
 

@@ -13,7 +13,7 @@ import msgspec
 from api.cli.commands.webhook_outcome import answer_of, wait_for_outcome
 from api.cli.commands.webhook_receiver import Received, receiving
 from api.cli.console import print_error, print_line, utc_now
-from api.cli.supervisor.listener import listen as listen_on
+from api.cli.listener import listen as listen_on
 from storage.database.connections import Database
 from storage.errors import WebhookEndpointNotFound
 from storage.ids import new_id

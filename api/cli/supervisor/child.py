@@ -123,6 +123,7 @@ class Child:
     since:       Unix time of the last change of state
     restarts:    starts after the first
     fork_server: what forks it; None starts it as a process of its own
+    started_pid: a process that runs already and is the first one; None starts it
     """
 
     spec: ChildSpec
@@ -130,6 +131,7 @@ class Child:
     on_ended: Callable[[Ended], None]
     on_change: Callable[[], None]
     fork_server: ForkServer | None = None
+    started_pid: int | None = None
     state: ChildState = ChildState.WAITING
     since: float = 0.0
     restarts: int = -1
@@ -172,6 +174,18 @@ class Child:
 
     async def _start(self) -> Process | None:
         """The new process; None when the child was stopped meanwhile."""
+        started_pid, self.started_pid = self.started_pid, None
+        process = await self._launch() if started_pid is None else ForkedProcess(started_pid)
+        if process is None:
+            return None
+        if self.spec.role not in _NORMAL_PRIORITY:
+            _lower_priority(process.pid)
+        self.pid = process.pid
+        self.restarts += 1
+        self._change(ChildState.RUNNING)
+        return process
+
+    async def _launch(self) -> Process | None:
         environment = dict(self.spec.environment)
         if self.spec.role in (Role.CPU_WORKER, Role.GENERATION_WORKER):
             # A new id for each start: jobs of the process that died must not look like this one's.
@@ -184,11 +198,6 @@ class Child:
                 if self._stop.is_set():
                     return None
                 process = await self._execute(environment, log.fileno())
-        if self.spec.role not in _NORMAL_PRIORITY:
-            _lower_priority(process.pid)
-        self.pid = process.pid
-        self.restarts += 1
-        self._change(ChildState.RUNNING)
         return process
 
     async def _fork(self, fork_server: ForkServer, environment: Mapping[str, str], log: int) -> Process | None:

@@ -12,12 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from api.cli.console import utc_now
+from api.cli.models.failures import ReplicaFailures
 from api.cli.state import PlatformState, write_state
 from api.cli.supervisor import redis_server
 from api.cli.supervisor.child import Child, ChildState, Ended, Role, process_state
-from api.cli.supervisor.failures import ReplicaFailures
-from api.cli.supervisor.fork_client import ForkServer
-from api.cli.supervisor.processes import Serving, api_spec, fork_server_spec, redis_spec, worker_specs
+from api.cli.supervisor.early_fork_server import EarlyForkServer
+from api.cli.supervisor.processes import Serving, api_spec, cpu_worker_spec, generation_worker_specs, redis_spec
 from api.cli.supervisor.recovery_notice import does_api_answer, is_back
 from api.cli.supervisor.redis_server import RedisProgram
 from api.cli.supervisor.screen import Screen
@@ -29,7 +29,7 @@ from storage.errors import PlatformError, StorageUnavailable
 from storage.fleet import lock_holders, workers
 from storage.fleet.tables import Worker
 
-_POLL_INTERVAL_S = 0.2
+_POLL_INTERVAL_S = 0.1
 # A start fails after so many processes were ended by signals.
 _MAX_EARLY_DEATHS = 3
 _LOG_TAIL_BYTES = 4096
@@ -46,15 +46,25 @@ class StartFailed(PlatformError):
 class Platform:
     """The processes of one `tokenpost up`; lives on one event loop in the main thread."""
 
-    def __init__(self, serving: Serving, screen: Screen, *, listener: socket.socket, lock: int) -> None:
+    def __init__(
+        self,
+        serving: Serving,
+        screen: Screen,
+        *,
+        listener: socket.socket,
+        lock: int,
+        fork_server: EarlyForkServer | None,
+    ) -> None:
         self._serving = serving
         self._screen = screen
         self._listener = listener
         self._lock = lock
         self._database = Database(serving.location.database_url)
-        self._fork_server = ForkServer(serving.location.home.fork_socket) if ForkServer.is_supported() else None
+        self._fork_server = fork_server
         self._supervisor = Supervisor(
-            on_ended=self._on_ended, on_change=self._write_state, fork_server=self._fork_server
+            on_ended=self._on_ended,
+            on_change=self._write_state,
+            fork_server=None if fork_server is None else fork_server.client,
         )
         self._stop_asked = asyncio.Event()
         self._start_failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -101,8 +111,7 @@ class Platform:
     async def _start(self, program: RedisProgram | None) -> None:
         location = self._serving.location
         if self._fork_server is not None:
-            # First of all: its imports take longest.
-            self._supervisor.start(fork_server_spec(self._serving, self._fork_server))
+            self._supervisor.start(self._fork_server.spec, started_pid=self._fork_server.take_pid())
         self._screen.working("Starting Redis" if program else "Looking for Redis")
         if program is not None:
             self._supervisor.start(redis_spec(program, self._serving, lock=self._lock))
@@ -111,12 +120,14 @@ class Platform:
         self._screen.done("Redis", f"{title}, {'embedded' if program else 'external'}")
         self._screen.done("Database", _database_title(location.database_url))
         self._supervisor.start(api_spec(self._serving, self._listener.fileno()))
-        specs = worker_specs(self._serving)
+        specs = generation_worker_specs(self._serving)
         for spec in specs:
             location.home.progress_file(spec.name).unlink(missing_ok=True)
         loading = [self._supervisor.start(spec) for spec in specs]
-        await self._wait_for_models([child for child in loading if child.spec.role is Role.GENERATION_WORKER])
         await self._wait_for_api()
+        # Not before: its imports would take CPU time from those for which the first request waits.
+        self._supervisor.start(cpu_worker_spec(self._serving))
+        await self._wait_for_models(loading)
 
     async def _wait_for_models(self, children: list[Child]) -> None:
         """Return when each model has a ready worker or has failed; prints a line for each."""
@@ -168,8 +179,6 @@ class Platform:
             await asyncio.wait(self._background_tasks)
         self._screen.quiet()
         self._database.dispose()
-        if self._fork_server is not None:
-            self._fork_server.close()
         self._serving.location.home.state_file.unlink(missing_ok=True)
 
     def _report_stop(self, role: Role) -> None:

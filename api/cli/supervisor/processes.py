@@ -9,13 +9,9 @@ from pathlib import Path
 from api.cli.models.model_argument import ModelArgument
 from api.cli.settings import CliSettings, Location, inherited_environment, model_folder_of
 from api.cli.supervisor.child import ChildSpec, Role
-from api.cli.supervisor.fork_client import ForkServer
+from api.cli.supervisor.early_fork_server import ENGINE_POOL, OUTPUT, STOP_SLACK_S
 from api.cli.supervisor.redis_server import RedisProgram, server_command
 from api.settings import is_loopback_name
-
-# After its drain the API closes the streams that are left, and needs a moment to log it.
-_STOP_SLACK_S = 10.0
-_ENGINE_POOL = "workers.broker.celery_pool:EnginePool"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +60,7 @@ def generation_worker_command(name: str) -> tuple[str, ...]:
 def generation_environment(model: ModelArgument, model_folder: Path, *, device: str, dtype: str) -> dict[str, str]:
     """Environment variables of a generation worker."""
     return {
-        "CELERY_CUSTOM_WORKER_POOL": _ENGINE_POOL,
+        **ENGINE_POOL,
         "TOKENPOST_MODEL": model.source,
         "TOKENPOST_SERVED_NAME": model.name,
         "TOKENPOST_MODEL_FOLDER": str(model_folder),
@@ -98,31 +94,6 @@ def api_environment(
     )
 
 
-def fork_server_spec(serving: Serving, server: ForkServer) -> ChildSpec:
-    """The fork server of the generation workers, on a socket that the supervisor holds."""
-    home = serving.location.home
-    listener = server.listener.fileno()
-    sources = [model.source for model in serving.models]
-    return ChildSpec(
-        name="fork-server",
-        role=Role.FORK_SERVER,
-        command=(sys.executable, "-m", "workers.preload", str(listener), serving.dtype, *sources),
-        environment=_environment(
-            serving,
-            {
-                # Celery reads the name of the pool when it is imported.
-                "CELERY_CUSTOM_WORKER_POOL": _ENGINE_POOL,
-                # It searches for a model's conversion, to know whether its start needs transformers.
-                "TOKENPOST_MODEL_FOLDER": str(model_folder_of(serving.settings, home)),
-            },
-        ),
-        folder=home.path,
-        log=home.log_file("fork-server"),
-        stop_grace_s=_STOP_SLACK_S,
-        descriptors=(listener,),
-    )
-
-
 def redis_spec(program: RedisProgram, serving: Serving, *, lock: int) -> ChildSpec:
     """The embedded Redis; it inherits the home's lock."""
     home = serving.location.home
@@ -133,7 +104,7 @@ def redis_spec(program: RedisProgram, serving: Serving, *, lock: int) -> ChildSp
         environment=inherited_environment(),
         folder=home.path,
         log=home.log_file("redis"),
-        stop_grace_s=_STOP_SLACK_S,
+        stop_grace_s=STOP_SLACK_S,
         descriptors=(lock,),
     )
 
@@ -154,14 +125,19 @@ def api_spec(serving: Serving, listener: int) -> ChildSpec:
         environment=_environment(serving, variables),
         folder=serving.location.home.path,
         log=serving.location.home.log_file("api"),
-        stop_grace_s=serving.settings.drain_grace_s + _STOP_SLACK_S,
+        stop_grace_s=serving.settings.drain_grace_s + STOP_SLACK_S,
         descriptors=(listener,),
     )
 
 
-def worker_specs(serving: Serving) -> list[ChildSpec]:
-    """The CPU worker, then every generation worker: `replicas` of each model."""
-    specs = [_worker_spec(serving, "cpu-worker", cpu_worker_command(), None)]
+def cpu_worker_spec(serving: Serving) -> ChildSpec:
+    """The CPU worker."""
+    return _worker_spec(serving, "cpu-worker", cpu_worker_command(), None)
+
+
+def generation_worker_specs(serving: Serving) -> list[ChildSpec]:
+    """Every generation worker: `replicas` of each model."""
+    specs = []
     for model in serving.models:
         for replica in range(1, serving.replicas + 1):
             name = f"worker-{model.name}" + (f"-{replica}" if serving.replicas > 1 else "")
@@ -182,7 +158,7 @@ def _worker_spec(serving: Serving, name: str, command: tuple[str, ...], model: M
         environment=_environment(serving, variables),
         folder=serving.location.home.path,
         log=serving.location.home.log_file(name),
-        stop_grace_s=serving.settings.drain_grace_s + _STOP_SLACK_S,
+        stop_grace_s=serving.settings.drain_grace_s + STOP_SLACK_S,
         model=model.name if model else None,
     )
 
@@ -199,4 +175,4 @@ def _environment(serving: Serving, variables: Mapping[str, str]) -> dict[str, st
     # While callers on this machine need no key, webhooks to loopback are allowed; the first key ends that.
     is_open = is_loopback_name(serving.host) and not serving.is_key_required
     defaults = {"TOKENPOST_WEBHOOK_LOOPBACK": str(is_open).lower()} | inherited_environment()
-    return defaults | location | dict(variables) | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+    return defaults | location | dict(variables) | OUTPUT

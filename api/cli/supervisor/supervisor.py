@@ -37,14 +37,18 @@ class Supervisor:
         self._rotating.add_done_callback(self._check)
         self.children: list[Child] = []
 
-    def start(self, spec: ChildSpec) -> Child:
-        """Start one more child and keep it running."""
+    def start(self, spec: ChildSpec, *, started_pid: int | None = None) -> Child:
+        """Start one more child and keep it running.
+
+        started_pid: of its first process, where that runs already
+        """
         child = Child(
             spec=spec,
             tie=self._tie,
             on_ended=self._on_ended,
             on_change=self._on_change,
             fork_server=self._fork_server if spec.role is Role.GENERATION_WORKER else None,
+            started_pid=started_pid,
         )
         self.children.append(child)
         task = self._tasks[spec.name] = asyncio.create_task(child.keep(), name=spec.name)

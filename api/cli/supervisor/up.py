@@ -1,68 +1,59 @@
-"""`tokenpost up`: the whole platform on this machine."""
+"""`tokenpost up`: the whole platform on this machine; imported by the command once the fork server was started."""
 
 import asyncio
 import dataclasses
-import importlib.util
-import os
+import socket
 from importlib.metadata import version
 
 from api.cli.console import make_console
 from api.cli.home import Home
+from api.cli.key_notice import key_notice
+from api.cli.models.failures import store_failures
 from api.cli.models.fetching import fetch_all
 from api.cli.models.local_models import ModelFolder
+from api.cli.models.model_argument import parse_models
 from api.cli.open_database import opened_or_made
 from api.cli.settings import model_folder_of
 from api.cli.state import read_state
 from api.cli.supervisor import redis_server
-from api.cli.supervisor.failures import store_failures
-from api.cli.supervisor.listener import key_notice, listen
+from api.cli.supervisor.early_fork_server import EarlyForkServer
 from api.cli.supervisor.platform import Platform, mark_workers_dead
 from api.cli.supervisor.processes import Serving
 from api.cli.supervisor.screen import Screen
-from storage.errors import PlatformError
+
+__all__ = ["Serving", "bring_up", "parse_models"]
 
 
-class TorchMissing(PlatformError):
-    """The generation worker's libraries are not installed."""
+def bring_up(serving: Serving, *, listener: socket.socket, lock: int, fork_server: EarlyForkServer | None) -> None:
+    """Run the platform until a signal stops it; PlatformError says why it cannot run.
 
-    code = "torch_missing"
-
-
-def bring_up(serving: Serving) -> None:
-    """Run the platform until a signal stops it; PlatformError says why it cannot run."""
-    # Rows, logs and sockets hold users' texts: only this user may read them.
-    os.umask(0o077)
-    if importlib.util.find_spec("torch") is None:
-        raise TorchMissing("the generation worker needs PyTorch: pip install 'tokenpost[torch]'")
+    lock: of the home
+    """
     home = serving.location.home
-    home.create()
     program = redis_server.find_program() if serving.location.is_embedded else None
-    with home.lock() as lock, listen(serving.host, serving.port) as listener:
-        # Port 0 asks for any free one.
-        serving = dataclasses.replace(serving, port=listener.getsockname()[1])
-        with opened_or_made(serving.location) as database:
-            mark_workers_dead(database, _stale_worker_ids(home))
-            key, is_key_needed = key_notice(
-                serving.settings, database, host=serving.host, is_key_required=serving.is_key_required
-            )
-        screen = Screen(make_console())
-        screen.title(version("tokenpost"))
-        try:
-            serving = _with_fetched_models(serving, screen)
-        except KeyboardInterrupt:
-            screen.quiet()
-            screen.line("Stopped.")
-            return
-
-        async def run() -> None:
-            platform = Platform(serving, screen, listener=listener, lock=lock)
-            await platform.run(program, lambda names: screen.ready(serving, names, key, is_key_needed=is_key_needed))
-
-        try:
-            asyncio.run(run())
-        finally:
-            screen.quiet()
+    with opened_or_made(serving.location) as database:
+        mark_workers_dead(database, _stale_worker_ids(home))
+        key, is_key_needed = key_notice(
+            serving.settings, database, host=serving.host, is_key_required=serving.is_key_required
+        )
+    screen = Screen(make_console())
+    screen.title(version("tokenpost"))
+    try:
+        serving = _with_fetched_models(serving, screen)
+    except KeyboardInterrupt:
+        screen.quiet()
         screen.line("Stopped.")
+        return
+
+    async def run() -> None:
+        platform = Platform(serving, screen, listener=listener, lock=lock, fork_server=fork_server)
+        await platform.run(program, lambda names: screen.ready(serving, names, key, is_key_needed=is_key_needed))
+
+    try:
+        asyncio.run(run())
+    finally:
+        screen.quiet()
+    screen.line("Stopped.")
 
 
 def _with_fetched_models(serving: Serving, screen: Screen) -> Serving:

@@ -1,4 +1,4 @@
-"""The commands that run processes: `up` all of them, `serve` the API, `worker` one worker."""
+"""The commands that run one process, for several machines: `serve` the API, `worker` one worker."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from api.cli.console import make_error_console, print_progress
+from api.cli.key_notice import key_notice
+from api.cli.models.failures import store_failures
 from api.cli.models.fetching import fetch
 from api.cli.models.local_models import ModelFolder
 from api.cli.models.model_argument import ModelArgument, parse_models
@@ -25,10 +27,7 @@ from api.cli.options import (
     RedisOption,
 )
 from api.cli.settings import CliSettings, Location, inherited_environment, model_folder_of
-from api.cli.supervisor.failures import store_failures
-from api.cli.supervisor.listener import key_notice
 from api.cli.supervisor.processes import (
-    Serving,
     api_command,
     api_environment,
     cpu_worker_command,
@@ -37,48 +36,9 @@ from api.cli.supervisor.processes import (
     location_environment,
 )
 from api.cli.supervisor.screen import Screen
-from api.cli.supervisor.up import bring_up
 from storage.errors import PlatformError
 
 # A command function has one argument for each option.
-
-
-def up(
-    host: HostOption = "127.0.0.1",
-    port: PortOption = 8000,
-    home: HomeOption = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            metavar="MODEL",
-            envvar="TOKENPOST_MODEL",
-            help=f"{MODEL_HELP} May be given again.  [default: smollm2]",
-        ),
-    ] = None,
-    device: DeviceOption = Device.AUTO,
-    dtype: DtypeOption = Dtype.AUTO,
-    replicas: Annotated[
-        int,
-        typer.Option(metavar="N", envvar="TOKENPOST_REPLICAS", min=1, max=64, help="Generation workers of each model."),
-    ] = 1,
-    redis_url: RedisOption = None,
-    database_url: DatabaseOption = None,
-    is_key_required: KeyRequiredOption = False,
-) -> None:
-    """Run the whole platform on this machine until Ctrl-C."""
-    serving = Serving(
-        location=location_of(home, database_url, redis_url),
-        settings=CliSettings.read(),
-        models=tuple(parse_models(model or [])),
-        host=host,
-        port=port,
-        replicas=replicas,
-        device=device,
-        dtype=dtype,
-        is_key_required=is_key_required,
-    )
-    bring_up(serving)
 
 
 def serve(
