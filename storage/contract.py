@@ -153,7 +153,8 @@ class OutputFormat(msgspec.Struct, frozen=True, kw_only=True):
 
     grammar:    llguidance's grammar of a choice's whole output, thoughts and calls included, as its JSON or Lark text;
                 None allows everything
-    marker_ids: added tokens that are part of the output's text, each behind MARKER_SIGN, special ones included
+    marker_ids: added tokens that are part of the output's text, each behind MARKER_SIGN, special ones included. A
+                grammar writes them as `<[ID]>`; for its matcher they are special tokens, whatever the tokenizer says.
     spans:      (opening, closing) texts of the parts in which stop strings do not count
     thinking:   None where the output has no thoughts
     """

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from api.protocol.answer import segments
 from api.protocol.answer.outcome import entries_of
 from api.protocol.answer.segments import ParserStart
+from api.protocol.families import stored_parser
 from api.protocol.kinds import fold_of, object_of
 from storage.contract import FinishReason, JobHeader, JobKind, JobStatus, LogEntry, Result, TokenEvent
 from storage.errors import ModelUnavailable
@@ -41,7 +41,7 @@ _cuts = st.lists(st.integers(0, 80), max_size=8)
 def marked() -> Iterator[None]:
     """The parser of tests beside the platform's own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(cast(dict[str, object], segments.PARSERS), NAME, MarkedOutput)
+        patch.setitem(cast(dict[str, object], stored_parser.PARSERS), NAME, MarkedOutput)
         yield
 
 

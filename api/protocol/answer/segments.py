@@ -4,13 +4,10 @@ A job whose output needs a parser has its name and initial state in `context`, s
 Jobs without one are plain text.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import Protocol, Self
 
 import msgspec
-
-from storage.contract import JobHeader
-from storage.errors import ModelUnavailable
 
 # The key of `context` that names the parser.
 PARSER = "parser"
@@ -76,33 +73,27 @@ class PlainText:
 class ParserStart(msgspec.Struct, frozen=True, kw_only=True):
     """A job's parser and its state before the first token, as `context` holds it.
 
-    state: what the end of the prompt has opened already, in the parser's own words
+    name:           of the model's family
+    state:          what the end of the prompt has opened already, in the parser's own words
+    tokens:         the family's markers that are tokens of the vocabulary
+    reads_thoughts: whether the output may hold thoughts
+    reads_calls:    whether it may hold calls
+    template:       the model's own description of its answers, where it has one, as JSON text
     """
 
     name: str
     state: str = ""
+    tokens: tuple[str, ...] = ()
+    reads_thoughts: bool = False
+    reads_calls: bool = False
+    template: str | None = None
 
     @property
     def stored(self) -> dict[str, object]:
         """The entry of `context`."""
-        return {PARSER: {"name": self.name, "state": self.state}}
+        return {PARSER: msgspec.to_builtins(self)}
 
-
-MakeParser = Callable[[str], SegmentParser]
-
-# Parsers by name, made from their initial state. A name that stands in stored jobs stays for ever.
-PARSERS: Mapping[str, MakeParser] = {"text": lambda _state: PlainText()}
-
-
-def parser_of(header: JobHeader) -> SegmentParser | None:
-    """A fresh parser for a job; None for plain text, which needs none.
-
-    Raises ModelUnavailable, which a client may retry, for a parser of a newer version of this server.
-    """
-    stored = cast(dict[str, str] | None, header.context.get(PARSER))
-    if stored is None:
-        return None
-    make = PARSERS.get(stored["name"])
-    if make is None:
-        raise ModelUnavailable(f"This server does not know the output format '{stored['name']}' of the job.")
-    return make(stored["state"])
+    @classmethod
+    def of(cls, stored: Mapping[str, object]) -> Self:
+        """From the entry of `context`."""
+        return msgspec.convert(stored, cls)

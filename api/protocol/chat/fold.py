@@ -6,8 +6,8 @@ from api.protocol.answer.chunk_fold import ChunkFold
 from api.protocol.answer.completion_parts import SYSTEM_FINGERPRINT
 from api.protocol.answer.items import Item, ItemChange, ItemCompleted, ItemDelta, ItemKind, ItemOpened
 from api.protocol.answer.outcome import ChoiceAnswer
-from api.protocol.answer.segments import parser_of
 from api.protocol.chat.object import call_object, chat_finish_reason, chat_logprobs, num_chat_choices, wants_logprobs
+from api.protocol.families.stored_parser import parser_of
 from api.protocol.shared.tiers import tier_of
 from storage.contract import JobHeader, TokenEvent
 

@@ -14,7 +14,7 @@ from typing import assert_never
 from api.protocol.answer.items import Item, ItemChange, ItemCompleted, ItemDelta, ItemKind, ItemOpened
 from api.protocol.answer.logprobs import token_objects
 from api.protocol.answer.outcome import Outcome
-from api.protocol.answer.segments import parser_of
+from api.protocol.families.stored_parser import parser_of
 from api.protocol.responses.object import (
     content_part,
     item_id_of,

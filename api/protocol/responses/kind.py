@@ -1,7 +1,7 @@
 """The job kind of Responses."""
 
 from api.protocol.answer.outcome import Outcome
-from api.protocol.answer.segments import parser_of
+from api.protocol.families.stored_parser import parser_of
 from api.protocol.jobs.kind_spec import KindSpec
 from api.protocol.responses.fold import ResponseFold
 from api.protocol.responses.object import response_object

@@ -1,0 +1,1 @@
+"""Grammars of what families may write."""
