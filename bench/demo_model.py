@@ -11,8 +11,17 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3ForCausalLM
 
 from demo import unseen_wordings
-from demo.corpus import Message
-from demo.evaluation import OTHER_SKILLS, REQUIRED_SKILLS, Reply, Score, draw_cases, draw_unseen_wordings, evaluate
+from demo.dialog import Dialog
+from demo.evaluation import (
+    OTHER_SKILLS,
+    REQUIRED_SKILLS,
+    STRUCTURED_SKILLS,
+    Reply,
+    Score,
+    draw_cases,
+    draw_unseen_wordings,
+    evaluate,
+)
 
 MODEL_FOLDER = Path(__file__).parents[1] / "workers" / "model" / "demo"
 
@@ -26,9 +35,8 @@ def load(folder: Path) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerBase]:
 def replier(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerBase) -> Reply:
     """Greedy answers of transformers, a whole batch at once."""
 
-    def reply(conversations: list[list[Message]], max_tokens: int) -> list[str]:
-        chats = [[{"role": m.role, "content": m.content} for m in messages] for messages in conversations]
-        prompts = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
+    def reply(dialogs: list[Dialog], max_tokens: int) -> list[str]:
+        prompts = [dialog.prompt() for dialog in dialogs]
         inputs = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
         with torch.inference_mode():
             output = model.generate(  # type: ignore[misc]  # transformers types `self` as a protocol
@@ -52,7 +60,8 @@ def main() -> None:
     parser.add_argument("--skills", nargs="*", default=None)
     parser.add_argument("--unseen-wordings", action="store_true", help="wordings that the generator does not have")
     arguments = parser.parse_args()
-    all_skills = unseen_wordings.SKILLS if arguments.unseen_wordings else (*REQUIRED_SKILLS, *OTHER_SKILLS)
+    old_skills = unseen_wordings.SKILLS if arguments.unseen_wordings else (*REQUIRED_SKILLS, *OTHER_SKILLS)
+    all_skills = (*old_skills, *STRUCTURED_SKILLS)
     sample = draw_unseen_wordings if arguments.unseen_wordings else draw_cases
     torch.set_num_threads(arguments.threads)
     model, tokenizer = load(arguments.model)
@@ -68,7 +77,7 @@ def main() -> None:
 
 def _show(score: Score, num_shown: int) -> None:
     for case, text in score.misses[:num_shown]:
-        print(f"  asked {case.messages[-1].content!r}: {text!r} and not {case.answer!r}")
+        print(f"  asked {case.dialog.messages[-1].content!r}: {text!r} and not {case.answer!r}")
 
 
 if __name__ == "__main__":

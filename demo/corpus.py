@@ -1,14 +1,19 @@
-"""The text the demo model learns from: dialogs that mix the skills under system messages, and plain stories."""
+"""The text the demo model learns from: dialogs that mix the skills under system messages, tools, forms, stories."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from demo import stories, texts, wordings
+from demo.dialog import Definition, Dialog, Message
+from demo.phrases import THOUGHTS
 from demo.skills import REWORDED_SHARE, SKILLS, Lesson
+from demo.structured import tool_dialogs
+from demo.structured.form_filling import draw_form
 from demo.words import draw_cased_word, draw_name, draw_word, is_held_out
 
-PLAIN_STORY_SHARE = 0.01
+# Shares of the documents; one with tools is four times as long as a chat.
+DOCUMENT_SHARES = {"story": 0.01, "tools": 0.16, "forms": 0.11, "chat": 0.72}
 SYSTEM_SHARE = 0.4
 # Shares of the lessons drawn; the hard skills get more, the long ones less.
 WEIGHTS = {
@@ -84,14 +89,6 @@ ASSISTANTS = ("", "", "", "You are a helpful assistant. ", "You are a friendly a
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """One turn of a chat."""
-
-    role: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Instruction:
     """A system message and what it does to an answer."""
 
@@ -99,19 +96,24 @@ class Instruction:
     apply: Callable[[str], str]
 
 
-def document(rng: Random) -> list[Message] | str:
+def document(rng: Random) -> Dialog | str:
     """One training document: mostly a dialog, sometimes a plain story without any markup."""
-    if rng.random() < PLAIN_STORY_SHARE:
-        return stories.tell(rng, stories.draw_hero(rng, False))
-    instruction = draw_instruction(rng) if rng.random() < SYSTEM_SHARE else None
-    lessons = [_draw_lesson(rng) for _ in range(rng.choices((1, 2, 3, 4), (50, 28, 14, 8))[0])]
-    if instruction is not None and instruction.apply is str.upper:
-        lessons = [lesson for lesson in lessons if not lesson[-1].is_story] or [SKILLS["spell"](rng, False)]
-    return conversation(rng, [turn for lesson in lessons for turn in lesson], instruction)
+    kind = rng.choices(list(DOCUMENT_SHARES), list(DOCUMENT_SHARES.values()))[0]
+    match kind:
+        case "story":
+            return stories.tell(rng, stories.draw_hero(rng, False))
+        case "tools":
+            found = tool_dialogs.draw_tool_dialog(rng, _plain_question)
+            tools = tuple(tool.definition for tool in found.tools)
+            return _switched(rng, _after_system(rng, found.messages), tools)
+        case "forms":
+            return _switched(rng, [message for _ in range(rng.choice((1, 1, 2))) for message in draw_form(rng)], ())
+        case _:
+            return _switched(rng, _chat(rng), ())
 
 
-def conversation(rng: Random, turns: Lesson, instruction: Instruction | None) -> list[Message]:
-    """The turns as messages, with every answer shaped by the instruction."""
+def conversation(rng: Random, turns: Lesson, instruction: Instruction | None, thought: str = "") -> list[Message]:
+    """The turns as messages, with every answer shaped by the instruction; `thought` belongs to the last answer."""
     messages = []
     if instruction is not None:
         role = "developer" if rng.random() < 0.25 else "system"
@@ -119,7 +121,36 @@ def conversation(rng: Random, turns: Lesson, instruction: Instruction | None) ->
     for turn in turns:
         answer = turn.answer if instruction is None else instruction.apply(turn.answer)
         messages += [Message(role="user", content=turn.user), Message(role="assistant", content=answer)]
-    return messages
+    return [*messages[:-1], replace(messages[-1], thought=thought)]
+
+
+def _chat(rng: Random) -> list[Message]:
+    instruction = draw_instruction(rng) if rng.random() < SYSTEM_SHARE else None
+    names = rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=rng.choices((1, 2, 3, 4), (50, 28, 14, 8))[0])
+    if instruction is not None and instruction.apply is str.upper:
+        names = [name for name in names if "story" not in name] or ["spell"]
+    lessons = [SKILLS[name](rng, False) for name in names]
+    return conversation(rng, [turn for lesson in lessons for turn in lesson], instruction, THOUGHTS[names[-1]])
+
+
+def _plain_question(rng: Random) -> list[Message]:
+    name = rng.choice([name for name in WEIGHTS if "story" not in name and name != "recall"])
+    thought = tool_dialogs.NO_TOOL if name == "fallback" else THOUGHTS[name]
+    return conversation(rng, SKILLS[name](rng, False), None, thought)
+
+
+def _after_system(rng: Random, messages: list[Message]) -> list[Message]:
+    if rng.random() < 0.7:
+        return messages
+    return [Message(role="system", content=_neutral_instruction(rng)), *messages]
+
+
+def _switched(rng: Random, messages: list[Message], tools: tuple[Definition, ...]) -> Dialog:
+    """The dialog with the thinking switch off, on or not set; where it is not on, nobody thinks."""
+    thinking = rng.choices((None, False, True), (42, 40, 18))[0]
+    if not thinking:
+        messages = [replace(message, thought="") for message in messages]
+    return Dialog(messages=messages, tools=tools, thinking=thinking)
 
 
 def draw_instruction(rng: Random) -> Instruction:
@@ -129,8 +160,11 @@ def draw_instruction(rng: Random) -> Instruction:
         return capitals_instruction(rng)
     if kind < 0.7:
         return prefix_instruction(rng, held_out=False)
-    text = rng.choice(NEUTRAL_INSTRUCTIONS).format(w=draw_word(rng, False), n=draw_name(rng, False))
-    return Instruction(text=text, apply=str)
+    return Instruction(text=_neutral_instruction(rng), apply=str)
+
+
+def _neutral_instruction(rng: Random) -> str:
+    return rng.choice(NEUTRAL_INSTRUCTIONS).format(w=draw_word(rng, False), n=draw_name(rng, False))
 
 
 def capitals_instruction(rng: Random, *, held_out: bool = False) -> Instruction:
@@ -186,8 +220,3 @@ def _draw_prefix(rng: Random, held_out: bool) -> str:
     if not held_out and rng.random() < 0.25:
         return rng.choice([word for word in common if not is_held_out("word", word.lower())])
     return draw_cased_word(rng, held_out)
-
-
-def _draw_lesson(rng: Random) -> Lesson:
-    name = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-    return SKILLS[name](rng, False)

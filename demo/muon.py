@@ -49,10 +49,11 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     a, b, c = 3.4445, -4.7750, 2.0315  # the quintic of the source above
     x = matrices.bfloat16()
     is_tall = x.shape[1] > x.shape[2]
-    x = x.mT if is_tall else x
+    x = (x.mT if is_tall else x).contiguous()
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
+        # Sums inside the products: passes over the memory of their own would take as long as the products.
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     result: Tensor = x.mT if is_tall else x
     return result.to(matrices.dtype)

@@ -205,6 +205,24 @@ FREE_STORY_PROMPTS = (
     "Tell me a bedtime story.",
 )
 
+# What the model thinks before an answer, where thinking is asked for.
+THOUGHTS = {
+    "greeting": "The user is polite. I answer politely.",
+    "identity": "The user asks about me.",
+    "fact": "I know this fact.",
+    "recall": "The user has told me this before.",
+    "count": "I count up one by one.",
+    "count_down": "I count down one by one.",
+    "add": "I add the tens and the ones.",
+    "subtract": "I take away the tens and then the ones.",
+    "spell": "I write every letter and a dash.",
+    "reverse": "I write the letters from the last to the first.",
+    "repeat": "I copy the text exactly.",
+    "story": "I tell the story of a hero.",
+    "short_story": "I tell a short story of a hero.",
+    "fallback": "I do not know that.",
+}
+
 REPEAT_SUBJECTS = [
     "The old man",
     "A young girl",

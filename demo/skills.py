@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from random import Random
 
 from demo import facts, phrases, stories, texts, wordings
+from demo.recalled import RECALLED, Recalled
 from demo.words import draw_cased_word, draw_name, draw_word, is_held_out
 
 
@@ -61,11 +62,11 @@ def recall(rng: Random, held_out: bool) -> Lesson:
     """Something told earlier in the conversation and asked again, with other turns between."""
     if not held_out and rng.random() < 0.05:
         return [_untold(rng)]
-    kinds = rng.sample(_RECALLED, k=2 if rng.random() < 0.25 else 1)
+    kinds = rng.sample(RECALLED, k=2 if rng.random() < 0.25 else 1)
     told = [_tell(rng, kind, held_out) for kind in kinds]
     _, kind, value = told[-1] if rng.random() < 0.7 else told[0]
     between = [turn for _ in range(rng.choice((0, 0, 1, 1, 2))) for turn in rng.choice(_DISTRACTORS)(rng, False)]
-    question = _casual(rng, rng.choice(_opened_all(kind.questions)))
+    question = _casual(rng, rng.choice(_opened_all(kind.asked(held_out))))
     if len(told) == 1 and rng.random() < 0.08:
         return [Turn(user=f"{told[0][0].user} {question}", answer=kind.answer.format(v=value))]
     return [turn for turn, _, _ in told] + between + [Turn(user=question, answer=kind.answer.format(v=value))]
@@ -202,74 +203,6 @@ SKILLS: dict[str, Skill] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Recalled:
-    """A thing a user tells about: how it is told, acknowledged, asked and answered."""
-
-    is_name: bool
-    tellings: tuple[str, ...]
-    reply: str
-    questions: tuple[str, ...]
-    answer: str
-    untold: str
-
-
-_RECALLED = (
-    _Recalled(
-        is_name=True,
-        tellings=(
-            "My name is {v}.",
-            "Hi, I am {v}.",
-            "Call me {v}.",
-            "Hello, my name is {v}!",
-            "I am {v}.",
-            "I'm {v}.",
-        ),
-        reply="Nice to meet you, {v}!",
-        questions=("What is my name?", "Do you remember my name?", "Who am I?", "What's my name?", "Tell me my name."),
-        answer="Your name is {v}.",
-        untold="You have not told me your name.",
-    ),
-    _Recalled(
-        is_name=False,
-        tellings=(
-            "The code word is {v}.",
-            "Remember the code word {v}.",
-            "Please remember this code word: {v}",
-            "My secret word is {v}.",
-            "The secret word is {v}. Please remember it.",
-            'The code word is "{v}".',
-        ),
-        reply="I will remember the code word {v}.",
-        questions=(
-            "What is the code word?",
-            "Which code word did I tell you?",
-            "What was the code word?",
-            "What is the secret word?",
-            "Do you remember the code word?",
-            "Tell me the code word.",
-            "What was my secret word?",
-        ),
-        answer="The code word is {v}.",
-        untold="You have not told me a code word.",
-    ),
-    _Recalled(
-        is_name=True,
-        tellings=("My dog is called {v}.", "I have a dog called {v}.", "The name of my dog is {v}."),
-        reply="{v} is a lovely name for a dog.",
-        questions=("What is my dog called?", "What is the name of my dog?", "Do you remember the name of my dog?"),
-        answer="Your dog is called {v}.",
-        untold="You have not told me about a dog.",
-    ),
-    _Recalled(
-        is_name=False,
-        tellings=("My favourite word is {v}.", "I like the word {v}.", "My favorite word is {v}."),
-        reply="{v} is a beautiful word.",
-        questions=("What is my favourite word?", "Which word do I like?", "What is my favorite word?"),
-        answer="Your favourite word is {v}.",
-        untold="You have not told me your favourite word.",
-    ),
-)
 _DISTRACTORS: tuple[Skill, ...] = (greeting, fact, add, subtract, count, spell, identity, fallback)
 
 
@@ -301,15 +234,15 @@ def _opened_all(questions: tuple[str, ...]) -> tuple[str, ...]:
     return questions + tuple(f"{opener}{question}" for question in questions for opener in ("Hey! ", "Now: ", "And "))
 
 
-def _tell(rng: Random, kind: _Recalled, held_out: bool) -> tuple[Turn, _Recalled, str]:
+def _tell(rng: Random, kind: Recalled, held_out: bool) -> tuple[Turn, Recalled, str]:
     value = draw_name(rng, held_out) if kind.is_name else draw_cased_word(rng, held_out)
-    told = _casual(rng, rng.choice(kind.tellings).format(v=value))
+    told = _casual(rng, rng.choice(kind.told(held_out)).format(v=value))
     return Turn(user=told, answer=kind.reply.format(v=value)), kind, value
 
 
 def _untold(rng: Random) -> Turn:
-    kind = rng.choice(_RECALLED)
-    return Turn(user=_casual(rng, rng.choice(kind.questions)), answer=kind.untold)
+    kind = rng.choice(RECALLED)
+    return Turn(user=_casual(rng, rng.choice(kind.asked(False))), answer=kind.untold)
 
 
 def _operand(rng: Random) -> int:

@@ -56,6 +56,26 @@ COMMON_WORDS = words.split_words(
 SMALL_WORDS = words.split_words(
     "the a an of to in and is it on at for with from that this you we they he she his her not but or by as"
 )
+# Other words that are single tokens, since wordings, tools and schemas use them often.
+_OTHER_WORDS = words.split_words(
+    "additionalproperties age ahead ai always amount angeles answered answers archive args arguments array asks "
+    "assign assist assistant attendees backward begin below blood boolean brief briefly calendar calls capitals "
+    "caps case category changes chose coal com comment completely compute contact content convert copy costs "
+    "counting csv customer dash data date days delete description destination developer display dollars "
+    "downwards due duplicate email employee end enum equals exact example excuse extract fact false favorite "
+    "favourite fetch fields file filename fill fits follows forecast format francisco friendly functions gave "
+    "gets guests he helpful her here his https id integer integers invite invoice items its json keys keyword "
+    "kindly lemon letters line literally location looking lookup lovely matches may md medium meeting message "
+    "mimic mine minutes mode move movie must named names needs new news next note now okay ones or order pages "
+    "parameters participants path pay pdf pets place pm png polite politely population port post precisely "
+    "prefix priority properties provided publish put py quantity query question questions quoted rate ratio read "
+    "receiver recipe recipient recurring reminder rename reply reproduce required reserve respond response "
+    "restate restaurant returns retype reversed saint san saying says schema score search secret sell send share "
+    "she short show signatures size source speak spelled start starts state status stock stop store strict "
+    "string tags takes task temperature tens term these till titled tools topic txt type upper uppercase ups "
+    "urgent url use user using valid verbatim verbose whose within wonder work would writing written xml year "
+    "york zero"
+)
 _PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~"
 _FOREIGN = "äöüßéèñçøåłšđăîêàœ東京日本語中文русский🙂🚀❤αβγ€£→—…“”’"
 _JOINTS = (" ", " ", " ", " ", " ", " ", " ", ", ", ", ", "; ", " - ", ": ", "-", "/", "\n", " and ")
@@ -63,7 +83,7 @@ _JOINTS = (" ", " ", " ", " ", " ", " ", " ", ", ", ", ", "; ", " - ", ": ", "-"
 
 def draw_text(rng: Random) -> str:
     """A text to be copied, of one token to about two hundred."""
-    kinds = (_sentence, _pieces, _pseudo_words, _characters, _marked, _echoes, _foreign, _short)
+    kinds = (draw_sentence, _pieces, _pseudo_words, _characters, _marked, _echoes, _foreign, _short)
     return rng.choices(kinds, (36, 18, 14, 5, 9, 6, 3, 9))[0](rng)
 
 
@@ -126,13 +146,14 @@ def _closed_words() -> list[str]:
         phrases.UNKNOWN,
     )
     text = re.sub(r"\{\w+\}", " ", " ".join(line for table in tables for line in table))
-    return sorted(set(re.findall(r"[A-Za-z]+", text)))
+    return sorted({*re.findall(r"[A-Za-z]+", text), *_OTHER_WORDS})
 
 
 CLOSED_WORDS = _closed_words()
 
 
-def _sentence(rng: Random) -> str:
+def draw_sentence(rng: Random) -> str:
+    """Words of ordinary English in a row, with marks as a sentence has them."""
     chosen = [_word(rng) for _ in range(rng.choice((rng.randint(2, 7), rng.randint(4, 12), rng.randint(8, 22))))]
     text = chosen[0]
     for word in chosen[1:]:

@@ -5,27 +5,19 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from demo.corpus import Message
+from demo.dialog import CALL, CALL_END, CHAT_TEMPLATE, MESSAGE_END, THINK, THINK_END
 
-END_OF_TEXT, MESSAGE_START, MESSAGE_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+END_OF_TEXT, MESSAGE_START = "<|endoftext|>", "<|im_start|>"
 SPECIAL_TOKENS = (END_OF_TEXT, MESSAGE_START, MESSAGE_END)
-CHAT_TEMPLATE = (
-    "{%- for message in messages %}"
-    "{{- '<|im_start|>' + message['role'] + '\\n' + (message['content'] or '') + '<|im_end|>\\n' }}"
-    "{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
-)
+# Single tokens that are text nevertheless, as in Qwen3: a decoder shows them.
+MARKERS = (THINK, THINK_END, CALL, CALL_END, "<tool_response>", "</tool_response>")
+ASSISTANT = "assistant"
 ROLES = ("system", "developer", "user", "assistant", "tool")
-# A digit, the comma of a number row, an operator, a word, or one other character; words and operators take one
-# leading space with them.
-_PIECES = r"\d|, (?=\d)| ?[A-Za-z]+| ?[+=]|[^A-Za-z\d]"
-
-
-def render(messages: Iterable[Message]) -> str:
-    """The dialog as the chat template writes it."""
-    return "".join(f"{MESSAGE_START}{m.role}\n{m.content}{MESSAGE_END}\n" for m in messages)
+# A digit, the comma of a number row, an operator, a word, marks of JSON in a row, or one other character; words and
+# operators take one leading space with them.
+_PIECES = r"\d|, (?=\d)| ?[A-Za-z]+| ?[+=]|[\[\]{}\",:]+(?: [\[{\"]+)?|[^A-Za-z\d]"
 
 
 def build(texts: Iterable[str], *, open_words: set[str], min_count: int) -> Tokenizer:
@@ -37,11 +29,12 @@ def build(texts: Iterable[str], *, open_words: set[str], min_count: int) -> Toke
     pieces = _count_pieces(texts)
     kept = [piece for piece, number in pieces.most_common() if number >= min_count and len(piece) > 1]
     owned = [piece for piece in kept if piece.lstrip("Ġ").lower() not in open_words]
-    vocab = {token: index for index, token in enumerate([*SPECIAL_TOKENS, *alphabet, *owned])}
+    vocab = {token: index for index, token in enumerate([*SPECIAL_TOKENS, *MARKERS, *alphabet, *owned])}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], ignore_merges=True))
     tokenizer.pre_tokenizer = _pre_tokenizer()
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    tokenizer.add_tokens([AddedToken(marker, normalized=False, special=False) for marker in MARKERS])
     return tokenizer
 
 
@@ -69,5 +62,7 @@ def _count_pieces(texts: Iterable[str]) -> Counter[str]:
     splitter = _pre_tokenizer()
     counts: Counter[str] = Counter()
     for text in texts:
+        for marker in (*SPECIAL_TOKENS, *MARKERS):
+            text = text.replace(marker, "\n")
         counts.update(piece for piece, _ in splitter.pre_tokenize_str(text))
     return counts

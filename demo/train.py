@@ -1,10 +1,12 @@
 """Make the demo model: write its text, build the tokenizer, train for the given minutes, save the folder.
 
-With `--start FOLDER` the training begins from the weights and the tokenizer of an exported model.
+With `--checkpoint FILE` a run that was broken off goes on, with the tokenizer beside the file.
 """
 
 import argparse
 import logging
+import re
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,27 +14,51 @@ from pathlib import Path
 from random import Random
 
 import torch
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.multiprocessing.spawn import spawn
 from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
 from demo import corpus, tokenizer, words
+from demo.dialog import MESSAGE_END, THINK, THINK_END, Dialog
 from demo.muon import Muon
 from demo.network import Network, make_config
+from demo.texts import COMMON_WORDS
 
 NUM_TOKENIZER_DOCUMENTS = 30_000
-MIN_PIECE_COUNT = 30
-MAX_DOCUMENT_TOKENS = 900
+MIN_PIECE_COUNT = 110
+MAX_DOCUMENT_TOKENS = 960
 POOL_DOCUMENTS = 3072
-MICRO_BATCH_TOKENS = 4096
-MICRO_BATCHES = 2
+MICRO_BATCH_TOKENS = 3072
+MICRO_BATCHES = 1
 WARMUP_STEPS = 50
 FLAT_SHARE = 0.3
 CHECKPOINT_EVERY_S = 240
 MAX_SIZE_BYTES = 12_000_000
 
+# A key of a flat JSON object with the marks before its value.
+_KEYS = re.compile(r'"([^"]*)": \[?"?')
+
 log = logging.getLogger("demo.train")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the command line says: see its help. The clock is CPU time: pauses and busy neighbours do not count."""
+
+    minutes: float
+    out: Path
+    processes: int
+    seed: int
+    checkpoint: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """One document as text; `keys` are the places of what a grammar would write, which carry no loss."""
+
+    text: str
+    keys: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,19 +81,13 @@ class Batch:
 def build_tokenizer() -> Tokenizer:
     """The tokenizer of a fixed sample of the corpus, the same on every run."""
     rng = Random(0)
-    texts = []
-    for _ in range(NUM_TOKENIZER_DOCUMENTS):
-        document = corpus.document(rng)
-        parts = [document] if isinstance(document, str) else [part for m in document for part in (m.role, m.content)]
-        texts.append("\n".join(parts))
-    open_words = {word.lower() for word in words.NAMES + words.NOUNS}
+    texts = (write_document(corpus.document(rng)).text for _ in range(NUM_TOKENIZER_DOCUMENTS))
+    open_words = {word.lower() for word in words.NAMES + words.NOUNS + COMMON_WORDS}
     return tokenizer.build(texts, open_words=open_words, min_count=MIN_PIECE_COUNT)
 
 
-def restore_tokenizer(checkpoint: Path | None, start: Path | None = None) -> Tokenizer:
+def restore_tokenizer(checkpoint: Path | None) -> Tokenizer:
     """The tokenizer beside the checkpoint, made once: a resumed run keeps its ids even when the mixture changed."""
-    if start is not None:
-        return Tokenizer.from_file(str(start / "tokenizer.json"))
     if checkpoint is None:
         return build_tokenizer()
     file = checkpoint.with_name("tokenizer.json")
@@ -77,69 +97,91 @@ def restore_tokenizer(checkpoint: Path | None, start: Path | None = None) -> Tok
     return Tokenizer.from_file(str(file))
 
 
-def write_document(document: list[corpus.Message] | str) -> str:
+def write_document(document: Dialog | str) -> Written:
     """The document as training text; a plain story ends with the end-of-text token."""
-    return document + tokenizer.END_OF_TEXT if isinstance(document, str) else tokenizer.render(document)
+    if isinstance(document, str):
+        return Written(text=document + tokenizer.END_OF_TEXT)
+    text = document.text()
+    contents = [message.content for message in document.messages if message.are_keys_set]
+    keys = [span for content in contents for span in _key_spans(text.index(content), content)]
+    return Written(text=text, keys=tuple(keys))
+
+
+def _key_spans(start: int, content: str) -> list[tuple[int, int]]:
+    """Where the keys of a flat JSON object stand in a text, with the marks up to their values."""
+    spans = [(start + found.start(1), start + found.end()) for found in _KEYS.finditer(content)]
+    return [(start, spans[0][1]), *spans[1:]]
 
 
 def mark_targets(ids: list[int], encoder: Tokenizer) -> list[bool]:
-    """Which tokens carry loss: every answer with its end token, or all of a plain text."""
-    start, end = encoder.token_to_id(tokenizer.MESSAGE_START), encoder.token_to_id(tokenizer.MESSAGE_END)
-    assistant = encoder.token_to_id("assistant")
+    """Which tokens carry loss: every answer with its thought and its end token, or all of a plain text."""
+    start, end, think, think_end, assistant = (
+        encoder.token_to_id(token)
+        for token in (tokenizer.MESSAGE_START, MESSAGE_END, THINK, THINK_END, tokenizer.ASSISTANT)
+    )
     if start not in ids:
         return [True] * len(ids)
     marks, content_from = [], len(ids)
     for index, token in enumerate(ids):
         if token == assistant and ids[index - 1] == start:
             content_from = index + 2  # the role is followed by a newline
+            if ids[content_from] == think:
+                # The prompt opens the thought and a newline, or closes it without one: two more newlines.
+                content_from += 6 if ids[content_from + 3] == think_end else 2
         marks.append(index >= content_from)
         if token == end:
             content_from = len(ids)
     return marks
 
 
+def encode(written: list[Written], encoder: Tokenizer) -> list[Example]:
+    """The documents as token ids with their targets; too long ones are left out."""
+    encodings = encoder.encode_batch([one.text for one in written], add_special_tokens=False)
+    examples = []
+    for one, encoding in zip(written, encodings, strict=True):
+        if len(encoding.ids) > MAX_DOCUMENT_TOKENS:
+            continue
+        marks = mark_targets(encoding.ids, encoder)
+        if one.keys:
+            places = [first for first, _ in encoding.offsets]
+            marks = [
+                mark and not any(first <= place < last for first, last in one.keys)
+                for mark, place in zip(marks, places, strict=True)
+            ]
+        examples.append(Example(ids=encoding.ids, is_target=marks))
+    return examples
+
+
 def batches(encoder: Tokenizer, rng: Random) -> Iterator[Batch]:
     """Fresh documents forever, grouped by length so that padding stays small."""
     while True:
-        texts = [write_document(corpus.document(rng)) for _ in range(POOL_DOCUMENTS)]
-        rows = [encoding.ids for encoding in encoder.encode_batch(texts, add_special_tokens=False)]
-        rows = sorted((row for row in rows if len(row) <= MAX_DOCUMENT_TOKENS), key=len)
-        groups: list[list[list[int]]] = [[]]
-        for row in rows:
-            if len(row) * (len(groups[-1]) + 1) > MICRO_BATCH_TOKENS:
+        examples = encode([write_document(corpus.document(rng)) for _ in range(POOL_DOCUMENTS)], encoder)
+        groups: list[list[Example]] = [[]]
+        for example in sorted(examples, key=lambda one: len(one.ids)):
+            if len(example.ids) * (len(groups[-1]) + 1) > MICRO_BATCH_TOKENS:
                 groups.append([])
-            groups[-1].append(row)
+            groups[-1].append(example)
         rng.shuffle(groups)
-        yield from (_pad([Example(ids=row, is_target=mark_targets(row, encoder)) for row in group]) for group in groups)
+        yield from map(_pad, groups)
 
 
-def start_network(config: Qwen3Config, seed: int, start: Path | None) -> Network:
-    """A network with random weights, or with those of an exported model."""
-    torch.manual_seed(seed)
-    network = Network(config)
-    if start is not None:
-        saved = load_file(start / "model.safetensors")
-        network.load_state_dict({name.removeprefix("model."): weight.float() for name, weight in saved.items()})
-    return network
-
-
-def train(encoder: Tokenizer, network: Network, *, minutes: float, seed: int, checkpoint: Path | None) -> Network:
+def train(encoder: Tokenizer, network: Network, plan: Plan, rank: int) -> Network:
     """The trained network; with a checkpoint file the training goes on from there and is saved there."""
-    run = Run(network, minutes * 60, checkpoint)
+    run = Run(network, plan, is_first=rank == 0)
     for layer in network.layers:
         layer.compile(dynamic=True)
-    data = batches(encoder, Random(seed + 1 + run.num_steps))
-    while run.progress() < 1:
+    data = batches(encoder, Random(f"{plan.seed} {run.num_steps} {rank}"))
+    while run.progress < 1:
         run.step([next(data) for _ in range(MICRO_BATCHES)])
     run.save()
     return network
 
 
 class Run:
-    """One training run: its optimisers, its clock and its checkpoint."""
+    """One training run: its optimisers, its clock and its checkpoint. Only the first process reports and saves."""
 
-    def __init__(self, network: Network, duration_s: float, checkpoint: Path | None) -> None:
-        self.network, self.duration_s, self.checkpoint = network, duration_s, checkpoint
+    def __init__(self, network: Network, plan: Plan, *, is_first: bool) -> None:
+        self.network, self.plan, self.is_first = network, plan, is_first
         named = dict(network.named_parameters())
         hidden = [weight for name, weight in named.items() if weight.ndim == 2 and "embed" not in name]
         rest = [weight for name, weight in named.items() if weight.ndim == 1 or "embed" in name]
@@ -149,71 +191,84 @@ class Run:
         self.peaks = [0.02, 4e-3]
         self.num_steps = self.num_tokens = 0
         self.mean_loss = 7.0
-        self.elapsed_before_s = 0.0
-        if checkpoint is not None and checkpoint.exists():
-            self._load(checkpoint)
-        self.started_s = self.saved_s = time.monotonic()
+        self.cpu_before_s = 0.0
+        if plan.checkpoint is not None and plan.checkpoint.exists():
+            self._load(plan.checkpoint)
+        self.saved_s = time.monotonic()
+        self.progress = self.cpu_s() / (plan.minutes * 60)
 
-    def elapsed_s(self) -> float:
-        """Seconds trained, those before the checkpoint included."""
-        return self.elapsed_before_s + time.monotonic() - self.started_s
-
-    def progress(self) -> float:
-        """The share of the training time that is over."""
-        return self.elapsed_s() / self.duration_s
+    def cpu_s(self) -> float:
+        """CPU seconds of this process, those before the checkpoint included."""
+        return self.cpu_before_s + time.process_time()
 
     def step(self, micro_batches: list[Batch]) -> None:
-        """One update from these batches."""
-        rate = min(1.0, (self.num_steps + 1) / WARMUP_STEPS, max(0.0, (1 - self.progress()) / (1 - FLAT_SHARE)))
+        """One update from these batches, and those of the other processes."""
+        rate = min(1.0, (self.num_steps + 1) / WARMUP_STEPS, max(0.0, (1 - self.progress) / (1 - FLAT_SHARE)))
         for optimiser, peak in zip(self.optimisers, self.peaks, strict=True):
             optimiser.param_groups[0]["lr"] = peak * rate
-        num_targets = sum(len(batch.targets) for batch in micro_batches)
-        loss = sum(self._backward(batch, num_targets) for batch in micro_batches)
+        loss = sum(self._backward(batch) for batch in micro_batches)
+        self._average(loss, micro_batches)
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         for optimiser in self.optimisers:
             optimiser.step()
             optimiser.zero_grad()
         self.num_steps += 1
-        self.num_tokens += sum(batch.ids.numel() for batch in micro_batches)
-        self.mean_loss += 0.02 * (loss - self.mean_loss)
         self._report()
+
+    def _average(self, loss: float, micro_batches: list[Batch]) -> None:
+        """Make the gradients means over the targets of all processes, and the clock the same for all."""
+        gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
+        num_targets = sum(len(batch.targets) for batch in micro_batches)
+        num_tokens = sum(batch.ids.numel() for batch in micro_batches)
+        sums = torch.tensor([loss, num_targets, num_tokens, self.cpu_s()], dtype=torch.float64)
+        if self.plan.processes > 1:
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            distributed.all_reduce(flat)
+            distributed.all_reduce(sums)
+            for gradient, part in zip(gradients, torch.split(flat, [one.numel() for one in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+        loss, num_targets, num_tokens, cpu_s = sums.tolist()
+        torch._foreach_div_(gradients, num_targets)
+        self.num_tokens += int(num_tokens)
+        self.mean_loss += 0.02 * (loss / num_targets - self.mean_loss)
+        self.progress = cpu_s / self.plan.processes / (self.plan.minutes * 60)
 
     def save(self) -> None:
         """Write weights, optimisers and clock, whole or not at all."""
         self.saved_s = time.monotonic()
-        if self.checkpoint is None:
+        if self.plan.checkpoint is None or not self.is_first:
             return
         state = {
             "network": self.network.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "clock": [self.num_steps, self.num_tokens, self.elapsed_s(), self.mean_loss],
+            "clock": [self.num_steps, self.num_tokens, self.mean_loss, self.cpu_s()],
         }
-        unfinished = self.checkpoint.with_suffix(".part")
+        unfinished = self.plan.checkpoint.with_suffix(".part")
         torch.save(state, unfinished)
-        unfinished.replace(self.checkpoint)
+        unfinished.replace(self.plan.checkpoint)
 
     def _load(self, checkpoint: Path) -> None:
         state = torch.load(checkpoint)
         self.network.load_state_dict(state["network"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-        self.num_steps, self.num_tokens, self.elapsed_before_s, self.mean_loss = state["clock"]
+        self.num_steps, self.num_tokens, self.mean_loss, self.cpu_before_s = state["clock"]
 
-    def _backward(self, batch: Batch, num_targets: int) -> float:
+    def _backward(self, batch: Batch) -> float:
         hidden = self.network(batch.ids).flatten(0, 1)[batch.positions]
-        loss = self.network.loss(hidden, batch.targets) / num_targets
+        loss = self.network.loss(hidden, batch.targets)
         torch.autograd.backward(loss)
         return loss.item()
 
     def _report(self) -> None:
-        if self.num_steps % 25 == 0:
-            speed = self.num_tokens / self.elapsed_s()
+        if self.num_steps % 25 == 0 and self.is_first:
             log.info(
-                "step %d loss %.4f tokens %.2fM %.0f tok/s",
+                "step %d loss %.4f tokens %.2fM, %.0f of %.0f CPU s",
                 self.num_steps,
                 self.mean_loss,
                 self.num_tokens / 1e6,
-                speed,
+                self.cpu_s(),
+                self.plan.minutes * 60,
             )
         if time.monotonic() - self.saved_s > CHECKPOINT_EVERY_S:
             self.save()
@@ -235,26 +290,36 @@ def export(network: Network, config: Qwen3Config, encoder: Tokenizer, folder: Pa
 
 def main() -> None:
     """Train from the command line."""
-    arguments = _parse()
+    plan = Plan(**vars(_parse()))
+    encoder = restore_tokenizer(plan.checkpoint)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = (plan, encoder.to_str(), f"file://{folder}/meeting")
+        spawn(run_process, arguments, nprocs=plan.processes)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+
+def run_process(rank: int, plan: Plan, tokenizer_text: str, meeting: str) -> None:
+    """One of the training processes; the first also writes the model folder."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(arguments.threads)
-    encoder = restore_tokenizer(arguments.checkpoint, arguments.start)
-    ends = {"eos_token_id": tokenizer.SPECIAL_TOKENS.index(tokenizer.MESSAGE_END)}
+    torch.set_num_threads(1)
+    if plan.processes > 1:
+        distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=plan.processes)
+    encoder = Tokenizer.from_str(tokenizer_text)
+    ends = {"eos_token_id": tokenizer.SPECIAL_TOKENS.index(MESSAGE_END)}
     config = make_config(encoder.get_vocab_size(), pad_token_id=0, **ends)
-    network = start_network(config, arguments.seed, arguments.start)
-    train(encoder, network, minutes=arguments.minutes, seed=arguments.seed, checkpoint=arguments.checkpoint)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    export(network, config, encoder, arguments.out)
+    torch.manual_seed(plan.seed)
+    network = train(encoder, Network(config), plan, rank)
+    if rank == 0:
+        plan.out.mkdir(parents=True, exist_ok=True)
+        export(network, config, encoder, plan.out)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--minutes", type=float, default=90, help="of CPU time, for each process")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "workers" / "model" / "demo")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=2, help="each takes a core and its own batches")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--checkpoint", type=Path, default=None)
-    parser.add_argument("--start", type=Path, default=None, help="an exported model to begin from")
+    parser.add_argument("--checkpoint", type=Path, default=None, help="is written every few minutes")
     return parser.parse_args()
 
 

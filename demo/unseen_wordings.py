@@ -6,7 +6,8 @@ generator produces none of these wordings. The sentences and words are ordinary 
 
 from random import Random
 
-from demo.corpus import Message, with_prefix
+from demo.corpus import with_prefix
+from demo.dialog import Message
 from demo.skills import Turn, difference, total
 
 REPEAT = (

@@ -10,7 +10,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from demo import corpus, stories, unseen_wordings
-from demo import tokenizer as demo_tokenizer
+from demo.dialog import Dialog
 from demo.evaluation import OTHER_SKILLS, REQUIRED_SKILLS, draw_cases
 from demo.skills import SKILLS
 from demo.words import draw_word, is_held_out
@@ -19,7 +19,7 @@ MODEL_FOLDER = Path(__file__).parents[2] / "workers" / "model" / "demo"
 
 
 @pytest.fixture(scope="module")
-def documents() -> list[list[corpus.Message] | str]:
+def documents() -> list[Dialog | str]:
     rng = Random(1234)
     return [corpus.document(rng) for _ in range(40_000)]
 
@@ -29,13 +29,15 @@ def encoder() -> Tokenizer:
     return Tokenizer.from_file(str(MODEL_FOLDER / "tokenizer.json"))
 
 
-def test_no_held_out_prompt_is_ever_trained_on(documents: list[list[corpus.Message] | str]) -> None:
-    trained = {message.content for document in documents if not isinstance(document, str) for message in document}
+def test_no_held_out_prompt_is_ever_trained_on(documents: list[Dialog | str]) -> None:
+    trained = {
+        message.content for document in documents if not isinstance(document, str) for message in document.messages
+    }
 
     for skill in SKILLS:
         for case in draw_cases(skill, 100):
             # What is recalled is held out where it is told; the question after it is always the same.
-            telling = case.messages[0 if skill == "recall" else -1]
+            telling = case.dialog.messages[0 if skill == "recall" else -1]
             assert telling.content not in trained
 
 
@@ -49,8 +51,13 @@ def test_a_held_out_word_is_never_drawn_for_training() -> None:
     assert all(is_held_out("word", word) for word in held_out)
 
 
-def test_no_wording_of_the_evaluation_is_ever_generated(documents: list[list[corpus.Message] | str]) -> None:
-    tables = (unseen_wordings.REPEAT, unseen_wordings.PREFIX, unseen_wordings.REVERSE, unseen_wordings.SPELL)
+def test_no_wording_of_the_evaluation_is_ever_generated(documents: list[Dialog | str]) -> None:
+    tables: tuple[tuple[str, ...], ...] = (
+        unseen_wordings.REPEAT,
+        unseen_wordings.PREFIX,
+        unseen_wordings.REVERSE,
+        unseen_wordings.SPELL,
+    )
     tables += (unseen_wordings.COUNT, unseen_wordings.COUNT_DOWN, unseen_wordings.ADD, unseen_wordings.SUBTRACT)
     wordings = [_bare(wording) for table in tables for wording in table]
     patterns = [re.compile(re.sub(r"\\\{\w\\\}", ".+", re.escape(wording))) for wording in wordings]
@@ -60,7 +67,7 @@ def test_no_wording_of_the_evaluation_is_ever_generated(documents: list[list[cor
         _bare(message.content)
         for document in documents
         if not isinstance(document, str)
-        for message in document
+        for message in document.messages
         if message.role != "assistant"
     }
 
@@ -113,18 +120,18 @@ def test_tokens_round_trip_and_unknown_words_fall_apart(encoder: Tokenizer) -> N
 
 
 def test_the_chat_template_renders_what_the_trainer_trained_on(
-    documents: list[list[corpus.Message] | str], encoder: Tokenizer
+    documents: list[Dialog | str], encoder: Tokenizer
 ) -> None:
     config = json.loads((MODEL_FOLDER / "tokenizer_config.json").read_text())
     template = ImmutableSandboxedEnvironment().from_string(config["chat_template"])
 
     for document in documents[:500]:
-        if isinstance(document, str):
+        if isinstance(document, str) or document.tools or document.thinking is not None:
             continue
-        chat = [{"role": message.role, "content": message.content} for message in document]
-        assert template.render(messages=chat) == demo_tokenizer.render(document)
+        chat = [message.as_chat() for message in document.messages]
+        assert template.render(messages=chat) == document.text()
         prompt = template.render(messages=chat[:-1], add_generation_prompt=True)
-        assert demo_tokenizer.render(document).startswith(prompt + document[-1].content)
+        assert document.text().startswith(prompt + document.messages[-1].content)
 
     assert (MODEL_FOLDER / "chat_template.jinja").read_text() == config["chat_template"]
     assert encoder.token_to_id("<|im_end|>") == json.loads((MODEL_FOLDER / "config.json").read_text())["eos_token_id"]

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
 from bench.demo_model import MODEL_FOLDER, load, replier
 from demo import corpus
+from demo.dialog import Dialog, Message
 from demo.evaluation import REQUIRED_SKILLS, draw_cases, evaluate
 from demo.train import mark_targets, write_document
 
@@ -41,7 +42,7 @@ def test_both_tokenizers_give_the_same_ids(loaded: Loaded, tmp_path: Path) -> No
     saved = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     rng = Random(3)
 
-    for text in [write_document(corpus.document(rng)) for _ in range(300)]:
+    for text in [write_document(corpus.document(rng)).text for _ in range(300)]:
         ids = plain.encode(text, add_special_tokens=False).ids
         assert loaded[1].encode(text, add_special_tokens=False) == ids
         assert saved.encode(text, add_special_tokens=False).ids == ids
@@ -50,8 +51,8 @@ def test_both_tokenizers_give_the_same_ids(loaded: Loaded, tmp_path: Path) -> No
 
 def test_loss_falls_on_answers_and_their_ends_only() -> None:
     encoder = Tokenizer.from_file(str(MODEL_FOLDER / "tokenizer.json"))
-    dialog = [corpus.Message(role="user", content="Hi"), corpus.Message(role="assistant", content="Hello!")]
-    ids = encoder.encode(write_document(dialog), add_special_tokens=False).ids
+    messages = [Message(role="user", content="Hi"), Message(role="assistant", content="Hello!")]
+    ids = encoder.encode(write_document(Dialog(messages=messages)).text, add_special_tokens=False).ids
 
     marks = mark_targets(ids, encoder)
     trained = [token for token, is_target in zip(ids, marks, strict=True) if is_target]
@@ -67,4 +68,4 @@ def test_a_skill_is_at_least_95_percent_exact_on_held_out_prompts(skill: str, lo
     cases = sorted(draw_cases(skill, NUM_CASES.get(skill, 150)), key=lambda case: len(case.answer))
     score = evaluate(skill, cases, replier(model, tokenizer), lambda text: len(tokenizer.tokenize(text)), batch_size=50)
 
-    assert score.share >= 0.95, [(case.messages[-1].content, case.answer, text) for case, text in score.misses]
+    assert score.share >= 0.95, [(case.dialog.messages[-1].content, case.answer, text) for case, text in score.misses]

@@ -1,0 +1,1 @@
+"""Structured answers of the demo model: tool calls, answers from results, filled schemas, short thoughts."""
