@@ -62,7 +62,7 @@ format: $(VENV)/.installed-test ## rewrite the code in the one format
 	$(BIN)/ruff check --fix .
 
 # Large buffers stay with the process, in huge pages: else each one's memory is zeroed anew.
-demo-model: $(VENV)/.installed ## train the bundled model anew (90 minutes on two free cores)
+demo-model: $(VENV)/.installed ## train the bundled model anew (two and a half hours on two free cores)
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4000000000:glibc.malloc.trim_threshold=8000000000:glibc.malloc.top_pad=268435456 \
 		GLOO_SOCKET_IFNAME=lo OMP_NUM_THREADS=1 $(BIN)/python -m demo.train $(ARGS)
 

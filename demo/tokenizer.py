@@ -20,15 +20,16 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 _PIECES = r"\d|, (?=\d)| ?[A-Za-z]+| ?[+=]|[\[\]{}\",:]+(?: [\[{\"]+)?|[^A-Za-z\d]"
 
 
-def build(texts: Iterable[str], *, open_words: set[str], min_count: int) -> Tokenizer:
-    """A byte-level tokenizer without merges; pieces seen `min_count` times become tokens unless they are open words.
+def build(texts: Iterable[str], *, words: set[str], min_count: int) -> Tokenizer:
+    """A byte-level tokenizer without merges; pieces seen `min_count` times become tokens.
 
-    A word the templates do not own falls apart into characters, so copying and spelling it is the same for any word.
+    Of letters only the given words and the roles do. Any other word falls apart into characters, so copying and
+    spelling it is the same for any word.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pieces = _count_pieces(texts)
-    kept = [piece for piece, number in pieces.most_common() if number >= min_count and len(piece) > 1]
-    owned = [piece for piece in kept if piece.lstrip("Ġ").lower() not in open_words]
+    frequent = [piece for piece, number in _count_pieces(texts).most_common() if number >= min_count and len(piece) > 1]
+    known = words | set(ROLES)
+    owned = [piece for piece in frequent if not piece[-1].isalpha() or piece.lstrip("Ġ").lower() in known]
     vocab = {token: index for index, token in enumerate([*SPECIAL_TOKENS, *MARKERS, *alphabet, *owned])}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], ignore_merges=True))
     tokenizer.pre_tokenizer = _pre_tokenizer()

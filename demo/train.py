@@ -23,14 +23,14 @@ from demo import corpus, tokenizer, words
 from demo.dialog import MESSAGE_END, THINK, THINK_END, Dialog
 from demo.muon import Muon
 from demo.network import Network, make_config
-from demo.texts import COMMON_WORDS
+from demo.texts import CLOSED_WORDS, COMMON_WORDS
 
 NUM_TOKENIZER_DOCUMENTS = 30_000
 MIN_PIECE_COUNT = 110
 MAX_DOCUMENT_TOKENS = 960
 POOL_DOCUMENTS = 3072
 MICRO_BATCH_TOKENS = 3072
-MICRO_BATCHES = 1
+MICRO_BATCHES = 2
 WARMUP_STEPS = 50
 FLAT_SHARE = 0.3
 CHECKPOINT_EVERY_S = 240
@@ -82,8 +82,10 @@ def build_tokenizer() -> Tokenizer:
     """The tokenizer of a fixed sample of the corpus, the same on every run."""
     rng = Random(0)
     texts = (write_document(corpus.document(rng)).text for _ in range(NUM_TOKENIZER_DOCUMENTS))
-    open_words = {word.lower() for word in words.NAMES + words.NOUNS + COMMON_WORDS}
-    return tokenizer.build(texts, open_words=open_words, min_count=MIN_PIECE_COUNT)
+    # Each token has to be spelled and reversed often, so words that are never drawn for that are none.
+    spelled = {word.lower() for word in CLOSED_WORDS}
+    contents = {word.lower() for word in words.NAMES + words.NOUNS + COMMON_WORDS}
+    return tokenizer.build(texts, words=spelled - contents, min_count=MIN_PIECE_COUNT)
 
 
 def restore_tokenizer(checkpoint: Path | None) -> Tokenizer:
@@ -315,7 +317,7 @@ def run_process(rank: int, plan: Plan, tokenizer_text: str, meeting: str) -> Non
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=90, help="of CPU time, for each process")
+    parser.add_argument("--minutes", type=float, default=150, help="of CPU time, for each process")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "workers" / "model" / "demo")
     parser.add_argument("--processes", type=int, default=2, help="each takes a core and its own batches")
     parser.add_argument("--seed", type=int, default=0)

@@ -12,6 +12,7 @@ from demo import tokenizer as demo_tokenizer
 from demo.dialog import CHAT_TEMPLATE, Call, Dialog, Message, dump
 from demo.evaluation import STRUCTURED_SKILLS, draw_cases, draw_unseen_wordings
 from demo.structured import requests, unseen_tools
+from demo.texts import CLOSED_WORDS
 from demo.train import Example, encode, write_document
 from tests.real import packages
 from tests.services import skip_or_fail
@@ -40,7 +41,8 @@ def dialogs() -> list[Dialog]:
 
 @pytest.fixture(scope="module")
 def encoder(dialogs: list[Dialog]) -> Tokenizer:
-    return demo_tokenizer.build([dialog.text() for dialog in dialogs[:1500]], open_words=set(), min_count=10)
+    words = {word.lower() for word in CLOSED_WORDS}
+    return demo_tokenizer.build([dialog.text() for dialog in dialogs[:1500]], words=words, min_count=10)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +114,16 @@ def test_markers_are_single_tokens_and_are_shown(encoder: Tokenizer) -> None:
 
     assert all(encoder.token_to_id(marker) in ids for marker in ("<think>", "</think>", "<tool_call>", "</tool_call>"))
     assert encoder.decode(ids, skip_special_tokens=True) == text
+
+
+def test_only_words_that_are_drawn_for_spelling_are_single_tokens(encoder: Tokenizer) -> None:
+    spelled = {word.lower() for word in (*CLOSED_WORDS, *demo_tokenizer.ROLES)}
+
+    words = {piece.lstrip("Ġ").lower() for piece in encoder.get_vocab() if piece.lstrip("Ġ").isalpha()}
+
+    assert {word for word in words if word.isascii() and len(word) > 1} <= spelled
+    assert encoder.encode(" zorblin").tokens == list("Ġzorblin")
+    assert encoder.encode('{"city": "Oslo"}').tokens[0] == '{"'
 
 
 def test_calls_answer_the_question_that_was_asked(dialogs: list[Dialog]) -> None:
