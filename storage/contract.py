@@ -30,9 +30,7 @@ class JobKind(StrEnum):
     """The kind of a job: the protocol in which it was created and is read. `api/protocol/kinds.py` has the rest.
 
     A row of a newer version may hold a kind that this version does not know; such a value is a kind like the others.
-
-    prefix: of its public ids
-    noun:   of its webhook events
+    prefix: of its public ids; noun: of its webhook events
     """
 
     prefix: str
@@ -126,8 +124,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     prompt_logprobs: int | None = None
 
 
-# Stands before the text of each token of `OutputFormat.marker_ids`, so that the same letters written by ordinary tokens
-# are no marker. A Unicode noncharacter; workers replace it in ordinary text.
+# Stands before the text of each token of `OutputFormat.marker_ids`; a noncharacter that workers replace in other text.
 MARKER_SIGN = "\ufdd0"
 
 
@@ -245,13 +242,14 @@ class TokenEvent(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens read and written by a job; each of its prompts is counted once, whatever the number of choices.
 
-    cached_tokens: of the prompt tokens, those that the attempt that ended the job found in the prefix cache, so that
-                   none of its choices had to compute them
+    cached_tokens:    of the prompt tokens, those that no choice of the last attempt had to compute
+    reasoning_tokens: of the completion tokens, those of thoughts, their markers included
     """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -280,7 +278,6 @@ class EntryKind(IntEnum):
     """
 
     UNKNOWN = -1
-
     START = 0
     TOKENS = 1
     END = 2

@@ -127,6 +127,7 @@ class CompletionUsage(BaseModel):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: InputTokenDetails
+    completion_tokens_details: dict[str, int]
 
 
 class ChatAnswerMessage(BaseModel):

@@ -11,6 +11,7 @@ from storage.broker.event_log import append_end, control_channel, encode_cancel,
 from storage.contract import End, EntryKind, JobStatus, LogEntry, Result, Usage
 from storage.jobs import jobs
 from storage.jobs.jobs import Cancelled
+from storage.spans import reasoning_tokens
 
 T = TypeVar("T")
 
@@ -85,9 +86,11 @@ def _settle(connection: Connection, job_id: str, attempt: int, result: Result) -
         # An empty result is stored too: with it the job can be read without its log.
         jobs.settle_orphan(connection, job_id, attempt, result, None)
         return None
+    spec = jobs.get_spec(connection, job_id)
     usage = Usage(
-        prompt_tokens=sum(len(prompt) for prompt in jobs.get_spec(connection, job_id).prompts),
+        prompt_tokens=sum(len(prompt) for prompt in spec.prompts),
         completion_tokens=sum(len(event.token_ids) for entry in result.entries for event in entry),
+        reasoning_tokens=reasoning_tokens(spec, result.entries),
     )
     jobs.settle_orphan(connection, job_id, attempt, result, usage)
     return usage

@@ -125,6 +125,7 @@ def _parameters(outcome: Outcome) -> dict[str, object]:
         "outcome_prompt_tokens": None if usage is None else usage.prompt_tokens,
         "outcome_completion_tokens": None if usage is None else usage.completion_tokens,
         "outcome_cached_tokens": None if usage is None else usage.cached_tokens,
+        "outcome_reasoning_tokens": None if usage is None else usage.reasoning_tokens,
         "outcome_first_token_at": outcome.first_token_at,
     }
 

@@ -43,6 +43,7 @@ class JobRecord:
     prompt_tokens: int | None
     completion_tokens: int | None
     cached_tokens: int | None
+    reasoning_tokens: int | None
     lost_attempts: int
     retention_s: int
     created_at: datetime
@@ -174,6 +175,7 @@ def usage_of(job: JobRecord) -> Usage | None:
         prompt_tokens=job.prompt_tokens,
         completion_tokens=job.completion_tokens,
         cached_tokens=job.cached_tokens or 0,
+        reasoning_tokens=job.reasoning_tokens or 0,
     )
 
 

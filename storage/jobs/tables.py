@@ -53,6 +53,7 @@ class Job(SQLModel, table=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
     lost_attempts: int = 0
     retention_s: int
     created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))

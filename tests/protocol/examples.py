@@ -47,7 +47,7 @@ GEMMA = (
 )
 CREATED_AT = 1_700_000_000
 ENDED_AT = 1_700_000_009
-USAGE = Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=2)
+USAGE = Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=2, reasoning_tokens=1)
 SUFFIX = "0" * 31 + "1"
 JOB_IDS = {
     JobKind.RESPONSE: f"resp_{SUFFIX}",

@@ -16,7 +16,7 @@ USAGE_BODY = {
     "completion_tokens": 3,
     "total_tokens": 10,
     "prompt_tokens_details": {"cached_tokens": 2},
-    "completion_tokens_details": {"reasoning_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 1},
 }
 WITH_USAGE: dict[str, object] = {"stream_options": {"include_usage": True}}
 

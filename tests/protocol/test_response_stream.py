@@ -76,7 +76,7 @@ USAGE_BODY = {
     "input_tokens": 7,
     "input_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 0},
     "output_tokens": 3,
-    "output_tokens_details": {"reasoning_tokens": 0},
+    "output_tokens_details": {"reasoning_tokens": 1},
     "total_tokens": 10,
 }
 

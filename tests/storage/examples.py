@@ -27,7 +27,7 @@ from storage.webhooks.tables import DeliveryStatus, WebhookDelivery, WebhookEndp
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
 SPEC = JobSpec(prompts=((1, 2, 3), (4,)), sampling=SamplingParams(max_tokens=8, seed=7, stop=("\n",)), num_choices=2)
-USAGE = Usage(prompt_tokens=4, completion_tokens=3, cached_tokens=1)
+USAGE = Usage(prompt_tokens=4, completion_tokens=3, cached_tokens=1, reasoning_tokens=2)
 RESULT = Result(
     entries=(
         (TokenEvent(choice=0, token_ids=(5,), text="Grüße "), TokenEvent(choice=1, token_ids=(6, 7), text="")),

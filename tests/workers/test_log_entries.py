@@ -1,8 +1,10 @@
-"""Which entries a log lacks."""
+"""Which entries a log lacks, and the usage of what it holds."""
+
+from msgspec import structs
 
 from storage.broker.event_log import Tail
-from storage.contract import EntryKind, TokenEvent
-from workers.publishing.log_entries import missing_rows
+from storage.contract import EntryKind, JobSpec, OutputFormat, SamplingParams, ThinkingLimits, TokenEvent
+from workers.publishing.log_entries import missing_rows, usage_of
 
 ENTRIES = tuple((TokenEvent(choice=0, token_ids=(n,), text=f"{n}"),) for n in range(1, 5))
 
@@ -40,3 +42,23 @@ def test_after_a_start_comes_what_the_log_lacks() -> None:
 
 def test_a_log_of_a_higher_attempt_is_left_alone() -> None:
     assert _ids(Tail((3, 0), 0)) == []
+
+
+def test_usage_counts_the_tokens_of_thoughts_of_every_choice() -> None:
+    thinking = ThinkingLimits(opening="<think>", closing="</think>", closing_ids=(9,), is_open=True)
+    asked = JobSpec(
+        prompts=((1, 2),),
+        num_choices=2,
+        sampling=SamplingParams(max_tokens=9),
+        output=OutputFormat(thinking=thinking),
+    )
+    texts = ("a", "b</think>", "c")
+    entries = tuple(
+        tuple(TokenEvent(choice=choice, token_ids=(n, n), text=text) for choice in range(2))
+        for n, text in enumerate(texts)
+    )
+
+    usage = usage_of(asked, entries)
+
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens) == (2, 12, 8)
+    assert usage_of(structs.replace(asked, output=None), entries).reasoning_tokens == 0

@@ -57,6 +57,16 @@ class Constraint:
             self._fail(_PANIC)
             return []
 
+    def allows(self, token_ids: list[int]) -> bool:
+        """Whether all of these may follow, one after another."""
+        try:
+            return self._matcher.validate_tokens(token_ids) == len(token_ids)
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            self._fail(_PANIC)
+            return False
+
     def fill(self, words: memoryview, address: int) -> None:
         """As `RowMask.fill`; no token is allowed after a failure."""
         try:

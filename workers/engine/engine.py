@@ -9,7 +9,6 @@ import structlog
 
 from storage.contract import Failure, FinishReason
 from storage.errors import ContextLengthExceeded, InvalidRequest
-from workers.constraint.constraint import Constraint
 from workers.engine.runner import OutOfDeviceMemory, Ranked, Runner, StepOutput
 from workers.engine.scheduler import Batch, Scheduler
 from workers.engine.sequence import Sequence, SequenceOutput, SequenceRequest
@@ -99,7 +98,7 @@ class Engine:
         self._check(request)
         sequence = Sequence(
             request,
-            self._text.open(request.sampling.stop, request.sampling.min_tokens, request.prompt),
+            self._text.open(request.sampling.stop, request.sampling.min_tokens, request.prompt, request.output),
             arrival=next(self._arrivals),
             patience_s=self.limits.aging_after_s,
             eos_token_ids=self.limits.eos_token_ids,
@@ -109,21 +108,23 @@ class Engine:
             if sequence.finish is not None:
                 self._ready.append(_output(sequence, (), sequence.close()))
                 return
-        if sequence.constraint is not None and not self._begin(sequence, sequence.constraint):
+        if sequence.may_force and not self._begin(sequence):
             return
         self._sequence_by_id[sequence.sequence_id] = sequence
         self._scheduler.add(sequence)
 
-    def _begin(self, sequence: Sequence, constraint: Constraint) -> bool:
-        """Take the tokens that a grammar forces before any is sampled; False where there is nothing to run then."""
-        token_ids, text = sequence.extend(sequence.forced_ids() if sequence.max_total > sequence.num_prompt else [])
-        if constraint.failure:
-            self._ready.append(_failed(sequence, _dead_end(constraint)))
-        elif sequence.finish is not None:
+    def _begin(self, sequence: Sequence) -> bool:
+        """Take the tokens that are forced before any is sampled; False where there is nothing to run then."""
+        is_empty = sequence.max_total == sequence.num_prompt
+        token_ids, text = sequence.advance([] if is_empty else sequence.forced_ids())
+        failure = _dead_end_of(sequence)
+        if failure is not None:
+            self._ready.append(_failed(sequence, failure))
+        elif sequence.finish is not None or sequence.unsent[0]:
             self._ready.append(_output(sequence, token_ids, text))
         else:
             sequence.unsent = token_ids, text
-        return not constraint.failure and sequence.finish is None
+        return failure is None and sequence.finish is None
 
     def cancel(self, sequence_id: str) -> None:
         """Drop the sequence at once, without further output; nothing happens when it is unknown or has ended."""
@@ -197,8 +198,8 @@ class Engine:
         except Exception:
             log.exception("text_fault", sequence_id=sequence.sequence_id)
             return self._fail(sequence, _engine_fault("The engine could not turn the output into text"))
-        if sequence.constraint is not None and sequence.constraint.failure:
-            return self._fail(sequence, _dead_end(sequence.constraint))
+        if sequence.may_force and (failure := _dead_end_of(sequence)):
+            return self._fail(sequence, failure)
         if sequence.finish is not None:
             self._remove(sequence)
         if sequence.had_output and not ranked:
@@ -212,19 +213,15 @@ class Engine:
         if sequence.max_total == sequence.num_prompt:
             sequence.finish = FinishReason.LENGTH
             return (), ""
-        if len(token_ids) == 1 and sequence.constraint is None:
+        if len(token_ids) == 1 and not sequence.may_force:
             self._num_output_tokens += 1
             text = sequence.accept(token_ids[0])
             return token_ids, text if sequence.finish is None else text + sequence.close()
-        unsent_ids, unsent_text = sequence.unsent
-        token_ids, text = sequence.extend(token_ids)
-        if unsent_ids:
-            sequence.unsent = (), ""
+        token_ids, text = sequence.advance(token_ids)
         # Of several tokens only the last may lack its keys and values; the others are computed like a prompt's.
         sequence.is_prefilling = sequence.num_computed + 1 < len(sequence.tokens)
-        token_ids = unsent_ids + token_ids
         self._num_output_tokens += len(token_ids)
-        return token_ids, unsent_text + text
+        return token_ids, text
 
     def _full_output(
         self, sequence: Sequence, token_ids: tuple[int, ...], text: str, ranked: tuple[Ranked, ...]
@@ -303,13 +300,17 @@ def _failed(sequence: Sequence, failure: Failure) -> SequenceOutput:
 
 def _why_unsampled(sequence: Sequence) -> Failure:
     """Why no token could be sampled."""
-    if sequence.constraint is not None and sequence.constraint.find_dead_end():
-        return _dead_end(sequence.constraint)
-    return Failure(code="numerical_error", message="The model's output was not finite")
+    if sequence.constraint is not None:
+        sequence.constraint.find_dead_end()
+    return _dead_end_of(sequence) or Failure(code="numerical_error", message="The model's output was not finite")
 
 
-def _dead_end(constraint: Constraint) -> Failure:
-    return Failure(code="grammar_dead_end", message=f"The grammar allows no next token: {constraint.failure}")
+def _dead_end_of(sequence: Sequence) -> Failure | None:
+    """Why its grammar lets nothing follow."""
+    if sequence.constraint is None or not sequence.constraint.failure:
+        return None
+    message = f"The grammar allows no next token: {sequence.constraint.failure}"
+    return Failure(code="grammar_dead_end", message=message)
 
 
 def _engine_fault(message: str) -> Failure:

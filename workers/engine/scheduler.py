@@ -285,7 +285,7 @@ def _split(running: list[Sequence]) -> tuple[list[Sequence], list[Sequence]]:
         if sequence.is_prefilling:
             prefilling.append(sequence)
         elif sequence.num_computed + 1 < sequence.max_total and (
-            sequence.mask is None or sequence.num_computed < len(sequence.tokens)
+            not sequence.must_wait or sequence.num_computed < len(sequence.tokens)
         ):
             decoding.append(sequence)
     return decoding, prefilling

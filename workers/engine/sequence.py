@@ -8,9 +8,9 @@ import msgspec
 from llguidance import LLMatcher
 from msgspec import structs
 
-from storage.contract import Failure, FinishReason, SamplingParams
+from storage.contract import Failure, FinishReason, OutputFormat, SamplingParams
 from workers.constraint.constraint import Constraint
-from workers.constraint.row_masks import RowMask
+from workers.constraint.row_masks import ForcedToken, RowMask
 from workers.engine.blocks import BlockTable
 from workers.engine.runner import Ranked
 from workers.text.stream import TextStream
@@ -22,7 +22,8 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     emitted:    output ids that an earlier run already published; they count toward `max_tokens`
     priority:   lower goes first; equal priorities go in order of arrival; an aged one goes first whatever its priority
     cache_salt: only sequences with the same salt share what the cache holds of their prefixes
-    matcher:    of the grammar of its output, at the beginning, for this sequence alone; None for free text
+    output:     what it may write, None for plain text
+    matcher:    of the grammar of its output, at the beginning, for this sequence alone; None without one
     """
 
     sequence_id: str
@@ -31,6 +32,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     emitted: tuple[int, ...] = ()
     priority: int = 0
     cache_salt: str = ""
+    output: OutputFormat | None = None
     matcher: LLMatcher | None = None
 
 
@@ -75,13 +77,18 @@ class Sequence:
     had_output:         whether it had an output
     constraint:      what it may write; None for free text
     mask:            of its next token, None where all may be sampled
-    unsent:          ids and text that were forced before its first token was sampled, and go out with that
+    unsent:          ids and text that were forced before the next token is sampled, and go out with that
+    may_force:       whether tokens may follow that are not sampled
+    must_wait:       whether the next token is sampled only when the last one is known, because of a mask or because
+                     another one may have to be forced
     num_cached:      positions that it found in the cache
     prompt_logprobs: collected until the first output
     """
 
     __slots__ = (
         "_ending",
+        "_forced",
+        "_thinking",
         "ages_at",
         "cache_salt",
         "capacity",
@@ -92,6 +99,8 @@ class Sequence:
         "is_prefilling",
         "mask",
         "max_total",
+        "may_force",
+        "must_wait",
         "num_cached",
         "num_computed",
         "num_prompt",
@@ -135,7 +144,14 @@ class Sequence:
         self.constraint: Constraint | None = None
         if request.matcher is not None:
             self.constraint = Constraint(request.matcher, request.sampling, eos_token_ids)
-        self.mask: RowMask | None = self.constraint
+        self._thinking = None if request.output is None else request.output.thinking
+        if self._thinking is not None and self._thinking.max_tokens is None:
+            self._thinking = None
+        self._forced: deque[int] = deque()
+        self.may_force = self.constraint is not None or self._thinking is not None
+        self.mask: RowMask | None = None
+        self.must_wait = False
+        self.prepare_next()
         self.unsent: tuple[tuple[int, ...], str] = (), ""
         self.restart()
 
@@ -168,7 +184,7 @@ class Sequence:
         constraint = self.constraint
         if token_id in self._ending if constraint is None else constraint.take(token_id):
             self.finish = FinishReason.STOP
-            return ""
+            return self.text.push(token_id) if token_id in self.text.text_by_marker_id else ""
         text = self.text.push(token_id)
         if self.text.is_stopped:
             self.finish = FinishReason.STOP
@@ -176,23 +192,92 @@ class Sequence:
             self.finish = FinishReason.LENGTH
         return text
 
-    def extend(self, token_ids: Iterable[int]) -> tuple[tuple[int, ...], str]:
-        """The ids with those that are forced after them, up to the last one, and text that became certain."""
+    def advance(self, token_ids: Iterable[int]) -> tuple[tuple[int, ...], str]:
+        """What goes out now that these tokens are known: ids up to the last one, and text that became certain.
+
+        Tokens that are forced after them go out as well, up to the end of a thought, so that the tokens of one output
+        belong to a thought or not; others behind it wait in `unsent`.
+        """
+        ids, text = self.unsent
+        self.unsent = (), ""
+        more_ids, more_text, is_cut = self._extend(token_ids)
+        ids, text = ids + more_ids, text + more_text
+        if is_cut and not self._is_finished():
+            later_ids, later_text, _ = self._extend(self.forced_ids())
+            if self._is_finished():
+                ids, text = ids + later_ids, text + later_text
+            else:
+                self.unsent = later_ids, later_text
+        self.prepare_next()
+        return ids, text
+
+    def _extend(self, token_ids: Iterable[int]) -> tuple[tuple[int, ...], str, bool]:
+        """Ids, text, and whether more were forced but for the end of a thought."""
         accepted: list[int] = []
         text = ""
         waiting = deque(token_ids)
-        while waiting and self.finish is None:
+        is_cut = False
+        while waiting and not self._is_finished() and not is_cut:
+            was_thinking = self._is_thinking
             accepted.append(waiting.popleft())
             text += self.accept(accepted[-1])
-            if not waiting and self.finish is None:
+            if self._forced:
+                self._forced.popleft()
+            is_cut = was_thinking and not self._is_thinking
+            if not waiting and not self._is_finished() and not is_cut:
                 waiting.extend(self.forced_ids())
-        return tuple(accepted), text if self.finish is None else text + self.close()
+        return tuple(accepted), text + self.close() if self._is_finished() else text, is_cut
 
     def forced_ids(self) -> list[int]:
-        """Tokens that follow without being sampled; those of sequences that report log probabilities are sampled."""
-        if self.constraint is None or self.sampling.logprobs is not None:
+        """Tokens that follow without being sampled.
+
+        Those of sequences that report log probabilities are sampled, one by one, under a mask that allows them alone;
+        what a grammar forces then needs no such mask.
+        """
+        closing = self._closing_ids()
+        if self.sampling.logprobs is not None:
+            self._forced.extend(closing)
             return []
-        return self.constraint.forced_ids()
+        return closing or ([] if self.constraint is None else self.constraint.forced_ids())
+
+    def prepare_next(self) -> None:
+        """Set what holds for the next token."""
+        self.mask = ForcedToken(self._forced[0]) if self._forced else self.constraint
+        self.must_wait = self.mask is not None or self._num_until_limit <= 1
+
+    def _is_finished(self) -> bool:
+        return self.finish is not None
+
+    @property
+    def _is_thinking(self) -> bool:
+        return self.text.thoughts is not None and self.text.thoughts.is_open
+
+    @property
+    def _num_until_limit(self) -> float:
+        """Tokens after which the end of a thought may have to be forced."""
+        if self._thinking is None or self._thinking.max_tokens is None:
+            return math.inf
+        thoughts = self.text.thoughts
+        if thoughts is None or not thoughts.is_open:
+            return 1 + self._thinking.max_tokens
+        return self._thinking.max_tokens - thoughts.num_in_thought
+
+    def _closing_ids(self) -> list[int]:
+        """The rest of the closing marker of a thought that has reached its limit."""
+        if self._thinking is None or self._forced or self._num_until_limit > 0:
+            return []
+        closing = list(self._thinking.closing_ids)
+        if self._output_ends_with(closing):
+            return []
+        begun = next(
+            (length for length in range(len(closing) - 1, 0, -1) if self._output_ends_with(closing[:length])), 0
+        )
+        rest = closing[begun:]
+        # A grammar does not allow the marker within a character; that is complete after three more tokens at most.
+        return rest if self.constraint is None or self.constraint.allows(rest) else []
+
+    def _output_ends_with(self, token_ids: list[int]) -> bool:
+        return self.tokens[max(self.num_prompt, len(self.tokens) - len(token_ids)) :] == token_ids
 
     def close(self) -> str:
         """Text that was held back until it was certain that nothing follows; "" after a stop string."""

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 
 from storage.broker.event_log import Row, Tail, encode_end, encode_tokens
 from storage.contract import End, EntryKind, JobSpec, TokenEvent, Usage
+from storage.spans import reasoning_tokens
 
 Entries = Sequence[tuple[TokenEvent, ...]]
 
@@ -46,4 +47,5 @@ def usage_of(spec: JobSpec, entries: Collection[tuple[TokenEvent, ...]], cached_
         prompt_tokens=sum(len(spec.prompts[number]) for number in begun),
         completion_tokens=sum(len(event.token_ids) for entry in entries for event in entry),
         cached_tokens=cached_tokens,
+        reasoning_tokens=reasoning_tokens(spec, entries),
     )

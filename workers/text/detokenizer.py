@@ -3,7 +3,7 @@
 from collections.abc import Callable, Container, Sequence
 
 # The sign that decoders write for bytes that are no character, or not yet.
-_REPLACEMENT = "\ufffd"
+REPLACEMENT = "\ufffd"
 # Ids after which a window that still waits for a whole character is looked at for a place to cut it.
 _LONG_WINDOW = 24
 # A character has at most 4 bytes, so 4 tokens settle how what lies before them is read.
@@ -52,7 +52,7 @@ class Detokenizer:
                 return
             text = self._decode(window)
             # Half a character at either end would be decoded differently with more tokens.
-            if _REPLACEMENT not in text:
+            if REPLACEMENT not in text:
                 self._window, self._num_context, self._num_shown = window, length, len(text)
                 return
 
@@ -64,7 +64,7 @@ class Detokenizer:
         if token_id in self._fallback:
             return ""
         text = self._decode(self._window)
-        certain = text.rstrip(_REPLACEMENT)
+        certain = text.rstrip(REPLACEMENT)
         piece = certain[self._num_shown :]
         if piece and len(certain) == len(text):
             self._forget(self._num_context)
@@ -73,6 +73,13 @@ class Detokenizer:
             return piece
         self._num_shown += len(piece)
         return piece + self._shorten(text) if len(self._window) >= self._limit else piece
+
+    def restart(self) -> str:
+        """The rest, as at the end; the text of the next id begins anew."""
+        rest = self.close()
+        self._forget(len(self._window))
+        self._num_context = self._num_shown = 0
+        return rest
 
     def close(self) -> str:
         """The rest, with replacement signs for characters that were never completed."""

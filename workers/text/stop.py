@@ -1,5 +1,7 @@
 """Stop strings: where text ends, and what may not be shown yet because a stop string may have begun in it."""
 
+from storage.spans import overlap
+
 
 class StopFilter:
     """Lets text through up to the first stop string.
@@ -12,6 +14,11 @@ class StopFilter:
         self.is_stopped = False
         self._stop = tuple(string for string in stop if string)
         self._held = ""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether there is any stop string."""
+        return bool(self._stop)
 
     def push(self, text: str, *, may_stop: bool = True) -> str:
         """Text that is certainly before any stop string.
@@ -41,11 +48,4 @@ class StopFilter:
 
     def _num_doubtful(self, text: str) -> int:
         """Length of the longest end of `text` with which a stop string begins."""
-        return max(_overlap(text, string) for string in self._stop)
-
-
-def _overlap(text: str, stop: str) -> int:
-    for length in range(min(len(text), len(stop) - 1), 0, -1):
-        if text.endswith(stop[:length]):
-            return length
-    return 0
+        return max(overlap(text, string) for string in self._stop)

@@ -171,6 +171,7 @@ class Generation:
             emitted=emitted,
             priority=self.spec.priority,
             cache_salt=self._cache_salt,
+            output=self.spec.output,
             matcher=matcher,
         )
 
