@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +16,10 @@ class HuggingFaceServer(ThreadingHTTPServer):
     """Serves files of one repository.
 
     asked:       method, path and range of every request
-    breaks:      files whose next download stops in the middle
+    breaks:      how many next downloads of a file stop in the middle of what was asked for
+    damages:     files that arrive with other bytes than Hugging Face names
+    knows_ranges: whether a part of a file can be asked for
+    sent_bytes:  of the contents of files
     error_codes: what `X-Error-Code` says of a repository that is not served
     """
 
@@ -25,7 +29,10 @@ class HuggingFaceServer(ThreadingHTTPServer):
         self.files = files
         self.error_code = error_code
         self.asked: list[tuple[str, str, str | None]] = []
-        self.breaks: set[str] = set()
+        self.breaks: Counter[str] = Counter()
+        self.damages: set[str] = set()
+        self.knows_ranges = True
+        self.sent_bytes: Counter[str] = Counter()
 
     @property
     def url(self) -> str:
@@ -61,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.startswith(f"/api/models/{repository}/tree/"):
             self._send_json(
                 [
-                    {"type": "file", "path": name, "size": len(content), "oid": _etag(content)}
+                    {"type": "file", "path": name, "size": len(content), "oid": _etag(content)} | _lfs_of(name, content)
                     for name, content in self.server.files.items()
                 ]
             )
@@ -73,16 +80,22 @@ class _Handler(BaseHTTPRequestHandler):
         if content is None:
             self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
             return
-        headers = {"ETag": f'"{_etag(content)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
-        first = int((self.headers.get("range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
-        if first:
+        etag = _lfs_of(name, content)["lfs"]["oid"] if _lfs_of(name, content) else _etag(content)
+        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        is_part = self.server.knows_ranges and self.headers.get("range") is not None
+        first = int(self.headers["range"].removeprefix("bytes=").partition("-")[0]) if is_part else 0
+        if is_part:
             headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
         body = content[first:]
-        is_broken = with_body and name in self.server.breaks
+        if name in self.server.damages:
+            body = bytes(len(body))
+        is_broken = with_body and self.server.breaks[name] > 0
         if is_broken:
-            self.server.breaks.remove(name)
+            self.server.breaks[name] -= 1
             self.close_connection = True
-        self._send(206 if first else 200, body, headers, body[: len(body) // 2] if is_broken else body)
+        sent = body[: len(body) // 2] if is_broken else body
+        self.server.sent_bytes[name] += len(sent) if with_body else 0
+        self._send(206 if is_part else 200, body, headers, sent)
 
     def _send_json(self, value: object) -> None:
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
@@ -95,6 +108,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body if sent is None else sent)
+
+
+def _lfs_of(name: str, content: bytes) -> dict[str, dict[str, object]]:
+    """What the tree says of a file that is stored by its digest, as weights are."""
+    if not name.endswith((".gguf", ".safetensors")):
+        return {}
+    return {"lfs": {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}}
 
 
 def _etag(content: bytes) -> str:

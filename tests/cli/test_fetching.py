@@ -67,6 +67,7 @@ def test_what_lies_on_this_machine_is_taken_as_it_is(tmp_path: Path, display: Fa
     snapshot.mkdir(parents=True)
     (snapshot / "x.gguf").write_bytes(b"GGUF")
     (snapshot / "config.json").write_text("{}")
+    (snapshot / "model.safetensors").write_bytes(b"weights")
     file = ModelArgument(name="x", source="a/b:x.gguf")
     repository = ModelArgument(name="a/b", source="a/b")
 

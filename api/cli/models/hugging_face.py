@@ -3,6 +3,7 @@
 `huggingface_hub` loads its parts when they are first used, so that importing it here costs the other commands nothing.
 """
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import httpx2
 import huggingface_hub
 from huggingface_hub import errors
 
+from api.cli.models.resumed_download import DownloadBroken, Report, fetch_files, list_large_files
 from api.cli.settings import HuggingFaceSettings
 from storage.errors import PlatformError
 
@@ -52,22 +54,47 @@ class CachedModel:
     licence: str | None
 
 
+def pull_large_files(name: str, report: Report) -> None:
+    """Fetch the weights of ORG/REPO or ORG/REPO:FILE.gguf that are not in the cache.
+
+    Whatever broke off goes on where it broke, in this command or in the next one. Without a network nothing is done:
+    `pull` says why, unless all is there. Raises HuggingFaceUnavailable.
+    """
+    settings = HuggingFaceSettings()
+    repository, file = split(name)
+    patterns, ignored = _wanted(file)
+    with _explained(repository):
+        try:
+            files = list_large_files(repository, settings.endpoint, patterns, ignored)
+        except (httpx2.TransportError, errors.OfflineModeIsEnabled):
+            return
+        try:
+            fetch_files(files, settings.cache, settings.endpoint, report)
+        except DownloadBroken as error:
+            raise HuggingFaceUnavailable(error.message) from error
+
+
+def _wanted(file: str | None) -> tuple[list[str], list[str] | None]:
+    """Patterns of the files that a model needs, and of those that it does not need."""
+    return (_PATTERNS, _IGNORED) if file is None else ([file, _README], None)
+
+
 def pull(name: str) -> Path:
     """The source of ORG/REPO or ORG/REPO:FILE.gguf, fetched where it is not in the cache.
 
-    A broken connection is taken up where it broke; of an interrupted command the files that are whole are kept.
     `huggingface_hub` shows the progress. Raises HuggingFaceUnavailable.
     """
     settings = HuggingFaceSettings()
     repository, file = split(name)
+    patterns, ignored = _wanted(file)
     with _explained(repository):
         folder = Path(
             huggingface_hub.snapshot_download(
                 repository,
                 cache_dir=settings.cache,
                 endpoint=settings.endpoint,
-                allow_patterns=_PATTERNS if file is None else [file, _README],
-                ignore_patterns=_IGNORED if file is None else None,
+                allow_patterns=patterns,
+                ignore_patterns=ignored,
             )
         )
     if file is None:
@@ -111,10 +138,21 @@ def find_source(name: str) -> Path | None:
     repository, file = split(name)
     snapshots = HuggingFaceSettings().cache / f"models--{repository.replace('/', '--')}" / "snapshots"
     for snapshot in sorted(snapshots.glob("*"), key=lambda folder: folder.stat().st_mtime, reverse=True):
-        found = snapshot / (file or "config.json")
-        if found.is_file():
-            return found if file is not None else snapshot
+        if file is not None and (snapshot / file).is_file():
+            return snapshot / file
+        if file is None and _is_whole(snapshot):
+            return snapshot
     return None
+
+
+def _is_whole(snapshot: Path) -> bool:
+    """Whether a snapshot holds a configuration and all files of the weights."""
+    index = snapshot / "model.safetensors.index.json"
+    if index.is_file():
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+    else:
+        names = {path.name for path in snapshot.glob("model*.safetensors")}
+    return bool(names) and all((snapshot / name).is_file() for name in {"config.json", *names})
 
 
 def list_cached() -> list[CachedModel]:

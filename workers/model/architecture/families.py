@@ -13,6 +13,8 @@ NATIVE_DTYPES = frozenset({"float32", "bfloat16"})
 MAX_NATIVE_HEAD_DIM = 256
 # The others depend on how long a sequence is.
 _STATIC_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
+# Ends of the names of classes that make text; others make embeddings or classes.
+_TEXT_HEADS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 _LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
 
 
@@ -23,6 +25,12 @@ def config_obstacle(config: Mapping[str, object]) -> str | None:
         return "Quantised weights are not supported: use the model's plain weights"
     if config.get("is_encoder_decoder"):
         return "Encoder-decoder models are not supported"
+    named = config.get("architectures")
+    if isinstance(named, list) and named and not any(str(name).endswith(_TEXT_HEADS) for name in named):
+        return (
+            f"The model has no language-model head ({', '.join(map(str, named))}): it makes embeddings or classes, not "
+            "text, which is not served yet"
+        )
     if text.get("alibi") or text.get("use_bidirectional_attention"):
         return "Attention with ALiBi, or one that looks ahead, is not supported"
     listed = text.get("layer_types")
