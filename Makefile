@@ -48,7 +48,7 @@ size: $(VENV)/.installed-test ## fill databases with a million jobs and measure 
 	$(BIN)/python -m bench.fleet
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest tests/size --size $(ARGS)
 
-real-models: $(VENV)/.installed-test ## fetch the tokenizers and the model that tests/real reads (230 MB, half a minute)
+real-models: $(VENV)/.installed-test ## fetch the tokenizers, schemas and model that tests/real reads (260 MB, half a minute)
 	$(BIN)/python -m tests.real.packages
 
 drill: $(VENV)/.installed-test ## kill and cut everything under load, and count what was lost (20 minutes)

