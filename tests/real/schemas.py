@@ -1,4 +1,4 @@
-"""Real JSON schemas with instances: the JSON Schema Test Suite, and the operations of GitHub's REST API."""
+"""Real JSON schemas with instances: the JSON Schema Test Suite, and the operations of api.github.com."""
 
 import copy
 import json
@@ -39,7 +39,7 @@ def suite_cases(*, has_formats: bool = False) -> Iterator[Case]:
 
 
 def github_requests() -> Iterator[tuple[str, dict[str, object], list[object]]]:
-    """Name, schema and examples of each request body of GitHub's REST API."""
+    """Name, schema and examples of each request body of api.github.com."""
     file = fetched(GITHUB_API) / GITHUB_API.members[0]
     api = json.loads(Path(file).read_text())
     for operations in api["paths"].values():
