@@ -57,6 +57,7 @@ class Checker:
         if self._process is None:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # no modules from the working folder
                 "-m",
                 "api.grammars.checker_process",
                 stdin=PIPE,

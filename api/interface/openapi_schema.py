@@ -16,6 +16,7 @@ from api.interface.answer_models import Error
 from api.interface.operation_table import OPERATIONS, Operation
 from api.interface.schema_examples import ANSWERS, REQUESTS, STREAM
 from api.protocol.shared.envelope import error_body
+from api.protocol.structured.format_fields import StructuredRequest
 from storage.errors import IDEMPOTENCY_KEY, PlatformError
 
 Schema = dict[str, Any]  # Any: a JSON object of the OpenAPI schema
@@ -76,6 +77,12 @@ _QUERY: dict[str, tuple[Schema, str]] = {
     "status": ({"type": "string", "enum": ["pending", "delivered", "dead"]}, "Only deliveries of this status."),
 }
 
+_UNENFORCED: Schema = {
+    "tokenpost-unenforced": {
+        "description": "Keywords of the request's schemas that are not enforced.",
+        "schema": {"type": "string", "example": "uniqueItems, not"},
+    }
+}
 _FIRST_CLAUSE = re.compile(r"[.,:;](?:\s|$)")
 
 
@@ -130,13 +137,14 @@ def _describe(described: Schema, operation: Operation) -> None:
     if operation.body is not None:
         name = operation.body.__name__
         described["requestBody"] = {"required": True, "content": _json(name, REQUESTS[name])}
-    described["responses"] = {
-        **{
-            str(status): _answer(model.__name__, operation.streams and status == 200)
-            for status, model in _sorted(operation)
-        },
-        **_error_answers(operation.all_errors),
+    answers = {
+        str(status): _answer(model.__name__, operation.streams and status == 200)
+        for status, model in _sorted(operation)
     }
+    if operation.is_keyed and operation.body is not None and issubclass(operation.body, StructuredRequest):
+        for answer in answers.values():
+            answer["headers"] = _UNENFORCED
+    described["responses"] = {**answers, **_error_answers(operation.all_errors)}
 
 
 def _sorted(operation: Operation) -> list[tuple[int, type[BaseModel]]]:

@@ -41,6 +41,8 @@ _CREATE: Errors = (
     *_WITH_BODY,
     *_KEYED,
     errors.ContextLengthExceeded,
+    errors.InvalidJsonSchema,
+    errors.InvalidGrammar,
     errors.WebhookUrlRefused,
     errors.ModelNotFound,
     errors.ModelUnavailable,

@@ -14,7 +14,7 @@ from api.grammars.checker import Checker
 from api.grammars.constraint_checks import ConstraintChecks
 from api.grammars.verdicts import Verdict, VerdictCache, digest_of
 from api.protocol.structured.constraints import Constraint, Judged
-from storage.errors import InvalidFunctionParameters, InvalidGrammar, InvalidJsonSchema, InvalidRequest
+from storage.errors import InvalidFunctionParameters, InvalidGrammar, InvalidJsonSchema, InvalidRequest, Overloaded
 from tests.api.hostile_constraints import HOSTILE, lark, schema
 
 
@@ -104,6 +104,23 @@ async def test_a_question_that_nobody_waits_for_keeps_its_answer(checks: Constra
 
     parts = [json.dumps(one["response_format"].grammar_part) for one in answers if isinstance(one, dict)]
     assert [f'"const": {number}}}' in part for number, part in zip((1, 3, 5), parts, strict=True)] == [True] * 3
+
+
+async def test_a_project_with_hostile_texts_delays_no_other_and_has_few_questions(checks: ConstraintChecks) -> None:
+    await asyncio.gather(*[checks.judge(project, [schema({})]) for project in ("p", "q")])
+    hostile = [HOSTILE["9,000 objects in an enum"]()] + [schema({"const": number}) for number in range(20)]
+    asking = [asyncio.create_task(checks.judge("p", [one])) for one in hostile]
+    await asyncio.sleep(0)
+
+    judged = await checks.judge("q", [schema({"const": "other"})])
+
+    assert judged
+    assert not asking[0].done()
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert isinstance(answers[0], InvalidJsonSchema)
+    assert [isinstance(answer, dict) for answer in answers] == [False] + [True] * 15 + [False] * 5
+    assert all(isinstance(answer, Overloaded) for answer in answers[16:])
+    assert await checks.judge("p", [schema({"const": "later"})])
 
 
 async def test_a_killed_process_is_started_again() -> None:
