@@ -13,7 +13,7 @@ from demo.structured.form_filling import draw_form
 from demo.words import draw_cased_word, draw_name, draw_word, is_held_out
 
 # Shares of the documents; one with tools is four times as long as a chat.
-DOCUMENT_SHARES = {"story": 0.01, "tools": 0.16, "forms": 0.11, "chat": 0.72}
+DOCUMENT_SHARES = {"story": 0.01, "tools": 0.17, "forms": 0.11, "chat": 0.71}
 SYSTEM_SHARE = 0.4
 # Shares of the lessons drawn; the hard skills get more, the long ones less.
 WEIGHTS = {

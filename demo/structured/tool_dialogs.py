@@ -24,10 +24,11 @@ class ToolDialog:
 
 
 def draw_tool_dialog(rng: Random, draw_plain: DrawPlain) -> ToolDialog:
-    """One to five questions to the same tools, each with its calls, results and answer."""
+    """One to four questions to the same tools, each with its calls, results and answer."""
     tools = draw_toolbox(rng, rng.choices((1, 2, 3, 4), (38, 34, 19, 9))[0])
     messages: list[Message] = []
-    for _ in range(rng.choices((1, 2, 3, 4), (16, 36, 34, 14))[0]):
+    # Declarations are long: many tools with many questions would not fit into a training document.
+    for _ in range(min(rng.choices((1, 2, 3, 4), (16, 34, 32, 18))[0], 5 - len(tools))):
         kind = rng.random()
         if kind < 0.16:
             asked = draw_plain(rng)
