@@ -8,8 +8,9 @@ from api.protocol.structured.compiling import grammar_of, matcher_of
 from api.protocol.structured.constraints import Judged
 
 _END = 256
-# Bytes that close what is open; random texts prefer them more and more.
-_CLOSING = frozenset(b'"}]0e')
+# Bytes that close what is open, and that which ends a number; random texts prefer them more and more.
+_CLOSING = frozenset(b'"}]')
+_NEXT = frozenset(b",")
 
 
 def matcher_for(judged: Judged) -> LLMatcher:
@@ -41,7 +42,7 @@ def random_text(matcher: LLMatcher, source: random.Random, *, num_bytes: int = 3
             return data.decode()
         choices.discard(_END)
         ascii_choices = sorted(choice for choice in choices if choice < 128) or sorted(choices)
-        closing = sorted(_CLOSING & choices)
+        closing = sorted(_CLOSING & choices or _NEXT & choices)
         chosen = source.choice(closing if closing and source.random() < position / 40 else ascii_choices)
         assert state.consume_token(chosen)
         data.append(chosen)

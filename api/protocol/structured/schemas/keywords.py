@@ -39,6 +39,7 @@ class Keyword(NamedTuple):
 _STRING, _ARRAY, _OBJECT, _NUMBER = ("string",), ("array",), ("object",), ("integer", "number")
 _YES, _PARTLY, _NO, _FREE = Enforcement
 _ANNOTATION = "an annotation"
+_FORMATS = ", ".join(f"`{name}`" for name in FORMATS)
 
 KEYWORDS: Mapping[str, Keyword] = {
     "type": Keyword(_YES),
@@ -62,7 +63,9 @@ KEYWORDS: Mapping[str, Keyword] = {
     "minLength": Keyword(_YES, "counted in characters", _STRING),
     "maxLength": Keyword(_YES, "counted in characters", _STRING),
     "pattern": Keyword(_PARTLY, "no lookaround, no backreferences, no `\\b`; otherwise as Rust reads it", _STRING),
-    "format": Keyword(_PARTLY, f"{', '.join(f'`{name}`' for name in FORMATS)}; no leap seconds", _STRING),
+    "format": Keyword(
+        _PARTLY, f"{', '.join(f'`{name}`' for name in FORMATS)}; no leap seconds, five digits in a duration", _STRING
+    ),
     "minimum": Keyword(_YES, "up to 2^53; numbers with bounds are written without exponent", _NUMBER),
     "maximum": Keyword(_YES, "as `minimum`", _NUMBER),
     "exclusiveMinimum": Keyword(_YES, "a number, or a boolean as in draft 4", _NUMBER),
