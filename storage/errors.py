@@ -59,6 +59,18 @@ class UnknownCallId(InvalidRequest):
     code = "unknown_call_id"
 
 
+class ReasoningNotSupported(InvalidRequest):
+    """The model cannot think, or cannot do without."""
+
+    code = "reasoning_not_supported"
+
+
+class InvalidEncryptedContent(InvalidRequest):
+    """`encrypted_content` that this installation did not make, or made for another project or model."""
+
+    code = "invalid_encrypted_content"
+
+
 class PreviousResponseNotFound(InvalidRequest):
     """`previous_response_id` names no usable response of this owner."""
 

@@ -15,6 +15,7 @@ from api.caches.database_reads import Reader
 from api.caches.model_availability import ModelAvailability
 from api.caches.refresher import Refresher
 from api.cpu_bound_work import CpuBoundWork
+from api.protocol.prompt.model_abilities import tool_format_of
 from api.protocol.prompt.tokenizing import PromptTools
 from storage.contract import GenerationDefaults, ModelManifest, ModelStatus, WorkerStatus
 from storage.errors import ModelLoadFailed, ModelNotFound, ModelUnavailable
@@ -24,7 +25,10 @@ log = structlog.get_logger()
 
 
 class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A model without its tokenizer, which is loaded when it is needed."""
+    """A model without its tokenizer, which is loaded when it is needed.
+
+    tool_format: the family whose form its calls have; None for a model without calls
+    """
 
     model: str
     manifest_digest: str
@@ -32,6 +36,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     context_length: int
     capabilities: dict[str, bool]
+    tool_format: str | None = None
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
@@ -221,6 +226,7 @@ class Catalogue:
             created_at=row.created_at,
             context_length=row.context_length or manifest.context_length,
             capabilities=manifest.capabilities,
+            tool_format=tool_format_of(manifest.chat_template, manifest.response_template),
         )
 
     def _note_unreadable(self, model: str, manifest_digest: str, error: Exception) -> None:

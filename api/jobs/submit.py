@@ -22,6 +22,8 @@ from api.protocol.shared.job_request import JobRequest
 from api.protocol.shared.tiers import priority_of
 from api.protocol.structured.constraints import Constraint, Judged
 from api.protocol.structured.format_fields import constraints_of
+from api.protocol.thinking.signed_thoughts import thought_key
+from api.settings import ApiSettings
 from storage.accounts.idempotency import KeyedRequest
 from storage.contract import JobHeader, priority_queue_of
 from storage.errors import IdempotencyKeyInUse, PlatformError, StorageUnavailable
@@ -157,11 +159,19 @@ async def _prepare(
             store_default=order.store_default,
             is_background=order.is_background,
             judged=judged,
+            thought_key=thought_key_of(services.settings, order.create_request.caller.project, entry.model),
         )
 
     if previous is None and len(order.create_request.body) <= _SMALL_BODY_BYTES:
         return work()
     return await services.cpu_bound.run(work)
+
+
+def thought_key_of(settings: ApiSettings, project: str, model: str) -> str | None:
+    """The key that signs a project's thoughts of a model; None where this installation has no pepper."""
+    if settings.pepper is None:
+        return None
+    return thought_key(settings.pepper.get_secret_value().encode(), project, model)
 
 
 async def find_previous(

@@ -30,12 +30,20 @@ def prepare(
     store_default: bool | None = None,
     is_background: bool = False,
     judged: Mapping[str, Judged] = MappingProxyType({}),
+    thought_key: str | None = None,
 ) -> Prepared:
     """The job to store and run for `request`; the arguments are those of `Terms`.
 
     Raises ContextLengthExceeded and InvalidRequest.
     """
-    terms = Terms(seed=seed, previous=previous, store_default=store_default, is_background=is_background, judged=judged)
+    terms = Terms(
+        seed=seed,
+        previous=previous,
+        store_default=store_default,
+        is_background=is_background,
+        judged=judged,
+        thought_key=thought_key,
+    )
     return KINDS[request.kind].prepare(request, tools, terms)
 
 

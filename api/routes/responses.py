@@ -1,5 +1,7 @@
 """`/v1/responses`: create, read, replay, cancel, delete."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -9,10 +11,10 @@ from api.jobs.create_request import create_request_of
 from api.jobs.job_services import jobs_of
 from api.jobs.job_views import input_items
 from api.jobs.replies import erased_reply, json_reply, object_reply, threaded_reply
-from api.jobs.submit import find_previous
+from api.jobs.submit import find_previous, thought_key_of
 from api.lean_route import LeanRoute
 from api.protocol.responses.prepare import count_input_tokens
-from api.protocol.responses.request import INCLUDED_LOGPROBS, InputTokensRequest, ResponseRequest
+from api.protocol.responses.request import INCLUDED_LOGPROBS, INCLUDED_THOUGHTS, InputTokensRequest, ResponseRequest
 from api.protocol.shared.lists import page_of
 from api.routes.job_routes import create_job, read_job
 from storage.contract import JobKind
@@ -36,7 +38,8 @@ async def count_tokens(request: Request) -> Response:
     wanted = await parse_body(request, InputTokensRequest, body)
     tools = await services.catalogue.tools_of(await services.catalogue.get(wanted.model))
     previous = await find_previous(services, caller_of(request).project, wanted, num_bytes=len(body))
-    count = await services.cpu_bound.run(lambda: count_input_tokens(wanted, tools, previous=previous))
+    key = thought_key_of(services.settings, caller_of(request).project, wanted.model)
+    count = await services.cpu_bound.run(lambda: count_input_tokens(wanted, tools, previous=previous, thought_key=key))
     return json_reply(count)
 
 
@@ -44,8 +47,8 @@ async def count_tokens(request: Request) -> Response:
 async def retrieve(request: Request, response_id: str) -> Response:
     """Read a response as it is now, or replay its stream."""
     query = Query(request, "stream", "starting_after", "include", "include_obfuscation", ignores_unknown=True)
-    # Only log probabilities can be included, and they are shown whenever the create request asked for them.
-    _refuse_extras(query, but=INCLUDED_LOGPROBS)
+    # Log probabilities and signed thoughts are shown whenever the create request asked for them.
+    _refuse_extras(query, but=(INCLUDED_LOGPROBS, INCLUDED_THOUGHTS))
     return await read_job(request, response_id, JobKind.RESPONSE, query)
 
 
@@ -76,9 +79,9 @@ async def list_input_items(request: Request, response_id: str) -> Response:
     return await threaded_reply(services.cpu_bound, lambda: page_of(items, page))
 
 
-def _refuse_extras(query: Query, *, but: str = "") -> None:
+def _refuse_extras(query: Query, *, but: Sequence[str] = ()) -> None:
     for value in query.get_list("include"):
-        if value != but:
+        if value not in but:
             raise UnsupportedParameter(f"Including '{value[:100]}' is not supported here yet.", param="include")
     if query.get_bool("include_obfuscation"):
         raise UnsupportedParameter("Obfuscation is not supported here.", param="include_obfuscation")

@@ -24,7 +24,15 @@ def test_the_manifest_tells_the_api_all_it_needs(tiny: LoadedModel, tiny_folder:
     assert manifest.chat_template is not None
     assert manifest.special_tokens["eos_token"] == "<|im_end|>"
     assert manifest.num_token_ids == tiny.limits.vocab_size == 400
-    assert manifest.capabilities == {"completion": True, "chat": True, "embedding": False, "fine_tuning": False}
+    assert manifest.capabilities == {
+        "completion": True,
+        "chat": True,
+        "tools": True,
+        "reasoning": False,
+        "structured_output": True,
+        "embedding": False,
+        "fine_tuning": False,
+    }
     text = "Grüße, 你好 🙂"
     tokenizer = Tokenizer.from_str(manifest.tokenizer_json)
     assert tokenizer.decode(tokenizer.encode(text).ids) == text

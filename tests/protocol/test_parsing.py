@@ -141,8 +141,9 @@ UNSUPPORTED: list[tuple[type[WireRequest], dict[str, object], str]] = [
     (ResponseRequest, {"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input.0.content.0.type"),
     (ResponseRequest, {"input": "x", "text": {"format": {"type": "grammar"}}}, "text.format"),
     (ResponseRequest, {"input": "x", "text": {"verbosity": "low"}}, "text.verbosity"),
-    (ResponseRequest, {"input": "x", "reasoning": {"effort": "high"}}, "reasoning.effort"),
-    (ResponseRequest, {"input": "x", "include": ["reasoning.encrypted_content"]}, "include.0"),
+    (ResponseRequest, {"input": "x", "reasoning": {"summary": "detailed"}}, "reasoning.summary"),
+    (ResponseRequest, {"input": "x", "reasoning": {"mode": "pro"}}, "reasoning.mode"),
+    (ResponseRequest, {"input": "x", "include": ["file_search_call.results"]}, "include.0"),
     (ResponseRequest, {"input": "x", "conversation": "conv_1"}, "conversation"),
     (ResponseRequest, {"input": "x", "tools": [{"type": "function"}]}, "tools"),
     (ResponseRequest, {"input": "x", "tool_choice": "required"}, "tool_choice"),
@@ -162,7 +163,7 @@ UNSUPPORTED: list[tuple[type[WireRequest], dict[str, object], str]] = [
     (ChatRequest, {"messages": [{**USER, "colour": 1}]}, "messages.0.colour"),
     (ChatRequest, {"messages": [USER], "response_format": {"type": "structural_tag"}}, "response_format"),
     (ChatRequest, {"messages": [USER], "modalities": ["text", "audio"]}, "modalities"),
-    (ChatRequest, {"messages": [USER], "reasoning_effort": "low"}, "reasoning_effort"),
+    (ChatRequest, {"messages": [USER], "chat_template_kwargs": {"tools": 1}}, "chat_template_kwargs.tools"),
     (CompletionRequest, {"prompt": "x", "suffix": "y"}, "suffix"),
 ]
 

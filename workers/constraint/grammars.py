@@ -1,6 +1,8 @@
 """Compiled grammars for one model's tokenizer: an LRU cache of llguidance's matchers, copied for each sequence."""
 
 import hashlib
+import json
+import re
 from collections import OrderedDict
 from collections.abc import Collection
 
@@ -11,6 +13,8 @@ from workers.constraint.panics import is_panic
 # Compiled grammars that are kept, and the characters of their texts together.
 _MAX_KEPT = 256
 _MAX_KEPT_CHARS = 4 << 20
+# Added tokens that stand for no text of their own.
+_MARKER = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
 
 
 class GrammarUnusable(Exception):
@@ -64,8 +68,20 @@ class Grammars:
         if self._tokenizer is None:
             try:
                 self._tokenizer = LLTokenizer(
-                    self._tokenizer_json, n_vocab=self._vocab_size, eos_token=self._eos_token_ids
+                    _with_special_markers(self._tokenizer_json), n_vocab=self._vocab_size, eos_token=self._eos_token_ids
                 )
             except ValueError as error:
                 raise GrammarUnusable("Grammars cannot be applied to the tokens of this model") from error
         return self._tokenizer
+
+
+def _with_special_markers(tokenizer_json: str) -> str:
+    """The tokenizer with its markers as special tokens, such as `<tool_call>`, which many leave ordinary.
+
+    Otherwise a text that may hold these letters could hold the token, and a marker would be written where the grammar
+    has none. White space that a vocabulary adds as tokens stays ordinary.
+    """
+    tokenizer = json.loads(tokenizer_json)
+    for token in tokenizer.get("added_tokens", ()):
+        token["special"] = token["special"] or _MARKER.fullmatch(token["content"]) is not None
+    return json.dumps(tokenizer, ensure_ascii=False)

@@ -1,8 +1,11 @@
 """The model manifest, from the model's tokenizer and its generation configuration."""
 
+import json
+
 import structlog
 from transformers import GenerationConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from api.protocol.prompt.model_abilities import abilities_of
 from storage.contract import GenerationDefaults, ModelManifest
 from storage.errors import ModelFilesMissing, ModelUnsupported
 
@@ -48,16 +51,24 @@ def manifest_of(
     context_length: tokens of prompt and output
     num_token_ids:  rows of the model's embedding
     """
-    template = _chat_template(tokenizer)
+    template, answers = _chat_template(tokenizer), _response_template(tokenizer)
+    special_tokens = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     return ModelManifest(
         model=model,
         context_length=context_length,
         tokenizer_json=tokenizer.backend_tokenizer.to_str(),
         chat_template=template,
-        special_tokens={name: str(token) for name, token in tokenizer.special_tokens_map.items()},
-        capabilities={"completion": True, "chat": template is not None, "embedding": False, "fine_tuning": False},
+        special_tokens=special_tokens,
+        capabilities={
+            "completion": True,
+            "chat": template is not None,
+            **abilities_of(template, special_tokens, answers),
+            "embedding": False,
+            "fine_tuning": False,
+        },
         num_token_ids=num_token_ids,
         generation_defaults=generation_defaults_of(generation),
+        response_template=answers,
     )
 
 
@@ -87,3 +98,9 @@ def _chat_template(tokenizer: PreTrainedTokenizerFast) -> str | None:
     if isinstance(template, dict):
         template = template.get("default")
     return template if isinstance(template, str) else None
+
+
+def _response_template(tokenizer: PreTrainedTokenizerFast) -> str | None:
+    """The tokenizer's own description of its answers, as JSON text."""
+    template = getattr(tokenizer, "response_template", None)
+    return json.dumps(template, ensure_ascii=False) if isinstance(template, dict) else None

@@ -26,7 +26,7 @@ from workers.model.resources.mapped_weights import MappedWeights
 from workers.model.validation import VALIDATION_ENDS
 
 # Raised when a record holds or means something else than before.
-_FORMAT = 2
+_FORMAT = 3
 # Records kept in a folder; models come and go.
 _MAX_RECORDS = 64
 _PREFIX = "start-"

@@ -91,7 +91,7 @@ class ParserStart(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def stored(self) -> dict[str, object]:
         """The entry of `context`."""
-        return {PARSER: msgspec.to_builtins(self)}
+        return {PARSER: {**msgspec.to_builtins(self), "tokens": list(self.tokens)}}
 
     @classmethod
     def of(cls, stored: Mapping[str, object]) -> Self:

@@ -75,6 +75,8 @@ def _message_of(message: ChatMessage, calls: Sequence[Message]) -> Message:
     made: dict[str, object] = {"role": message.role, "content": message.text}
     if message.name is not None:
         made["name"] = message.name
+    if message.thought:
+        made["reasoning_content"] = message.thought
     if calls:
         made["tool_calls"] = calls
     return made

@@ -6,7 +6,14 @@ from api.protocol.answer.chunk_fold import ChunkFold
 from api.protocol.answer.completion_parts import SYSTEM_FINGERPRINT
 from api.protocol.answer.items import Item, ItemChange, ItemCompleted, ItemDelta, ItemKind, ItemOpened
 from api.protocol.answer.outcome import ChoiceAnswer
-from api.protocol.chat.object import call_object, chat_finish_reason, chat_logprobs, num_chat_choices, wants_logprobs
+from api.protocol.chat.object import (
+    call_object,
+    chat_finish_reason,
+    chat_logprobs,
+    num_chat_choices,
+    shows_thoughts,
+    wants_logprobs,
+)
 from api.protocol.families.stored_parser import parser_of
 from api.protocol.shared.tiers import tier_of
 from storage.contract import JobHeader, TokenEvent
@@ -17,6 +24,7 @@ class ChatFold(ChunkFold):
 
     def __init__(self, header: JobHeader) -> None:
         wanted = wants_logprobs(header)
+        self._shows_thoughts = shows_thoughts(header)
         super().__init__(header, num_chat_choices(header), wants_logprobs=wanted, parser=parser_of(header))
 
     def envelope(self) -> dict[str, object]:
@@ -70,7 +78,8 @@ class ChatFold(ChunkFold):
             case ItemKind.TEXT:
                 return self._measured_text(choice, text, measured if self._wants_logprobs else ())
             case ItemKind.REASONING:
-                return _delta(choice, {"reasoning_content": text}, None) if text else None
+                is_shown = text and self._shows_thoughts
+                return _delta(choice, {"reasoning_content": text}, None) if is_shown else None
             case ItemKind.CALL:
                 if not text:
                     return None

@@ -25,8 +25,8 @@ class ChatMessage(Wire):
     audio: Refused = None
     function_call: Refused = None
     parsed: Refused = None
-    reasoning: Refused = None
-    reasoning_content: Refused = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
     refusal: Refused = None
     tool_call_id: Name | None = None
     tool_calls: ChatCalls | None = None
@@ -45,9 +45,22 @@ class ChatMessage(Wire):
 
     @model_validator(mode="after")
     def _has_content(self) -> Self:
-        if self.content is None and not self.tool_calls:
+        if self.content is None and not self.tool_calls and not self.thought:
             raise fault("content", "only a message with tool calls may have none")
         return self
+
+    @model_validator(mode="after")
+    def _has_one_thought_and_only_as_an_answer(self) -> Self:
+        if self.thought and self.role != "assistant":
+            raise fault("reasoning_content", "only messages of the assistant have some")
+        if self.reasoning and self.reasoning_content and self.reasoning != self.reasoning_content:
+            raise fault("reasoning_content", "it differs from 'reasoning', which is another name of it")
+        return self
+
+    @property
+    def thought(self) -> str:
+        """The thought before the answer, under either of its names."""
+        return self.reasoning_content or self.reasoning or ""
 
     @property
     def text(self) -> str:

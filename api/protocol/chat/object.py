@@ -21,6 +21,12 @@ def wants_logprobs(header: JobHeader) -> bool:
     return bool(header.request.get("logprobs"))
 
 
+def shows_thoughts(header: JobHeader) -> bool:
+    """Whether the answer shows its thoughts; they are counted in any case."""
+    asked = (header.request.get(name) for name in ("include_reasoning", "separate_reasoning"))
+    return all(one is not False for one in asked)
+
+
 def chat_object(header: JobHeader, outcome: Outcome, metadata: dict[str, str] | None = None) -> dict[str, object]:
     """The chat.completion object. Without an answer it also has `status`, and `error` if the job failed.
 
@@ -59,7 +65,7 @@ def _message_of(header: JobHeader, index: int, choice: ChoiceAnswer) -> dict[str
         "refusal": None,
         "annotations": [],
     }
-    if reasoning:
+    if reasoning and shows_thoughts(header):
         message["reasoning_content"] = reasoning
     if calls:
         message["tool_calls"] = calls

@@ -21,10 +21,11 @@ from api.protocol.shared.wire import (
     only,
 )
 from api.protocol.structured.format_fields import StructuredRequest
+from api.protocol.thinking.thinking_fields import ChatThinkingFields
 from storage.contract import JobKind
 
 
-class ChatRequest(ChunkedRequest, StructuredRequest):
+class ChatRequest(ChunkedRequest, StructuredRequest, ChatThinkingFields):
     """The body of `POST /v1/chat/completions`."""
 
     kind: ClassVar = JobKind.CHAT
@@ -46,7 +47,6 @@ class ChatRequest(ChunkedRequest, StructuredRequest):
     prediction: Refused = None
     prompt_cache_options: Annotated[object, only({}, {"mode": "implicit"})] = None
     prompt_cache_retention: Annotated[object, only("in_memory")] = None
-    reasoning_effort: Annotated[object, only("none")] = None
     tool_choice: Annotated[object, only("none", "auto")] = None
     tools: Annotated[object, only([])] = None
     verbosity: Annotated[object, only("medium")] = None

@@ -1,10 +1,12 @@
 """Preparing a completion job: one prompt or several, as text or token ids."""
 
 from api.protocol.completions.request import CompletionRequest
+from api.protocol.jobs.output_plan import plan_format
 from api.protocol.jobs.prepared import Prepared, Terms, not_empty, prepared, spec_of
 from api.protocol.prompt.token_budget import output_budget
 from api.protocol.prompt.tokenizing import PromptTools
 from api.protocol.shared.sampling_fields import require_known_ids
+from api.protocol.structured.format_fields import answer_part
 from storage.contract import JobKind
 
 # OpenAI's default output limit of Completions.
@@ -27,7 +29,15 @@ def prepare_completion(request: CompletionRequest, tools: PromptTools, terms: Te
         request,
         JobKind.COMPLETION,
         terms,
-        spec_of(request, tools, terms, prompts, max_tokens=limit, num_choices=request.num_generated),
+        spec_of(
+            request,
+            tools,
+            terms,
+            prompts,
+            max_tokens=limit,
+            num_choices=request.num_generated,
+            output=plan_format(answer_part(request, terms.judged)),
+        ),
         context=_context_of(request, tools, prompts),
         store_default=False,
     )

@@ -49,12 +49,13 @@ def callable_tools(request: Mapping[str, object]) -> Iterator[CallableTool]:
     yield from _tools_in(request.get("tools"))
 
 
-def _tools_in(tools: object) -> Iterator[CallableTool]:
+def _tools_in(tools: object, before: str = "") -> Iterator[CallableTool]:
+    """before: of the names of tools in a namespace"""
     for tool in cast(list[Mapping[str, object]], tools or []):
         kind = tool.get("type")
         if kind == "namespace":
-            yield from _tools_in(tool.get("tools"))
+            yield from _tools_in(tool.get("tools"), f"{tool['name']}.")
             continue
         body = cast(Mapping[str, object], tool.get(cast(str, kind)) or tool)
         parameters = cast(Mapping[str, object], body.get("parameters") or {})
-        yield CallableTool(name=cast(str, body["name"]), is_custom=kind == "custom", parameters=parameters)
+        yield CallableTool(name=f"{before}{body['name']}", is_custom=kind == "custom", parameters=parameters)

@@ -9,7 +9,6 @@ from api.protocol.shared.job_request import JobRequest
 from api.protocol.shared.sampling_fields import sampling_of
 from api.protocol.shared.tiers import priority_of
 from api.protocol.structured.constraints import Judged, unenforced_of
-from api.protocol.structured.format_fields import answer_grammar
 from storage.contract import JobKind, JobSpec, OutputFormat
 from storage.errors import InvalidRequest
 
@@ -53,6 +52,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     store_default: bool | None = None
     is_background: bool = False
     judged: Mapping[str, Judged] = {}
+    thought_key: str | None = None
 
 
 def prepared(
@@ -93,8 +93,12 @@ def spec_of(
     *,
     max_tokens: int,
     num_choices: int = 1,
+    output: OutputFormat | None = None,
 ) -> JobSpec:
-    """The job spec of these prompts with the request's sampling parameters and priority."""
+    """The job spec of these prompts with the request's sampling parameters and priority.
+
+    output: of the job's output plan
+    """
     return JobSpec(
         prompts=prompts,
         sampling=sampling_of(
@@ -106,13 +110,8 @@ def spec_of(
         ),
         num_choices=num_choices,
         priority=priority_of(request, is_background=terms.is_background),
-        output=_output_of(request, terms),
+        output=output,
     )
-
-
-def _output_of(request: JobRequest, terms: Terms) -> OutputFormat | None:
-    grammar = answer_grammar(request, terms.judged)
-    return None if grammar is None else OutputFormat(grammar=grammar)
 
 
 def not_empty(prompt: tuple[int, ...], field: str) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from api.protocol.prompt.thinking_form import NO_THINKING
 from api.protocol.prompt.tool_form import ToolForm, tool_form_of
 from storage.errors import InvalidRequest
 
@@ -63,6 +64,13 @@ class ChatTemplate:
         """How it takes tools, calls and results; found out when a chat has any."""
         return tool_form_of(self._probe)
 
+    def rendered_question(self, arguments: Mapping[str, object]) -> str | None:
+        """The prompt of one question; None where the template refuses it."""
+        try:
+            return self.render([_USER], arguments=arguments, field="messages")
+        except InvalidRequest:
+            return None
+
     def _treats_specially(self, role: str) -> bool:
         """Whether messages of this role are rendered differently from those of a role that no template knows."""
         known, unknown = self._probe([{"role": role, "content": "x"}, _USER]), self._probe([_UNKNOWN, _USER])
@@ -81,13 +89,17 @@ class ChatTemplate:
             return None
 
     def render(
-        self, messages: Sequence[Mapping[str, object]], *, tools: Sequence[Mapping[str, object]] = (), field: str
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        tools: Sequence[Mapping[str, object]] = (),
+        arguments: Mapping[str, object] = NO_THINKING,
+        field: str,
     ) -> str:
         """The prompt text, up to the beginning of the assistant's answer. Raises InvalidRequest with `field` as param.
 
-        Thinking is switched off (`enable_thinking`).
-
-        tools: in the form of Chat
+        tools:     in the form of Chat
+        arguments: further ones of the template, those that switch thinking
         """
         try:
             return self._render(
@@ -97,7 +109,7 @@ class ChatTemplate:
                     "tools": list(tools) or None,
                     "documents": None,
                     "add_generation_prompt": True,
-                    "enable_thinking": False,
+                    **arguments,
                 }
             )
         except _TEMPLATE_FAULTS as error:

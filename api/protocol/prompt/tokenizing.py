@@ -10,11 +10,14 @@ from typing import cast
 
 from tokenizers import Tokenizer
 
+from api.protocol.families.detection import family_for
 from api.protocol.prompt.chat_template import ChatTemplate
 from api.protocol.prompt.control_tokens import ControlTokens
 from api.protocol.prompt.encode_ids import encode_ids
+from api.protocol.prompt.model_abilities import thinking_of
 from api.protocol.prompt.prompt_strings import strings_of, with_strings
 from api.protocol.prompt.system_turn import Message, with_one_beginning, with_one_system_turn
+from api.protocol.prompt.thinking_form import NO_THINKING
 from api.protocol.prompt.token_budget import CHARACTERS_PER_TOKEN, context_exceeded
 from api.protocol.prompt.tool_declaration import NO_TOOLS, ToolDeclaration, declared_text, with_declaration
 from api.protocol.prompt.tool_turns import arranged_turns, generic_turns, has_tool_turns
@@ -23,6 +26,8 @@ from storage.errors import InvalidRequest
 
 # Prompts up to this length are always counted exactly; that takes about a second.
 _MAX_COUNTED_CHARACTERS = 1_000_000
+# Those that may belong to the opening marker of a thought, whichever way it is written.
+_NUM_LAST_TOKENS = 32
 
 
 class PromptTools:
@@ -48,12 +53,27 @@ class PromptTools:
         self._bos = self._bos_of(manifest.special_tokens)
         template = None if self._template is None else self._template.source
         self._control = None if allows_special_tokens else ControlTokens(self._tokenizer, template)
+        ids = {token.content: token_id for token_id, token in added.items()}
+        self.family = family_for(template, manifest.response_template, ids.get)
+        self.thinking = thinking_of(self.family.family, self._template)
+        # Arguments of the chat template besides messages and tools.
+        self._arguments = NO_THINKING
 
     def limited_to(self, context_length: int) -> "PromptTools":
         """The same tools for another context length; they share the tokenizer."""
         limited = copy.copy(self)
         limited.context_length = context_length
         return limited
+
+    def with_arguments(self, arguments: Mapping[str, object]) -> "PromptTools":
+        """The same tools with other arguments of the chat template, those that switch thinking."""
+        switched = copy.copy(self)
+        switched._arguments = arguments
+        return switched
+
+    def end_of(self, prompt: Sequence[int]) -> str:
+        """The text of a prompt's last tokens, as far as it may open a thought."""
+        return self.decode(prompt[-_NUM_LAST_TOKENS:])
 
     def _bos_of(self, special_tokens: Mapping[str, str]) -> tuple[int, ...]:
         found = self._tokenizer.token_to_id(special_tokens.get("bos_token", ""))
@@ -160,7 +180,7 @@ class PromptTools:
             messages = with_one_system_turn(messages)
         elif not template.takes_two_systems:
             messages = with_one_beginning(messages)
-        return template.render(messages, tools=tools, field=field)
+        return template.render(messages, tools=tools, arguments=self._arguments, field=field)
 
     def encode_chat(
         self,

@@ -14,7 +14,8 @@ from api.protocol.shared.wire import Name, Wire, fault, only
 _TEXT, _ITEMS = f"{TAG}text", f"{TAG}items"
 _INPUT_SHAPE = "expected a string or an array of items"
 _NOT_AN_ITEM = (
-    "names an item that is not supported here: messages, function calls, custom tool calls and their outputs are"
+    "names an item that is not supported here: messages, reasoning, function calls, custom tool calls and their "
+    "outputs are"
 )
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
@@ -78,8 +79,33 @@ class CallOutput(Wire):
     caller: Annotated[object, only({"type": "direct"})] = None
 
 
+class ThoughtPart(Wire):
+    """A part of a thought, or of a summary of one."""
+
+    type: Literal["reasoning_text", "summary_text"]
+    text: str
+
+
+class ReasoningItem(Wire):
+    """A thought of an earlier turn: its text, or the signed form of it."""
+
+    type: Literal["reasoning"]
+    id: Name | None = None
+    summary: list[ThoughtPart] | None = None
+    content: list[ThoughtPart] | None = None
+    encrypted_content: str | None = None
+    status: ItemStatus | None = None
+
+    @model_validator(mode="after")
+    def _has_a_text(self) -> Self:
+        if not (self.content or self.encrypted_content or self.summary):
+            raise fault("content", "a reasoning item needs its content or its encrypted_content")
+        return self
+
+
 _MESSAGE = f"{TAG}message"
 _TAGS = {
+    "reasoning": f"{TAG}reasoning",
     "function_call": f"{TAG}call",
     "custom_tool_call": f"{TAG}custom",
     "function_call_output": f"{TAG}output",
@@ -95,6 +121,7 @@ def _tag_of(item: object) -> str:
 
 InputItem = Annotated[
     Annotated[InputMessage, Tag(_MESSAGE)]
+    | Annotated[ReasoningItem, Tag(_TAGS["reasoning"])]
     | Annotated[FunctionCallItem, Tag(_TAGS["function_call"])]
     | Annotated[CustomCallItem, Tag(_TAGS["custom_tool_call"])]
     | Annotated[CallOutput, Tag(_TAGS["function_call_output"])],

@@ -22,22 +22,48 @@ def messages_of_items(items: Iterable[Item]) -> list[Message]:
     # The calls so far, which results may answer, by id.
     calls: dict[str, _Turn] = {}
     is_open = False
+    # The thought that belongs to the next message or call of the assistant.
+    thought = ""
     for item in items:
         kind = item.get("type")
+        if kind == "reasoning":
+            thought = "\n".join(filter(None, [thought, text_of_item(item)]))
+            is_open = False
+            continue
         if kind in _OUTPUTS:
             _answer(item, calls)
             is_open = False
             continue
         if kind not in _CALLS:
-            turns.append(_Turn({"role": str(item["role"]), "content": text_of_item(item)}))
             is_open = item["role"] == "assistant"
+            if thought and not is_open:
+                turns.append(_Turn(_said("", thought)))
+            said = (
+                _said(text_of_item(item), thought)
+                if is_open
+                else {"role": str(item["role"]), "content": text_of_item(item)}
+            )
+            turns.append(_Turn(said))
+            thought = ""
             continue
         if not is_open:
-            turns.append(_Turn({"role": "assistant", "content": ""}))
-            is_open = True
+            turns.append(_Turn(_said("", thought)))
+            is_open, thought = True, ""
         turns[-1].add_call(item)
         calls[str(item["call_id"])] = turns[-1]
     return [message for turn in turns for message in turn.messages()]
+
+
+def _said(text: str, thought: str) -> Message:
+    """A message of the assistant."""
+    message: Message = {"role": "assistant", "content": text}
+    return {**message, "reasoning_content": thought} if thought else message
+
+
+def without_old_thoughts(items: Sequence[Item]) -> Sequence[Item]:
+    """The items without reasoning before the last message of a user."""
+    last = max((index for index, item in enumerate(items) if item.get("role") == "user"), default=0)
+    return [item for index, item in enumerate(items) if index > last or item.get("type") != "reasoning"]
 
 
 def has_open_calls(items: Iterable[Item]) -> list[bool]:

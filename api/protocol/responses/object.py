@@ -14,11 +14,14 @@ from api.protocol.responses.request import INCLUDED_LOGPROBS
 from api.protocol.responses.stored_items import default_of
 from api.protocol.shared.envelope import SERVER_ERROR, failure_of
 from api.protocol.shared.tiers import tier_of
+from api.protocol.thinking.signed_thoughts import signed_thought
 from storage.contract import End, JobHeader, JobStatus, Usage
 from storage.ids import suffix_of
 
 _ID_PREFIXES = {ItemKind.TEXT: "msg_", ItemKind.REASONING: "rs_", ItemKind.CALL: "fc_"}
 _CUSTOM_CALL_PREFIX = "ctc_"
+# In a job's context: the key that signs its thoughts, where the request asks for their signed form.
+THOUGHT_KEY = "thought_key"
 
 
 def wants_logprobs(header: JobHeader) -> bool:
@@ -78,8 +81,17 @@ def opened_object(header: JobHeader, item: Item) -> dict[str, object]:
 def _with_content(header: JobHeader, item: Item, status: str, content: list[dict[str, object]]) -> dict[str, object]:
     item_id = item_id_of(header.job_id, item)
     if item.kind is ItemKind.REASONING:
-        return {"id": item_id, "type": "reasoning", "summary": [], "content": content, "status": status}
+        signed = _signed_thought(header, item, status)
+        return {"id": item_id, "type": "reasoning", "summary": [], "content": content, "status": status, **signed}
     return {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content}
+
+
+def _signed_thought(header: JobHeader, item: Item, status: str) -> dict[str, object]:
+    """`encrypted_content` of a reasoning item that is done, where the request asks for it."""
+    key = header.context.get(THOUGHT_KEY)
+    if key is None or status == "in_progress":
+        return {}
+    return {"encrypted_content": signed_thought(item.text, cast(str, key))}
 
 
 def _call_object(header: JobHeader, item: Item, status: str) -> dict[str, object]:
@@ -141,7 +153,7 @@ def _echo_of(header: JobHeader) -> dict[str, object]:
         "presence_penalty": sent.get("presence_penalty", 0.0),
         "previous_response_id": sent.get("previous_response_id"),
         "prompt_cache_key": sent.get("prompt_cache_key"),
-        "reasoning": {"effort": None, "summary": None},
+        "reasoning": _reasoning_echo(sent),
         "safety_identifier": sent.get("safety_identifier"),
         "service_tier": tier_of(sent),
         "store": sent.get("store", True),
@@ -154,6 +166,11 @@ def _echo_of(header: JobHeader) -> dict[str, object]:
         "truncation": sent.get("truncation", "disabled"),
         "user": sent.get("user"),
     }
+
+
+def _reasoning_echo(sent: dict[str, object]) -> dict[str, object]:
+    asked = cast(dict[str, object], sent.get("reasoning") or {})
+    return {"effort": asked.get("effort"), "summary": asked.get("summary")}
 
 
 def _error_of(end: End | None) -> dict[str, object] | None:

@@ -4,35 +4,43 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
+from api.protocol.jobs.output_plan import plan_output
 from api.protocol.jobs.prepared import Prepared, Terms, not_empty, prepared, spec_of
 from api.protocol.prompt.system_turn import Message, with_one_beginning
 from api.protocol.prompt.token_budget import fitting_prompt, output_budget
 from api.protocol.prompt.tokenizing import PromptTools
-from api.protocol.responses.item_history import Item, messages_of_items
+from api.protocol.responses.item_history import Item, messages_of_items, without_old_thoughts
+from api.protocol.responses.object import THOUGHT_KEY
 from api.protocol.responses.request import ResponseRequest
 from api.protocol.responses.stored_items import PreviousResponse, context_of, echoed_defaults, items_of_context
+from api.protocol.structured.format_fields import answer_part
+from api.protocol.thinking.thinking_choice import thinking_choice
 from storage.contract import JobKind
+from storage.errors import InvalidRequest
 
 
 def prepare_response(request: ResponseRequest, tools: PromptTools, terms: Terms) -> Prepared:
     """The job of `POST /v1/responses`; its context is {"input_items"}, with "previous_output" where it continues one,
-    and "generation_defaults" where the model has some.
+    "generation_defaults" where the model has some, the segment parser and the key of signed thoughts where needed.
 
     The stored request has no `input`: the items are it.
 
     raises: ContextLengthExceeded, InvalidRequest, MissingToolOutput, UnknownCallId
     """
     assert terms.previous is None or isinstance(terms.previous, PreviousResponse)
-    context = context_of(terms.previous, request.input)
-    items = _conversation(terms.previous, context)
+    context = context_of(terms.previous, request.input, thought_key=terms.thought_key)
+    items = _conversation(request, terms.previous, context)
+    thinking = thinking_choice(request.thinking, tools.thinking)
+    tools = tools.with_arguments(thinking.arguments)
     prompt = not_empty(_prompt_of(request, tools, _messages(request, messages_of_items(items))), "input")
     limit = output_budget(len(prompt), request.max_output_tokens, tools.context_length, field="input")
+    plan = plan_output(tools, prompt, body=answer_part(request, terms.judged), thinking=thinking)
     job = prepared(
         request,
         JobKind.RESPONSE,
         terms,
-        spec_of(request, tools, terms, (prompt,), max_tokens=limit),
-        context=context | echoed_defaults(tools.generation_defaults),
+        spec_of(request, tools, terms, (prompt,), max_tokens=limit, output=plan.output),
+        context=context | echoed_defaults(tools.generation_defaults) | plan.context | _signing(request, terms),
         store_default=True,
         background=request.background or False,
     )
@@ -40,21 +48,39 @@ def prepare_response(request: ResponseRequest, tools: PromptTools, terms: Terms)
 
 
 def count_input_tokens(
-    request: ResponseRequest, tools: PromptTools, *, previous: PreviousResponse | None = None
+    request: ResponseRequest,
+    tools: PromptTools,
+    *,
+    previous: PreviousResponse | None = None,
+    thought_key: str | None = None,
 ) -> dict[str, object]:
     """The answer of `POST /v1/responses/input_tokens`: the number of prompt tokens, even above the context length."""
-    items = _conversation(previous, context_of(previous, request.input))
+    items = _conversation(request, previous, context_of(previous, request.input, thought_key=thought_key))
+    tools = tools.with_arguments(thinking_choice(request.thinking, tools.thinking).arguments)
     num_tokens = tools.count(with_one_beginning(_messages(request, messages_of_items(items))))
     return {"object": "response.input_tokens", "input_tokens": num_tokens}
 
 
-def _conversation(previous: PreviousResponse | None, context: dict[str, object]) -> list[Item]:
+def _signing(request: ResponseRequest, terms: Terms) -> dict[str, object]:
+    """The key with which the answer's thoughts are signed, if they are. The folds must need no secret of a process."""
+    if not request.signs_thoughts:
+        return {}
+    if terms.thought_key is None:
+        raise InvalidRequest("This server has no secret that signs encrypted content.", param="include")
+    return {THOUGHT_KEY: terms.thought_key}
+
+
+def _conversation(
+    request: ResponseRequest, previous: PreviousResponse | None, context: dict[str, object]
+) -> Sequence[Item]:
     """The conversation so far, then the new input.
 
     context: that of the new turn, see `context_of`
     """
     history = [] if previous is None else previous.input_items
-    return [*history, *items_of_context(context)]
+    items = [*history, *items_of_context(context)]
+    is_current = request.reasoning is not None and request.reasoning.context == "current_turn"
+    return without_old_thoughts(items) if is_current else items
 
 
 def _messages(request: ResponseRequest, messages: Sequence[Message]) -> Sequence[Message]:

@@ -23,10 +23,13 @@ from api.protocol.structured.format_fields import (
     TextFormat,
     any_object,
 )
+from api.protocol.thinking.thinking_fields import ResponseThinkingFields
 from storage.contract import JobKind
 
 INCLUDED_LOGPROBS = "message.output_text.logprobs"
-Included = Annotated[str, one_of(frozenset({INCLUDED_LOGPROBS}), "is not supported here yet")]
+INCLUDED_THOUGHTS = "reasoning.encrypted_content"
+_INCLUDED = frozenset({INCLUDED_LOGPROBS, INCLUDED_THOUGHTS})
+Included = Annotated[str, one_of(_INCLUDED, "is not supported here yet")]
 
 
 class TextOptions(Wire):
@@ -36,23 +39,13 @@ class TextOptions(Wire):
     verbosity: Annotated[object, only("medium")] = None
 
 
-class ReasoningOptions(Wire):
-    """Reasoning options; reasoning is not supported yet."""
-
-    effort: Annotated[object, only("none")] = None
-    summary: Refused = None
-    generate_summary: Refused = None
-    mode: Refused = None
-    context: Refused = None
-
-
 class ResponseStreamOptions(Wire):
     """Stream options of Responses. We send no obfuscation padding."""
 
     include_obfuscation: Annotated[object, only(False)] = None
 
 
-class ResponseRequest(JobRequest, StructuredRequest):
+class ResponseRequest(JobRequest, StructuredRequest, ResponseThinkingFields):
     """The body of `POST /v1/responses`."""
 
     kind: ClassVar = JobKind.RESPONSE
@@ -63,7 +56,6 @@ class ResponseRequest(JobRequest, StructuredRequest):
     instructions: str | None = None
     max_output_tokens: MaxTokens | None = None
     previous_response_id: Name | None = None
-    reasoning: ReasoningOptions | None = None
     stream_options: ResponseStreamOptions | None = None
     text: TextOptions | None = None
     top_logprobs: TopLogprobs | None = None
@@ -111,6 +103,11 @@ class ResponseRequest(JobRequest, StructuredRequest):
     @property
     def num_logprobs(self) -> int | None:
         return (self.top_logprobs or 0) if INCLUDED_LOGPROBS in (self.include or ()) else None
+
+    @property
+    def signs_thoughts(self) -> bool:
+        """Whether reasoning items have `encrypted_content`."""
+        return INCLUDED_THOUGHTS in (self.include or ())
 
     @property
     def previous_id(self) -> str | None:

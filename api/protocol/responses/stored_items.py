@@ -7,13 +7,15 @@ import msgspec
 
 from api.protocol.prompt.system_turn import is_system
 from api.protocol.prompt.token_budget import CHARACTERS_PER_TOKEN
-from api.protocol.responses.input_items import CallOutput, CustomCallItem, FunctionCallItem, InputMessage
+from api.protocol.responses.input_items import CallOutput, CustomCallItem, FunctionCallItem, InputMessage, ReasoningItem
 from api.protocol.responses.item_history import Item, has_open_calls, text_of_item
+from api.protocol.thinking.signed_thoughts import read_thought
 from api.protocol.tools.call_arguments import checked_arguments
 from storage.contract import GenerationDefaults, JobHeader
+from storage.errors import InvalidEncryptedContent
 from storage.ids import suffix_of
 
-AnyItem = InputMessage | FunctionCallItem | CustomCallItem | CallOutput
+AnyItem = InputMessage | ReasoningItem | FunctionCallItem | CustomCallItem | CallOutput
 # In a turn's context: the system and developer messages of the turns before it.
 _SYSTEM_ITEMS = "system_items"
 # The sampling parameters that the object shows, where the model has defaults of its own.
@@ -21,6 +23,7 @@ _GENERATION_DEFAULTS = "generation_defaults"
 _ECHOED = ("temperature", "top_p")
 _ID_PREFIXES = {
     "message": "msg_",
+    "reasoning": "rs_",
     "function_call": "fc_",
     "custom_tool_call": "ctc_",
     "function_call_output": "fco_",
@@ -116,15 +119,21 @@ def _system_items_after(turn: StoredTurn) -> list[Item]:
     return [*cast(list[Item], turn.context[_SYSTEM_ITEMS]), *filter(is_system, items_of_context(turn.context))]
 
 
-def context_of(previous: PreviousResponse | None, new: str | Sequence[AnyItem] | None) -> dict[str, object]:
+def context_of(
+    previous: PreviousResponse | None, new: str | Sequence[AnyItem] | None, *, thought_key: str | None = None
+) -> dict[str, object]:
     """The stored context of a turn: its own input, the output of the turn that it continues, and all system items.
 
     Other items of earlier turns are not copied: the chain is put together when it is read. System items are, since
     truncation keeps them and must not read the whole chain for them. New items get ids when they are read.
 
-    raises: InvalidRequest for arguments of a call that are no JSON object
+    thought_key: of the signed thoughts that the input may hold; without one they are refused
+    raises:      InvalidRequest for arguments of a call that are no JSON object, InvalidEncryptedContent
     """
-    input_items = [_user_item(new)] if isinstance(new, str) else [_item_of(*one) for one in enumerate(new or ())]
+    items = () if new is None or isinstance(new, str) else new
+    input_items = [_item_of(index, item, thought_key) for index, item in enumerate(items)]
+    if isinstance(new, str):
+        input_items = [_user_item(new)]
     if previous is None:
         return {"input_items": input_items}
     system_items = [{name: value for name, value in item.items() if name != "id"} for item in previous.system_items]
@@ -157,12 +166,18 @@ def _user_item(text: str) -> Item:
     return {"type": "message", "role": "user", "status": "completed", "content": [_part_of("user", text)]}
 
 
-def _item_of(index: int, item: AnyItem) -> Item:
+def _item_of(index: int, item: AnyItem, thought_key: str | None) -> Item:
     """The item as it is stored; its id, where it has one, is its own.
 
     index: in the request's input
     """
-    stored = _message_item(item) if isinstance(item, InputMessage) else _call_item(index, item)
+    match item:
+        case InputMessage():
+            stored = _message_item(item)
+        case ReasoningItem():
+            stored = _reasoning_item(index, item, thought_key)
+        case _:
+            stored = _call_item(index, item)
     return stored if item.id is None else {"id": item.id, **stored}
 
 
@@ -173,6 +188,19 @@ def _message_item(message: InputMessage) -> Item:
     content = [message.content] if isinstance(message.content, str) else [part.text for part in message.content]
     item["content"] = [_part_of(message.role, text) for text in content]
     return item
+
+
+def _reasoning_item(index: int, item: ReasoningItem, thought_key: str | None) -> Item:
+    """The item with its text, which may come in its signed form only; the summary stands for what has neither."""
+    param = f"input.{index}.encrypted_content"
+    parts = item.content or item.summary or ()
+    texts = [part.text for part in parts]
+    if item.encrypted_content is not None:
+        if thought_key is None:
+            raise InvalidEncryptedContent("This server has no secret that signs encrypted content.", param=param)
+        texts = [read_thought(item.encrypted_content, thought_key, param=param)]
+    content = [{"type": "reasoning_text", "text": text} for text in texts]
+    return {"type": "reasoning", "summary": [], "content": content, "status": item.status or "completed"}
 
 
 def _call_item(index: int, item: FunctionCallItem | CustomCallItem | CallOutput) -> Item:

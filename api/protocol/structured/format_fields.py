@@ -12,7 +12,6 @@ from pydantic_core import PydanticCustomError
 
 from api.protocol.shared.validation_messages import TAG, UNSUPPORTED
 from api.protocol.shared.wire import Refused, Wire, WireRequest, fault, only
-from api.protocol.structured.compiling import grammar_of
 from api.protocol.structured.constraints import Constraint, ConstraintKind, Judged
 
 _ANY_OBJECT = '{"type":"object"}'
@@ -196,10 +195,10 @@ def constraints_of(request: WireRequest) -> tuple[Constraint, ...]:
     return request.constraints if isinstance(request, StructuredRequest) else ()
 
 
-def answer_grammar(request: WireRequest, judged: Mapping[str, Judged]) -> str | None:
-    """The grammar of the answer; None where the request asks for no format.
+def answer_part(request: WireRequest, judged: Mapping[str, Judged]) -> Mapping[str, object] | None:
+    """The grammar part of the answer's format, without a name; None where the request asks for no format.
 
     judged: the judgments of the request's constraints by `param`
     """
     answer = request.answer_constraint if isinstance(request, StructuredRequest) else None
-    return None if answer is None else grammar_of(judged[answer.param].grammar_part)
+    return None if answer is None else judged[answer.param].grammar_part

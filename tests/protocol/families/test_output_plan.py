@@ -11,7 +11,8 @@ from api.protocol.families.family_table import FAMILIES, PLAIN
 from api.protocol.families.grammar.output_grammar import ChoiceMode, ToolChoice
 from api.protocol.families.response_template import family_of_template
 from api.protocol.families.stored_parser import parser_of
-from api.protocol.jobs.output_plan import PLAIN_OUTPUT, OutputPlan, ThinkingWish, plan_output
+from api.protocol.jobs.output_plan import PLAIN_OUTPUT, OutputPlan, plan_of
+from api.protocol.thinking.thinking_choice import ThinkingChoice
 from storage.contract import MARKER_SIGN, JobHeader, JobKind
 from storage.errors import ModelUnavailable
 from tests.protocol.examples import header
@@ -20,11 +21,11 @@ from tests.protocol.families.test_output_grammar import BODY
 
 THINKING_PROMPT, PROMPT = "<|im_start|>assistant\n<think>\n", "<|im_start|>assistant\n"
 HERMES = bound_to_tokens(FAMILIES["hermes"], has_tokens=True, first_id=10)
-ON = ThinkingWish(is_on=True, max_tokens=5)
+ON = ThinkingChoice(is_on=True, max_tokens=5)
 
 
 def plan(bound: BoundFamily = HERMES, prompt: str = PROMPT, **asked: object) -> OutputPlan:
-    return plan_output(bound, prompt, encode=encoded, **asked)  # type: ignore[arg-type] # fields of the plan
+    return plan_of(bound, prompt, encode=encoded, **asked)  # type: ignore[arg-type] # fields of the plan
 
 
 def encoded(text: str) -> Sequence[int]:
@@ -62,7 +63,7 @@ def test_a_thought_has_its_markers_its_limit_and_its_span() -> None:
     assert (limits.opening, limits.closing) == (f"{MARKER_SIGN}<think>", f"{MARKER_SIGN}</think>")
     assert (limits.closing_ids, limits.is_open, limits.max_tokens) == ((11,), False, 5)
     assert planned.output.marker_ids == (10, 11)
-    assert planned.output.spans == ((f"{MARKER_SIGN}<think>", f"{MARKER_SIGN}</think>"),)
+    assert planned.output.spans == ()
     assert planned.output.grammar is None
 
 
@@ -89,15 +90,16 @@ def test_letters_close_a_thought_where_no_token_does() -> None:
 def test_the_parser_of_a_job_knows_the_tools_of_its_request_on_either_wire() -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
     planned = plan(bound_to_tokens(FAMILIES["qwen3_coder"], has_tokens=False), tools=PARTS)
-    text = "<tool_call>\n<function=count>\n<parameter=n>\n3\n</parameter>\n</function>\n</tool_call>"
-    for tool in (
-        {"type": "function", "function": {"name": "count", "parameters": schema}},
-        {"type": "function", "name": "count", "parameters": schema},
-        {"type": "namespace", "name": "s", "tools": [{"type": "function", "name": "count", "parameters": schema}]},
+    flat = {"type": "function", "name": "count", "parameters": schema}
+    for tool, name in (
+        ({"type": "function", "function": {"name": "count", "parameters": schema}}, "count"),
+        (flat, "count"),
+        ({"type": "namespace", "name": "s", "tools": [flat]}, "s.count"),
     ):
+        text = f"<tool_call>\n<function={name}>\n<parameter=n>\n3\n</parameter>\n</function>\n</tool_call>"
         parser = parser_of(job_of(planned, tool))
         assert parser is not None
-        assert joined(parser.push(0, text, ())) == [CallOpened("count"), CallArguments('{"n": 3}'), CallClosed()]
+        assert joined(parser.push(0, text, ())) == [CallOpened(name), CallArguments('{"n": 3}'), CallClosed()]
 
 
 def test_where_no_call_may_be_written_none_is_read() -> None:

@@ -10,7 +10,7 @@ from api.protocol.completions.request import CompletionRequest
 from api.protocol.responses.echoed_format import echoed_format
 from api.protocol.responses.request import ResponseRequest
 from api.protocol.structured.constraints import Constraint, ConstraintKind, Judged
-from api.protocol.structured.format_fields import answer_grammar, constraints_of
+from api.protocol.structured.format_fields import answer_part, constraints_of
 from storage.errors import InvalidRequest
 
 _BODIES: dict[type[ChatRequest | CompletionRequest | ResponseRequest], dict[str, Any]] = {
@@ -153,14 +153,13 @@ def test_what_is_wrong_or_given_twice_is_refused_by_name(
     assert refused(kind, **fields) == param
 
 
-def test_the_grammar_of_an_answer_is_its_part() -> None:
+def test_the_grammar_of_an_answer_is_a_part() -> None:
     request = CompletionRequest.parse_value({**_BODIES[CompletionRequest], "guided_regex": "a"})
 
-    grammar = answer_grammar(request, {"guided_regex": Judged(part='{"lark_grammar":"start: /a/"}')})
+    part = answer_part(request, {"guided_regex": Judged(part='{"lark_grammar":"start: /a/"}')})
 
-    assert grammar is not None
-    assert json.loads(grammar) == {"grammars": [{"lark_grammar": "start: /a/"}]}
-    assert answer_grammar(CompletionRequest.parse_value(_BODIES[CompletionRequest]), {}) is None
+    assert part == {"lark_grammar": "start: /a/"}
+    assert answer_part(CompletionRequest.parse_value(_BODIES[CompletionRequest]), {}) is None
 
 
 @pytest.mark.parametrize(

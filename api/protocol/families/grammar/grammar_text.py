@@ -103,6 +103,11 @@ class GrammarText:
         return json.dumps({"grammars": [{"lark_grammar": lark}, *self._parts]}, ensure_ascii=False)
 
 
+def grammar_of_part(part: Part) -> str:
+    """The grammar that consists of one part alone."""
+    return json.dumps({"grammars": [part]}, ensure_ascii=False)
+
+
 def quoted(text: str) -> str:
     """A Lark string."""
     return json.dumps(text, ensure_ascii=False)

@@ -12,7 +12,7 @@ import msgspec
 from api.protocol.families.bound_family import BoundFamily
 from api.protocol.families.family import CallForm, Family, Region
 from api.protocol.families.grammar.argument_grammar import arguments_of
-from api.protocol.families.grammar.grammar_text import GrammarText, Part, one_of
+from api.protocol.families.grammar.grammar_text import GrammarText, Part, grammar_of_part, one_of
 
 # What the parser leaves out between the end of a thought or call and what follows.
 _SPACE = r"/[ \n]{0,4}/"
@@ -77,6 +77,8 @@ def output_grammar(
     body: the format of the answer's text, a part without a name; None is any text
     """
     choice = choice or ToolChoice()
+    if not tools and thoughts is ThoughtMode.NONE and bound.family.answer is None:
+        return None if body is None else grammar_of_part(body)
     if body is None and not tools:
         return None
     writer = _Writer(bound, tools, choice, body, thoughts)
