@@ -34,8 +34,8 @@ log = structlog.get_logger()
 class Writer:
     """The only way in which a process writes to the database.
 
-    Each operation, and each run of inserts, has a savepoint. An exception rolls back to it, so that it neither undoes
-    nor repeats the other writes of the group.
+    Each operation, and each run of inserts that shares its transaction, has a savepoint. An exception rolls back to
+    it, so that it neither undoes nor repeats the other writes of the group.
     """
 
     def __init__(self, database: Database, *, max_batch: int = 512, max_queued: int = _MAX_QUEUED) -> None:
@@ -138,10 +138,13 @@ class Writer:
 
     def _commit(self, entries: "Sequence[_Entry]") -> "list[_Outcome]":
         """The outcomes that are not settled yet, which are those of deadlocks; the commit settles the others."""
+        spans = list(_spans(entries))
+        if len(spans) == 1 and entries[0].operation is None and self._has_inserted(entries):
+            return []
         outcomes: list[_Outcome] = []
         try:
             with self._database.begin() as connection:
-                for start, end in _spans(entries):
+                for start, end in spans:
                     outcomes += _execute(connection, self._inserts, entries[start:end])
                 for entry, result, error in outcomes:
                     if entry.on_executed is not None and error is None:
@@ -152,6 +155,26 @@ class Writer:
         deadlocks = [one for one in outcomes if one[2] is not None and is_deadlock(one[2])]
         _settle([one for one in outcomes if one[2] is None or not is_deadlock(one[2])])
         return deadlocks
+
+    def _has_inserted(self, entries: "Sequence[_Entry]") -> bool:
+        """Whether a transaction of nothing but one run of inserts is over, with all entries settled.
+
+        It needs no savepoint: a failed statement undoes nothing of others. False where one failed; nothing was written
+        then, and each is to be tried alone.
+        """
+        try:
+            with self._database.begin() as connection:
+                try:
+                    results = _results(connection, self._inserts, entries)
+                except Exception as error:
+                    raise _RolledBack(error) from error
+        except _RolledBack:
+            return False
+        except Exception as error:  # noqa: BLE001 - begin or commit failed: every caller gets the error
+            _settle([(entry, None, error) for entry in entries])
+        else:
+            _settle([(entry, result, None) for entry, result in zip(entries, results, strict=True)])
+        return True
 
 
 class _Entry:

@@ -133,6 +133,29 @@ def test_a_full_queue_refuses_at_once(database: Database) -> None:
     assert "late" not in _names(database)
 
 
+def test_inserts_alone_need_no_savepoint_and_one_that_fails_fails_alone(database: Database, writer: Writer) -> None:
+    statements: list[str] = []
+    event.listen(database._engine, "before_cursor_execute", lambda c, cursor, sql, *_: statements.append(sql))
+    gate = _Gate(writer)
+    futures = [writer.insert((Holder, _values(name))) for name in ("a", "b", "c")]
+    statements.clear()
+    gate.open()
+    for future in futures:
+        assert future.result(5) is None
+    # The gate's own savepoint is released.
+    assert [sql for sql in statements if "SAVEPOINT" in sql] == ["RELEASE SAVEPOINT operation"]
+
+    gate = _Gate(writer)
+    futures = [writer.insert((Holder, _values(name))) for name in ("d", "a", "e")]
+    gate.open()
+
+    assert futures[0].result(5) is None
+    with pytest.raises(IntegrityError):
+        futures[1].result(5)
+    assert futures[2].result(5) is None
+    assert _names(database) == ["a", "b", "c", "d", "e"]
+
+
 def test_a_group_is_one_commit(database: Database, writer: Writer) -> None:
     seen: list[int] = []
     gate = _Gate(writer)
