@@ -8,7 +8,7 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from storage.contract import FinishReason
 from tests.engine.checked import EOS, LIMITS, VOCAB_SIZE, CheckedRunner, request
 from tests.fakes import FakePart
-from workers.constraint.row_masks import MaskBuffer
+from workers.constraint.mask_buffer import MaskBuffer
 from workers.engine.runner import Chunk, StepOutput
 from workers.engine.sampling_seed import position_key
 from workers.engine.sequence import SequenceRequest

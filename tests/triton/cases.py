@@ -12,6 +12,7 @@ from workers.model.architecture.attention_layer import AttentionRule
 from workers.model.triton.decode import decode
 from workers.model.triton.prefill import attend
 from workers.model.triton.store import store
+from workers.model.triton.token_masks import apply_masks
 
 NUM_MIXES = 16
 # In the interpreter, where a tile takes milliseconds: shorter sequences, of up to three splits, and fewer mixes of
@@ -116,7 +117,33 @@ def check_neighbours(seed: int, device: str) -> None:
     assert together[7].isnan().all()
 
 
-CHECKS = {"store": check_store, "decode": check_decode, "attend": check_attend, "neighbours": check_neighbours}
+def check_masks(seed: int, device: str) -> None:
+    """Masked rows lose what is not allowed, in rows that lie apart; nothing else is written."""
+    dice = random.Random(seed)
+    torch.manual_seed(seed)
+    vocab_size = dice.choice([1, 31, 32, 33, 4096, 4097, 9001])
+    num_rows = dice.randint(1, 5)
+    whole = torch.randn(num_rows, vocab_size + 7).to(device)
+    rows = torch.tensor(dice.sample(range(num_rows), dice.randint(1, num_rows)), device=device)
+    allowed = torch.rand(len(rows), -(-vocab_size // 32) * 32).to(device) < dice.choice([0.0, 0.1, 0.9])
+    bits = allowed.view(len(rows), -1, 32).long() << torch.arange(32, device=device)
+    masks = bits.sum(-1).to(torch.int32)
+    expected = whole.clone()
+    for row, own in zip(rows.tolist(), allowed, strict=True):
+        expected[row, :vocab_size][~own[:vocab_size]] = -torch.inf
+
+    apply_masks(whole[:, :vocab_size], rows, masks)
+
+    assert torch.equal(whole, expected)
+
+
+CHECKS = {
+    "masks": check_masks,
+    "store": check_store,
+    "decode": check_decode,
+    "attend": check_attend,
+    "neighbours": check_neighbours,
+}
 
 
 def main(kind: str, device: str = "cpu") -> None:

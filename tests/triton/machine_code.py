@@ -10,7 +10,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
 
-from workers.model.triton import decode, prefill, store
+from workers.model.triton import decode, prefill, store, token_masks
 from workers.model.triton.online import padded, tile_of
 
 NAME_BY_TYPE = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}
@@ -55,6 +55,9 @@ def spilled_bytes(kernel: CompiledKernel) -> int:
 
 def main(target: int) -> None:
     """Compile all, and check that each fits."""
+    mask_pointers = {"logits": "*fp32", "rows": "*i64", "masks": "*i32"}
+    masks = compiled(token_masks._apply, mask_pointers, {"block": token_masks._BLOCK}, target)
+    assert spilled_bytes(masks) <= MAX_SPILLED_BYTES
     for dtype, name in NAME_BY_TYPE.items():
         of_type = dict.fromkeys(("query", "key", "value", "keys", "values", "seen"), name)
         of_step = dict.fromkeys(("tables", "begins", "lengths", "slots"), "*i32")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-KINDS = ("store", "decode", "attend", "neighbours")
+KINDS = ("store", "decode", "attend", "neighbours", "masks")
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 

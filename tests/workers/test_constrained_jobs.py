@@ -7,7 +7,7 @@ from storage.jobs import records
 from tests.fakes import EOS, LIMITS, FakePart, FakeRunner, foretold, spec
 from tests.text import tokenizers
 from tests.workers.harness import Backend, assert_whole, running, text_of, tokens_of, wait_for_answer
-from workers.constraint.row_masks import MaskBuffer
+from workers.constraint.mask_buffer import MaskBuffer
 from workers.engine.runner import Chunk
 
 

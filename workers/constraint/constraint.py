@@ -17,14 +17,15 @@ class Constraint:
     `stop_token_ids` are end tokens there, and elsewhere what the grammar makes of them. `min_tokens` and `ignore_eos`
     keep end tokens out as long as the grammar allows anything else.
 
+    matcher: at the next token
     failure: why nothing can follow, "" while something can; a matcher in error would allow the end
     """
 
-    __slots__ = ("_eos_token_ids", "_matcher", "_num_held", "_num_taken", "_stop_token_ids", "failure")
+    __slots__ = ("_eos_token_ids", "_num_held", "_num_taken", "_stop_token_ids", "failure", "matcher")
 
     def __init__(self, matcher: LLMatcher, sampling: SamplingParams, eos_token_ids: frozenset[int]) -> None:
         self.failure = ""
-        self._matcher = matcher
+        self.matcher = matcher
         self._eos_token_ids = eos_token_ids
         self._stop_token_ids = frozenset(sampling.stop_token_ids) - eos_token_ids
         self._num_held = math.inf if sampling.ignore_eos else sampling.min_tokens
@@ -35,12 +36,12 @@ class Constraint:
         self._num_taken += 1
         is_end = token_id in self._eos_token_ids
         try:
-            if (is_end or token_id in self._stop_token_ids) and self._matcher.is_accepting():
+            if (is_end or token_id in self._stop_token_ids) and self.matcher.is_accepting():
                 return True
-            if not self._matcher.consume_token(token_id):
-                self._fail(self._matcher.get_error())
+            if not self.matcher.consume_token(token_id):
+                self._fail(self.matcher.get_error())
             # A grammar may also name an end token as its own last one.
-            return is_end and not self.failure and self._matcher.is_accepting()
+            return is_end and not self.failure and self.matcher.is_accepting()
         except BaseException as error:
             if not is_panic(error):
                 raise
@@ -50,7 +51,7 @@ class Constraint:
     def forced_ids(self) -> list[int]:
         """Tokens that must follow, in the tokenizer's own way to write them; none where there is a choice."""
         try:
-            return self._matcher.compute_ff_tokens()
+            return self.matcher.compute_ff_tokens()
         except BaseException as error:
             if not is_panic(error):
                 raise
@@ -60,7 +61,7 @@ class Constraint:
     def allows(self, token_ids: list[int]) -> bool:
         """Whether all of these may follow, one after another."""
         try:
-            return self._matcher.validate_tokens(token_ids) == len(token_ids)
+            return self.matcher.validate_tokens(token_ids) == len(token_ids)
         except BaseException as error:
             if not is_panic(error):
                 raise
@@ -70,9 +71,18 @@ class Constraint:
     def fill(self, words: memoryview, address: int) -> None:
         """As `RowMask.fill`; no token is allowed after a failure."""
         try:
-            self._matcher.unsafe_compute_mask_ptr(address, words.nbytes)
-            if self._matcher.is_error():
-                self._fail(self._matcher.get_error())
+            self.matcher.unsafe_compute_mask_ptr(address, words.nbytes)
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            self._fail(_PANIC)
+        self.finish(words)
+
+    def finish(self, words: memoryview) -> None:
+        """Complete a mask that the matcher wrote."""
+        try:
+            if self.matcher.is_error():
+                self._fail(self.matcher.get_error())
         except BaseException as error:
             if not is_panic(error):
                 raise
@@ -85,7 +95,7 @@ class Constraint:
     def find_dead_end(self) -> str:
         """Why no token could be sampled, where the grammar is the reason; else ""."""
         try:
-            bits = self._matcher.compute_bitmask()
+            bits = self.matcher.compute_bitmask()
             if bits == bytes(len(bits)):
                 self._fail("no token is left")
         except BaseException as error:
@@ -96,7 +106,7 @@ class Constraint:
 
     def _edit_ends(self, words: memoryview) -> None:
         ends = self._eos_token_ids
-        if self._stop_token_ids and self._matcher.is_accepting():
+        if self._stop_token_ids and self.matcher.is_accepting():
             ends = ends | self._stop_token_ids
             allow(words, [*self._stop_token_ids])
         if self._num_taken < self._num_held:

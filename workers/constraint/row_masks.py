@@ -1,6 +1,5 @@
 """Packed token masks of the rows of a step: one bit for each token of the vocabulary, 1 where it may be sampled."""
 
-from array import array
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -28,33 +27,6 @@ class ForcedToken:
         """As `RowMask.fill`."""
         clear(words)
         allow(words, [self._token_id])
-
-
-class MaskBuffer:
-    """The masks of one step's rows, side by side, valid until the next `fill`.
-
-    num_words: of each row
-    """
-
-    def __init__(self, vocab_size: int) -> None:
-        self.num_words = -(-vocab_size // 32)
-        self._words = array("I")
-
-    def fill(self, masks: Sequence[RowMask]) -> None:
-        """Compute the masks; that of place i lies at `address(i)`."""
-        if len(self._words) < self.num_words * len(masks):
-            self._words = array("I", bytes(self.num_words * len(masks) * self._words.itemsize))
-        words = memoryview(self._words)
-        for place, mask in enumerate(masks):
-            mask.fill(words[place * self.num_words : (place + 1) * self.num_words], self.address(place))
-
-    def address(self, place: int) -> int:
-        """Where a row's mask lies in memory."""
-        return self._words.buffer_info()[0] + place * self.num_words * self._words.itemsize
-
-    def words(self, num_rows: int) -> memoryview:
-        """The masks of the first rows, [num_rows * num_words] uint32."""
-        return memoryview(self._words)[: num_rows * self.num_words]
 
 
 def clear(words: memoryview) -> None:

@@ -1,6 +1,7 @@
 """Prepares a model of transformers to run over cache blocks, and validates that it still computes the same logits."""
 
 import gc
+import importlib
 from functools import partial
 
 import structlog
@@ -27,6 +28,7 @@ from workers.model.resources.main_memory import main_memory_bytes
 from workers.model.resources.memory_options import LoadLimits
 from workers.model.sampling.sampled import Vocabulary
 from workers.model.sampling.sampler import Sampler, torch_sampler
+from workers.model.sampling.torch_sampling import ApplyMasks
 from workers.model.torch import block_attention, linears, norms
 from workers.model.torch.block_attention import BlockAttention, Stage
 from workers.model.torch.cache import BlockCache, bytes_per_token
@@ -97,8 +99,21 @@ def _native(
 def _sampler(vocabulary: Vocabulary, device: torch.device, library: Library | None) -> Sampler:
     """The sampler for layers that torch computes: the native library on a CPU if there is one, else torch."""
     if library is None or device.type != "cpu":
-        return torch_sampler(vocabulary, device)
+        return torch_sampler(vocabulary, device, _mask_kernel(device))
     return native_sampler(vocabulary, library)
+
+
+def _mask_kernel(device: torch.device) -> ApplyMasks | None:
+    """Triton's on CUDA; None elsewhere, and where triton is missing."""
+    if device.type != "cuda":
+        return None
+    try:
+        # Not above: this module is read on machines without triton too.
+        module = importlib.import_module("workers.model.triton.token_masks")
+    except ImportError:
+        return None
+    kernel: ApplyMasks = module.apply_masks
+    return kernel
 
 
 def _on_gpu(

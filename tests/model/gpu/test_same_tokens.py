@@ -12,6 +12,7 @@ from storage.contract import SamplingParams
 from tests.engine.checked import ids_of, run, text_of
 from tests.model.conftest import TORCH_LIMITS, greedy, prompt, seeded
 from tests.model.gpu.machines import runner_of, with_runner
+from tests.model.schemas import grammar_of, random_schema
 from tests.model.tiny import make_tiny
 from workers.engine.engine import Engine
 from workers.engine.runner import Chunk
@@ -155,3 +156,24 @@ class FailingNow:
         if self._num_launches % 13 == 0:
             self.num_failures += 1
             raise MemoryError
+
+
+def test_constrained_sequences_run_beside_others_that_are_one_launch_ahead(
+    plain: LoadedModel, ahead: LoadedModel
+) -> None:
+    def constrained() -> list[SequenceRequest]:
+        return [
+            SequenceRequest(
+                sequence_id=f"c{place}",
+                prompt=prompt(place, 4 + 7 * place),
+                sampling=SamplingParams(max_tokens=60, temperature=1.2, seed=place, logprobs=2 if place % 2 else None),
+                matcher=plain.grammars.matcher(grammar_of(random_schema(random.Random(place), depth=1))),
+            )
+            for place in range(6)
+        ]
+
+    expected = run(engine_of(plain), *REQUESTS[:6], *constrained())
+
+    outputs = run(engine_of(ahead), *REQUESTS[:6], *constrained())
+
+    assert_same(outputs, expected)

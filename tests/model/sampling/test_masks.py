@@ -11,7 +11,8 @@ from msgspec import structs
 
 from storage.contract import SamplingParams
 from tests.model.sampling.asked import Asked, Backend, asked
-from workers.constraint.row_masks import ForcedToken, MaskBuffer, allow, clear, forbid, is_clear
+from workers.constraint.mask_buffer import MaskBuffer
+from workers.constraint.row_masks import ForcedToken, allow, clear, forbid, is_clear
 
 VOCAB_SIZE = 1000
 NAN, INFINITY = float("nan"), float("inf")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workers.constraint.row_masks import MaskBuffer
+from workers.constraint.mask_buffer import MaskBuffer
 from workers.engine.sampling_seed import position_key
 from workers.model.native.decoder import Decoder
 from workers.model.native.library import Library

@@ -9,7 +9,7 @@ from workers.engine.runner import Ranked
 from workers.model.sampling.sampled import NO_TOKEN, Planner, Prepared, SampledTokens, SampleResults, Vocabulary
 from workers.model.sampling.sampling_rows import SamplingRequest
 from workers.model.sampling.token_logprobs import unpack_ranked
-from workers.model.sampling.torch_sampling import TorchPlanner
+from workers.model.sampling.torch_sampling import ApplyMasks, TorchPlanner
 
 
 class Sampler:
@@ -66,6 +66,9 @@ class Sampler:
         self._planner.tables.forget(sequence_id)
 
 
-def torch_sampler(vocabulary: Vocabulary, device: torch.device) -> Sampler:
-    """A sampler that computes with torch on this device."""
-    return Sampler(TorchPlanner(vocabulary, device))
+def torch_sampler(vocabulary: Vocabulary, device: torch.device, apply_masks: ApplyMasks | None = None) -> Sampler:
+    """A sampler that computes with torch on this device.
+
+    apply_masks: the device's own kernel for masks; torch's operations without one
+    """
+    return Sampler(TorchPlanner(vocabulary, device, apply_masks))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workers.constraint.row_masks import MaskBuffer
+from workers.constraint.mask_buffer import MaskBuffer
 from workers.model.sampling.exponential_race import GumbelMaxBatch, likeliest, plan_batches
 from workers.model.sampling.logit_edits import EditPlanner, Edits
 from workers.model.sampling.sampled import NO_TOKEN, SampledTokens, Vocabulary
