@@ -1,15 +1,12 @@
 """Random JSON schemas of the keywords that constrained decoding enforces."""
 
-import json
 import random
 
-from llguidance import LLMatcher
+from api.protocol.structured import compiling
+from api.protocol.structured.judging import judge_schema
 
-# Compact JSON or one space, as the platform's own grammars of schemas.
-_SPACING = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 _NAMES = ("a", "id", "name", "größe", "x y", "tags")
-# No dates and times: the validator knows no year 0000, and no second 60 but the one before midnight.
-_FORMATS = ("uuid", "ipv4", "email")
+_FORMATS = ("uuid", "ipv4", "email", "date", "time", "date-time")
 _PATTERNS = ("^[a-f]{2,5}$", "^(yes|no)$", r"^\d{3}-[A-Z]+$")
 
 
@@ -19,8 +16,8 @@ def random_schema(dice: random.Random, depth: int = 3) -> dict[str, object]:
 
 
 def grammar_of(schema: dict[str, object]) -> str:
-    """The schema's grammar."""
-    return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_SPACING)  # type: ignore[arg-type]  # a dict
+    """The schema's grammar, as the API makes it."""
+    return compiling.grammar_of(judge_schema(schema, is_strict=True).grammar_part)
 
 
 def _value(dice: random.Random, depth: int) -> dict[str, object]:

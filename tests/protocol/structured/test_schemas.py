@@ -142,6 +142,7 @@ FREE: list[dict[str, object]] = [
     {"type": "integer", "format": "int32"},
     {"type": "string", "uniqueItems": True},
     {"title": "t", "description": "d", "default": 1, "examples": [1], "deprecated": True, "$comment": "c"},
+    {"prefixItems": []},
     {"nullable": True, "x-order": 1, "discriminator": {"propertyName": "kind"}},
     {"$defs": {"unused": {"not": {}, "uniqueItems": True}}},
 ]

@@ -55,7 +55,8 @@ _FORMS: Mapping[str, _Form] = {
     "minProperties": _COUNT,
     "maxProperties": _COUNT,
     "items": _Form(lambda value: _is_schema(value) or isinstance(value, list), "a schema"),
-    "prefixItems": _SCHEMAS,
+    # Generators write an empty list too, which asks for nothing.
+    "prefixItems": _Form(lambda value: isinstance(value, list), "an array of schemas"),
     "additionalItems": _SCHEMA,
     "minItems": _COUNT,
     "maxItems": _COUNT,
