@@ -16,7 +16,7 @@ from tests.text import tokenizers
 from tests.workers.harness import Backend, running, wait_for_answer
 from tests.workers.test_constrained_jobs import LowestAllowed, ids_of, letters
 
-TOOL = ToolPart(name="now", part={"json_schema": NOW}, parameters=NOW)
+TOOL = ToolPart(name="now", part={"json_schema": NOW})
 ONCE = ToolChoice(mode=ChoiceMode.REQUIRED, is_once=True)
 REQUEST: dict[str, object] = {"tools": [{"type": "function", "function": {"name": "now"}}]}
 # The calls of gpt-oss come after channels of any number, of which the lowest token always begins one more.

@@ -30,8 +30,8 @@ TOOLS = (
     CallableTool(name="run", is_custom=True),
 )
 PARTS = (
-    ToolPart(name="weather", part={"json_schema": {**WEATHER, "x-guidance": SPACING}}, parameters=WEATHER),
-    ToolPart(name="now", part={"json_schema": {**NOW, "x-guidance": SPACING}}, parameters=NOW),
+    ToolPart(name="weather", part={"json_schema": {**WEATHER, "x-guidance": SPACING}}),
+    ToolPart(name="now", part={"json_schema": {**NOW, "x-guidance": SPACING}}),
     ToolPart(name="run", is_custom=True),
 )
 

@@ -10,6 +10,7 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from api.protocol.answer.segments import CallArguments, CallClosed, CallOpened, Reasoning, Text
 from api.protocol.families.bound_family import BoundFamily
 from api.protocol.families.family_table import FAMILIES
+from api.protocol.families.grammar.argument_grammar import unenforced_in
 from api.protocol.families.grammar.grammar_text import Part
 from api.protocol.families.grammar.output_grammar import ChoiceMode, ThoughtMode, ToolChoice, output_grammar
 from storage.contract import MARKER_SIGN
@@ -248,3 +249,17 @@ def test_whatever_can_be_written_is_read_as_calls(name: str, has_tokens: bool) -
         for arguments in segments[1::3]:
             assert isinstance(arguments, CallArguments)
             assert isinstance(json.loads(arguments.text, strict=False), dict)
+
+
+def test_what_a_form_of_arguments_leaves_to_the_model_is_named() -> None:
+    part: Part = {
+        "json_schema": {
+            "type": "object",
+            "properties": {"a": {"type": "string", "pattern": "^x"}, "b": {"type": "integer", "minimum": 3}},
+        }
+    }
+    named = {name: unenforced_in(form, part) for name in NAMES if (form := FAMILIES[name].calls) is not None}
+
+    assert named["hermes"] == ()
+    assert named["qwen3_coder"] == ("pattern",)
+    assert named["gemma4"] == named["lfm2"] == ("minimum", "pattern")

@@ -12,21 +12,65 @@ from api.protocol.families.value_casts import resolved, types_of
 
 _ANY_OBJECT: Part = {"json_schema": {"type": "object"}}
 _STRING = frozenset({"string"})
+# llguidance's own key in a schema; its options hold for the parts that are taken out, too.
+_OPTIONS = "x-guidance"
+# Keywords that the forms other than JSON leave to the model.
+_OF_STRINGS = frozenset({"pattern", "format"})
+_OF_DIALECTS = _OF_STRINGS | {
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "maximum",
+    "minItems",
+    "minLength",
+    "minProperties",
+    "minimum",
+    "multipleOf",
+    "patternProperties",
+    "prefixItems",
+}
 
 
-def arguments_of(grammar: GrammarText, form: CallForm, part: Part | None, parameters: Mapping[str, object]) -> str:
+def arguments_of(grammar: GrammarText, form: CallForm, part: Part | None) -> str:
     """An expression for the arguments of a tool.
 
-    part:       their grammar as JSON
-    parameters: their schema
+    part: their grammar as JSON; None is any object
     """
+    part = part or _ANY_OBJECT
     match form.arguments:
         case ArgumentForm.JSON:
-            return grammar.part("arguments", part or _ANY_OBJECT)
+            return grammar.part("arguments", part)
         case ArgumentForm.TAGGED:
-            return _TaggedWriter(grammar, form, parameters).arguments()
+            return _TaggedWriter(grammar, form, _schema_of(part)).arguments()
         case _:
-            return DialectWriter(grammar, form, parameters).arguments()
+            return DialectWriter(grammar, form, _schema_of(part)).arguments()
+
+
+def unenforced_in(form: CallForm, part: Part) -> tuple[str, ...]:
+    """Keywords of a tool's schema that this form of arguments does not enforce, each once."""
+    match form.arguments:
+        case ArgumentForm.JSON:
+            return ()
+        case ArgumentForm.TAGGED:
+            properties = _schema_of(part).get("properties")
+            schemas = list(properties.values()) if isinstance(properties, Mapping) else []
+            some = [one for one in schemas if isinstance(one, Mapping) and "string" in types_of(one, _schema_of(part))]
+            return tuple(sorted({key for one in some for key in one} & _OF_STRINGS))
+        case _:
+            return tuple(sorted(_keys_in(_schema_of(part)) & _OF_DIALECTS))
+
+
+def _schema_of(part: Part) -> Mapping[str, object]:
+    schema = part.get("json_schema")
+    return schema if isinstance(schema, Mapping) else {}
+
+
+def _keys_in(value: object) -> set[str]:
+    if isinstance(value, Mapping):
+        return set(value) | {key for one in value.values() for key in _keys_in(one)}
+    return {key for one in value for key in _keys_in(one)} if isinstance(value, list) else set()
 
 
 class _TaggedWriter:
@@ -62,7 +106,8 @@ class _TaggedWriter:
         schema = resolved(schema, self._schema)
         types = types_of(schema, self._schema)
         if "string" not in types and isinstance(schema, Mapping):
-            whole = {**schema, **({"$defs": self._schema["$defs"]} if "$defs" in self._schema else {})}
+            shared = {key: self._schema[key] for key in (_OPTIONS, "$defs") if key in self._schema}
+            whole = {**shared, **schema}
             part = self._grammar.part("value", {"json_schema": whole})
             return f"{part} {self._grammar.literal(self._tags.after_value)}"
         fixed = self._fixed(schema) if types == _STRING and isinstance(schema, Mapping) else None

@@ -23,14 +23,13 @@ _BARE = r'\s*\{\s*"(name|type)"'
 class ToolPart(msgspec.Struct, frozen=True, kw_only=True):
     """A tool that may be called.
 
-    part: the grammar of its arguments, as JSON, or of its free text if it is custom; None is any text
-    parameters: the schema of its arguments, for families that do not write JSON
+    part: the grammar of its arguments, a JSON schema that compiles; or of its free text if it is custom, where None is
+          any text
     """
 
     name: str
     is_custom: bool = False
     part: Part | None = None
-    parameters: dict[str, object] = {}
 
 
 class ChoiceMode(StrEnum):
@@ -198,7 +197,7 @@ class _Writer:
     def _behind_head(self, form: CallForm, tool: ToolPart) -> str:
         """The arguments of a call and what follows them."""
         if tool.name not in self._ends:
-            arguments = arguments_of(self.grammar, form, tool.part, tool.parameters)
+            arguments = arguments_of(self.grammar, form, tool.part)
             end = " ".join(filter(None, [arguments, self.grammar.literal(form.tail)]))
             self._ends[tool.name] = self.grammar.rule("arguments", end or '""')
         return self._ends[tool.name]
