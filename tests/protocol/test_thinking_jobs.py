@@ -10,6 +10,7 @@ from api.protocol.jobs.prepared import Prepared, Terms
 from api.protocol.kinds import KINDS, fold_of, object_of
 from api.protocol.responses.prepare import count_input_tokens
 from api.protocol.responses.request import ResponseRequest
+from api.protocol.responses.stored_items import StoredTurn, previous_of
 from api.protocol.shared.job_request import JobRequest
 from api.protocol.thinking.signed_thoughts import signed_thought, thought_key
 from storage.contract import FinishReason, JobHeader, JobKind, JobStatus, LogEntry
@@ -195,6 +196,21 @@ def test_only_thoughts_of_the_current_turn_are_shown_where_no_others_count() -> 
     counted = ResponseRequest.parse(json.dumps({"model": "demo", "input": items}).encode())
     num_tokens = count_input_tokens(counted, tools(TEMPLATE), thought_key=KEY)["input_tokens"]
     assert num_tokens == len(shown.spec.prompts[0])
+
+
+def test_a_stored_thought_is_part_of_the_next_turn() -> None:
+    first = response(reasoning={"effort": "low"}, include=["reasoning.encrypted_content"])
+    job = header_of(first)
+    answer = _dict(object_of(job, log_of("Two and two.</think>4")))
+    previous = previous_of([StoredTurn(job_id=job.job_id, context=first.context)], job, answer)
+    request = ResponseRequest.parse(
+        json.dumps({"model": "demo", "input": "Sure?", "previous_response_id": job.job_id}).encode()
+    )
+
+    again = KINDS[request.kind].prepare(request, tools(TEMPLATE), Terms(seed=1, previous=previous))
+
+    assert "[user]4?\n[assistant](Two and two.)4\n[user]Sure?" in prompt_of(again)
+    assert "encrypted_content" not in json.dumps(again.context)
 
 
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])

@@ -5,13 +5,17 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
 from api.protocol.families.family import OUTSIDE, THINKING
+from api.protocol.families.grammar.output_grammar import ChoiceMode, ThoughtMode, ToolChoice, output_grammar
 from api.protocol.prompt.tokenizing import PromptTools
-from storage.contract import ModelManifest
+from storage.contract import MARKER_SIGN, ModelManifest
+from tests.protocol.families.recorded import PARTS, RECORDED
 from tests.real.families import FAMILIES
 from tests.real.packages import PackageUnavailable
 from tests.services import skip_or_fail
+from workers.constraint.grammars import Grammars
 
 _USER = {"role": "user", "content": "Say <think> and <tool_call>."}
 
@@ -121,3 +125,31 @@ def test_gpt_oss_knows_levels(tmp_path: Path) -> None:
     assert tools.thinking.form.has_efforts
     assert "Reasoning: low" in low
     assert tools.family.family.state_at(low) == OUTSIDE
+
+
+@pytest.mark.parametrize(
+    ("name", "family"), [("qwen3", "hermes"), ("deepseek_v3", "deepseek_v3"), ("gptoss", "gpt_oss")]
+)
+def test_a_real_vocabulary_writes_calls_by_its_marker_tokens_and_no_others(
+    name: str, family: str, tmp_path: Path
+) -> None:
+    model = tools_of(name, tmp_path)
+    tokenizer = Tokenizer.from_str((tmp_path / "tokenizer.json").read_text())
+    answer = next(output for one, _, output, _ in RECORDED if one == family)
+    end = FAMILIES[name].eos_token_ids[0]
+    grammars = Grammars(tokenizer.to_str(), vocab_size=FAMILIES[name].num_rows, eos_token_ids=[end])
+    grammar = output_grammar(model.family, tools=PARTS, thoughts=ThoughtMode.ALLOWED)
+    banned = output_grammar(model.family, tools=PARTS, choice=ToolChoice(mode=ChoiceMode.NONE))
+    assert grammar is not None
+    assert banned is not None
+    ids = tokenizer.encode(answer, add_special_tokens=False).ids
+
+    matcher = grammars.matcher(grammar)
+    taken = [matcher.consume_token(one) for one in ids]
+
+    assert all(taken)
+    assert matcher.is_accepting()
+    trigger = model.family.family.calls
+    assert trigger is not None
+    opening = tokenizer.encode(trigger.trigger.replace(MARKER_SIGN, ""), add_special_tokens=False).ids
+    assert not grammars.matcher(banned).consume_tokens(opening)

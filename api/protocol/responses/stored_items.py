@@ -157,8 +157,9 @@ def items_of_context(context: dict[str, object]) -> list[Item]:
 
 
 def _without_logprobs(item: Item) -> Item:
+    """An output item as part of a later chain, which needs neither log probabilities nor signed forms."""
     if item["type"] != "message":
-        return item
+        return {name: value for name, value in item.items() if name != "encrypted_content"}
     return {**item, "content": [{**part, "logprobs": []} for part in cast(list[Item], item["content"])]}
 
 
