@@ -58,9 +58,10 @@ void check_products(const char* types, double tolerance) {
         const auto weights = random_numbers<Weight>(size_t(num_inputs) * num_outputs, 1.0f);
         const auto bias = random_numbers<float>(num_outputs, 1.0f);
         Arena arena;
+        ThreadPool pool(2, 100);
         const auto matrix = PackedMatrix<Weight, Activation>::of(
             {{weights.data(), bias.data(), num_outputs - 2},
-             {weights.data() + size_t(num_outputs - 2) * num_inputs, nullptr, 2}}, num_inputs, arena);
+             {weights.data() + size_t(num_outputs - 2) * num_inputs, nullptr, 2}}, num_inputs, arena, pool);
         const size_t stride = padded(num_inputs, TILE_OUTPUTS) + TILE_OUTPUTS;
         std::vector<Activation> x(stride * padded(most, 32), Activation{});
         for (int row = 0; row < most; ++row)

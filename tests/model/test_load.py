@@ -1,7 +1,10 @@
 import json
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from msgspec import structs
 from structlog.testing import capture_logs
@@ -12,7 +15,9 @@ from storage.errors import ModelFilesMissing, ModelUnsupported, SettingInvalid
 from tests.model.conftest import LIMITS
 from tests.model.gguf.files import make_gguf
 from tests.model.tiny import CONTEXT_LENGTH, END_OF_TURN, make_tiny
+from tests.waiting import wait_until
 from workers.model.load import LoadedModel, load
+from workers.model.native.library import Library
 from workers.model.resources.memory_options import LoadLimits
 
 
@@ -152,3 +157,20 @@ def test_a_gguf_file_is_converted_and_then_served_under_its_own_template(tmp_pat
     assert [folder.parent for folder in tmp_path.rglob("source.json")] == list(
         (tmp_path / "models/converted").glob("m*")
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the start waits for it")
+def test_the_cache_is_in_main_memory_soon_after_the_start(
+    library: Library, tiny_folder: Path, shared_folder: Path
+) -> None:
+    process = psutil.Process()
+    before = process.memory_info().rss
+    limits = LoadLimits(max_running=4000, kernel_folder=shared_folder / "native", kv_budget_bytes=400 << 20)
+
+    loaded = load(str(tiny_folder), device="cpu", limits=limits)
+
+    found = re.search(r"(\d+) MiB; sequences", loaded.description)
+    assert found is not None
+    cache_bytes = int(found[1]) << 20
+    assert cache_bytes >= 200 << 20
+    wait_until(lambda: process.memory_info().rss - before > cache_bytes, 30.0, "the pages of the cache")

@@ -1,4 +1,4 @@
-// Memory for numbers, zeroed when it is taken, so that no page fault happens in a step.
+// Memory for numbers, all of them zero at first.
 #pragma once
 #include <cstddef>
 

@@ -9,6 +9,7 @@
 #include "layer.h"
 #include "norms.h"
 #include "packed_matrix.h"
+#include "prefault.h"
 #include "thread_pool.h"
 
 namespace tokenpost {
@@ -43,21 +44,22 @@ class Decoder : public AnyDecoder {
           vocab_width_(padded(shape.vocab_size, TILE_OUTPUTS)) {
         // The largest matrix first: its source need not be in memory beside all layers.
         head_ = Packed::of({{static_cast<const Weight*>(outer.head), nullptr, shape.vocab_size}}, shape.hidden_size,
-                           arena_);
+                           arena_, pool_);
         final_norm_ = copy_of(outer.final_norm, shape.hidden_size, arena_);
         for (int i = 0; i < shape.num_layers; ++i) {
             if (limits.next_layer(i) == 0) throw std::runtime_error("a layer's weights could not be read");
-            layers_.push_back(Layer::of(layers[i], shape, limits.num_blocks, arena_));
+            layers_.push_back(Layer::of(layers[i], shape, limits.num_blocks, arena_, working_arena_, pool_));
         }
         const size_t tokens = padded(limits.max_batch_tokens, 2 * AMX_ROWS);
-        residual_ = Buffer<float>(tokens * hidden_width_, arena_);
-        branch_ = Buffer<float>(tokens * hidden_width_, arena_);
-        normed_ = Buffer<Activation>(tokens * hidden_width_, arena_);
-        qkv_ = Buffer<float>(tokens * qkv_width_, arena_);
-        attended_ = Buffer<Activation>(tokens * attended_width_, arena_);
-        gated_ = Buffer<Activation>(tokens * gated_width_, arena_);
-        head_input_ = Buffer<Activation>(size_t(padded(limits.max_logit_rows, 2 * AMX_ROWS)) * hidden_width_, arena_);
-        logits_ = Buffer<float>(size_t(limits.max_logit_rows) * vocab_width_, arena_);
+        residual_ = Buffer<float>(tokens * hidden_width_, working_arena_);
+        branch_ = Buffer<float>(tokens * hidden_width_, working_arena_);
+        normed_ = Buffer<Activation>(tokens * hidden_width_, working_arena_);
+        qkv_ = Buffer<float>(tokens * qkv_width_, working_arena_);
+        attended_ = Buffer<Activation>(tokens * attended_width_, working_arena_);
+        gated_ = Buffer<Activation>(tokens * gated_width_, working_arena_);
+        head_input_ = Buffer<Activation>(size_t(padded(limits.max_logit_rows, 2 * AMX_ROWS)) * hidden_width_, working_arena_);
+        logits_ = Buffer<float>(size_t(limits.max_logit_rows) * vocab_width_, working_arena_);
+        prefault_.begin(working_arena_);
     }
 
     void step(const TokenpostBatch& batch) override {
@@ -309,7 +311,9 @@ class Decoder : public AnyDecoder {
     // Widths of rows, padded to whole tiles: hidden state, output of all heads, gated feed-forward state, queries with
     // keys and values, logits.
     const int hidden_width_, attended_width_, gated_width_, qkv_width_, vocab_width_;
-    Arena arena_;
+    // The cache and the working memory are in an arena of their own: nothing is written to them at the start.
+    Arena arena_, working_arena_;
+    Prefault prefault_;
     std::vector<Layer> layers_;
     Packed head_;
     Buffer<float> final_norm_;

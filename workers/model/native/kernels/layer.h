@@ -27,7 +27,9 @@ struct Layer {
     Buffer<Weight> keys, values;
     LayerCache<Weight> cache;
 
-    static Layer of(const TokenpostLayer& given, const TokenpostShape& shape, int num_blocks, Arena& arena) {
+    // working_arena: for keys and values
+    static Layer of(const TokenpostLayer& given, const TokenpostShape& shape, int num_blocks, Arena& arena,
+                    Arena& working_arena, ThreadPool& pool) {
         const int size = shape.head_dim, hidden = shape.hidden_size, inner = shape.intermediate_size;
         const int num_queries = shape.num_heads * size, num_keys = shape.num_kv_heads * size;
         const auto part = [](const void* weights, const float* bias, int num_outputs) {
@@ -37,10 +39,10 @@ struct Layer {
         Layer layer{
             Packed::of({part(given.query, given.query_bias, num_queries), part(given.key, given.key_bias, num_keys),
                         part(given.value, given.value_bias, num_keys)},
-                       hidden, arena),
-            Packed::of({part(given.output, given.output_bias, hidden)}, num_queries, arena),
-            Packed::interleaved(part(given.gate, nullptr, inner), part(given.up, nullptr, inner), hidden, arena),
-            Packed::of({part(given.down, nullptr, hidden)}, inner, arena),
+                       hidden, arena, pool),
+            Packed::of({part(given.output, given.output_bias, hidden)}, num_queries, arena, pool),
+            Packed::interleaved(part(given.gate, nullptr, inner), part(given.up, nullptr, inner), hidden, arena, pool),
+            Packed::of({part(given.down, nullptr, hidden)}, inner, arena, pool),
             copy_of(given.input_norm, hidden, arena),
             copy_of(given.attention_norm, hidden, arena),
             copy_of(given.feedforward_norm, hidden, arena),
@@ -49,8 +51,8 @@ struct Layer {
             copy_of(given.key_norm, size, arena),
             given.rotary_table,
             AttentionRule{shape.attention_scale, given.window, shape.attention_softcap},
-            Buffer<Weight>(cached, arena),
-            Buffer<Weight>(cached, arena),
+            Buffer<Weight>(cached, working_arena),
+            Buffer<Weight>(cached, working_arena),
             {},
         };
         layer.cache = {layer.keys.get(), layer.values.get(), shape.num_kv_heads, padded(size, TILE_OUTPUTS)};

@@ -4,6 +4,7 @@
 
 #include "matmul.h"
 #include "buffer.h"
+#include "thread_pool.h"
 
 namespace tokenpost {
 
@@ -20,26 +21,30 @@ class PackedMatrix {
    public:
     PackedMatrix() = default;
 
-    // Parts one after another.
-    static PackedMatrix of(const std::vector<Part<Weight>>& parts, int num_inputs, Arena& arena) {
+    // Parts one after another. The threads of the pool copy the weights.
+    static PackedMatrix of(const std::vector<Part<Weight>>& parts, int num_inputs, Arena& arena, ThreadPool& pool) {
         int num_outputs = 0;
         for (const auto& part : parts) num_outputs += part.num_outputs;
         PackedMatrix matrix(num_outputs, num_inputs, arena);
+        Columns columns(num_outputs);
         int column = 0;
         for (const auto& part : parts)
-            for (int i = 0; i < part.num_outputs; ++i) matrix.set(column++, part, i, arena);
+            for (int i = 0; i < part.num_outputs; ++i) columns.set(column++, part, i, num_inputs);
+        matrix.fill(columns, arena, pool);
         return matrix;
     }
 
     // Two parts interleaved by 16 outputs, so that a tile holds 16 outputs of each.
     static PackedMatrix interleaved(const Part<Weight>& left, const Part<Weight>& right, int num_inputs,
-                                    Arena& arena) {
+                                    Arena& arena, ThreadPool& pool) {
         PackedMatrix matrix(2 * padded(left.num_outputs, VEC_LEN), num_inputs, arena);
+        Columns columns(matrix.num_outputs_);
         for (int i = 0; i < left.num_outputs; ++i) {
             const int column = i / VEC_LEN * TILE_OUTPUTS + i % VEC_LEN;
-            matrix.set(column, left, i, arena);
-            matrix.set(column + VEC_LEN, right, i, arena);
+            columns.set(column, left, i, num_inputs);
+            columns.set(column + VEC_LEN, right, i, num_inputs);
         }
+        matrix.fill(columns, arena, pool);
         return matrix;
     }
 
@@ -100,13 +105,45 @@ class PackedMatrix {
           num_given_(num_inputs),
           tiles_(size_t(padded(num_outputs, TILE_OUTPUTS)) * num_inputs_, arena) {}
 
-    void set(int column, const Part<Weight>& part, int output, Arena& arena) {
-        Weight* tile = tiles_.get() + size_t(column / TILE_OUTPUTS) * TILE_OUTPUTS * num_inputs_;
-        const Weight* from = part.weights + size_t(output) * num_given_;
-        for (int k = 0; k < num_given_; ++k) tile[tile_offset<Weight>(k, column % TILE_OUTPUTS)] = from[k];
-        if (part.bias == nullptr) return;
-        if (!bias_) bias_ = Buffer<float>(padded(num_outputs_, TILE_OUTPUTS), arena);
-        bias_.get()[column] = part.bias[output];
+    // Where the weights and the bias of each column of the tiles are; null: it has none, and they stay zero.
+    struct Columns {
+        explicit Columns(int num_outputs)
+            : weights(padded(num_outputs, TILE_OUTPUTS)), biases(padded(num_outputs, TILE_OUTPUTS)) {}
+
+        void set(int column, const Part<Weight>& part, int output, int num_inputs) {
+            weights[column] = part.weights + size_t(output) * num_inputs;
+            biases[column] = part.bias == nullptr ? nullptr : part.bias + output;
+            has_bias |= part.bias != nullptr;
+        }
+
+        std::vector<const Weight*> weights;
+        std::vector<const float*> biases;
+        bool has_bias = false;
+    };
+
+    void fill(const Columns& columns, Arena& arena, ThreadPool& pool) {
+        pool.run([&](int thread) {
+            pool.parallel_for(num_tiles(), thread, [&](int from, int to) {
+                for (int tile = from; tile < to; ++tile) fill_tile(columns.weights.data(), tile * TILE_OUTPUTS);
+            });
+        });
+        if (!columns.has_bias) return;
+        bias_ = Buffer<float>(columns.biases.size(), arena);
+        for (size_t i = 0; i < columns.biases.size(); ++i)
+            if (columns.biases[i] != nullptr) bias_.get()[i] = *columns.biases[i];
+    }
+
+    // A few inputs of all outputs after the other, so that what is written stays in the first-level cache.
+    void fill_tile(const Weight* const* weights, int column) {
+        Weight* tile = tiles_.get() + size_t(column) * num_inputs_;
+        for (int begin = 0; begin < num_given_; begin += PAIRED_INPUTS) {
+            const int end = std::min(begin + PAIRED_INPUTS, num_given_);
+            for (int output = 0; output < TILE_OUTPUTS; ++output) {
+                const Weight* from = weights[column + output];
+                if (from == nullptr) continue;
+                for (int k = begin; k < end; ++k) tile[tile_offset<Weight>(k, output)] = from[k];
+            }
+        }
     }
 
     int num_outputs_ = 0, num_inputs_ = 0, num_given_ = 0;
