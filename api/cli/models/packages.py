@@ -194,13 +194,16 @@ def _download(package: Package, folder: Path, report: Report, timeout_s: float) 
 
 def _wait(process: "subprocess.Popen[bytes]", package: Package, folder: Path, report: Report, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
+    # pip moves the file away when it is whole.
+    arrived_bytes = 0
     while True:
         try:
             process.wait(_PROGRESS_INTERVAL_S)
         except subprocess.TimeoutExpired:
             if time.monotonic() > deadline:
                 raise PackageUnavailable(f"{package.title} did not arrive within {timeout_s:.0f} s") from None
-            report(max((_size_of(file) for file in folder.glob("pip-*/*.whl")), default=0), package.wheel_bytes)
+            arrived_bytes = max(arrived_bytes, *map(_size_of, folder.glob("pip-*/*.whl")), 0)
+            report(arrived_bytes, package.wheel_bytes)
         else:
             return
 

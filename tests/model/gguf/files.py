@@ -1,19 +1,24 @@
 """Tiny models written as GGUF files, as llama.cpp's converter writes real ones."""
 
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 import torch
 from gguf.constants import GGMLQuantizationType, TokenType
+from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from tests.model.tiny import make_tiny
 
 ARCHITECTURE_BY_MODEL_TYPE = {"gemma3_text": "gemma3", "mistral": "llama"}
 Change = Callable[[gguf.GGUFWriter], None]
+# Where blocks of these formats have their scales, and scales that make weights of about 0.1.
+_SCALE_BYTES = {GGMLQuantizationType.Q4_K: {0: 4e-4, 2: 3e-3}, GGMLQuantizationType.Q6_K: {208: 1e-4}}
 
 
 def write_gguf(
@@ -109,7 +114,20 @@ def write_tensors(
             values = values + 1.0
         is_matrix = values.ndim == 2 and written.startswith("blk.")
         used = quantization if is_matrix else GGMLQuantizationType.F32
-        writer.add_tensor(written, gguf.quantize(np.ascontiguousarray(values), used), raw_dtype=used)
+        writer.add_tensor(written, _stored(np.ascontiguousarray(values), used, written), raw_dtype=used)
+
+
+def _stored(values: NDArray[np.float32], used: GGMLQuantizationType, name: str) -> NDArray[Any]:
+    """The numbers as the file has them; of formats that `gguf` does not write, other numbers of about that size."""
+    if used not in _SCALE_BYTES:
+        return gguf.quantize(values, used)
+    block_size, block_bytes = gguf.GGML_QUANT_SIZES[used]
+    blocks = np.random.default_rng(zlib.crc32(name.encode())).integers(
+        0, 256, (values.size // block_size, block_bytes), dtype=np.uint8
+    )
+    for place, scale in _SCALE_BYTES[used].items():
+        blocks[:, place : place + 2] = np.array([scale], np.float16).view(np.uint8)
+    return blocks.reshape(values.shape[0], -1)
 
 
 def _write_tokenizer(writer: gguf.GGUFWriter, folder: Path, num_ids: int, pre: str | None) -> None:
