@@ -222,6 +222,23 @@ def test_a_chats_history_may_name_a_thought_either_way(name: str) -> None:
     assert "[assistant](Hm.)4" in prompt_of(job)
 
 
+def test_a_template_gets_a_thought_under_the_name_that_it_reads() -> None:
+    template = (
+        "{% for m in messages %}[{{ m.role }}]{% if m.thinking %}<{{ m.thinking }}>{% endif %}{{ m.content }}"
+        "{% for c in m.tool_calls or [] %}{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}"
+        "{% endfor %}"
+    )
+    call = {"id": "c", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+    said = {"role": "assistant", "content": "First.", "reasoning_content": "Hm.", "tool_calls": [call]}
+    result = {"role": "tool", "tool_call_id": "c", "content": "noon"}
+    answer = {"role": "assistant", "content": "Noon.", "reasoning_content": "So."}
+
+    job = prepared(ChatRequest, {"messages": [USER, said, result, answer, USER]}, template)
+
+    prompt = tools(template).decode(job.spec.prompts[0])
+    assert "[assistant]<Hm.\nFirst.>now{}[tool]noon[assistant]<So.>Noon." in prompt
+
+
 def test_two_thoughts_of_one_message_must_agree() -> None:
     message = {"role": "assistant", "content": "4", "reasoning": "a", "reasoning_content": "b"}
     both = {"role": "assistant", "content": "4", "reasoning": "", "reasoning_content": "b"}

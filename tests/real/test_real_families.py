@@ -153,3 +153,14 @@ def test_a_real_vocabulary_writes_calls_by_its_marker_tokens_and_no_others(
     assert trigger is not None
     opening = tokenizer.encode(trigger.trigger.replace(MARKER_SIGN, ""), add_special_tokens=False).ids
     assert not grammars.matcher(banned).consume_tokens(opening)
+
+
+def test_gpt_oss_gets_a_thought_as_its_analysis(tmp_path: Path) -> None:
+    tools = tools_of("gptoss", tmp_path)
+    call = {"id": "c", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+    said = {"role": "assistant", "content": "", "reasoning_content": "Hm.", "tool_calls": [call]}
+    result = {"role": "tool", "tool_call_id": "c", "name": "now", "content": "noon"}
+
+    prompt = tools.render_chat([{"role": "user", "content": "When?"}, said, result])
+
+    assert "<|channel|>analysis<|message|>Hm.<|end|>" in prompt

@@ -17,6 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from api.protocol.prompt.thinking_form import NO_THINKING
+from api.protocol.prompt.thought_turns import thought_name_of
 from api.protocol.prompt.tool_form import ToolForm, tool_form_of
 from storage.errors import InvalidRequest
 
@@ -63,6 +64,11 @@ class ChatTemplate:
     def tool_form(self) -> ToolForm:
         """How it takes tools, calls and results; found out when a chat has any."""
         return tool_form_of(self._probe)
+
+    @cached_property
+    def thought_name(self) -> str:
+        """The name by which it reads thoughts; found out when a chat has any."""
+        return thought_name_of(self._probe)
 
     def rendered_question(self, arguments: Mapping[str, object]) -> str | None:
         """The prompt of one question; None where the template refuses it."""

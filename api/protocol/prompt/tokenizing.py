@@ -18,6 +18,7 @@ from api.protocol.prompt.model_abilities import thinking_of
 from api.protocol.prompt.prompt_strings import strings_of, with_strings
 from api.protocol.prompt.system_turn import Message, with_one_beginning, with_one_system_turn
 from api.protocol.prompt.thinking_form import NO_THINKING
+from api.protocol.prompt.thought_turns import THOUGHT, with_named_thoughts
 from api.protocol.prompt.token_budget import CHARACTERS_PER_TOKEN, context_exceeded
 from api.protocol.prompt.tool_declaration import NO_TOOLS, ToolDeclaration, declared_text, with_declaration
 from api.protocol.prompt.tool_turns import arranged_turns, generic_turns, has_tool_turns
@@ -180,6 +181,8 @@ class PromptTools:
             messages = with_one_system_turn(messages)
         elif not template.takes_two_systems:
             messages = with_one_beginning(messages)
+        if any(THOUGHT in message for message in messages):
+            messages = with_named_thoughts(messages, template.thought_name)
         return template.render(messages, tools=tools, arguments=self._arguments, field=field)
 
     def encode_chat(
