@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from gguf.constants import GGMLQuantizationType
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from storage.errors import ModelUnsupported
 from tests.model.gguf.files import make_gguf, write_gguf
@@ -179,3 +179,10 @@ def test_the_context_is_that_of_the_file(tmp_path: Path) -> None:
     folder = converted(make_gguf(tmp_path), tmp_path / "converted")
 
     assert AutoModelForCausalLM.from_pretrained(folder).config.max_position_embeddings == CONTEXT_LENGTH
+
+
+@pytest.mark.parametrize(("model_type", "name"), [("llama", "LlamaForCausalLM"), ("gemma3_text", "Gemma3ForCausalLM")])
+def test_other_programs_find_the_class_of_the_model(model_type: str, name: str, tmp_path: Path) -> None:
+    folder = converted(make_gguf(tmp_path, model_type), tmp_path / "converted")
+
+    assert AutoConfig.from_pretrained(folder).architectures == [name]

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from transformers import AutoConfig, GenerationConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from storage.errors import ModelUnsupported
 from workers.model.architecture import checks
@@ -36,6 +37,8 @@ def convert(path: Path, folder: Path, dtype: torch.dtype, report: Report) -> Non
     entries = configuration_entries(path, header)
     try:
         config = AutoConfig.for_model(str(entries.pop("model_type")), **entries, dtype=dtype)
+        # Not read here; other programs find the model's class by it.
+        config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config.model_type]]
         checks.check_config(config)
         gguf_tokenizer.tokenizer_of(header, path).save_pretrained(folder)
         weights = read_weights(path, header, config, dtype, report)
