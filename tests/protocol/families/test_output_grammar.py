@@ -251,6 +251,39 @@ def test_whatever_can_be_written_is_read_as_calls(name: str, has_tokens: bool) -
             assert isinstance(json.loads(arguments.text, strict=False), dict)
 
 
+@pytest.mark.parametrize(("name", "has_tokens"), BOTH)
+def test_text_and_calls_of_an_answer_are_read_without_loss(name: str, has_tokens: bool) -> None:
+    bound = bound_of(name, has_tokens=has_tokens)
+    grammar = output_grammar(bound, tools=PARTS[:2])
+    form = bound.family.calls
+    assert form is not None
+    rng = random.Random(name)
+
+    for index in range(6):
+        text = answered(bound, "".join(rng.choices('ab <>{}[]"\\n:', k=12)).strip() + "x")
+        matcher = matcher_of(bound, grammar)
+        # Of families with channels an answer ends the output; elsewhere a section of calls may follow the text.
+        begun = text if index % 2 or bound.family.answer is not None else text + form.trigger
+        if not all(matcher.consume_token(one) for one in ids_of(begun, bound)):
+            continue
+        output = begun + (_random_output(matcher, bound, rng) if begun != text else "")
+        segments = parsed(bound, [output], tools=TOOLS[:2])
+
+        first, rest = segments[0], [one for one in segments[1:] if not isinstance(one, Text)]
+        assert isinstance(first, Text), output
+        assert first.text == text.removeprefix(answered(bound, "")).strip(), output
+        assert [type(one) for one in rest] == [CallOpened, CallArguments, CallClosed] * (len(rest) // 3), output
+        assert bool(rest) == (begun != text), output
+
+
+def test_an_answer_of_llama_may_be_an_object_that_is_no_call() -> None:
+    grammar = output_grammar(bound_of("llama3"), tools=PARTS)
+
+    assert accepts(bound_of("llama3"), grammar, '{"type": "square", "name": "x"}')
+    assert not accepts(bound_of("llama3"), grammar, '{"name": "x"}')
+    assert not accepts(bound_of("llama3"), grammar, '{"type": "function", "name": "x"}')
+
+
 def test_what_a_form_of_arguments_leaves_to_the_model_is_named() -> None:
     part: Part = {
         "json_schema": {

@@ -17,7 +17,7 @@ from api.protocol.families.grammar.grammar_text import GrammarText, Part, gramma
 # What the parser leaves out between the end of a thought or call and what follows.
 _SPACE = r"/[ \n]{0,4}/"
 # How calls begin that need no trigger.
-_BARE = r'\s*\{\s*"(name|type)"'
+_BARE = r'\s*\{\s*("name"|"type"\s*:\s*"function")'
 
 
 class ToolPart(msgspec.Struct, frozen=True, kw_only=True):
