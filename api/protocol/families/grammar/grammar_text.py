@@ -28,6 +28,8 @@ class GrammarText:
         self._rules: list[str] = []
         self._parts: list[dict[str, object]] = []
         self._num_names = 0
+        # Names of rules, terminals and parts by what they say, so that equal ones are one.
+        self._named: dict[str, str] = {}
 
     def name(self, kind: str, *, is_terminal: bool = False) -> str:
         """A new name."""
@@ -36,26 +38,31 @@ class GrammarText:
         return name.upper() if is_terminal else name
 
     def rule(self, kind: str, body: str, *, options: str = "") -> str:
-        """Add a rule; returns its name."""
-        name = self.name(kind)
-        self._rules.append(f"{name}{options}: {body}")
-        return name
+        """The name of a rule with this body, which is added where there is none."""
+        return self._added(f"{options}: {body}", kind, is_terminal=False)
 
     def rule_named(self, name: str, body: str) -> None:
         """Add a rule whose name was made before, as recursion needs it."""
         self._rules.append(f"{name}: {body}")
 
     def terminal(self, kind: str, body: str) -> str:
-        """Add a terminal; returns its name."""
-        name = self.name(kind, is_terminal=True)
-        self._rules.append(f"{name}: {body}")
-        return name
+        """The name of a terminal with this body, which is added where there is none."""
+        return self._added(f": {body}", kind, is_terminal=True)
+
+    def _added(self, body: str, kind: str, *, is_terminal: bool) -> str:
+        key = f"{is_terminal}{body}"
+        if key not in self._named:
+            self._named[key] = self.name(kind, is_terminal=is_terminal)
+            self._rules.append(f"{self._named[key]}{body}")
+        return self._named[key]
 
     def part(self, kind: str, part: Part) -> str:
-        """Add a part of the container; returns the reference to it."""
-        name = self.name(kind)
-        self._parts.append({**part, "name": name})
-        return f"@{name}"
+        """The reference to a part of the container, which is added where there is none like it."""
+        key = json.dumps(part)
+        if key not in self._named:
+            self._named[key] = self.name(kind)
+            self._parts.append({**part, "name": self._named[key]})
+        return f"@{self._named[key]}"
 
     def literal(self, text: str) -> str:
         """An expression for exactly this text; empty for an empty one."""
