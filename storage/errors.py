@@ -47,6 +47,18 @@ class ContextTooLarge(InvalidRequest):
     code = "context_too_large"
 
 
+class InvalidToolChoice(InvalidRequest):
+    """`tool_choice` names a tool that is not declared, or demands one where there is none."""
+
+    code = "invalid_tool_choice"
+
+
+class ToolsNotSupported(InvalidRequest):
+    """The model writes no tool calls."""
+
+    code = "tools_not_supported"
+
+
 class MissingToolOutput(InvalidRequest):
     """A tool call in the history without its result."""
 

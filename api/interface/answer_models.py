@@ -3,12 +3,15 @@
 Fields that OpenAI's SDKs need are required here; `tests/api/test_openapi.py` checks real answers against the schema.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field, RootModel
 
+from api.interface.item_models import ContentLogprob, InputItem, OutputItem
+
 JobStatusName = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
-FinishReasonName = Literal["stop", "length"]
+JsonObject = dict[str, object]
+FinishReasonName = Literal["stop", "length", "tool_calls"]
 
 
 class ErrorDetails(BaseModel):
@@ -31,39 +34,6 @@ class QueueStatusObject(BaseModel):
 
     position: int
     estimated_start_at: int | None
-
-
-class TokenLogprob(BaseModel):
-    """Log probability of one token."""
-
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class ContentLogprob(TokenLogprob):
-    """Log probability of a token, with the likeliest tokens in its place."""
-
-    top_logprobs: list[TokenLogprob]
-
-
-class OutputText(BaseModel):
-    """A text part of a message."""
-
-    type: Literal["output_text"]
-    text: str
-    annotations: list[object]
-    logprobs: list[ContentLogprob]
-
-
-class OutputMessage(BaseModel):
-    """A message that the model wrote."""
-
-    id: str
-    type: Literal["message"]
-    status: Literal["in_progress", "completed", "incomplete"]
-    role: Literal["assistant"]
-    content: list[OutputText]
 
 
 class InputTokenDetails(BaseModel):
@@ -107,7 +77,10 @@ class ResponseObject(BaseModel):
     error: ResponseErrorObject | None
     incomplete_details: IncompleteDetails | None
     model: str
-    output: list[OutputMessage]
+    output: list[OutputItem]
+    tools: list[JsonObject]
+    tool_choice: str | JsonObject
+    parallel_tool_calls: bool
     usage: ResponseUsage | None
     metadata: dict[str, str]
     instructions: str | None
@@ -130,12 +103,30 @@ class CompletionUsage(BaseModel):
     completion_tokens_details: dict[str, int]
 
 
+class CalledTool(BaseModel):
+    """A called function with the text of its arguments, or a custom tool with its input."""
+
+    name: str
+    arguments: str | None = None
+    input: str | None = None
+
+
+class ChatToolCall(BaseModel):
+    """A tool call of a message."""
+
+    id: str
+    type: Literal["function", "custom"]
+    function: CalledTool | None = None
+    custom: CalledTool | None = None
+
+
 class ChatAnswerMessage(BaseModel):
     """The message of a choice."""
 
     role: Literal["assistant"]
     content: str | None
     refusal: str | None
+    tool_calls: list[ChatToolCall] | None = None
 
 
 class ChatLogprobs(BaseModel):
@@ -254,54 +245,6 @@ class ModelList(BaseModel):
 
     object: Literal["list"]
     data: list[ModelObject]
-
-
-class InputMessageItem(BaseModel):
-    """A message item of a response's input."""
-
-    id: str
-    type: Literal["message"]
-    role: str
-    content: list[dict[str, object]]
-
-
-class InputFunctionCall(BaseModel):
-    """A function call in a response's input."""
-
-    id: str
-    type: Literal["function_call"]
-    call_id: str
-    name: str
-    namespace: str | None = None
-    arguments: str
-    status: str
-
-
-class InputCustomCall(BaseModel):
-    """A custom tool call in a response's input."""
-
-    id: str
-    type: Literal["custom_tool_call"]
-    call_id: str
-    name: str
-    namespace: str | None = None
-    input: str
-    status: str
-
-
-class InputCallOutput(BaseModel):
-    """The result of a tool call in a response's input."""
-
-    id: str
-    type: Literal["function_call_output", "custom_tool_call_output"]
-    call_id: str
-    output: str | list[dict[str, object]]
-    status: str
-
-
-InputItem = Annotated[
-    InputMessageItem | InputFunctionCall | InputCustomCall | InputCallOutput, Field(discriminator="type")
-]
 
 
 class StoredMessage(BaseModel):

@@ -53,6 +53,9 @@ _RESPONSE: Example = {
             "content": [{"type": "output_text", "text": _TEXT, "annotations": [], "logprobs": []}],
         }
     ],
+    "tools": [],
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
     "instructions": None,
     "max_output_tokens": 64,
     "metadata": {},

@@ -27,9 +27,10 @@ class Item:
     name:        of the called tool
     measured:    token events with log probabilities, for text
     is_complete: whether the model finished it; the last item may instead be complete because the job is
+    is_before_call: whether it is a text that a call follows
     """
 
-    __slots__ = ("index", "is_complete", "is_custom", "kind", "measured", "name", "number", "pieces")
+    __slots__ = ("index", "is_before_call", "is_complete", "is_custom", "kind", "measured", "name", "number", "pieces")
 
     def __init__(self, kind: ItemKind, *, index: int = 0, number: int = 0, name: str = "", is_custom: bool = False):
         self.kind = kind
@@ -38,6 +39,7 @@ class Item:
         self.name = name
         self.is_custom = is_custom
         self.is_complete = False
+        self.is_before_call = False
         self.pieces: list[str] = []
         self.measured: list[TokenEvent] = []
 
@@ -126,6 +128,8 @@ class ItemList:
         yield ItemDelta(item, text, measured)
 
     def _begin(self, kind: ItemKind, name: str = "", *, is_custom: bool = False) -> Iterator[ItemChange]:
+        if self._open is not None:
+            self._open.is_before_call = self._open.kind is ItemKind.TEXT and kind is ItemKind.CALL
         yield from self._complete()
         number = sum(item.kind is kind for item in self.items)
         self._open = Item(kind, index=len(self.items), number=number, name=name, is_custom=is_custom)

@@ -20,12 +20,12 @@ from api.protocol.shared.wire import (
     fault,
     only,
 )
-from api.protocol.structured.format_fields import StructuredRequest
 from api.protocol.thinking.thinking_fields import ChatThinkingFields
+from api.protocol.tools.tool_requests import ChatToolRequest
 from storage.contract import JobKind
 
 
-class ChatRequest(ChunkedRequest, StructuredRequest, ChatThinkingFields):
+class ChatRequest(ChunkedRequest, ChatToolRequest, ChatThinkingFields):
     """The body of `POST /v1/chat/completions`."""
 
     kind: ClassVar = JobKind.CHAT
@@ -43,12 +43,9 @@ class ChatRequest(ChunkedRequest, StructuredRequest, ChatThinkingFields):
     functions: Annotated[object, only([])] = None
     modalities: Annotated[object, only(["text"])] = None
     moderation: Refused = None
-    parallel_tool_calls: Annotated[object, only(True)] = None
     prediction: Refused = None
     prompt_cache_options: Annotated[object, only({}, {"mode": "implicit"})] = None
     prompt_cache_retention: Annotated[object, only("in_memory")] = None
-    tool_choice: Annotated[object, only("none", "auto")] = None
-    tools: Annotated[object, only([])] = None
     verbosity: Annotated[object, only("medium")] = None
     web_search_options: Refused = None
 

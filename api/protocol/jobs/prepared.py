@@ -1,6 +1,6 @@
 """A prepared job: what is stored and run for a request, and the parts of preparing that all kinds share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -64,10 +64,12 @@ def prepared(
     context: dict[str, object],
     store_default: bool,
     background: bool = False,
+    unenforced: Sequence[str] = (),
 ) -> Prepared:
     """The prepared job of a request, from its spec and context.
 
     store_default: the protocol's default of `store`
+    unenforced:    keywords of tools that calls of the model are not held to
     """
     has_webhook = request.webhook is not None
     asked = (request.store, True if has_webhook else terms.store_default, store_default)
@@ -81,7 +83,7 @@ def prepared(
         store=next(value for value in asked if value is not None),
         background=background,
         stream=request.stream or False,
-        unenforced=unenforced_of(terms.judged),
+        unenforced=tuple(dict.fromkeys((*unenforced_of(terms.judged), *unenforced))),
     )
 
 

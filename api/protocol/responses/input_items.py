@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from api.protocol.shared.content import ItemContent, ResultContent, one_of, shape
 from api.protocol.shared.validation_messages import TAG
-from api.protocol.shared.wire import Name, Wire, fault, only
+from api.protocol.shared.wire import Name, Refused, Wire, fault, only
 
 _TEXT, _ITEMS = f"{TAG}text", f"{TAG}items"
 _INPUT_SHAPE = "expected a string or an array of items"
@@ -74,6 +74,8 @@ class CallOutput(Wire):
     type: Literal["function_call_output", "custom_tool_call_output"]
     call_id: Name
     output: ResultContent
+    name: Refused = None
+    namespace: Refused = None
     id: Name | None = None
     status: ItemStatus | None = None
     caller: Annotated[object, only({"type": "direct"})] = None

@@ -12,9 +12,11 @@ from api.protocol.answer.outcome import Outcome
 from api.protocol.responses.echoed_format import echoed_format
 from api.protocol.responses.request import INCLUDED_LOGPROBS
 from api.protocol.responses.stored_items import default_of
+from api.protocol.responses.tool_echo import echoed_tools
 from api.protocol.shared.envelope import SERVER_ERROR, failure_of
 from api.protocol.shared.tiers import tier_of
 from api.protocol.thinking.signed_thoughts import signed_thought
+from api.protocol.tools.tool_names import split_name
 from storage.contract import End, JobHeader, JobStatus, Usage
 from storage.ids import suffix_of
 
@@ -75,7 +77,8 @@ def opened_object(header: JobHeader, item: Item) -> dict[str, object]:
     if item.kind is ItemKind.CALL:
         empty = Item(item.kind, number=item.number, name=item.name, is_custom=item.is_custom)
         return _call_object(header, empty, "in_progress")
-    return _with_content(header, item, "in_progress", [])
+    # What follows an item is not known yet when it is opened.
+    return _with_content(header, Item(item.kind, number=item.number), "in_progress", [])
 
 
 def _with_content(header: JobHeader, item: Item, status: str, content: list[dict[str, object]]) -> dict[str, object]:
@@ -83,7 +86,9 @@ def _with_content(header: JobHeader, item: Item, status: str, content: list[dict
     if item.kind is ItemKind.REASONING:
         signed = _signed_thought(header, item, status)
         return {"id": item_id, "type": "reasoning", "summary": [], "content": content, "status": status, **signed}
-    return {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content}
+    # The SDK parses no text into a format that is only said before a call.
+    phase = {"phase": "commentary"} if item.is_before_call else {}
+    return {"id": item_id, "type": "message", "status": status, "role": "assistant", **phase, "content": content}
 
 
 def _signed_thought(header: JobHeader, item: Item, status: str) -> dict[str, object]:
@@ -95,7 +100,10 @@ def _signed_thought(header: JobHeader, item: Item, status: str) -> dict[str, obj
 
 
 def _call_object(header: JobHeader, item: Item, status: str) -> dict[str, object]:
-    named: dict[str, object] = {"call_id": call_id_of(header.job_id, 0, item.number), "name": item.name}
+    namespace, name = split_name(item.name)
+    named: dict[str, object] = {"call_id": call_id_of(header.job_id, 0, item.number), "name": name}
+    if namespace is not None:
+        named["namespace"] = namespace
     item_id = item_id_of(header.job_id, item)
     if item.is_custom:
         return {"id": item_id, "type": "custom_tool_call", **named, "input": item.text, "status": status}
@@ -149,7 +157,7 @@ def _echo_of(header: JobHeader) -> dict[str, object]:
         "max_output_tokens": sent.get("max_output_tokens"),
         "max_tool_calls": None,
         "metadata": sent.get("metadata", {}),
-        "parallel_tool_calls": True,
+        "parallel_tool_calls": sent.get("parallel_tool_calls", True),
         "presence_penalty": sent.get("presence_penalty", 0.0),
         "previous_response_id": sent.get("previous_response_id"),
         "prompt_cache_key": sent.get("prompt_cache_key"),
@@ -160,7 +168,7 @@ def _echo_of(header: JobHeader) -> dict[str, object]:
         "temperature": sent.get("temperature", default_of(header, "temperature")),
         "text": {"format": echoed_format(sent)},
         "tool_choice": sent.get("tool_choice", "auto"),
-        "tools": [],
+        "tools": echoed_tools(header),
         "top_logprobs": sent.get("top_logprobs", 0),
         "top_p": sent.get("top_p", default_of(header, "top_p")),
         "truncation": sent.get("truncation", "disabled"),

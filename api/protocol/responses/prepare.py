@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from api.protocol.jobs.output_plan import plan_output
+from api.protocol.jobs.planned_output import planned_output
 from api.protocol.jobs.prepared import Prepared, Terms, not_empty, prepared, spec_of
 from api.protocol.prompt.system_turn import Message, with_one_beginning
 from api.protocol.prompt.token_budget import fitting_prompt, output_budget
@@ -13,7 +13,7 @@ from api.protocol.responses.item_history import Item, messages_of_items, without
 from api.protocol.responses.object import THOUGHT_KEY
 from api.protocol.responses.request import ResponseRequest
 from api.protocol.responses.stored_items import PreviousResponse, context_of, echoed_defaults, items_of_context
-from api.protocol.structured.format_fields import answer_part
+from api.protocol.responses.tool_echo import strictness_of
 from api.protocol.thinking.thinking_choice import thinking_choice
 from storage.contract import JobKind
 from storage.errors import InvalidRequest
@@ -21,11 +21,13 @@ from storage.errors import InvalidRequest
 
 def prepare_response(request: ResponseRequest, tools: PromptTools, terms: Terms) -> Prepared:
     """The job of `POST /v1/responses`; its context is {"input_items"}, with "previous_output" where it continues one,
-    "generation_defaults" where the model has some, the segment parser and the key of signed thoughts where needed.
+    "generation_defaults" where the model has some, and what the folds need of tools, the segment parser and signed
+    thoughts.
 
     The stored request has no `input`: the items are it.
 
-    raises: ContextLengthExceeded, InvalidRequest, MissingToolOutput, UnknownCallId
+    raises: ContextLengthExceeded, InvalidRequest, MissingToolOutput, UnknownCallId, InvalidToolChoice,
+            ToolsNotSupported
     """
     assert terms.previous is None or isinstance(terms.previous, PreviousResponse)
     context = context_of(terms.previous, request.input, thought_key=terms.thought_key)
@@ -34,15 +36,17 @@ def prepare_response(request: ResponseRequest, tools: PromptTools, terms: Terms)
     tools = tools.with_arguments(thinking.arguments)
     prompt = not_empty(_prompt_of(request, tools, _messages(request, messages_of_items(items))), "input")
     limit = output_budget(len(prompt), request.max_output_tokens, tools.context_length, field="input")
-    plan = plan_output(tools, prompt, body=answer_part(request, terms.judged), thinking=thinking)
+    planned = planned_output(request, tools, terms, prompt, thinking)
+    further = echoed_defaults(tools.generation_defaults) | planned.plan.context | _signing(request, terms)
     job = prepared(
         request,
         JobKind.RESPONSE,
         terms,
-        spec_of(request, tools, terms, (prompt,), max_tokens=limit, output=plan.output),
-        context=context | echoed_defaults(tools.generation_defaults) | plan.context | _signing(request, terms),
+        spec_of(request, tools, terms, (prompt,), max_tokens=limit, output=planned.plan.output),
+        context=context | further | strictness_of(request.tool_set.tools, planned.unenforced),
         store_default=True,
         background=request.background or False,
+        unenforced=planned.keywords,
     )
     return structs.replace(job, request={name: value for name, value in job.request.items() if name != "input"})
 
@@ -57,7 +61,8 @@ def count_input_tokens(
     """The answer of `POST /v1/responses/input_tokens`: the number of prompt tokens, even above the context length."""
     items = _conversation(request, previous, context_of(previous, request.input, thought_key=thought_key))
     tools = tools.with_arguments(thinking_choice(request.thinking, tools.thinking).arguments)
-    num_tokens = tools.count(with_one_beginning(_messages(request, messages_of_items(items))))
+    messages = with_one_beginning(_messages(request, messages_of_items(items)))
+    num_tokens = tools.count(messages, tools=request.tool_set.declaration(tools.family.family))
     return {"object": "response.input_tokens", "input_tokens": num_tokens}
 
 
@@ -89,9 +94,11 @@ def _messages(request: ResponseRequest, messages: Sequence[Message]) -> Sequence
 
 
 def _prompt_of(request: ResponseRequest, tools: PromptTools, messages: Sequence[Message]) -> tuple[int, ...]:
+    declared = request.tool_set.declaration(tools.family.family)
+
     def encode(some: Sequence[Message]) -> tuple[int, ...]:
         # Many templates accept only one system message, at the beginning.
-        return tools.encode_chat(with_one_beginning(some), field="input")
+        return tools.encode_chat(with_one_beginning(some), tools=declared, field="input")
 
     if request.is_truncated:
         return fitting_prompt(messages, encode, request.max_output_tokens, tools.context_length)

@@ -19,11 +19,11 @@ from api.protocol.structured.format_fields import (
     FlatSchemaFormat,
     ObjectFormat,
     ResponseTextFormat,
-    StructuredRequest,
     TextFormat,
     any_object,
 )
 from api.protocol.thinking.thinking_fields import ResponseThinkingFields
+from api.protocol.tools.tool_requests import ResponseToolRequest
 from storage.contract import JobKind
 
 INCLUDED_LOGPROBS = "message.output_text.logprobs"
@@ -45,7 +45,7 @@ class ResponseStreamOptions(Wire):
     include_obfuscation: Annotated[object, only(False)] = None
 
 
-class ResponseRequest(JobRequest, StructuredRequest, ResponseThinkingFields):
+class ResponseRequest(JobRequest, ResponseToolRequest, ResponseThinkingFields):
     """The body of `POST /v1/responses`."""
 
     kind: ClassVar = JobKind.RESPONSE
@@ -68,12 +68,9 @@ class ResponseRequest(JobRequest, StructuredRequest, ResponseThinkingFields):
     image: Refused = None
     max_tool_calls: Refused = None
     moderation: Refused = None
-    parallel_tool_calls: Annotated[object, only(True)] = None
     prompt: Refused = None
     prompt_cache_options: Annotated[object, only({}, {"mode": "implicit"})] = None
     prompt_cache_retention: Annotated[object, only("in_memory")] = None
-    tool_choice: Annotated[object, only("none", "auto")] = None
-    tools: Annotated[object, only([])] = None
 
     @model_validator(mode="after")
     def _has_input(self) -> Self:

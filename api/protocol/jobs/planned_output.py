@@ -1,0 +1,45 @@
+"""The planned output of a request: tools, the format of its answer and thinking, as a plan for worker and parser."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from api.protocol.jobs.output_plan import OutputPlan, plan_output
+from api.protocol.jobs.prepared import Terms
+from api.protocol.prompt.tokenizing import PromptTools
+from api.protocol.structured.format_fields import answer_part
+from api.protocol.thinking.thinking_choice import ThinkingChoice
+from api.protocol.tools.tool_requests import ToolRequest
+from storage.errors import ToolsNotSupported
+
+
+class PlannedOutput(msgspec.Struct, frozen=True, kw_only=True):
+    """The plan, and what it does not enforce.
+
+    unenforced: keywords by the `param` of their function
+    """
+
+    plan: OutputPlan
+    unenforced: Mapping[str, tuple[str, ...]]
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """All keywords that are not enforced."""
+        return tuple(name for names in self.unenforced.values() for name in names)
+
+
+def planned_output(
+    request: ToolRequest, model: PromptTools, terms: Terms, prompt: Sequence[int], thinking: ThinkingChoice
+) -> PlannedOutput:
+    """The planned output of a job with this prompt.
+
+    raises: ToolsNotSupported, InvalidFunctionParameters for what the form of the model's calls does not enforce
+    """
+    tools, form = request.tool_set, model.family.family.calls
+    if tools.tools and form is None:
+        raise ToolsNotSupported(f"The model '{model.model}' writes no tool calls.", param="tools")
+    unenforced = tools.unenforced(terms.judged, form)
+    body = answer_part(request, terms.judged)
+    parts = tools.parts(terms.judged)
+    plan = plan_output(model, prompt, tools=parts, choice=tools.choice, body=body, thinking=thinking)
+    return PlannedOutput(plan=plan, unenforced=unenforced)
