@@ -298,6 +298,18 @@ def test_intersections_that_cannot_be_compiled_are_left_out_and_named() -> None:
 
     assert "'$ref' cannot be enforced" in refusal(schema)
     assert "$ref" in judge_schema(schema, is_strict=False).unenforced
+    typed = {"type": "object", "properties": {"a": {"type": ["object", "null"], "$ref": "#"}}}
+    assert judge_schema(typed, is_strict=False).unenforced == ("type",)
+
+
+def test_a_property_whose_intersection_with_a_pattern_cannot_be_compiled_is_left_to_its_own_schema() -> None:
+    tree = {"type": "object", "properties": {"a": {"$ref": "#"}}, "patternProperties": {"^[ab]$": {"$ref": "#"}}}
+
+    assert "patternProperties" in refusal(tree)
+    judged = judge_schema(tree, is_strict=False)
+
+    assert judged.unenforced == ("patternProperties",)
+    assert fits(matcher_for(judged), '{"a":{"a":{}}}')
 
 
 def test_an_inner_schema_with_an_id_is_the_root_of_its_references() -> None:

@@ -89,6 +89,13 @@ class NormalForm:
         for keyword in list(applied)[0 if has_own_keywords else 1 :]:
             del applied[keyword]
             self.findings.leave_out(keyword, path)
+        if applied and "type" in plain:
+            del plain["type"]
+            self.findings.leave_out("type", path)
+        # A property that a pattern names too has to fit both schemas.
+        if "properties" in plain and "patternProperties" in plain:
+            leave_out_patterns(plain)
+            self.findings.leave_out("patternProperties", path)
         if len(cast(list[Schema], applied.get("allOf", []))) > 1:
             del applied["allOf"]
             self.findings.leave_out("allOf", path)
