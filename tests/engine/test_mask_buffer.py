@@ -1,6 +1,7 @@
 """Masks of many grammars at once, in llguidance's threads."""
 
 import pytest
+from llguidance import LLExecutor
 
 from storage.contract import SamplingParams
 from tests.engine.checked import EOS, VOCAB_SIZE
@@ -33,7 +34,8 @@ def test_masks_of_many_grammars_are_those_of_each_alone(executor: object) -> Non
     broken = constraint(0)
     broken.take(30)
     many.append(broken)
-    buffer = MaskBuffer(VOCAB_SIZE) if executor is None else MaskBuffer(VOCAB_SIZE, lambda: executor)  # type: ignore[arg-type, return-value]  # a fake
+    new_executor = LLExecutor if executor is None else lambda num_threads: executor
+    buffer = MaskBuffer(VOCAB_SIZE, 8, new_executor)  # type: ignore[arg-type]  # a fake
 
     together = masks_of(buffer, many)
 

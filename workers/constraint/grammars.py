@@ -13,6 +13,11 @@ from workers.constraint.panics import is_panic
 # Compiled grammars that are kept, and the characters of their texts together.
 _MAX_KEPT = 256
 _MAX_KEPT_CHARS = 4 << 20
+# More fuel than at submission, where a grammar is tried with single bytes for tokens: what was accepted there must not
+# run out of it here. At most some tenths of a second for a compilation, and some tens of milliseconds for a mask.
+_LIMITS = LLParserLimits(
+    initial_lexer_fuel=4_000_000, step_lexer_fuel=400_000, step_max_items=100_000, verbose_errors=False
+)
 # Added tokens that stand for no text of their own.
 _MARKER = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
 
@@ -57,9 +62,7 @@ class Grammars:
             self._num_chars -= num_dropped
 
     def _compiled(self, grammar: str) -> LLMatcher:
-        # Its defaults bound a compilation to some tenths of a second and a mask to some tens of milliseconds.
-        limits = LLParserLimits(verbose_errors=False)
-        matcher = LLMatcher(self._read_tokenizer(), grammar, log_level=0, limits=limits)
+        matcher = LLMatcher(self._read_tokenizer(), grammar, log_level=0, limits=_LIMITS)
         if matcher.is_error():
             raise GrammarUnusable(f"The grammar cannot be compiled: {matcher.get_error()[:200]}")
         return matcher
