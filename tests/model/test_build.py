@@ -1,4 +1,4 @@
-"""Compiled kernels are loaded only from files that no other user may write."""
+"""Compiled kernels are loaded only from files that no other user may write, and are compiled once."""
 
 import os
 from contextlib import closing
@@ -52,3 +52,47 @@ def test_a_folder_of_another_user_is_refused(folder: Path, monkeypatch: pytest.M
 
     with pytest.raises(SettingInvalid, match=f"it belongs to user {owner}"):
         Build(folder)
+
+
+@pytest.fixture
+def compilations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that gets a line for each call of the compiler, which here writes a few bytes."""
+    calls, programs = tmp_path / "calls", tmp_path / "programs"
+    programs.mkdir()
+    compiler = programs / "g++"
+    compiler.write_text(f'#!/bin/sh\necho call >> {calls}\nfor last; do :; done\necho code > "$last"\n')
+    compiler.chmod(0o700)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    return calls
+
+
+def test_two_workers_at_once_compile_once(compilations: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "kernels"
+    with closing(Build(folder)) as first, closing(Build(folder)) as second:
+        compiled = first.wait()
+
+        assert second.wait() == compiled
+
+    assert compilations.read_text().count("call") == 1
+
+
+def test_a_worker_compiles_when_the_one_that_did_was_stopped(compilations: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "kernels"
+    first, second = Build(folder), Build(folder)
+    first.close()
+
+    assert second.wait() == library_in(folder)
+
+
+def test_a_worker_compiles_when_another_failed(compilations: Path, tmp_path: Path) -> None:
+    folder, compiler = tmp_path / "kernels", tmp_path / "programs" / "g++"
+    usual = compiler.read_text()
+    # Size and time of the compiler belong to the library's name, so both stay.
+    times = compiler.stat()
+    compiler.write_text("#!/bin/sh\nexit 1".ljust(len(usual)))
+    os.utime(compiler, ns=(times.st_atime_ns, times.st_mtime_ns))
+    first, second = Build(folder), Build(folder)
+    assert first.wait() is None
+    compiler.write_text(usual)
+
+    assert second.wait() == library_in(folder)

@@ -1,5 +1,6 @@
 """Compiles the kernels for this machine, once; the library is kept for the next start."""
 
+import fcntl
 import hashlib
 import os
 import platform
@@ -8,8 +9,10 @@ import signal
 import stat
 import subprocess
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 
@@ -21,6 +24,7 @@ _KERNELS = Path(__file__).parent / "kernels"
 _SOURCE = _KERNELS / "decoder.cpp"
 _COMPILERS = ("g++", "clang++", "c++")
 _TIMEOUT_S = 300.0
+_LOCK_INTERVAL_S = 0.05
 # The same sums in the same order on every run: nothing here lets a compiler reorder arithmetic.
 _FLAGS = ("-O3", "-std=c++20", "-shared", "-fPIC", "-pthread")
 # Whose code is loaded: that of root and of the user that runs the worker.
@@ -30,7 +34,9 @@ log = structlog.get_logger()
 
 
 class Build:
-    """A running or finished compilation; close it after use."""
+    """A running or finished compilation, by this process or by another one that needs the same library; close it after
+    use.
+    """
 
     def __init__(self, folder: Path | None, instruction_set: InstructionSet = "native") -> None:
         """Start compiling, unless the folder already has the library of these sources for this processor.
@@ -46,14 +52,18 @@ class Build:
         self._flags = (*_FLAGS, *compiler_flags(instruction_set))
         self._obstacle = ""
         self._process: subprocess.Popen[str] | None = None
+        self._lock: BinaryIO | None = None
         self._fresh: Path
         if folder is not None:
             self._prepare(folder)
 
     def wait(self) -> Path | None:
         """The library; None if it is not wanted, there is no compiler, or the compilation failed, which is logged."""
+        if self._lock is not None and self._process is None:
+            self._await_other(self._lock)
         if self._process is not None:
             self._finish(self._process)
+        self._unlock()
         if self._folder is not None and not self._obstacle:
             _check_owner(self._library)
         if self._obstacle:
@@ -66,6 +76,7 @@ class Build:
             _kill(self._process)
             self._process.communicate()
             shutil.rmtree(self._fresh.parent, ignore_errors=True)
+        self._unlock()
 
     def _prepare(self, folder: Path) -> None:
         if folder.exists():
@@ -74,17 +85,25 @@ class Build:
         if compiler is None:
             self._obstacle = f"none of {', '.join(_COMPILERS)} is installed"
             return
+        self._compiler = compiler
         self._library = folder / f"decoder-{_digest(compiler, self._flags)}.so"
-        if not self._library.is_file():
-            try:
-                self._start(compiler, folder)
-            except OSError as error:
-                self._obstacle = str(error)
+        if self._library.is_file():
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # The kernel lets go of the lock when its process dies, so that a killed compilation blocks nobody.
+            self._lock = self._library.with_suffix(".lock").open("wb")
+            if _has_lock(self._lock):
+                self._start(folder)
+        except OSError as error:
+            self._obstacle = str(error)
 
-    def _start(self, compiler: str, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    def _start(self, folder: Path) -> None:
+        """Compile, unless another process has just done it. This process holds the lock."""
+        if self._library.is_file():
+            return
         self._fresh = Path(tempfile.mkdtemp(dir=folder)) / self._library.name
-        command = [compiler, *self._flags, str(_SOURCE), "-o", str(self._fresh)]
+        command = [self._compiler, *self._flags, str(_SOURCE), "-o", str(self._fresh)]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -94,6 +113,24 @@ class Build:
             process_group=0,
         )
 
+    def _await_other(self, lock: BinaryIO) -> None:
+        """Wait for the process that compiles the library; compile it here when that one failed or was ended."""
+        deadline = time.monotonic() + _TIMEOUT_S
+        while not _has_lock(lock):
+            if time.monotonic() > deadline:
+                self._obstacle = "another process did not finish compiling them"
+                return
+            time.sleep(_LOCK_INTERVAL_S)
+        try:
+            self._start(self._library.parent)
+        except OSError as error:
+            self._obstacle = str(error)
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
     def _finish(self, process: subprocess.Popen[str]) -> None:
         try:
             output, _ = process.communicate(timeout=_TIMEOUT_S)
@@ -102,12 +139,20 @@ class Build:
             output, _ = process.communicate()
         if process.returncode == 0:
             self._fresh.chmod(0o700)
-            # Another process that compiled at the same time has made the same file.
             self._fresh.replace(self._library)
         else:
             self._obstacle = f"the compiler failed: {output[-2000:]}"
         shutil.rmtree(self._fresh.parent, ignore_errors=True)
         self._process = None
+
+
+def _has_lock(lock: BinaryIO) -> bool:
+    """Take the lock on an open file, if nobody else has it; another call by its holder changes nothing."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _kill(process: "subprocess.Popen[str]") -> None:
