@@ -48,7 +48,7 @@ def thought_of(message: Any) -> str | None:  # Any: the SDK declares no such fie
 
 
 def ask(client: OpenAI, **fields: Any) -> Any:  # Any: fields and answers of the SDK
-    return client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=40, temperature=0, **fields)
+    return client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=90, temperature=0, **fields)
 
 
 def test_a_chat_thinks_within_its_budget_and_then_answers(client: OpenAI) -> None:
@@ -93,6 +93,24 @@ def test_a_format_holds_behind_the_thought(client: OpenAI) -> None:
 
     assert thought_of(answer.choices[0].message)
     assert set(json.loads(answer.choices[0].message.content)) == {"a"}
+
+
+def test_a_call_follows_its_thought_and_goes_back_with_it(client: OpenAI) -> None:
+    tools: Any = [{"type": "function", "function": {"name": "pick", "parameters": SCHEMA, "strict": True}}]
+
+    answer = ask(client, tools=tools, tool_choice="required", extra_body={"thinking_token_budget": BUDGET})
+
+    message = answer.choices[0].message
+    (call,) = message.tool_calls[:1]
+    assert answer.choices[0].finish_reason in ("tool_calls", "length")
+    assert thought_of(message)
+    assert set(json.loads(call.function.arguments)) == {"a"}
+    results: Any = [{"role": "tool", "tool_call_id": one.id, "content": "ok"} for one in message.tool_calls]
+    said: Any = message.model_dump(exclude_none=True)
+    again = client.chat.completions.create(
+        model=MODEL, messages=[*MESSAGES, said, *results], tools=tools, tool_choice="none", max_tokens=5
+    )
+    assert again.choices[0].message.tool_calls is None
 
 
 def test_a_signed_thought_goes_back_without_being_stored(client: OpenAI) -> None:

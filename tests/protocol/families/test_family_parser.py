@@ -109,10 +109,11 @@ def test_without_tools_a_call_is_text() -> None:
         '<tool_call>{"name": "weather2", "arguments": {}}</tool_call>',
         '<tool_call>{"name": 5}</tool_call>',
         "<tool_call><tool_call",
-        '<tool_call>\n{"name": "wea',
+        '<tool_call>\n{"name": "wex',
         "<tool_call>\n<custom=weather>\nx\n</custom>\n</tool_call>",
-        "<tool_call>",
-        "<tool_call>" * 40,
+        "<tool_call>x",
+        "<tool_call>" * 40 + "x",
+        "<tool_cal",
     ],
 )
 def test_what_is_no_call_is_text_once_and_whole(text: str) -> None:
@@ -120,6 +121,13 @@ def test_what_is_no_call_is_text_once_and_whole(text: str) -> None:
 
     assert parsed(bound, [text]) == [Text(text)]
     assert parsed(bound, list(text)) == [Text(text)]
+
+
+@pytest.mark.parametrize("head", ["", "\n", '\n{"na', '\n{"name": "wea', '\n{"name": "weather'])
+def test_a_call_that_is_cut_before_its_name_is_complete_is_not_shown(head: str) -> None:
+    for has_tokens in (True, False):
+        bound = bound_to_tokens(FAMILIES["hermes"], has_tokens=has_tokens)
+        assert parsed(bound, [as_written(f"Ok.\n<tool_call>{head}", bound)]) == [Text("Ok.")]
 
 
 def test_a_call_after_an_unreadable_one_is_a_call() -> None:

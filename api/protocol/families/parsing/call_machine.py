@@ -68,6 +68,8 @@ class CallMachine:
         match self._state:
             case _State.UNREADABLE | _State.FREE_INPUT:
                 self._held.give_arguments(self._held.take_rest())
+            case _State.HEAD:
+                return False  # A call that was cut before its name was complete is not shown.
             case _State.JOINT | _State.ARGUMENTS:
                 return False  # A part of a literal between name, keys and values.
             case _State.TAIL | _State.NEXT_CALL | _State.REST_OF_SECTION:
