@@ -1,13 +1,15 @@
 """Compiled grammars for one model's tokenizer: an LRU cache of llguidance's matchers, copied for each sequence."""
 
 import hashlib
-import json
 import re
 from collections import OrderedDict
 from collections.abc import Collection
 
+import msgspec
+import structlog
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
+from storage.contract import MARKER_SIGN
 from workers.constraint.panics import is_panic
 
 # Compiled grammars that are kept, and the characters of their texts together.
@@ -20,6 +22,8 @@ _LIMITS = LLParserLimits(
 )
 # Added tokens that stand for no text of their own.
 _MARKER = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
+
+log = structlog.get_logger()
 
 
 class GrammarUnusable(Exception):
@@ -47,6 +51,13 @@ class Grammars:
                 raise
             raise GrammarUnusable("The grammar cannot be compiled") from error
 
+    def read_tokenizer(self) -> None:
+        """Read the tokenizer now: it holds Python's lock for up to a second, in which no other thread runs."""
+        try:
+            self._read_tokenizer()
+        except GrammarUnusable as error:
+            log.warning("grammars_unavailable", reason=str(error.__cause__))
+
     def _find(self, grammar: str) -> LLMatcher:
         digest = hashlib.sha256(grammar.encode()).digest()
         if digest not in self._kept:
@@ -70,21 +81,30 @@ class Grammars:
     def _read_tokenizer(self) -> LLTokenizer:
         if self._tokenizer is None:
             try:
-                self._tokenizer = LLTokenizer(
-                    _with_special_markers(self._tokenizer_json), n_vocab=self._vocab_size, eos_token=self._eos_token_ids
-                )
-            except ValueError as error:
+                renamed = _with_renamed_markers(self._tokenizer_json)
+                self._tokenizer = LLTokenizer(renamed, n_vocab=self._vocab_size, eos_token=self._eos_token_ids)
+            except (ValueError, msgspec.MsgspecError) as error:
                 raise GrammarUnusable("Grammars cannot be applied to the tokens of this model") from error
         return self._tokenizer
 
 
-def _with_special_markers(tokenizer_json: str) -> str:
-    """The tokenizer with its markers as special tokens, such as `<tool_call>`, which many leave ordinary.
+def _with_renamed_markers(tokenizer_json: str) -> str:
+    """The tokenizer with its markers, such as `<tool_call>`, as special tokens that no text spells.
 
-    Otherwise a text that may hold these letters could hold the token, and a marker would be written where the grammar
-    has none. White space that a vocabulary adds as tokens stays ordinary.
+    Many tokenizers leave them ordinary. Then a text that may hold these letters could hold the token, and a marker
+    would be written where the grammar has none. And a text that the grammar asks for letter by letter would be
+    tokenized as the marker, which the grammar does not take: grammars name markers by their ids. White space that a
+    vocabulary adds as tokens stays ordinary.
     """
-    tokenizer = json.loads(tokenizer_json)
-    for token in tokenizer.get("added_tokens", ()):
-        token["special"] = token["special"] or _MARKER.fullmatch(token["content"]) is not None
-    return json.dumps(tokenizer, ensure_ascii=False)
+    tokenizer = msgspec.json.decode(tokenizer_json)
+    vocabulary = tokenizer.get("model", {}).get("vocab")
+    for token in tokenizer.get("added_tokens") or ():
+        content, name = token["content"], f"{MARKER_SIGN}{token['content']}"
+        if not token["special"] and _MARKER.fullmatch(content) is None:
+            continue
+        if isinstance(vocabulary, dict) and content in vocabulary:
+            vocabulary[name] = vocabulary.pop(content)
+        elif isinstance(vocabulary, list) and token["id"] < len(vocabulary):
+            vocabulary[token["id"]][0] = name
+        token |= {"content": name, "special": True}
+    return msgspec.json.encode(tokenizer).decode()

@@ -81,6 +81,7 @@ class GenerationProcess:
         self._database = Database(storage.database_url)
         self._writer = Writer(self._database)
         self._engine = EngineThread(load, self._on_fatal)
+        self._on_grammar_thread = ThreadPoolExecutor(1, "grammars").submit
         self._publisher = Publisher(
             partial(_open_log, settings, storage), partial(read_log, self._redis), self._on_fatal
         )
@@ -107,7 +108,7 @@ class GenerationProcess:
             later=self._beat.later,
             tails=partial(list_tails, self._redis),
             drop_log=lambda job_id: delete_logs(self._redis, [job_id]),
-            on_grammar_thread=ThreadPoolExecutor(1, "grammars").submit,
+            on_grammar_thread=self._on_grammar_thread,
             read_spec=partial(_read_spec, ThreadPoolExecutor(1, "spec-reader"), self._database, self._beat.later),
         )
 
@@ -130,6 +131,7 @@ class GenerationProcess:
             self._try(partial(self._registry.failed, reason_of(error)))
             raise
         self._registry.ready(loaded.manifest, loaded.engine.stats(), device=loaded.device, dtype=loaded.dtype)
+        self._on_grammar_thread(loaded.grammars.read_tokenizer)
         log.info("worker_ready", model=loaded.manifest.model, device=loaded.device, dtype=loaded.dtype)
 
     def _send(self, tickets: list[LostTicket]) -> None:
