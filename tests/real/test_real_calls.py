@@ -14,12 +14,13 @@ from tests.e2e.platform import running_platform
 from tests.plain_http import sdk_client
 from tests.real.conftest import laid
 
-# One for each way to write calls: markers of the vocabulary, JSON without any, sections, channels.
+# One for each way to write calls: markers of the vocabulary, JSON without any, sections, channels, none.
 FORMS = {
     "qwen3": "hermes",
     "llama3_1": "llama3",
     "deepseek_v3": "deepseek_v3",
     "gptoss": "gpt_oss",
+    "gemma3": "generic",
 }
 ARGUMENTS: dict[str, Any] = {
     "type": "object",

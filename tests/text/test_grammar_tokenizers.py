@@ -49,6 +49,17 @@ def test_free_text_holds_no_marker() -> None:
     assert 3 in allowed
 
 
+def test_an_added_token_without_a_row_of_the_model_is_left_out() -> None:
+    tokenizer = tokenizers.byte_level()
+    num_rows = tokenizer.get_vocab_size()
+    tokenizer.add_tokens([AddedToken("<image>", special=True, normalized=False)])
+    grammars = Grammars(tokenizer.to_str(), vocab_size=num_rows, eos_token_ids=[3])
+
+    allowed = ids_allowed(grammars.matcher("start: /(?s:.*)/").compute_bitmask())
+
+    assert max(allowed) < num_rows
+
+
 def test_a_tokenizer_that_grammars_cannot_read_is_reported() -> None:
     grammars = Grammars(tokenizers.word_piece().to_str(), vocab_size=400, eos_token_ids=[3])
 

@@ -81,15 +81,17 @@ class Grammars:
     def _read_tokenizer(self) -> LLTokenizer:
         if self._tokenizer is None:
             try:
-                renamed = _with_renamed_markers(self._tokenizer_json)
+                renamed = _with_renamed_markers(self._tokenizer_json, self._vocab_size)
                 self._tokenizer = LLTokenizer(renamed, n_vocab=self._vocab_size, eos_token=self._eos_token_ids)
             except (ValueError, msgspec.MsgspecError) as error:
                 raise GrammarUnusable("Grammars cannot be applied to the tokens of this model") from error
         return self._tokenizer
 
 
-def _with_renamed_markers(tokenizer_json: str) -> str:
+def _with_renamed_markers(tokenizer_json: str, vocab_size: int) -> str:
     """The tokenizer with its markers, such as `<tool_call>`, as special tokens that no text spells.
+
+    Added tokens without a row of the model are left out, as the last one of Gemma 3.
 
     Many tokenizers leave them ordinary. Then a text that may hold these letters could hold the token, and a marker
     would be written where the grammar has none. And a text that the grammar asks for letter by letter would be
@@ -98,7 +100,9 @@ def _with_renamed_markers(tokenizer_json: str) -> str:
     """
     tokenizer = msgspec.json.decode(tokenizer_json)
     vocabulary = tokenizer.get("model", {}).get("vocab")
-    for token in tokenizer.get("added_tokens") or ():
+    added = [token for token in tokenizer.get("added_tokens") or () if token["id"] < vocab_size]
+    tokenizer["added_tokens"] = added
+    for token in added:
         content, name = token["content"], f"{MARKER_SIGN}{token['content']}"
         if not token["special"] and _MARKER.fullmatch(content) is None:
             continue
