@@ -12,8 +12,9 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	done; echo python3)
 ARGS ?=
 BIN := $(VENV)/bin
-# On a terminal pip shows its progress (torch can be 3 GB); elsewhere it only tells errors.
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(shell test -t 2 || echo -qq) -c constraints.txt
+# On a terminal pip shows its progress (torch can be 3 GB); elsewhere it only tells errors. Python compiles what it
+# imports; to compile all of torch and transformers would take half of the installation.
+PIP_INSTALL := $(BIN)/python -m pip install --no-compile --disable-pip-version-check $(shell test -t 2 || echo -qq) -c constraints.txt
 # What is installed depends on these two alone; both are older than the stamps of an environment that is up to date.
 PINS := pyproject.toml constraints.txt
 

@@ -104,6 +104,8 @@ async def _make(services: JobServices, order: Order, digest: bytes, keyed: Keyed
     services.admission_limits.check(caller.project, entry.model, priority_queue)
     new = _new_job(order, prepared, digest, services.database.clock.now(), previous)
     subscription = services.streaming.relay.subscribe(new.job_id) if order.is_followed else None
+    if subscription is not None:
+        subscription.is_stored = False
     # Counted before the row is written: a snapshot that is read meanwhile may miss the job, but none counts it twice.
     reservation = services.statistics.reserve(new.owner, new.model, priority_queue)
     try:
@@ -114,6 +116,8 @@ async def _make(services: JobServices, order: Order, digest: bytes, keyed: Keyed
             services.streaming.relay.unsubscribe(subscription)
         raise
     if attached is None:
+        if subscription is not None:
+            subscription.is_stored = True
         services.tickets.send(new.job_id, new.model, new.spec.priority_queue)
         return Submitted(
             header=_header_of(new),

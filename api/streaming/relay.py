@@ -157,7 +157,7 @@ class Relay:
                 if now - one.spoken_at >= self.heartbeat_s:
                     one.spoken_at = now
                     one.wake()
-                is_waiting = one.state is _LIVE or one.state is _GAP
+                is_waiting = one.is_stored and (one.state is _LIVE or one.state is _GAP)
                 if now - one.touched_at >= self.silence_s and is_waiting:
                     one.touched_at = now
                     silent.append(one)

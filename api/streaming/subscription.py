@@ -32,6 +32,7 @@ class Subscription:
     touched_at: loop time at which an entry last came, or the job's row was checked
     spoken_at:  loop time at which the reader last got something, a heartbeat included
     listener:   called when there is something to `read`, where nobody waits in `next`
+    is_stored:  whether the job has a row; without one it is being accepted, and not erased
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Subscription:
         "_seq",
         "_waiter",
         "_waiting",
+        "is_stored",
         "job_id",
         "listener",
         "spoken_at",
@@ -60,6 +62,7 @@ class Subscription:
         refill: called when the reader has read everything and the log holds more; it has the log read
         """
         self.job_id = job_id
+        self.is_stored = True
         self.state = _LIVE
         # The state that follows when the log was read.
         self._after_filling = _LIVE
