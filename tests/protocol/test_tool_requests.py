@@ -254,8 +254,10 @@ WRONG: list[tuple[Wire, str]] = [
     ({"tools": [chat_function("a", description="x" * 65_537)]}, "tools.0.function.description"),
     (
         {"tools": [chat_custom("a", format={"type": "grammar", "grammar": {"syntax": "ebnf", "definition": "x"}})]},
-        "tools.0.custom.format.grammar.grammar.syntax",
+        "tools.0.custom.format.grammar.syntax",
     ),
+    ({"tools": [chat_custom("a", format={"type": "json"})]}, "tools.0.custom.format"),
+    ({"tools": [chat_custom("a", format="text")]}, "tools.0.custom.format"),
     ({"tools": [chat_function(f"f{number}") for number in range(129)]}, "tools"),
     ({"tools": CHAT_TOOLS, "tool_choice": "always"}, "tool_choice"),
     ({"tools": CHAT_TOOLS, "tool_choice": 5}, "tool_choice"),
@@ -272,6 +274,13 @@ def test_wrong_tools_are_refused_with_their_field(fields: Wire, param: str) -> N
         chat(**fields)
 
     assert refusal.value.param == param
+
+
+def test_a_wrong_grammar_of_a_custom_tool_is_refused_with_its_field_in_responses() -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        response(tools=[custom("a", format={"type": "grammar", "syntax": "lark", "definition": ""})])
+
+    assert refusal.value.param == "tools.0.format.definition"
 
 
 def test_tools_are_refused_together_for_their_names_and_their_number() -> None:

@@ -57,7 +57,10 @@ def refusal_of(grammar: str) -> str | None:
         if matcher.is_error():
             return _cleaned(matcher.get_error())
         matcher.compute_bitmask()
-        return "no text fits it" if matcher.is_error() else None
+        if matcher.is_error():
+            return "no text fits it"
+        # A text that must go on for ever, as in `start: "a" start`, fails where it is taken.
+        return None if matcher.consume_tokens(matcher.compute_ff_tokens()) else _cleaned(matcher.get_error())
     # A panic of Rust code is no Exception.
     except BaseException as error:
         if type(error).__name__ != "PanicException":

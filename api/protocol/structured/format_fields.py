@@ -20,7 +20,18 @@ _NOT_A_FORMAT = "expected an object with the 'type' text, json_object or json_sc
 
 FormatName = Annotated[str, StringConstraints(pattern="^[a-zA-Z0-9_-]{1,64}$")]
 _Schema = dict[str, object]
-_SchemaOrText = _Schema | str
+
+
+def _document_tag(value: object) -> str | None:
+    if isinstance(value, str):
+        return f"{TAG}text"
+    return f"{TAG}schema" if isinstance(value, dict) else None
+
+
+_SchemaOrText = Annotated[
+    Annotated[_Schema, Tag(f"{TAG}schema")] | Annotated[str, Tag(f"{TAG}text")],
+    Discriminator(_document_tag, custom_error_type="shape", custom_error_message="expected a schema, or its JSON text"),
+]
 
 
 class TextFormat(Wire):

@@ -16,6 +16,7 @@ from api.protocol.shared.wire import Wire, only
 # OpenAI's limit.
 MAX_TOOLS = 128
 _SHAPE = "expected an object with the 'type' function or custom"
+_INPUT_SHAPE = "expected an object with the 'type' text or grammar"
 _KNOWN_TYPE = re.compile(r"[a-z0-9_]{1,64}")
 
 ToolName = Annotated[str, StringConstraints(pattern="^[a-zA-Z0-9_-]{1,64}$")]
@@ -49,8 +50,16 @@ class FlatGrammar(GrammarDefinition):
     type: Literal["grammar"]
 
 
-ChatInputFormat = Annotated[TextInput | NestedGrammar, Field(discriminator="type")]
-ResponseInputFormat = Annotated[TextInput | FlatGrammar, Field(discriminator="type")]
+def _input_tag(value: object) -> str | None:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return f"{TAG}{kind}" if kind in ("text", "grammar") else None
+
+
+_input_shape = Discriminator(_input_tag, custom_error_type="shape", custom_error_message=_INPUT_SHAPE)
+_Text = Annotated[TextInput, Tag(f"{TAG}text")]
+_GRAMMAR = Tag(f"{TAG}grammar")
+ChatInputFormat = Annotated[_Text | Annotated[NestedGrammar, _GRAMMAR], _input_shape]
+ResponseInputFormat = Annotated[_Text | Annotated[FlatGrammar, _GRAMMAR], _input_shape]
 
 
 class _Named(Wire):

@@ -144,6 +144,8 @@ def test_a_schema_that_is_absent_is_any_object() -> None:
         (CompletionRequest, {"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice"),
         (CompletionRequest, {"structured_outputs": {"regex": "a"}, "guided_regex": "a"}, "guided_regex"),
         (CompletionRequest, {"response_format": {"type": "json_object"}, "guided_regex": "a"}, "guided_regex"),
+        (CompletionRequest, {"guided_json": True}, "guided_json"),
+        (CompletionRequest, {"structured_outputs": {"json": []}}, "structured_outputs.json"),
         (CompletionRequest, {"guided_decoding_backend": "x"}, "guided_decoding_backend"),
     ],
 )

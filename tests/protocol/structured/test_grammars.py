@@ -80,6 +80,7 @@ def test_a_grammar_allows_its_texts_and_no_others(
         (ConstraintKind.LARK, 'start: "a" <[5]>', "names tokens of a vocabulary"),
         (ConstraintKind.LARK, 'start: "a" <[*]>', "names tokens of a vocabulary"),
         (ConstraintKind.LARK, "start: a\na: b\nb: a", "no text fits it"),
+        (ConstraintKind.LARK, 'start: "a" start', "Too many items"),
         (ConstraintKind.LARK, 'start: %json {"uniqueItems": true}', "uniqueItems"),
         (ConstraintKind.LARK, "start: " + "(" * 99 + '"a"' + ")" * 99, "too deeply nested"),
         (ConstraintKind.LARK, "%declare X\nstart: X", "declare"),
