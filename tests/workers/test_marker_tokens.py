@@ -1,9 +1,13 @@
 """Marker tokens and grammars: a marker that the tokenizer calls ordinary is no text for a matcher."""
 
+import json
+
+import pytest
 from tokenizers import AddedToken, Tokenizer
 
 from api.protocol.families.detection import family_for
 from api.protocol.families.grammar.output_grammar import ToolPart, output_grammar
+from storage.contract import MARKER_SIGN
 from tests.protocol.examples import tokenizer_json
 from workers.constraint.grammars import Grammars
 
@@ -46,3 +50,18 @@ def test_a_free_text_may_hold_the_letters_of_a_marker_and_not_the_token() -> Non
 
     assert not grammars.matcher(free).consume_token(tokenizer.token_to_id("<tool_call>"))
     assert grammars.matcher(free).consume_tokens(letters)
+
+
+@pytest.mark.parametrize("sign", ["", MARKER_SIGN])
+@pytest.mark.parametrize("letters", ["<|im_end|>", "<|endoftext|>", "<tool_call>"])
+def test_no_text_that_a_grammar_asks_for_is_written_with_a_special_token(sign: str, letters: str) -> None:
+    tokenizer = _tokenizer()
+    end = tokenizer.token_to_id("<|im_end|>")
+    grammars = Grammars(tokenizer.to_str(), vocab_size=tokenizer.get_vocab_size(), eos_token_ids=[end])
+    matcher = grammars.matcher(json.dumps({"grammars": [{"json_schema": {"const": f"a{sign}{letters}"}}]}))
+
+    forced = matcher.compute_ff_tokens()
+
+    assert not set(forced) & tokenizer.get_added_tokens_decoder().keys()
+    assert matcher.consume_tokens(forced)
+    assert matcher.is_accepting()

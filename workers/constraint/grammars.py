@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import secrets
 from collections import OrderedDict
 from collections.abc import Collection
 
@@ -9,7 +10,6 @@ import msgspec
 import structlog
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-from storage.contract import MARKER_SIGN
 from workers.constraint.panics import is_panic
 
 # Compiled grammars that are kept, and the characters of their texts together.
@@ -98,12 +98,14 @@ def _with_renamed_markers(tokenizer_json: str, vocab_size: int) -> str:
     tokenized as the marker, which the grammar does not take: grammars name markers by their ids. White space that a
     vocabulary adds as tokens stays ordinary.
     """
+    # A name that callers knew could be asked for by a grammar.
+    secret = secrets.token_hex(16)
     tokenizer = msgspec.json.decode(tokenizer_json)
     vocabulary = tokenizer.get("model", {}).get("vocab")
     added = [token for token in tokenizer.get("added_tokens") or () if token["id"] < vocab_size]
     tokenizer["added_tokens"] = added
     for token in added:
-        content, name = token["content"], f"{MARKER_SIGN}{token['content']}"
+        content, name = token["content"], f"{secret}{token['content']}"
         if not token["special"] and _MARKER.fullmatch(content) is None:
             continue
         if isinstance(vocabulary, dict) and content in vocabulary:
