@@ -53,6 +53,13 @@ def refusal(kind: ConstraintKind, text: str) -> str:
         (ConstraintKind.LARK, 'start: "a" B*\nB: /[0-9]/', ["a", "a12"], ["", "1", "ab"]),
         (ConstraintKind.LARK, 'start: "<x>" /<[12]>/', ["<x><2>", "<x><1>"], ["<x>"]),
         (ConstraintKind.LARK, 'start: %json {"type":"array","maxItems":1}', ["[]", "[1]"], ["[1,2]"]),
+        (ConstraintKind.LARK, 'start: %json {"maxItems":1,"type":"array"}', ["[ 1\n]"], []),
+        (
+            ConstraintKind.LARK,
+            'start: %json {"x-guidance":{"whitespace_flexible":false},"type":"array"}',
+            ["[1,2]"],
+            ["[ 1]"],
+        ),
         (ConstraintKind.GRAMMAR, 'start: "a" | "b"', ["a", "b"], ["c"]),
         (ConstraintKind.GRAMMAR, _GBNF, ["yes", "no", "no \tsir"], ["nosir", "yes sir"]),
     ],
