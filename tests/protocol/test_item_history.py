@@ -125,6 +125,14 @@ def test_missing_and_unknown_results_are_refused() -> None:
     assert refusal_of(call("a"), call("a"), output("a")).param == "input"
 
 
+def test_a_result_is_of_the_kind_of_its_call() -> None:
+    custom = refusal_of(custom_call("a", "ls"), output("a"))
+    function = refusal_of(call("b"), output("b", kind="custom_tool_call_output"))
+
+    assert custom.message == "No tool call found for function call output with call_id a."
+    assert function.message == "No tool call found for custom tool call output with call_id b."
+
+
 @pytest.mark.parametrize("arguments", ["[1]", '{"a": 1', '"x"'])
 def test_arguments_that_are_no_object_are_refused_with_their_path(arguments: str) -> None:
     assert refusal_of(USER, call("a", arguments), output("a")).param == "input.1.arguments"

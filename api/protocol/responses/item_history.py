@@ -10,6 +10,7 @@ from storage.errors import InvalidRequest, MissingToolOutput, UnknownCallId
 Item = dict[str, object]
 _CALLS = ("function_call", "custom_tool_call")
 _OUTPUTS = ("function_call_output", "custom_tool_call_output")
+_CALL_OF_OUTPUT = dict(zip(_OUTPUTS, _CALLS, strict=True))
 
 
 def messages_of_items(items: Iterable[Item]) -> list[Message]:
@@ -101,11 +102,11 @@ class _Turn:
             raise InvalidRequest(f"Two calls have the call_id {call_id}.", param="input")
         self._calls[call_id] = item
 
-    def answer(self, call_id: str, text: str) -> bool:
-        """Whether the call waited for this result."""
-        if call_id in self._results:
+    def answer(self, call_id: str, result: Item) -> bool:
+        """Whether the call waited for this result, and is of its kind."""
+        if call_id in self._results or self._calls[call_id]["type"] != _CALL_OF_OUTPUT[str(result["type"])]:
             return False
-        self._results[call_id] = text
+        self._results[call_id] = text_of_item(result)
         return True
 
     def messages(self) -> list[Message]:
@@ -126,8 +127,9 @@ class _Turn:
 def _answer(item: Item, calls: dict[str, _Turn]) -> None:
     call_id = str(item["call_id"])
     turn = calls.get(call_id)
-    if turn is None or not turn.answer(call_id, text_of_item(item)):
-        raise UnknownCallId(f"No tool call found for function call output with call_id {call_id}.", param="input")
+    if turn is None or not turn.answer(call_id, item):
+        output = str(item["type"]).replace("_", " ")
+        raise UnknownCallId(f"No tool call found for {output} with call_id {call_id}.", param="input")
 
 
 def _call_of(item: Item) -> Message:
