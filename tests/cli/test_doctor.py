@@ -93,6 +93,7 @@ def test_a_hugging_face_model_may_be_downloaded_later_but_not_offline(
     snapshot = tmp_path / "hub" / "models--Qwen--Qwen3-0.6B" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").touch()
+    (snapshot / "model.safetensors").touch()
 
     assert online.is_ok
     assert not offline.is_ok

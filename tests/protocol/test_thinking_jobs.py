@@ -225,7 +225,8 @@ def test_a_chats_history_may_name_a_thought_either_way(name: str) -> None:
 def test_a_template_gets_a_thought_under_the_name_that_it_reads() -> None:
     template = (
         "{% for m in messages %}[{{ m.role }}]{% if m.thinking %}<{{ m.thinking }}>{% endif %}{{ m.content }}"
-        "{% for c in m.tool_calls or [] %}{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}"
+        "{% for c in m.tool_calls or [] %}<tool_call>{{ c.function.name }}"
+        "{{ c.function.arguments | tojson }}{% endfor %}"
         "{% endfor %}"
     )
     call = {"id": "c", "type": "function", "function": {"name": "now", "arguments": "{}"}}
@@ -236,7 +237,7 @@ def test_a_template_gets_a_thought_under_the_name_that_it_reads() -> None:
     job = prepared(ChatRequest, {"messages": [USER, said, result, answer, USER]}, template)
 
     prompt = tools(template).decode(job.spec.prompts[0])
-    assert "[assistant]<Hm.\nFirst.>now{}[tool]noon[assistant]<So.>Noon." in prompt
+    assert "[assistant]<Hm.\nFirst.><tool_call>now{}[tool]noon[assistant]<So.>Noon." in prompt
 
 
 def test_two_thoughts_of_one_message_must_agree() -> None:

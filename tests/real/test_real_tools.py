@@ -36,8 +36,9 @@ CLOCK = {
 }
 TOOLS = (WEATHER, CLOCK)
 # What the templates of the families know, as their trial renderings find out.
-DECLARES = {"qwen3", "llama3_1", "gptoss"}
-SHOWS_CALLS = {"qwen3", "llama3_1", "deepseek_v3", "gptoss"}
+MISTRAL = {"mistral_v3", "mistral_tekken"}
+DECLARES = {"qwen3", "llama3_1", "gptoss", *MISTRAL}
+SHOWS_CALLS = {"qwen3", "llama3_1", "deepseek_v3", "gptoss", *MISTRAL}
 ONE_CALL = {"llama3_1", "gptoss"}
 ARGUMENTS = [
     "{}",
@@ -64,6 +65,8 @@ def mapped(real: Real, chat: list[Message]) -> list[Message]:
     """The chat as transformers wants it: arguments are objects, where the template does not want texts."""
     if real.name == "deepseek_v3":
         return chat
+    if real.name in MISTRAL:
+        chat = with_short_ids(chat)
     turns: list[Message] = []
     for message in chat:
         calls = [
@@ -72,6 +75,20 @@ def mapped(real: Real, chat: list[Message]) -> list[Message]:
         ]
         content = message["content"] if message["content"] is not None else ""
         turns.append({**message, "content": content, **({"tool_calls": calls} if calls else {})})
+    return turns
+
+
+def with_short_ids(chat: list[Message]) -> list[Message]:
+    """The chat with ids of nine characters, which Mistral's templates ask for, as they are given here."""
+    ids = [one["id"] for message in chat for one in message.get("tool_calls", ())]  # type: ignore[attr-defined] # a list, where it is there
+    short = {given: f"call{index:05}" for index, given in enumerate(ids)}
+    turns: list[Message] = []
+    for message in chat:
+        calls = [{**one, "id": short[one["id"]]} for one in message.get("tool_calls", ())]  # type: ignore[attr-defined] # as above
+        turn = {**message, **({"tool_calls": calls} if calls else {})}
+        if message["role"] == "tool":
+            turn["tool_call_id"] = short[message["tool_call_id"]]
+        turns.append(turn)
     return turns
 
 

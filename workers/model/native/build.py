@@ -53,13 +53,14 @@ class Build:
         self._obstacle = ""
         self._process: subprocess.Popen[str] | None = None
         self._lock: BinaryIO | None = None
+        self._is_locked = False
         self._fresh: Path
         if folder is not None:
             self._prepare(folder)
 
     def wait(self) -> Path | None:
         """The library; None if it is not wanted, there is no compiler, or the compilation failed, which is logged."""
-        if self._lock is not None and self._process is None:
+        if self._lock is not None and not self._is_locked:
             self._await_other(self._lock)
         if self._process is not None:
             self._finish(self._process)
@@ -93,7 +94,8 @@ class Build:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             # The kernel lets go of the lock when its process dies, so that a killed compilation blocks nobody.
             self._lock = self._library.with_suffix(".lock").open("wb")
-            if _has_lock(self._lock):
+            self._is_locked = _has_lock(self._lock)
+            if self._is_locked:
                 self._start(folder)
         except OSError as error:
             self._obstacle = str(error)
@@ -121,15 +123,21 @@ class Build:
                 self._obstacle = "another process did not finish compiling them"
                 return
             time.sleep(_LOCK_INTERVAL_S)
+        self._is_locked = True
         try:
             self._start(self._library.parent)
         except OSError as error:
             self._obstacle = str(error)
 
     def _unlock(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        if self._lock is None:
+            return
+        if self._is_locked:
+            # Another process may wait for the removed file while a third one makes a new one. Both compile then, and
+            # the second replaces the library of the first by the same.
+            Path(self._lock.name).unlink(missing_ok=True)
+        self._lock.close()
+        self._lock, self._is_locked = None, False
 
     def _finish(self, process: subprocess.Popen[str]) -> None:
         try:
