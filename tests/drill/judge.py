@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from storage.contract import JobKind, JobStatus
+from storage.errors import IdempotencyKeyInUse
 from storage.webhooks.event_types import event_type_of
 from tests.drill.ledger import Entry, What
 from tests.drill.work import KINDS, Kind, Surface, reference_key, text_of, usage_of
@@ -176,13 +177,18 @@ def judge(evidence: Evidence) -> list[Violation]:
     return found + _judge_rows(stories, evidence) + _judge_sum(stories, evidence)
 
 
+def _is_passing(refusal: Entry) -> bool:
+    """Whether the client was asked to come again. A client that hung up meets its own first request, with 409."""
+    return refusal.status in (429, 503) or (refusal.status == 409 and IdempotencyKeyInUse.code in (refusal.data or ""))
+
+
 def _judge_acceptance(story: Story, evidence: Evidence) -> list[Violation]:
     found = []
     if story.has_given_up:
         found.append(_lost(story, "the client waited in vain" + (f" for {story.ids[0]}" if story.ids else "")))
     if len(set(story.ids)) > 1:
         found.append(_doubled(story, f"accepted as {len(set(story.ids))} jobs: {sorted(set(story.ids))}"))
-    strange = [one for one in story.refusals if one.status not in (429, 503) and one.id not in evidence.doomed]
+    strange = [one for one in story.refusals if not _is_passing(one) and one.id not in evidence.doomed]
     found += [_lost(story, f"refused with {one.status}: {(one.data or '')[:200]}") for one in strange]
     return found
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from tests.drill.forged import (
     BLOCK,
@@ -193,6 +194,13 @@ def test_a_doomed_job_may_fail_and_nothing_else() -> None:
 
 def test_an_event_may_be_delivered_twice() -> None:
     assert judge(with_hooks(POLL, {"is_taken": True}, is_taken=False)) == []
+
+
+def test_a_client_that_hung_up_may_meet_its_own_first_request() -> None:
+    in_use = structs.replace(refused(POLL, 409), data='{"error":{"code":"idempotency_key_in_use"}}')
+
+    assert judge(evidence(entries=[*entries(), in_use])) == []
+    assert judge(evidence(entries=[*entries(), refused(POLL, 409)])) != []
 
 
 def test_hooks_are_not_asked_for_where_no_job_has_a_target() -> None:
