@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-from workers.constraint.panics import is_panic
+from api.protocol.structured.panics import is_panic
 
 # Compiled grammars that are kept, and the characters of their texts together.
 _MAX_KEPT = 256

@@ -8,8 +8,8 @@ from functools import partial
 
 from llguidance import LLExecutor
 
+from api.protocol.structured.panics import is_panic
 from workers.constraint.constraint import Constraint
-from workers.constraint.panics import is_panic
 from workers.constraint.row_masks import RowMask
 
 # Fewer rows are done sooner than other threads wake up, and with few processors these are busy: on 2 shared ones, 32

@@ -8,6 +8,8 @@ from functools import cache
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
+from api.protocol.structured.panics import is_panic
+
 _NUM_BYTES = 256
 _END = _NUM_BYTES
 # Work that a grammar may cause, in llguidance's units: 50,000 per ms for the first two, 20,000 items per ms.
@@ -61,9 +63,8 @@ def refusal_of(grammar: str) -> str | None:
             return "no text fits it"
         # A text that must go on for ever, as in `start: "a" start`, fails where it is taken.
         return None if matcher.consume_tokens(matcher.compute_ff_tokens()) else _cleaned(matcher.get_error())
-    # A panic of Rust code is no Exception.
     except BaseException as error:
-        if type(error).__name__ != "PanicException":
+        if not is_panic(error):
             raise
         return "it cannot be compiled"
 

@@ -16,6 +16,15 @@ from api.protocol.structured.constraints import Constraint, ConstraintKind, Judg
 
 _ANY_OBJECT = '{"type":"object"}'
 _TYPES = ("text", "json_object", "json_schema")
+# The kinds by the names that open servers give their fields.
+_KIND_BY_NAME = {
+    "json": ConstraintKind.SCHEMA,
+    "regex": ConstraintKind.REGEX,
+    "choice": ConstraintKind.CHOICE,
+    "grammar": ConstraintKind.GRAMMAR,
+}
+# The fields besides `response_format` that ask for a format.
+_OTHER_FORMATS = ("structured_outputs", *(f"guided_{name}" for name in _KIND_BY_NAME))
 _NOT_A_FORMAT = "expected an object with the 'type' text, json_object or json_schema"
 
 FormatName = Annotated[str, StringConstraints(pattern="^[a-zA-Z0-9_-]{1,64}$")]
@@ -125,6 +134,14 @@ class StructuredOutputs(Wire):
             raise PydanticCustomError("kinds", "expected exactly one of json, regex, choice, grammar and json_object")
         return self
 
+    @property
+    def constraint(self) -> Constraint:
+        """The format as a constraint."""
+        given = _given(
+            "structured_outputs.", json=self.document, regex=self.regex, choice=self.choice, grammar=self.grammar
+        )
+        return given or any_object("structured_outputs.json_object")
+
 
 class StructuredRequest(WireRequest):
     """The fields of a create request for the format of its answer."""
@@ -145,9 +162,8 @@ class StructuredRequest(WireRequest):
 
     def _formats(self) -> list[str]:
         """The fields that ask for a format."""
-        names = ("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
         is_asked = not isinstance(self.response_format, TextFormat | None)
-        return ["response_format"] * is_asked + [name for name in names if getattr(self, name) is not None]
+        return ["response_format"] * is_asked + [name for name in _OTHER_FORMATS if getattr(self, name) is not None]
 
     @property
     def answer_constraint(self) -> Constraint | None:
@@ -157,16 +173,14 @@ class StructuredRequest(WireRequest):
         if isinstance(self.response_format, ObjectFormat):
             return any_object("response_format")
         if self.structured_outputs is not None:
-            return _constraint_of(self.structured_outputs)
-        if self.guided_json is not None:
-            return _constraint("guided_json", ConstraintKind.SCHEMA, self.guided_json)
-        if self.guided_regex is not None:
-            return _constraint("guided_regex", ConstraintKind.REGEX, self.guided_regex)
-        if self.guided_choice is not None:
-            return _constraint("guided_choice", ConstraintKind.CHOICE, self.guided_choice)
-        if self.guided_grammar is not None:
-            return _constraint("guided_grammar", ConstraintKind.GRAMMAR, self.guided_grammar)
-        return None
+            return self.structured_outputs.constraint
+        return _given(
+            "guided_",
+            json=self.guided_json,
+            regex=self.guided_regex,
+            choice=self.guided_choice,
+            grammar=self.guided_grammar,
+        )
 
     @property
     def constraints(self) -> tuple[Constraint, ...]:
@@ -175,16 +189,15 @@ class StructuredRequest(WireRequest):
         return () if answer is None else (answer,)
 
 
-def _constraint_of(asked: StructuredOutputs) -> Constraint:
-    if asked.regex is not None:
-        return _constraint("structured_outputs.regex", ConstraintKind.REGEX, asked.regex)
-    if asked.choice is not None:
-        return _constraint("structured_outputs.choice", ConstraintKind.CHOICE, asked.choice)
-    if asked.grammar is not None:
-        return _constraint("structured_outputs.grammar", ConstraintKind.GRAMMAR, asked.grammar)
-    if asked.document is not None:
-        return _constraint("structured_outputs.json", ConstraintKind.SCHEMA, asked.document)
-    return any_object("structured_outputs.json_object")
+def _given(prefix: str, **definitions: object) -> Constraint | None:
+    """The constraint of the one definition that is given; None where none is.
+
+    prefix: of the definitions' names in the request
+    """
+    for name, definition in definitions.items():
+        if definition is not None:
+            return _constraint(f"{prefix}{name}", _KIND_BY_NAME[name], definition)
+    return None
 
 
 def any_object(param: str) -> Constraint:
