@@ -68,6 +68,9 @@ class PromptTools:
 
     def with_arguments(self, arguments: Mapping[str, object]) -> "PromptTools":
         """The same tools with other arguments of the chat template, those that switch thinking."""
+        # Nearly every request has the usual ones, and needs no copy.
+        if arguments == self._arguments:
+            return self
         switched = copy.copy(self)
         switched._arguments = arguments
         return switched
