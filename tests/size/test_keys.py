@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from statistics import median
 
 import pytest
 
@@ -35,6 +36,11 @@ def _make_keys(database_url: str, count: int) -> str:
     return made[count // 2].plaintext
 
 
+def _knock(port: int) -> None:
+    with Client(port, f"tp-{secrets.token_urlsafe(32)}") as stranger:
+        assert stranger.get("/v1/models").status == 401
+
+
 def test_an_unknown_key_costs_no_more_beside_many_keys(make_sqlite: MakeDatabase, redis_url: str) -> None:
     steps_by_count = {}
     for count in (FEW, MANY):
@@ -43,11 +49,8 @@ def test_an_unknown_key_costs_no_more_beside_many_keys(make_sqlite: MakeDatabase
         with counted_steps() as steps, serving(settings_of(url, redis_url, refresh_s=3600)) as server:
             with Client(server.port, known) as client:
                 assert client.get("/v1/models").status == 200
-            before = steps.count
-            for _ in range(NUM_UNKNOWN):
-                with Client(server.port, f"tp-{secrets.token_urlsafe(32)}") as stranger:
-                    assert stranger.get("/v1/models").status == 401
-            steps_by_count[count] = steps.count - before
+            # The server's own periodic reads fall into a few of the requests; the median is a request's work.
+            steps_by_count[count] = median(steps.of(lambda port=server.port: _knock(port)) for _ in range(NUM_UNKNOWN))
 
     assert 0 < steps_by_count[MANY] <= MOST * steps_by_count[FEW], steps_by_count
 
