@@ -32,10 +32,10 @@ from api.cli.home import Home
 from api.cli.supervisor import redis_server
 from bench.byte_level import byte_level_bpe
 from bench.platform import free_port
-from storage.contract import ModelManifest
 from storage.database.connections import Database
 from storage.database.migration import migrate
 from storage.fleet.manifests import put_manifest
+from storage.model_manifest import ModelManifest
 
 MODEL = "bench"
 CONCURRENCY = (1, 8, 64)

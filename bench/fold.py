@@ -22,10 +22,10 @@ from storage.contract import (
     JobHeader,
     JobKind,
     LogEntry,
-    ModelManifest,
     TokenEvent,
     TokenLogprobs,
 )
+from storage.model_manifest import ModelManifest
 
 NUM_EVENTS = 20_000
 NUM_REQUESTS = 2_000

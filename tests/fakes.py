@@ -4,7 +4,8 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from storage.contract import JobSpec, ModelManifest, PriorityQueue, SamplingParams
+from storage.contract import JobSpec, PriorityQueue, SamplingParams
+from storage.model_manifest import ModelManifest
 from workers.engine.runner import Chunk, Ranked, StepOutput
 from workers.engine.step_limits import EngineLimits
 from workers.text.stream import TextFactory

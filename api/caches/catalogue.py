@@ -17,9 +17,10 @@ from api.caches.refresher import Refresher
 from api.cpu_bound_work import CpuBoundWork
 from api.protocol.prompt.model_abilities import tool_format_of
 from api.protocol.prompt.tokenizing import PromptTools
-from storage.contract import GenerationDefaults, ModelManifest, ModelStatus, WorkerStatus
+from storage.contract import WorkerStatus
 from storage.errors import ModelLoadFailed, ModelNotFound, ModelUnavailable
 from storage.fleet import manifests, workers
+from storage.model_manifest import GenerationDefaults, ModelManifest, ModelStatus
 
 log = structlog.get_logger()
 

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 
-from storage.contract import ModelStatus
 from storage.fleet.manifests import ModelRow
 from storage.fleet.workers import LoadFailure
+from storage.model_manifest import ModelStatus
 
 # An absolute path of two parts or more; its last part is kept. Not the path of a URL.
 _QUOTED_PATH = re.compile(r"""(?<=['"`])[~/][^'"`\n]*/([^'"`/\n]+)(?=['"`])""")

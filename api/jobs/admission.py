@@ -2,8 +2,9 @@
 
 from api.caches.catalogue import ModelEntry
 from api.jobs.job_services import JobServices
-from storage.contract import ModelStatus, PriorityQueue
+from storage.contract import PriorityQueue
 from storage.errors import ModelLoadFailed, ModelUnavailable, StorageUnavailable
+from storage.model_manifest import ModelStatus
 
 _UNSERVED = (ModelStatus.OFFLINE, ModelStatus.FAILED)
 

@@ -15,8 +15,8 @@ from api.errors import envelope_of
 from api.jobs.job_services import JobServices, jobs_of
 from api.jobs.replies import json_reply
 from api.lean_route import LeanRoute
-from storage.contract import ModelStatus
 from storage.errors import PlatformError, StorageUnavailable
+from storage.model_manifest import ModelStatus
 
 router = APIRouter(tags=["health"], route_class=LeanRoute)
 log = structlog.get_logger()

@@ -10,11 +10,12 @@ from sqlalchemy import Connection, Table, and_, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
-from storage.contract import ModelManifest, ModelStatus, WorkerStatus
+from storage.contract import WorkerStatus
 from storage.database.columns import DatabaseNow, SecondsAfter
 from storage.database.table_definitions import table_of
 from storage.errors import ModelNotFound
 from storage.fleet.tables import Model, Worker
+from storage.model_manifest import ModelManifest, ModelStatus
 
 _model = table_of(Model)
 _worker = table_of(Worker)

@@ -8,7 +8,17 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, Select, Text, bindparam, cast, func, literal, select
 
-from storage.contract import End, Failure, JobHeader, JobKind, JobSpec, JobStatus, PriorityQueue, Result, Usage
+from storage.contract import (
+    End,
+    Failure,
+    JobHeader,
+    JobKind,
+    JobSpec,
+    JobStatus,
+    PriorityQueue,
+    Result,
+    Usage,
+)
 from storage.database.table_definitions import table_of
 from storage.formats import decode_result
 from storage.jobs.tables import Job, JobInput, JobResult

@@ -22,7 +22,6 @@ from storage.contract import (
     FinishReason,
     JobSpec,
     JobStatus,
-    ModelManifest,
     PriorityQueue,
     Result,
     TokenEvent,
@@ -35,6 +34,7 @@ from storage.database.group_commit import Writer
 from storage.fleet import manifests, workers
 from storage.jobs import jobs, records
 from storage.jobs.jobs import Claim
+from storage.model_manifest import ModelManifest
 from tests.protocol.examples import manifest
 
 WORKER_ID = "worker-of-tests"

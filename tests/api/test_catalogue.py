@@ -13,12 +13,13 @@ from structlog.testing import capture_logs
 from api.caches.catalogue import Catalogue
 from api.caches.database_reads import Reader
 from api.cpu_bound_work import CpuBoundWork
-from storage.contract import GenerationDefaults, ModelManifest, ModelStatus, WorkerStatus
+from storage.contract import WorkerStatus
 from storage.database.connections import Database
 from storage.database.table_definitions import table_of
 from storage.errors import ModelNotFound, ModelUnavailable, StorageUnavailable
 from storage.fleet import manifests, workers
 from storage.fleet.tables import Model
+from storage.model_manifest import GenerationDefaults, ModelManifest, ModelStatus
 from tests.protocol.examples import manifest
 from tests.waiting import wait_until_async
 

@@ -7,7 +7,7 @@ import openai
 import pytest
 from msgspec import structs
 
-from storage.contract import GenerationDefaults
+from storage.model_manifest import GenerationDefaults
 from tests.api.examples import CALLS, CHAT_MESSAGES, COMPLETION, NAMES, RESPONSE, Call, without_heartbeats
 from tests.api.fake_worker import TEXT, WORDS, FakeWorker
 from tests.protocol.examples import manifest

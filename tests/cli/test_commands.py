@@ -13,14 +13,7 @@ from api.cli.home import Home
 from api.cli.state import PlatformState, ProcessState, write_state
 from storage.accounts import keys
 from storage.broker import event_log
-from storage.contract import (
-    End,
-    EntryKind,
-    JobStatus,
-    TokenEvent,
-    Usage,
-    WorkerStatus,
-)
+from storage.contract import End, EntryKind, JobStatus, TokenEvent, Usage, WorkerStatus
 from storage.database.connections import Database
 from storage.errors import SettingInvalid
 from storage.fleet import workers

@@ -10,8 +10,8 @@ from msgspec import structs
 from structlog.testing import capture_logs
 from tokenizers import Tokenizer
 
-from storage.contract import GenerationDefaults
 from storage.errors import ModelFilesMissing, ModelUnsupported, SettingInvalid
+from storage.model_manifest import GenerationDefaults
 from tests.model.conftest import LIMITS
 from tests.model.gguf.files import make_gguf
 from tests.model.tiny import CONTEXT_LENGTH, END_OF_TURN, make_tiny

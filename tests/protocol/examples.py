@@ -17,11 +17,11 @@ from storage.contract import (
     JobKind,
     JobStatus,
     LogEntry,
-    ModelManifest,
     TokenEvent,
     TokenLogprobs,
     Usage,
 )
+from storage.model_manifest import ModelManifest
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"

@@ -11,7 +11,7 @@ from api.protocol.completions.request import CompletionRequest
 from api.protocol.kinds import prepare
 from api.protocol.prompt.tokenizing import PromptTools
 from api.protocol.responses.request import ResponseRequest
-from storage.contract import ModelManifest
+from storage.model_manifest import ModelManifest
 from tests.protocol.examples import CHATML, body, manifest, tools
 from tests.text.tokenizers import byte_fallback, byte_level, word_piece
 

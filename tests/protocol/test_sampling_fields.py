@@ -12,8 +12,9 @@ from api.protocol.kinds import prepare
 from api.protocol.prompt.tokenizing import PromptTools
 from api.protocol.responses.request import INCLUDED_LOGPROBS, ResponseRequest
 from api.protocol.shared.job_request import JobRequest as Request
-from storage.contract import GenerationDefaults, SamplingParams
+from storage.contract import SamplingParams
 from storage.errors import ContextLengthExceeded, InvalidRequest, UnsupportedParameter
+from storage.model_manifest import GenerationDefaults
 from tests.protocol.examples import body, manifest, tools
 
 MINIMAL: dict[type[Request], dict[str, object]] = {

@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 from api.protocol.families.family import OUTSIDE, THINKING
 from api.protocol.families.grammar.output_grammar import ChoiceMode, ThoughtMode, ToolChoice, output_grammar
 from api.protocol.prompt.tokenizing import PromptTools
-from storage.contract import MARKER_SIGN, ModelManifest
+from storage.contract import MARKER_SIGN
+from storage.model_manifest import ModelManifest
 from tests.protocol.families.recorded import PARTS, RECORDED
 from tests.real.families import FAMILIES
 from tests.real.packages import PackageUnavailable

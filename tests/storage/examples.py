@@ -5,22 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, insert, update
 
-from storage.contract import (
-    FinishReason,
-    JobKind,
-    JobSpec,
-    ModelManifest,
-    Result,
-    SamplingParams,
-    TokenEvent,
-    Usage,
-)
+from storage.contract import FinishReason, JobKind, JobSpec, Result, SamplingParams, TokenEvent, Usage
 from storage.database.table_definitions import table_of
 from storage.fleet import workers
 from storage.fleet.tables import Worker
 from storage.ids import new_id, new_job_id
 from storage.jobs import jobs
 from storage.jobs.records import NewJob
+from storage.model_manifest import ModelManifest
 from storage.network.url_policy import host_of
 from storage.webhooks.endpoints import create_endpoint
 from storage.webhooks.tables import DeliveryStatus, WebhookDelivery, WebhookEndpoint

@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from storage.contract import ModelManifest, WorkerStatus
+from storage.contract import WorkerStatus
 from storage.database.connections import Database
 from storage.fleet import manifests, workers
 from storage.fleet.workers import NewWorker
+from storage.model_manifest import ModelManifest
 from tests.fakes import MANIFEST
 
 LEASE_S = 6.0

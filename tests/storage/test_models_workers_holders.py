@@ -7,12 +7,13 @@ import msgspec
 import pytest
 from sqlalchemy import Connection, update
 
-from storage.contract import ModelStatus, WorkerStatus
+from storage.contract import WorkerStatus
 from storage.database.connections import Database
 from storage.database.table_definitions import table_of
 from storage.errors import ModelNotFound
 from storage.fleet import lock_holders, manifests, workers
 from storage.fleet.tables import Worker
+from storage.model_manifest import ModelStatus
 from tests.storage.examples import MANIFEST, NOW, after, put_worker
 
 

@@ -4,14 +4,7 @@ import itertools
 
 import pytest
 
-from storage.contract import (
-    MARKER_SIGN,
-    JobSpec,
-    OutputFormat,
-    SamplingParams,
-    ThinkingLimits,
-    TokenEvent,
-)
+from storage.contract import MARKER_SIGN, JobSpec, OutputFormat, SamplingParams, ThinkingLimits, TokenEvent
 from storage.spans import SpanScanner, ThoughtMeter, reasoning_tokens
 from workers.text.stream import TextFactory, TextStream
 

@@ -10,7 +10,14 @@ from msgspec import structs
 
 from storage import ids
 from storage.broker.celery_queue import TicketPublisher, queue_length, queue_of
-from storage.contract import BACKGROUND_PRIORITY, URGENT_PRIORITY, JobSpec, JobStatus, PriorityQueue, WorkerStatus
+from storage.contract import (
+    BACKGROUND_PRIORITY,
+    URGENT_PRIORITY,
+    JobSpec,
+    JobStatus,
+    PriorityQueue,
+    WorkerStatus,
+)
 from storage.database.group_commit import Writer
 from storage.jobs import records
 from tests.fakes import BREAKS_STEP, bad_spec, foretold, spec

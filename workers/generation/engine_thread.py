@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from storage.contract import ModelManifest
+from storage.model_manifest import ModelManifest
 from storage.process.thread_timeslice import take_long_turns
 from workers.constraint.grammars import Grammars
 from workers.engine.engine import Engine

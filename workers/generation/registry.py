@@ -11,13 +11,14 @@ import structlog
 from msgspec import structs
 from sqlalchemy import Connection
 
-from storage.contract import ModelManifest, WorkerStatus
+from storage.contract import WorkerStatus
 from storage.database.group_commit import Writer
 from storage.fleet import manifests, workers
 from storage.fleet.workers import NewWorker
 from storage.jobs import jobs, recovery
 from storage.jobs.records import JobState
 from storage.jobs.recovery import Recovered, Ticket
+from storage.model_manifest import ModelManifest
 from workers.engine.stats import EngineStats
 
 # A writer that does not answer for so long is as good as away.

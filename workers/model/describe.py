@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 from huggingface_hub import try_to_load_from_cache
 
-from storage.contract import ModelDescription
 from storage.errors import PlatformError
+from storage.model_manifest import ModelDescription
 from workers.engine.memory import usual_num_positions
 from workers.model.architecture.families import config_obstacle, head_dim_of, native_obstacle, text_config
 from workers.model.gguf.header import GgufHeader, read_header

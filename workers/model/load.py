@@ -11,8 +11,8 @@ import torch
 from msgspec import structs
 from tokenizers import Tokenizer
 
-from storage.contract import ModelManifest
 from storage.errors import ModelUnsupported
+from storage.model_manifest import ModelManifest
 from workers.constraint.grammars import Grammars
 from workers.engine.step_limits import EngineLimits
 from workers.model.gguf.conversion_source import find_converted

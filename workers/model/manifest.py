@@ -6,8 +6,8 @@ import structlog
 from transformers import GenerationConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from api.protocol.prompt.model_abilities import abilities_of
-from storage.contract import GenerationDefaults, ModelManifest
 from storage.errors import ModelFilesMissing, ModelUnsupported
+from storage.model_manifest import GenerationDefaults, ModelManifest
 
 # Without files, transformers makes an empty tokenizer of the model's kind, with a few special tokens at most.
 _MIN_VOCABULARY = 16

@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from storage.contract import ModelManifest
+from storage.model_manifest import ModelManifest
 from storage.process.atomic_file import replace_file
 from workers.model.native.weight_map import WeightMap
 from workers.model.prepared_model import ValidatedMap

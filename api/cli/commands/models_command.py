@@ -25,8 +25,8 @@ from api.cli.open_database import NothingHere, location_of, opened
 from api.cli.options import DatabaseOption, HomeOption, JsonOption
 from api.cli.settings import CliSettings, Location, model_folder_of
 from api.cli.supervisor.screen import Screen
-from storage.contract import ModelDescription
 from storage.fleet import manifests, workers
+from storage.model_manifest import ModelDescription
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, list, show and remove models.")
 

@@ -9,8 +9,8 @@ import msgspec
 
 from api.cli.console import print_progress
 from api.cli.settings import inherited_environment
-from storage.contract import ModelDescription
 from storage.errors import PlatformError
+from storage.model_manifest import ModelDescription
 from storage.process.atomic_file import replace_file
 
 _TIMEOUT_S = 120.0

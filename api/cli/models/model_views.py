@@ -6,9 +6,9 @@ from datetime import datetime
 import msgspec
 
 from api.cli.models.local_models import LocalModel
-from storage.contract import ModelDescription, ModelManifest, ModelStatus
 from storage.fleet.manifests import ModelRow
 from storage.fleet.workers import LoadFailure
+from storage.model_manifest import ModelDescription, ModelManifest, ModelStatus
 
 
 class ModelView(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,8 +22,8 @@ from api.protocol.prompt.thought_turns import THOUGHT, with_named_thoughts
 from api.protocol.prompt.token_budget import CHARACTERS_PER_TOKEN, context_exceeded
 from api.protocol.prompt.tool_declaration import NO_TOOLS, ToolDeclaration, declared_text, with_declaration
 from api.protocol.prompt.tool_turns import arranged_turns, generic_turns, has_tool_turns
-from storage.contract import ModelManifest
 from storage.errors import InvalidRequest
+from storage.model_manifest import ModelManifest
 
 # Prompts up to this length are always counted exactly; that takes about a second.
 _MAX_COUNTED_CHARACTERS = 1_000_000

@@ -11,9 +11,10 @@ from api.protocol.responses.input_items import CallOutput, CustomCallItem, Funct
 from api.protocol.responses.item_history import Item, has_open_calls, text_of_item
 from api.protocol.thinking.signed_thoughts import read_thought
 from api.protocol.tools.call_arguments import checked_arguments
-from storage.contract import GenerationDefaults, JobHeader
+from storage.contract import JobHeader
 from storage.errors import InvalidEncryptedContent
 from storage.ids import suffix_of
+from storage.model_manifest import GenerationDefaults
 
 AnyItem = InputMessage | ReasoningItem | FunctionCallItem | CustomCallItem | CallOutput
 # In a turn's context: the system and developer messages of the turns before it.

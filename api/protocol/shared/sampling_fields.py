@@ -12,8 +12,9 @@ from pydantic import Field, StringConstraints
 from api.protocol.shared.deadline_fields import DatedRequest
 from api.protocol.shared.tiers import TieredRequest
 from api.protocol.shared.wire import INT64_MAX, Seed, Stop, Temperature, TopK, TopP, few_pairs
-from storage.contract import GenerationDefaults, SamplingParams
+from storage.contract import SamplingParams
 from storage.errors import InvalidRequest
+from storage.model_manifest import GenerationDefaults
 
 MAX_TOP_LOGPROBS = 20
 # The engine needs top_p above 0 and min_p below 1. These limits still keep the most likely token.
