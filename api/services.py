@@ -15,7 +15,6 @@ from api.caches.timed_inserts import TimedInserts
 from api.capacity.admission_limits import AdmissionLimits
 from api.capacity.queue_statistics import QueueStatistics
 from api.cpu_bound_work import CpuBoundWork
-from api.grammars.constraint_checks import ConstraintChecks
 from api.http.request_bodies import RequestBodies
 from api.jobs.abandoned_jobs import AbandonedJobs
 from api.jobs.callers import Callers
@@ -23,6 +22,7 @@ from api.jobs.compensating_delete import CompensatingDelete
 from api.jobs.idempotency_keys_in_flight import IdempotencyKeysInFlight
 from api.jobs.job_services import JobServices
 from api.jobs.recent_refusals import RecentRefusals
+from api.protocol.checking.constraint_checks import ConstraintChecks
 from api.settings import ApiSettings
 from api.streaming.backfill import Backfill
 from api.streaming.log_reader import LogReader

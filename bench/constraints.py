@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import msgspec
 
-from api.grammars.checker import Checker
-from api.grammars.constraint_checks import ConstraintChecks
+from api.protocol.checking.checker import Checker
+from api.protocol.checking.constraint_checks import ConstraintChecks
 from api.protocol.structured.constraints import MAX_SCHEMA_BYTES, Constraint, ConstraintKind, ConstraintRefused
 from api.protocol.structured.judging import judge_schema
 from storage.errors import InvalidRequest

@@ -7,7 +7,7 @@ from starlette.requests import ClientDisconnect, Request
 from api.cpu_bound_work import CpuBoundWork
 from api.headers import header_of
 from api.http.compression import decompress
-from api.http.large_json import decode_large
+from api.protocol.bodies.large_json import decode_large
 from api.protocol.shared.wire import WireRequest
 from storage.errors import BodyTooLarge, UnsupportedMediaType
 

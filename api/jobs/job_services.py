@@ -9,12 +9,12 @@ from api.caches.database_access import DatabaseAccess
 from api.capacity.admission_limits import AdmissionLimits
 from api.capacity.queue_statistics import QueueStatistics
 from api.cpu_bound_work import CpuBoundWork
-from api.grammars.constraint_checks import ConstraintChecks
 from api.jobs.abandoned_jobs import AbandonedJobs
 from api.jobs.callers import Callers
 from api.jobs.compensating_delete import CompensatingDelete
 from api.jobs.idempotency_keys_in_flight import IdempotencyKeysInFlight
 from api.jobs.recent_refusals import RecentRefusals
+from api.protocol.checking.constraint_checks import ConstraintChecks
 from api.settings import ApiSettings
 from api.streaming.streaming_services import StreamingServices
 from api.webhooks.url_check import WebhookUrlCheck

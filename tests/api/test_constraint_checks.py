@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import pytest
 
-from api.grammars.checker import Checker
-from api.grammars.constraint_checks import ConstraintChecks
-from api.grammars.verdicts import Verdict, VerdictCache, digest_of
+from api.protocol.checking.checker import Checker
+from api.protocol.checking.constraint_checks import ConstraintChecks
+from api.protocol.checking.verdicts import Verdict, VerdictCache, digest_of
 from api.protocol.structured.constraints import Constraint, Judged
 from storage.errors import InvalidFunctionParameters, InvalidGrammar, InvalidJsonSchema, InvalidRequest, Overloaded
 from tests.api.hostile_constraints import HOSTILE, lark, schema

@@ -8,9 +8,9 @@ import zlib
 import httpx2
 import pytest
 
-from api.http import body_limits
-from api.http.body_limits import MAX_OBJECTS, MAX_STRINGS, MAX_VALUES, refuse_too_many_values
-from api.http.large_json import decode_large
+from api.protocol.bodies import body_limits
+from api.protocol.bodies.body_limits import MAX_OBJECTS, MAX_STRINGS, MAX_VALUES, refuse_too_many_values
+from api.protocol.bodies.large_json import decode_large
 from storage.errors import InvalidRequest
 from tests.api.examples import CHAT, COMPLETION, RESPONSE
 

@@ -27,7 +27,7 @@ _UNSATISFIABLE = "Unsatisfiable"
 def judge(constraint: Constraint) -> Judged:
     """The constraint as a grammar part that compiles; raises ConstraintRefused.
 
-    It may take seconds, or end the process by an overflow of its stack: see `api/grammars`.
+    It may take seconds, or end the process by an overflow of its stack: see `api/protocol/checking`.
     """
     if constraint.kind is ConstraintKind.SCHEMA:
         return judge_schema(_json_of(constraint.text), is_strict=constraint.is_strict)

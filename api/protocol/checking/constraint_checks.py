@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from api.grammars.checker import Checker
-from api.grammars.verdicts import Verdict, VerdictCache, digest_of
+from api.protocol.checking.checker import Checker
+from api.protocol.checking.verdicts import Verdict, VerdictCache, digest_of
 from api.protocol.structured.constraints import Constraint, Judged, refusal_error, refuse_large
 from storage.errors import Overloaded
 

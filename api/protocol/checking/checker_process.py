@@ -1,4 +1,4 @@
-"""The process that judges constraints: `python -m api.grammars.checker_process`, from stdin to stdout.
+"""The process that judges constraints: `python -m api.protocol.checking.checker_process`, from stdin to stdout.
 
 A compiler cannot be interrupted from within: a hostile text may take seconds, all memory, or the whole stack. Here it
 ends this process and nothing else. The kernel ends it (SIGPROF) when a question has used its processor time.
@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from api.grammars.verdicts import Verdict
+from api.protocol.checking.verdicts import Verdict
 from api.protocol.structured.compiling import byte_tokenizer
 from api.protocol.structured.constraints import Constraint, ConstraintRefused
 from api.protocol.structured.judging import judge

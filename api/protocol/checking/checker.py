@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from api.grammars.checker_process import LENGTH_BYTES, frame_of
-from api.grammars.verdicts import Verdict
+from api.protocol.checking.checker_process import LENGTH_BYTES, frame_of
+from api.protocol.checking.verdicts import Verdict
 from api.protocol.structured.constraints import Constraint
 
 # Far more than its processor time: only a machine that stands still takes so long.
@@ -59,7 +59,7 @@ class Checker:
                 sys.executable,
                 "-P",  # no modules from the working folder
                 "-m",
-                "api.grammars.checker_process",
+                "api.protocol.checking.checker_process",
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=DEVNULL,

@@ -10,7 +10,7 @@ import time
 
 from pydantic_core import from_json
 
-from api.http.body_limits import MAX_BACKSLASHES, SLICE_BYTES, refuse_too_many_values
+from api.protocol.bodies.body_limits import MAX_BACKSLASHES, SLICE_BYTES, refuse_too_many_values
 from storage.errors import InvalidRequest
 
 _BACKSLASH = ord("\\")
