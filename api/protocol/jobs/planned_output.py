@@ -10,6 +10,7 @@ from api.protocol.prompt.tokenizing import PromptTools
 from api.protocol.structured.format_fields import answer_part
 from api.protocol.thinking.thinking_choice import ThinkingChoice
 from api.protocol.tools.tool_requests import ToolRequest
+from api.protocol.tools.tool_set import NO_TOOL_SET
 from storage.errors import ToolsNotSupported
 
 
@@ -20,7 +21,7 @@ class PlannedOutput(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     plan: OutputPlan
-    unenforced: Mapping[str, tuple[str, ...]]
+    unenforced: Mapping[str, tuple[str, ...]] = {}
 
     @property
     def keywords(self) -> tuple[str, ...]:
@@ -35,11 +36,13 @@ def planned_output(
 
     raises: ToolsNotSupported, InvalidFunctionParameters for what the form of the model's calls does not enforce
     """
-    tools, form = request.tool_set, model.family.family.calls
+    tools, body = request.tool_set, answer_part(request, terms.judged)
+    if tools is NO_TOOL_SET:
+        return PlannedOutput(plan=plan_output(model, prompt, body=body, thinking=thinking))
+    form = model.family.family.calls
     if tools.tools and form is None:
         raise ToolsNotSupported(f"The model '{model.model}' writes no tool calls.", param="tools")
     unenforced = tools.unenforced(terms.judged, form)
-    body = answer_part(request, terms.judged)
     parts = tools.parts(terms.judged)
     plan = plan_output(model, prompt, tools=parts, choice=tools.choice, body=body, thinking=thinking)
     return PlannedOutput(plan=plan, unenforced=unenforced)

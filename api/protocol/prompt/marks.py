@@ -48,6 +48,8 @@ class Marker:
         self._whole = re.compile(self._pattern)
         self._max_length = max(map(len, texts), default=0)
         self._beginnings = frozenset(text[:length] for text in texts for length in range(1, len(text)))
+        self._first_characters = frozenset(text[0] for text in texts)
+        self._last_characters = frozenset(text[-1] for text in texts)
         self._ends = frozenset(text[start:] for text in texts for start in range(1, len(text)))
 
     def is_in(self, text: str) -> bool:
@@ -91,11 +93,12 @@ class Marker:
         core = text.strip()
         start = len(text) - len(text.lstrip())
         end = start + len(core)
-        for length in range(1, min(len(core), self._max_length - 1) + 1):
-            if core[-length:] in self._beginnings:
-                yield end - length + 1
-            if core[:length] in self._ends:
-                yield start + length - 1
+        longest = min(len(core), self._max_length - 1)
+        # Most texts have no first character of a control token near their end, nor a last one near their beginning.
+        if not self._first_characters.isdisjoint(core[len(core) - longest :]):
+            yield from (end - length + 1 for length in range(1, longest + 1) if core[-length:] in self._beginnings)
+        if not self._last_characters.isdisjoint(core[:longest]):
+            yield from (start + length - 1 for length in range(1, longest + 1) if core[:length] in self._ends)
         if 0 < len(core) < self._max_length and any(core in one for one in self._texts):
             yield start + 1
 

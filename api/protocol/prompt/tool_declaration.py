@@ -57,6 +57,7 @@ class ToolDeclaration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NO_TOOLS = ToolDeclaration()
+NO_TOOLS_GENERIC = ToolDeclaration(is_generic=True)
 
 
 def declared_text(tools: ToolDeclaration, *, is_listed: bool, is_generic: bool) -> str:

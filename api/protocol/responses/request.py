@@ -85,11 +85,15 @@ class ResponseRequest(JobRequest, ResponseToolRequest, ResponseThinkingFields):
         return self
 
     def _formats(self) -> list[str]:
+        if not self.names_format:
+            return []
         asked = None if self.text is None else self.text.format
         return ["text.format"] * (not isinstance(asked, TextFormat | None)) + super()._formats()
 
     @property
     def answer_constraint(self) -> Constraint | None:
+        if not self.names_format:
+            return None
         asked = None if self.text is None else self.text.format
         if isinstance(asked, FlatSchemaFormat):
             return asked.constraint("text.format.schema")

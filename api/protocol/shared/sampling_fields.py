@@ -86,8 +86,8 @@ def sampling_of(
         # -1 and 0 are both off, as in open servers.
         top_k=max(0, int(_first(request.top_k, defaults.top_k, 0))),
         min_p=min(_MAX_MIN_P, _first(request.min_p, defaults.min_p, 0.0)),
-        presence_penalty=_first(request.presence_penalty, 0.0),
-        frequency_penalty=_first(request.frequency_penalty, 0.0),
+        presence_penalty=_first(request.presence_penalty, None, 0.0),
+        frequency_penalty=_first(request.frequency_penalty, None, 0.0),
         repetition_penalty=_first(request.repetition_penalty, defaults.repetition_penalty, 1.0),
         logit_bias=biases,
         seed=seed if request.seed is None else request.seed,
@@ -106,9 +106,11 @@ def require_known_ids(ids: Iterable[int], vocab_size: int, *, field: str) -> Non
         raise InvalidRequest(f"Invalid '{field}': token ids must be below {vocab_size}.", param=field)
 
 
-def _first(*values: float | None) -> float:
+def _first(asked: float | None, of_model: float | None, default: float) -> float:
     """The first that is named."""
-    return float(next(value for value in values if value is not None))
+    if asked is not None:
+        return float(asked)
+    return default if of_model is None else float(of_model)
 
 
 def _biases_of(request: SamplingRequest, vocab_size: int) -> tuple[tuple[int, float], ...]:

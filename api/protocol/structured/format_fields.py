@@ -25,6 +25,8 @@ _KIND_BY_NAME = {
 }
 # The fields besides `response_format` that ask for a format.
 _OTHER_FORMATS = ("structured_outputs", *(f"guided_{name}" for name in _KIND_BY_NAME))
+# All of them, in any wire.
+_FORMAT_FIELDS = frozenset({"response_format", "text", *_OTHER_FORMATS})
 _NOT_A_FORMAT = "expected an object with the 'type' text, json_object or json_schema"
 
 FormatName = Annotated[str, StringConstraints(pattern="^[a-zA-Z0-9_-]{1,64}$")]
@@ -160,14 +162,23 @@ class StructuredRequest(WireRequest):
             raise fault(given[1], "another field of the request asks for a format already")
         return self
 
+    @property
+    def names_format(self) -> bool:
+        """Whether the request has a field for the format, be it null; most have none and nothing is looked up."""
+        return not self.model_fields_set.isdisjoint(_FORMAT_FIELDS)
+
     def _formats(self) -> list[str]:
         """The fields that ask for a format."""
+        if not self.names_format:
+            return []
         is_asked = not isinstance(self.response_format, TextFormat | None)
         return ["response_format"] * is_asked + [name for name in _OTHER_FORMATS if getattr(self, name) is not None]
 
     @property
     def answer_constraint(self) -> Constraint | None:
         """The format of the answer as a constraint."""
+        if not self.names_format:
+            return None
         if isinstance(self.response_format, SchemaFormat):
             return self.response_format.json_schema.constraint("response_format")
         if isinstance(self.response_format, ObjectFormat):

@@ -36,6 +36,9 @@ class ThinkingAsked(msgspec.Struct, frozen=True, kw_only=True):
     kwargs: Mapping[str, object] = {}
 
 
+NOT_ASKED = ThinkingAsked()
+
+
 class ThinkingChoice(msgspec.Struct, frozen=True, kw_only=True):
     """What a job does.
 
@@ -58,6 +61,8 @@ def thinking_choice(asked: ThinkingAsked, model: ModelThinking) -> ThinkingChoic
 
     raises: ReasoningNotSupported, and InvalidRequest for arguments that the template does not read or that contradict
     """
+    if asked is NOT_ASKED and not model.always_thinks:
+        return ThinkingChoice(arguments=model.form.arguments(is_on=False))
     _check_names(asked, model)
     wanted = _wanted(asked)
     if wanted and not model.can_think:

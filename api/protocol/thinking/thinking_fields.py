@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from api.protocol.shared.wire import INT64_MAX, Wire, only
-from api.protocol.thinking.thinking_choice import ThinkingAsked
+from api.protocol.thinking.thinking_choice import NOT_ASKED, ThinkingAsked
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 _Budget = Annotated[int, Field(ge=0, le=INT64_MAX)]
@@ -24,6 +24,10 @@ class ThinkingArguments(Wire):
     reasoning_effort: Effort | None = None
 
 
+# All that say something of thinking, in any wire.
+_FIELDS = frozenset({"chat_template_kwargs", "thinking_token_budget", "reasoning_effort", "reasoning"})
+
+
 class ThinkingFields(Wire):
     """Fields of both wires."""
 
@@ -31,6 +35,8 @@ class ThinkingFields(Wire):
     thinking_token_budget: _Budget | None = None
 
     def _asked(self, effort: str | None, effort_param: str) -> ThinkingAsked:
+        if self.model_fields_set.isdisjoint(_FIELDS):
+            return NOT_ASKED
         arguments = self.chat_template_kwargs
         given = {} if arguments is None else {name: getattr(arguments, name) for name in ThinkingArguments.model_fields}
         return ThinkingAsked(

@@ -21,10 +21,11 @@ from api.protocol.tools.tool_fields import (
     ResponseToolList,
 )
 from api.protocol.tools.tool_names import qualified_name
-from api.protocol.tools.tool_set import Tool, ToolSet
+from api.protocol.tools.tool_set import NO_TOOL_SET, Tool, ToolSet
 from storage.errors import InvalidFunctionParameters, InvalidRequest, InvalidToolChoice
 
 _CHOICE = "tool_choice"
+_TOOL_FIELDS = frozenset({"tools", _CHOICE})
 FlatChoice = ChoiceWord | NamedChoice | AllowedTools
 
 
@@ -33,9 +34,13 @@ class ToolRequest(StructuredRequest):
 
     parallel_tool_calls: bool | None = None
 
-    @cached_property
+    @property
     def tool_set(self) -> ToolSet:
         """The tools of the request. Raises InvalidToolChoice, InvalidFunctionParameters and InvalidRequest."""
+        return NO_TOOL_SET if self.model_fields_set.isdisjoint(_TOOL_FIELDS) else self._given_tool_set
+
+    @cached_property
+    def _given_tool_set(self) -> ToolSet:
         tools = tuple(self._declared())
         _check(tools)
         choice = _choice_of(self._chosen(), tools, is_parallel=self.parallel_tool_calls is not False)
@@ -47,7 +52,8 @@ class ToolRequest(StructuredRequest):
 
     @property
     def constraints(self) -> tuple[Constraint, ...]:
-        return (*super().constraints, *self.tool_set.constraints)
+        answer, tools = super().constraints, self.tool_set
+        return answer if tools is NO_TOOL_SET else (*answer, *tools.constraints)
 
     def _declared(self) -> Iterator[Tool]:
         raise NotImplementedError

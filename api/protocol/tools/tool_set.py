@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import msgspec
 
 from api.protocol.families.family import CallForm, Family, custom_call_text
+from api.protocol.families.family_table import GENERIC
 from api.protocol.families.grammar.argument_grammar import unenforced_in
 from api.protocol.families.grammar.output_grammar import ToolChoice, ToolPart
-from api.protocol.prompt.tool_declaration import ToolDeclaration
+from api.protocol.prompt.tool_declaration import NO_TOOLS, NO_TOOLS_GENERIC, ToolDeclaration
 from api.protocol.structured.constraints import Constraint, ConstraintKind, Judged
 from api.protocol.tools.closed_schema import closed_schema
 from storage.errors import InvalidFunctionParameters
@@ -97,12 +98,14 @@ class ToolSet(msgspec.Struct, frozen=True, kw_only=True):
 
     def declaration(self, family: Family) -> ToolDeclaration:
         """What the prompt of a model of this family says of them."""
+        if not self.tools:
+            return NO_TOOLS_GENERIC if family.name == GENERIC.name else NO_TOOLS
         custom = tuple(tool.name for tool in self.tools if tool.is_custom)
         return ToolDeclaration(
             functions=tuple(tool.declared for tool in self.tools),
             custom_names=custom,
             custom_example=custom_call_text(family, custom[0], "input") if custom else "",
-            is_generic=family.name == "generic",
+            is_generic=family.name == GENERIC.name,
         )
 
 
