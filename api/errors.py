@@ -12,6 +12,8 @@ from storage.contract import Failure
 from storage.errors import (
     BodyTooLarge,
     Busy,
+    FileInUse,
+    FileNotFound,
     FormatUnknown,
     GenerationFailed,
     HostNotAllowed,
@@ -31,6 +33,7 @@ from storage.errors import (
     TooManyFailedLogins,
     TooManyWaiting,
     UnsupportedMediaType,
+    UploadInterrupted,
     WebhookDeliveryNotFound,
     WebhookEndpointDisabled,
     WebhookEndpointNotFound,
@@ -131,6 +134,7 @@ _TABLE: dict[type[PlatformError], Answer] = {
     ModelNotFound: Answer(404),
     WebhookEndpointNotFound: Answer(404),
     WebhookDeliveryNotFound: Answer(404),
+    FileNotFound: Answer(404),
     PathNotFound: Answer(404),
     MethodNotAllowed: Answer(405),
     JobConflict: Answer(409),
@@ -138,6 +142,7 @@ _TABLE: dict[type[PlatformError], Answer] = {
     IdempotencyKeyInUse: Answer(409, retry_after_s=1),
     IdempotencyKeyReused: Answer(422),
     WebhookEndpointDisabled: Answer(409),
+    FileInUse: Answer(409),
     BodyTooLarge: Answer(413),
     UnsupportedMediaType: Answer(415),
     HeadTooLarge: Answer(431),
@@ -156,6 +161,7 @@ _TABLE: dict[type[PlatformError], Answer] = {
     StorageUnavailable: Answer(503, SERVER_ERROR, retry_after_s=1),
     FormatUnknown: Answer(503, SERVER_ERROR, retry_after_s=1),
     ShuttingDown: Answer(503, SERVER_ERROR, retry_after_s=1),
+    UploadInterrupted: Answer(503, SERVER_ERROR, retry_after_s=1),
 }
 _UNEXPECTED = Answer(500, SERVER_ERROR)
 

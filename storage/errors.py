@@ -162,6 +162,31 @@ class IdempotencyKeyReused(PlatformError):
         )
 
 
+class FileNotFound(PlatformError):
+    """No such file for this owner, or it expired or was deleted."""
+
+    code = "not_found"
+
+
+class FileInUse(PlatformError):
+    """The file is still being read, by a batch for example."""
+
+    code = "file_in_use"
+
+
+class FileStorageFull(InvalidRequest):
+    """The owner's files hold as many bytes, or are as many, as may be stored."""
+
+    code = "file_storage_full"
+
+
+class UploadInterrupted(PlatformError):
+    """A file that was being written was given up, or somebody else wrote it."""
+
+    code = "upload_interrupted"
+    retryable = True
+
+
 class WebhookUrlRefused(InvalidRequest):
     """A URL to which no webhook is sent: of a wrong form, or leading to where the public does not."""
 

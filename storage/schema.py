@@ -5,6 +5,7 @@ from sqlmodel import SQLModel
 
 import storage.accounts.tables
 import storage.derived.tables
+import storage.files.tables
 import storage.fleet.tables
 import storage.jobs.tables
 import storage.webhooks.tables
@@ -13,6 +14,7 @@ import storage.webhooks.tables
 FILES = (
     storage.accounts.tables,
     storage.derived.tables,
+    storage.files.tables,
     storage.fleet.tables,
     storage.jobs.tables,
     storage.webhooks.tables,

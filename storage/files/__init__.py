@@ -1,0 +1,1 @@
+"""Files: their rows, their content in chunks, and the store that holds the content."""
