@@ -26,7 +26,7 @@ def _collect(value: object, found: list[str]) -> None:
     elif isinstance(value, list | tuple):
         for inner in value:
             _collect(inner, found)
-    # Most objects are dicts, which are told faster than other mappings.
+    # Most objects are dicts, which are recognised faster than other mappings.
     elif isinstance(value, dict) or isinstance(value, Mapping):  # noqa: SIM101
         for name, inner in value.items():
             if name not in _VOCABULARY:
