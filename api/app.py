@@ -14,6 +14,7 @@ from api.middleware import RequestFrame
 from api.routes import (
     chat,
     completions,
+    conversations,
     health,
     interface_pages,
     models,
@@ -52,7 +53,17 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         redirect_slashes=False,
         lifespan=_lifespan_of(settings),
     )
-    modules = (responses, chat, completions, models, webhook_endpoints, webhook_deliveries, health, interface_pages)
+    modules = (
+        responses,
+        conversations,
+        chat,
+        completions,
+        models,
+        webhook_endpoints,
+        webhook_deliveries,
+        health,
+        interface_pages,
+    )
     for module in modules:
         app.include_router(module.router)
     describe(app)

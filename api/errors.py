@@ -12,6 +12,8 @@ from storage.contract import Failure
 from storage.errors import (
     BodyTooLarge,
     Busy,
+    ConversationItemNotFound,
+    ConversationNotFound,
     FileInUse,
     FileNotFound,
     FormatUnknown,
@@ -131,6 +133,8 @@ _TABLE: dict[type[PlatformError], Answer] = {
     InvalidApiKey: Answer(401),
     HostNotAllowed: Answer(403),
     JobNotFound: Answer(404),
+    ConversationNotFound: Answer(404),
+    ConversationItemNotFound: Answer(404),
     ModelNotFound: Answer(404),
     WebhookEndpointNotFound: Answer(404),
     WebhookDeliveryNotFound: Answer(404),

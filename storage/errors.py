@@ -47,6 +47,10 @@ class ContextTooLarge(InvalidRequest):
     code = "context_too_large"
 
 
+class ConversationTooLarge(ContextTooLarge):
+    """A conversation would hold more items, or more bytes of items, than it may."""
+
+
 class InvalidToolChoice(InvalidRequest):
     """`tool_choice` names a tool that is not declared, or demands one where there is none."""
 
@@ -121,6 +125,18 @@ class HostNotAllowed(PlatformError):
 
 class JobNotFound(PlatformError):
     """No such job for this owner, or it was erased."""
+
+    code = "not_found"
+
+
+class ConversationNotFound(PlatformError):
+    """No such conversation for this owner, or it was deleted."""
+
+    code = "not_found"
+
+
+class ConversationItemNotFound(PlatformError):
+    """The conversation has no item of this id."""
 
     code = "not_found"
 

@@ -4,6 +4,7 @@ from sqlalchemy import MetaData
 from sqlmodel import SQLModel
 
 import storage.accounts.tables
+import storage.conversations.tables
 import storage.derived.tables
 import storage.files.tables
 import storage.fleet.tables
@@ -13,6 +14,7 @@ import storage.webhooks.tables
 # Importing a file registers its tables.
 FILES = (
     storage.accounts.tables,
+    storage.conversations.tables,
     storage.derived.tables,
     storage.files.tables,
     storage.fleet.tables,

@@ -92,7 +92,9 @@ def test_no_function_is_too_long() -> None:
 
 
 def test_no_folder_holds_too_many_files() -> None:
-    counts = Counter(name_of(path.parent) for path in MODULES if path.name != "__init__.py")
+    # Migrations are a sequence that only grows.
+    written = [path for path in MODULES if not path.is_relative_to(WRITTEN_BY_PROGRAMS)]
+    counts = Counter(name_of(path.parent) for path in written if path.name != "__init__.py")
 
     assert {folder for folder, count in counts.items() if count > MAX_FILES_IN_A_FOLDER} == CROWDED_FOLDERS
 

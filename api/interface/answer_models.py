@@ -258,26 +258,28 @@ class StoredMessage(BaseModel):
     tool_call_id: str | None = None
 
 
-class _Page(BaseModel):
+class Page(BaseModel):
+    """What all lists have besides their data."""
+
     object: Literal["list"]
     first_id: str | None
     last_id: str | None
     has_more: bool
 
 
-class InputItemList(_Page):
+class InputItemList(Page):
     """A page of input items."""
 
     data: list[InputItem]
 
 
-class StoredMessageList(_Page):
+class StoredMessageList(Page):
     """A page of messages."""
 
     data: list[StoredMessage]
 
 
-class ChatCompletionList(_Page):
+class ChatCompletionList(Page):
     """A page of stored chat completions."""
 
     data: list[ChatCompletionObject]

@@ -7,9 +7,11 @@ from pydantic import BaseModel
 
 from api import errors as api_errors
 from api.interface import answer_models as answers
+from api.interface import conversation_models as conversations
 from api.interface import webhook_models as webhooks
 from api.protocol.chat.request import ChatRequest, MetadataUpdate
 from api.protocol.completions.request import CompletionRequest
+from api.protocol.conversations.request import ConversationUpdate, NewConversation, NewItems
 from api.protocol.responses.request import InputTokensRequest, ResponseRequest
 from api.protocol.shared.webhook_fields import EndpointTest, EndpointUpdate, NewEndpoint, Redelivery, SecretRotation
 from storage import errors
@@ -108,6 +110,18 @@ def _list(answer: type[BaseModel], *query: str, missing: type[PlatformError] | N
     return Operation(answers={200: answer}, errors=() if missing is None else (missing,), query=(*_PAGE, *query))
 
 
+def _conversation_call(
+    answer: type[BaseModel],
+    body: type[BaseModel] | None = None,
+    *more: type[PlatformError],
+    query: tuple[str, ...] = (),
+) -> Operation:
+    with_body = () if body is None else _WITH_BODY
+    return Operation(
+        body=body, answers={200: answer}, errors=(errors.ConversationNotFound, *with_body, *more), query=query
+    )
+
+
 def _endpoint_call(body: type[BaseModel] | None, answer: type[BaseModel], *more: type[PlatformError]) -> Operation:
     with_body = () if body is None else _WITH_BODY
     return Operation(body=body, answers={200: answer}, errors=(errors.WebhookEndpointNotFound, *with_body, *more))
@@ -140,6 +154,33 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         answers.InputItemList, "include", missing=errors.JobNotFound
     ),
     ("get", "/v1/responses/{response_id}/deliveries"): _list(_DELIVERIES, "status", missing=errors.JobNotFound),
+    ("post", "/v1/conversations"): Operation(
+        body=NewConversation,
+        answers={200: conversations.ConversationObject},
+        errors=(*_WITH_BODY, *_KEYED, errors.ConversationTooLarge, errors.InvalidEncryptedContent),
+        is_keyed=True,
+    ),
+    ("get", "/v1/conversations/{conversation_id}"): _conversation_call(conversations.ConversationObject),
+    ("post", "/v1/conversations/{conversation_id}"): _conversation_call(
+        conversations.ConversationObject, ConversationUpdate
+    ),
+    ("delete", "/v1/conversations/{conversation_id}"): _conversation_call(answers.DeletedObject),
+    ("post", "/v1/conversations/{conversation_id}/items"): _conversation_call(
+        conversations.ConversationItemList,
+        NewItems,
+        errors.ConversationTooLarge,
+        errors.InvalidEncryptedContent,
+        query=("include",),
+    ),
+    ("get", "/v1/conversations/{conversation_id}/items"): _list(
+        conversations.ConversationItemList, "include", missing=errors.ConversationNotFound
+    ),
+    ("get", "/v1/conversations/{conversation_id}/items/{item_id}"): _conversation_call(
+        conversations.ConversationItem, query=("include",)
+    ),
+    ("delete", "/v1/conversations/{conversation_id}/items/{item_id}"): _conversation_call(
+        conversations.ConversationObject
+    ),
     ("get", "/v1/chat/completions"): _list(answers.ChatCompletionList, "model", "metadata"),
     ("post", "/v1/chat/completions"): _create(ChatRequest, _CHAT, _RECEIPT),
     ("post", "/v1/streaming/chat"): _create(ChatRequest, _CHAT, _RECEIPT, prefers=False),

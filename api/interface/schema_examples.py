@@ -7,6 +7,7 @@ Example = dict[str, object]
 JOB_ID = "resp_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
 _CHAT_ID = "chatcmpl-019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
 _COMPLETION_ID = "cmpl-019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
+_CONVERSATION_ID = "conv_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
 _ENDPOINT_ID = "we_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
 _DELIVERY_ID = "wd_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
 _CREATED = 1_796_083_200
@@ -27,6 +28,9 @@ REQUESTS: Mapping[str, Example] = {
     "ChatRequest": {"model": "smollm2", "messages": _MESSAGES, "max_completion_tokens": 64},
     "MetadataUpdate": {"metadata": {"topic": "greeting"}},
     "CompletionRequest": {"model": "smollm2", "prompt": "Once upon a time", "max_tokens": 64},
+    "NewConversation": {"items": _MESSAGES, "metadata": {"topic": "greeting"}},
+    "ConversationUpdate": {"metadata": {"topic": "farewell"}},
+    "NewItems": {"items": _MESSAGES},
     "NewEndpoint": {"name": "main", "url": _URL, "event_types": ["response.completed"]},
     "EndpointUpdate": {"enabled": False},
     "SecretRotation": {"keep_old_secret_active_for_24_hours": True},
@@ -177,6 +181,14 @@ ANSWERS: Mapping[str, Example] = {
     "ModelObject": _MODEL,
     "ModelList": {"object": "list", "data": [_MODEL]},
     "InputItemList": _page(_ITEM),
+    "ConversationObject": {
+        "id": _CONVERSATION_ID,
+        "object": "conversation",
+        "created_at": _CREATED,
+        "metadata": {"topic": "greeting"},
+    },
+    "ConversationItem": _ITEM,
+    "ConversationItemList": _page(_ITEM),
     "StoredMessageList": _page(_MESSAGE),
     "ChatCompletionList": _page(_CHAT),
     "Health": {"status": "ok"},

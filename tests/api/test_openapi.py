@@ -122,6 +122,17 @@ def test_real_answers_fit_the_schema(http: httpx2.Client, schema: Schema, worker
     call("GET", f"/v1/async/completions/{receipt['id']}")
     call("DELETE", f"/v1/completions/{receipt['id']}")
 
+    conversation = call("POST", "/v1/conversations", json={"items": [{"role": "user", "content": "Hi"}]})
+    path = f"/v1/conversations/{conversation['id']}"
+    call("POST", path, json={"metadata": {"a": "b"}})
+    call("POST", f"{path}/items", json={"items": [{"role": "assistant", "content": "Hello"}]})
+    item = call("GET", f"{path}/items")["data"][0]
+    call("GET", f"{path}/items/{item['id']}")
+    call("DELETE", f"{path}/items/{item['id']}")
+    call("GET", path)
+    call("DELETE", path)
+    call("GET", path)
+
     model = call("GET", "/v1/models")["data"][0]
     call("GET", f"/v1/models/{model['id']}")
     call("GET", "/v1/models/nobody")

@@ -12,7 +12,7 @@ KEY = thought_key(b"pepper", "project", "model")
 
 @given(st.text())
 def test_a_thought_comes_back(text: str) -> None:
-    assert read_thought(signed_thought(text, KEY), KEY, param="input") == text
+    assert read_thought(signed_thought(text, KEY), [KEY], param="input") == text
     assert signed_thought(text, KEY) == signed_thought(text, KEY)
 
 
@@ -23,7 +23,7 @@ def test_one_of_another_installation_project_or_model_is_refused(other: tuple[st
     pepper, project, model = other
 
     with pytest.raises(InvalidEncryptedContent) as refused:
-        read_thought(signed_thought("a", thought_key(pepper.encode(), project, model)), KEY, param="input.0.x")
+        read_thought(signed_thought("a", thought_key(pepper.encode(), project, model)), [KEY], param="input.0.x")
 
     assert refused.value.param == "input.0.x"
 
@@ -31,7 +31,7 @@ def test_one_of_another_installation_project_or_model_is_refused(other: tuple[st
 @given(st.text() | st.text("tp1.=-_aA9", max_size=80).map("tpt1.{}".format))
 def test_what_a_caller_makes_up_is_refused(content: str) -> None:
     with pytest.raises(InvalidEncryptedContent):
-        read_thought(content, KEY, param="input")
+        read_thought(content, [KEY], param="input")
 
 
 def test_a_changed_one_is_refused() -> None:
@@ -41,4 +41,4 @@ def test_a_changed_one_is_refused() -> None:
         # The last character may hold bits that belong to no byte.
         if index < len(content) - 1:
             with pytest.raises(InvalidEncryptedContent):
-                read_thought(changed, KEY, param="input")
+                read_thought(changed, [KEY], param="input")

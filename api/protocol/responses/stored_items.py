@@ -12,8 +12,7 @@ from api.protocol.responses.item_history import Item, has_open_calls, text_of_it
 from api.protocol.thinking.signed_thoughts import read_thought
 from api.protocol.tools.call_arguments import checked_arguments
 from storage.contract import JobHeader
-from storage.errors import InvalidEncryptedContent
-from storage.ids import suffix_of
+from storage.ids import new_id, suffix_of
 from storage.model_manifest import GenerationDefaults
 
 AnyItem = InputMessage | ReasoningItem | FunctionCallItem | CustomCallItem | CallOutput
@@ -132,13 +131,28 @@ def context_of(
     raises:      InvalidRequest for arguments of a call that are no JSON object, InvalidEncryptedContent
     """
     items = () if new is None or isinstance(new, str) else new
-    input_items = [_item_of(index, item, thought_key) for index, item in enumerate(items)]
-    if isinstance(new, str):
-        input_items = [_user_item(new)]
+    keys = () if thought_key is None else (thought_key,)
+    input_items = (
+        [_user_item(new)] if isinstance(new, str) else stored_items_of(items, field="input", thought_keys=keys)
+    )
     if previous is None:
         return {"input_items": input_items}
     system_items = [{name: value for name, value in item.items() if name != "id"} for item in previous.system_items]
     return {"previous_output": previous.output_items, _SYSTEM_ITEMS: system_items, "input_items": input_items}
+
+
+def stored_items_of(items: Sequence[AnyItem], *, field: str, thought_keys: Sequence[str]) -> list[Item]:
+    """The items as they are stored; those that came without an id have none yet.
+
+    field:       of the request, in which they are
+    thought_keys: of the signed thoughts that they may hold; without one they are refused
+    """
+    return [_item_of(f"{field}.{index}", item, thought_keys) for index, item in enumerate(items)]
+
+
+def fresh_item_id(item: Item) -> str:
+    """A new id for an item that came without one."""
+    return new_id(_ID_PREFIXES[str(item["type"])])
 
 
 def echoed_defaults(defaults: GenerationDefaults) -> dict[str, object]:
@@ -168,18 +182,18 @@ def _user_item(text: str) -> Item:
     return {"type": "message", "role": "user", "status": "completed", "content": [_part_of("user", text)]}
 
 
-def _item_of(index: int, item: AnyItem, thought_key: str | None) -> Item:
+def _item_of(param: str, item: AnyItem, thought_keys: Sequence[str]) -> Item:
     """The item as it is stored; its id, where it has one, is its own.
 
-    index: in the request's input
+    param: its place in the request
     """
     match item:
         case InputMessage():
             stored = _message_item(item)
         case ReasoningItem():
-            stored = _reasoning_item(index, item, thought_key)
+            stored = _reasoning_item(param, item, thought_keys)
         case _:
-            stored = _call_item(index, item)
+            stored = _call_item(param, item)
     return stored if item.id is None else {"id": item.id, **stored}
 
 
@@ -192,20 +206,17 @@ def _message_item(message: InputMessage) -> Item:
     return item
 
 
-def _reasoning_item(index: int, item: ReasoningItem, thought_key: str | None) -> Item:
+def _reasoning_item(param: str, item: ReasoningItem, thought_keys: Sequence[str]) -> Item:
     """The item with its text, which may come in its signed form only; the summary stands for what has neither."""
-    param = f"input.{index}.encrypted_content"
     parts = item.content or item.summary or ()
     texts = [part.text for part in parts]
     if item.encrypted_content is not None:
-        if thought_key is None:
-            raise InvalidEncryptedContent("This server has no secret that signs encrypted content.", param=param)
-        texts = [read_thought(item.encrypted_content, thought_key, param=param)]
+        texts = [read_thought(item.encrypted_content, thought_keys, param=f"{param}.encrypted_content")]
     content = [{"type": "reasoning_text", "text": text} for text in texts]
     return {"type": "reasoning", "summary": [], "content": content, "status": item.status or "completed"}
 
 
-def _call_item(index: int, item: FunctionCallItem | CustomCallItem | CallOutput) -> Item:
+def _call_item(param: str, item: FunctionCallItem | CustomCallItem | CallOutput) -> Item:
     status = item.status or "completed"
     if isinstance(item, CallOutput):
         parts = item.output if isinstance(item.output, str) else [_part_of("tool", part.text) for part in item.output]
@@ -215,7 +226,7 @@ def _call_item(index: int, item: FunctionCallItem | CustomCallItem | CallOutput)
         named["namespace"] = item.namespace
     if isinstance(item, CustomCallItem):
         return {**named, "input": item.input, "status": status}
-    return {**named, "arguments": checked_arguments(item.arguments, f"input.{index}.arguments"), "status": status}
+    return {**named, "arguments": checked_arguments(item.arguments, f"{param}.arguments"), "status": status}
 
 
 def _part_of(role: str, text: str) -> Item:

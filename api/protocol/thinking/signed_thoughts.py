@@ -9,6 +9,7 @@ import binascii
 import hashlib
 import hmac
 import zlib
+from collections.abc import Sequence
 
 from storage.errors import InvalidEncryptedContent
 
@@ -31,17 +32,22 @@ def signed_thought(text: str, key: str) -> str:
     return f"{_VERSION}.{base64.urlsafe_b64encode(signature + body).decode().rstrip('=')}"
 
 
-def read_thought(content: str, key: str, *, param: str) -> str:
-    """The thought of an opaque form. Raises InvalidEncryptedContent for one that this key did not make."""
+def read_thought(content: str, keys: Sequence[str], *, param: str) -> str:
+    """The thought of an opaque form. Raises InvalidEncryptedContent for one that none of these keys made."""
+    if not keys:
+        raise InvalidEncryptedContent("This server has no secret that signs encrypted content.", param=param)
     version, _, data = content.partition(".")
     try:
         signed = base64.b64decode(data + "=" * (-len(data) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         signed = b""
     signature, body = signed[:_SIGNATURE_BYTES], signed[_SIGNATURE_BYTES:]
-    expected = hmac.digest(bytes.fromhex(key), body, hashlib.sha256)
-    if version != _VERSION or not hmac.compare_digest(signature, expected):
+    if version != _VERSION or not any(_is_signed(signature, body, key) for key in keys):
         raise InvalidEncryptedContent(
             "The encrypted content could not be verified: it is not of this server, project and model.", param=param
         )
     return zlib.decompressobj().decompress(body, _MAX_BYTES).decode()
+
+
+def _is_signed(signature: bytes, body: bytes, key: str) -> bool:
+    return hmac.compare_digest(signature, hmac.digest(bytes.fromhex(key), body, hashlib.sha256))

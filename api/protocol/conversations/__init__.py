@@ -1,0 +1,1 @@
+"""The wire of conversations: their requests and objects."""
