@@ -87,7 +87,7 @@ def refuse_taken_ids(c: Connection, conversation_id: str, item_ids: Sequence[str
     query = select(_item.c.item_id).where(_item.c.conversation_id == conversation_id, _item.c.item_id.in_(public))
     taken = set(c.execute(query).scalars()) if public else set()
     for index, item_id in enumerate(item_ids):
-        param = f"{field}.{index}.id"
+        param = f"{field}[{index}].id"
         if not is_public_id(item_id):
             raise InvalidRequest(
                 f"Invalid '{param}': expected 1 to 128 ASCII letters, digits, hyphens and underscores.", param=param

@@ -27,11 +27,11 @@ async def checks() -> AsyncIterator[ConstraintChecks]:
 
 
 async def test_constraints_are_judged_by_their_fields(checks: ConstraintChecks) -> None:
-    loose = schema({"uniqueItems": True, "contains": {}}, param="tools.0.function.parameters", is_strict=False)
+    loose = schema({"uniqueItems": True, "contains": {}}, param="tools[0].function.parameters", is_strict=False)
 
     judged = await checks.judge("p", [schema({"type": "object"}), loose])
 
-    assert list(judged) == ["response_format", "tools.0.function.parameters"]
+    assert list(judged) == ["response_format", "tools[0].function.parameters"]
     assert judged["response_format"].grammar_part["json_schema"]
     assert judged[loose.param].unenforced == ("uniqueItems", "contains")
     assert await checks.judge("p", []) == {}
@@ -41,7 +41,7 @@ async def test_constraints_are_judged_by_their_fields(checks: ConstraintChecks) 
     ("constraint", "error"),
     [
         (schema({"uniqueItems": True}), InvalidJsonSchema),
-        (schema({"type": 3}, param="tools.0.parameters"), InvalidFunctionParameters),
+        (schema({"type": 3}, param="tools[0].parameters"), InvalidFunctionParameters),
         (lark("start: b"), InvalidGrammar),
     ],
 )

@@ -119,7 +119,7 @@ def test_signed_thoughts_are_shown_where_they_are_asked_for(http: httpx2.Client,
     refused = http.post(path, json={"items": [{"type": "reasoning", "encrypted_content": "tpt1.x"}]})
 
     assert _error(refused, 400)["code"] == "invalid_encrypted_content"
-    assert _error(refused, 400)["param"] == "items.0.encrypted_content"
+    assert _error(refused, 400)["param"] == "items[0].encrypted_content"
     assert http.get(path, params={"include[]": "reasoning.encrypted_content"}).json()["data"][0]["id"] == "rs_1"
     assert _error(http.get(path, params={"include": "file_search_call.results"}), 400)["param"] == "include"
 
@@ -128,11 +128,11 @@ def test_signed_thoughts_are_shown_where_they_are_asked_for(http: httpx2.Client,
     ("body", "param"),
     [
         ({"items": [HI] * 21}, "items"),
-        ({"items": [{"role": "nobody", "content": ""}]}, "items.0.role"),
-        ({"items": [{"type": "mcp_call"}]}, "items.0.type"),
-        ({"items": [{**CALL, "arguments": "["}]}, "items.0.arguments"),
-        ({"items": [{**HI, "id": "x"}, {**HI, "id": "x"}]}, "items.1.id"),
-        ({"items": [{**HI, "id": "x/y"}]}, "items.0.id"),
+        ({"items": [{"role": "nobody", "content": ""}]}, "items[0].role"),
+        ({"items": [{"type": "mcp_call"}]}, "items[0].type"),
+        ({"items": [{**CALL, "arguments": "["}]}, "items[0].arguments"),
+        ({"items": [{**HI, "id": "x"}, {**HI, "id": "x"}]}, "items[1].id"),
+        ({"items": [{**HI, "id": "x/y"}]}, "items[0].id"),
         ({"metadata": {"a": 1}}, "metadata.a"),
         ({"name": "x"}, "name"),
     ],

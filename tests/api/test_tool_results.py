@@ -69,7 +69,7 @@ REFUSED = [
     ("/v1/responses", {"input": ITEMS[:2]}, "missing_tool_output", "input"),
     ("/v1/responses", {"input": ITEMS[::2]}, "unknown_call_id", "input"),
     ("/v1/responses/input_tokens", {"input": ITEMS[:2]}, "missing_tool_output", "input"),
-    ("/v1/responses", {"input": [{"type": "program", "id": "x"}]}, "unsupported_parameter", "input.0.type"),
+    ("/v1/responses", {"input": [{"type": "program", "id": "x"}]}, "unsupported_parameter", "input[0].type"),
 ]
 
 

@@ -41,7 +41,7 @@ REFUSED = [
         "invalid_tool_choice",
         "tool_choice",
     ),
-    ({"tools": [{"type": "web_search"}]}, "unsupported_parameter", "tools.0.type"),
+    ({"tools": [{"type": "web_search"}]}, "unsupported_parameter", "tools[0].type"),
     ({"tools": [function(), function()]}, "invalid_request", "tools"),
     ({"functions": [{"name": "f"}]}, "unsupported_parameter", "functions"),
 ]

@@ -66,7 +66,7 @@ def test_no_arguments_are_an_empty_object(arguments: str | None) -> None:
 def test_arguments_that_are_no_object_are_refused_with_their_path(arguments: str) -> None:
     refusal = refusal_of(USER, called("a", "b", arguments=arguments), answered("a"), answered("b"))
 
-    assert refusal.param == "messages.1.tool_calls.0.function.arguments"
+    assert refusal.param == "messages[1].tool_calls[0].function.arguments"
     assert refusal.code == "invalid_request"
 
 
@@ -105,7 +105,7 @@ def test_an_id_may_come_again_in_a_later_message_and_not_in_the_same() -> None:
     twice = ChatRequest.parse(body(messages=[USER, called("a"), answered("a"), called("a"), answered("a", "sun")]))
 
     assert [message["content"] for message in messages_of_chat(twice.messages)][2::2] == ["rain", "sun"]
-    assert refusal_of(USER, called("a", "a"), answered("a")).param == "messages.1.tool_calls"
+    assert refusal_of(USER, called("a", "a"), answered("a")).param == "messages[1].tool_calls"
 
 
 def test_a_message_of_many_missing_results_is_short() -> None:
@@ -115,21 +115,21 @@ def test_a_message_of_many_missing_results_is_short() -> None:
 
 
 WRONG: list[tuple[Wire, str]] = [
-    ({"role": "assistant", "content": None}, "messages.0.content"),
-    ({"role": "assistant", "content": None, "tool_calls": []}, "messages.0.content"),
-    ({"role": "user", "content": None}, "messages.0.content"),
-    ({"role": "tool", "tool_call_id": "a", "content": None}, "messages.0.content"),
-    ({"role": "tool", "content": "x"}, "messages.0.tool_call_id"),
-    ({"role": "user", "content": "x", "tool_call_id": "a"}, "messages.0.tool_call_id"),
-    ({**called("a"), "role": "user"}, "messages.0.tool_calls"),
-    (called("a" * 300), "messages.0.tool_calls.0.id"),
-    ({**called(), "tool_calls": [{"id": "a", "type": "web_search"}]}, "messages.0.tool_calls.0"),
-    ({**called(), "tool_calls": [{"id": "a", "type": "function"}]}, "messages.0.tool_calls.0.function"),
+    ({"role": "assistant", "content": None}, "messages[0].content"),
+    ({"role": "assistant", "content": None, "tool_calls": []}, "messages[0].content"),
+    ({"role": "user", "content": None}, "messages[0].content"),
+    ({"role": "tool", "tool_call_id": "a", "content": None}, "messages[0].content"),
+    ({"role": "tool", "content": "x"}, "messages[0].tool_call_id"),
+    ({"role": "user", "content": "x", "tool_call_id": "a"}, "messages[0].tool_call_id"),
+    ({**called("a"), "role": "user"}, "messages[0].tool_calls"),
+    (called("a" * 300), "messages[0].tool_calls[0].id"),
+    ({**called(), "tool_calls": [{"id": "a", "type": "web_search"}]}, "messages[0].tool_calls[0]"),
+    ({**called(), "tool_calls": [{"id": "a", "type": "function"}]}, "messages[0].tool_calls[0].function"),
     (
         {**called(), "tool_calls": [{"type": "custom", "id": "a", "custom": {"name": "f"}}]},
-        "messages.0.tool_calls.0.custom.input",
+        "messages[0].tool_calls[0].custom.input",
     ),
-    (called("a", arguments={"city": "Oslo"}), "messages.0.tool_calls.0.function.arguments"),
+    (called("a", arguments={"city": "Oslo"}), "messages[0].tool_calls[0].function.arguments"),
 ]
 
 

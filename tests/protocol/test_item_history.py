@@ -135,7 +135,7 @@ def test_a_result_is_of_the_kind_of_its_call() -> None:
 
 @pytest.mark.parametrize("arguments", ["[1]", '{"a": 1', '"x"'])
 def test_arguments_that_are_no_object_are_refused_with_their_path(arguments: str) -> None:
-    assert refusal_of(USER, call("a", arguments), output("a")).param == "input.1.arguments"
+    assert refusal_of(USER, call("a", arguments), output("a")).param == "input[1].arguments"
 
 
 def test_items_are_stored_as_they_were_sent_and_get_ids_of_their_types() -> None:

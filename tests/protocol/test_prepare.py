@@ -134,7 +134,7 @@ def test_a_phase_is_refused_elsewhere() -> None:
     for wrong in ({**USER, "phase": "commentary"}, {"role": "assistant", "content": "x", "phase": "dreaming"}):
         with pytest.raises(InvalidRequest) as refusal:
             response(input=[wrong])
-        assert refusal.value.param == "input.0.phase"
+        assert refusal.value.param == "input[0].phase"
 
 
 def test_top_k_of_minus_one_is_off() -> None:

@@ -23,9 +23,9 @@ def test_one_of_another_installation_project_or_model_is_refused(other: tuple[st
     pepper, project, model = other
 
     with pytest.raises(InvalidEncryptedContent) as refused:
-        read_thought(signed_thought("a", thought_key(pepper.encode(), project, model)), [KEY], param="input.0.x")
+        read_thought(signed_thought("a", thought_key(pepper.encode(), project, model)), [KEY], param="input[0].x")
 
-    assert refused.value.param == "input.0.x"
+    assert refused.value.param == "input[0].x"
 
 
 @given(st.text() | st.text("tp1.=-_aA9", max_size=80).map("tpt1.{}".format))

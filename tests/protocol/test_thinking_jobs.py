@@ -177,7 +177,7 @@ def test_a_forged_or_foreign_signed_form_is_refused(content: str) -> None:
 
     if content:
         assert isinstance(refused.value, InvalidEncryptedContent)
-        assert refused.value.param == "input.0.encrypted_content"
+        assert refused.value.param == "input[0].encrypted_content"
 
 
 def test_only_thoughts_of_the_current_turn_are_shown_where_no_others_count() -> None:
@@ -247,7 +247,7 @@ def test_two_thoughts_of_one_message_must_agree() -> None:
     with pytest.raises(InvalidRequest) as refused:
         prepared(ChatRequest, {"messages": [USER, message, USER]})
 
-    assert refused.value.param == "messages.1.reasoning_content"
+    assert refused.value.param == "messages[1].reasoning_content"
     assert "(b)4" in prompt_of(prepared(ChatRequest, {"messages": [USER, both, USER]}))
 
 

@@ -219,14 +219,14 @@ def test_a_format_goes_with_a_choice_that_allows_text() -> None:
 
 
 UNSUPPORTED: list[tuple[Wire, str]] = [
-    ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
-    ({"tools": [{"type": "mcp", "server_label": "x"}]}, "tools.0.type"),
-    ({"tools": [function("a", defer_loading=True)]}, "tools.0.defer_loading"),
-    ({"tools": [function("a", allowed_callers=["direct", "programmatic"])]}, "tools.0.allowed_callers"),
-    ({"tools": [function("a", **{"async": True})]}, "tools.0.async"),
-    ({"tools": [custom("a", **{"async": True})]}, "tools.0.async"),
-    ({"tools": [function("a", colour="red")]}, "tools.0.colour"),
-    ({"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "tool_search"}]}]}, "tools.0.tools.0.type"),
+    ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+    ({"tools": [{"type": "mcp", "server_label": "x"}]}, "tools[0].type"),
+    ({"tools": [function("a", defer_loading=True)]}, "tools[0].defer_loading"),
+    ({"tools": [function("a", allowed_callers=["direct", "programmatic"])]}, "tools[0].allowed_callers"),
+    ({"tools": [function("a", **{"async": True})]}, "tools[0].async"),
+    ({"tools": [custom("a", **{"async": True})]}, "tools[0].async"),
+    ({"tools": [function("a", colour="red")]}, "tools[0].colour"),
+    ({"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "tool_search"}]}]}, "tools[0].tools[0].type"),
     ({"tools": [function("a")], "tool_choice": {"type": "web_search_preview"}}, "tool_choice.type"),
 ]
 
@@ -237,27 +237,27 @@ def test_what_is_not_supported_is_named(fields: Wire, param: str) -> None:
         response(**fields)
 
     assert refusal.value.param == param
-    if param == "tools.0.type":
+    if param == "tools[0].type":
         assert f"'{fields['tools'][0]['type']}'" in refusal.value.message
 
 
 WRONG: list[tuple[Wire, str]] = [
     ({"tools": "weather"}, "tools"),
-    ({"tools": [5]}, "tools.0"),
-    ({"tools": [{}]}, "tools.0"),
-    ({"tools": [chat_function("")]}, "tools.0.function.name"),
-    ({"tools": [chat_function("a b")]}, "tools.0.function.name"),
-    ({"tools": [chat_function("a" * 65)]}, "tools.0.function.name"),
-    ({"tools": [chat_function("a\n")]}, "tools.0.function.name"),
-    ({"tools": [chat_function("a", parameters="{}")]}, "tools.0.function.parameters"),
-    ({"tools": [chat_function("a", strict="yes")]}, "tools.0.function.strict"),
-    ({"tools": [chat_function("a", description="x" * 65_537)]}, "tools.0.function.description"),
+    ({"tools": [5]}, "tools[0]"),
+    ({"tools": [{}]}, "tools[0]"),
+    ({"tools": [chat_function("")]}, "tools[0].function.name"),
+    ({"tools": [chat_function("a b")]}, "tools[0].function.name"),
+    ({"tools": [chat_function("a" * 65)]}, "tools[0].function.name"),
+    ({"tools": [chat_function("a\n")]}, "tools[0].function.name"),
+    ({"tools": [chat_function("a", parameters="{}")]}, "tools[0].function.parameters"),
+    ({"tools": [chat_function("a", strict="yes")]}, "tools[0].function.strict"),
+    ({"tools": [chat_function("a", description="x" * 65_537)]}, "tools[0].function.description"),
     (
         {"tools": [chat_custom("a", format={"type": "grammar", "grammar": {"syntax": "ebnf", "definition": "x"}})]},
-        "tools.0.custom.format.grammar.syntax",
+        "tools[0].custom.format.grammar.syntax",
     ),
-    ({"tools": [chat_custom("a", format={"type": "json"})]}, "tools.0.custom.format"),
-    ({"tools": [chat_custom("a", format="text")]}, "tools.0.custom.format"),
+    ({"tools": [chat_custom("a", format={"type": "json"})]}, "tools[0].custom.format"),
+    ({"tools": [chat_custom("a", format="text")]}, "tools[0].custom.format"),
     ({"tools": [chat_function(f"f{number}") for number in range(129)]}, "tools"),
     ({"tools": CHAT_TOOLS, "tool_choice": "always"}, "tool_choice"),
     ({"tools": CHAT_TOOLS, "tool_choice": 5}, "tool_choice"),
@@ -280,7 +280,7 @@ def test_a_wrong_grammar_of_a_custom_tool_is_refused_with_its_field_in_responses
     with pytest.raises(InvalidRequest) as refusal:
         response(tools=[custom("a", format={"type": "grammar", "syntax": "lark", "definition": ""})])
 
-    assert refusal.value.param == "tools.0.format.definition"
+    assert refusal.value.param == "tools[0].format.definition"
 
 
 def test_tools_are_refused_together_for_their_names_and_their_number() -> None:

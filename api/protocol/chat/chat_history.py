@@ -29,10 +29,11 @@ def messages_of_chat(messages: Sequence[ChatMessage]) -> list[Message]:
             turn.answer(index, message)
             continue
         made += turn.results()
-        calls = [_call_of(call, f"messages.{index}.tool_calls.{i}") for i, call in enumerate(message.tool_calls or ())]
+        called = enumerate(message.tool_calls or ())
+        calls = [_call_of(call, f"messages[{index}].tool_calls[{i}]") for i, call in called]
         turn = _CallTurn(index, {str(call["id"]): _name_of(call) for call in calls})
         if len(turn.names) < len(calls):
-            param = f"messages.{index}.tool_calls"
+            param = f"messages[{index}].tool_calls"
             raise InvalidRequest(f"Invalid '{param}': two calls have the same id.", param=param)
         made.append(_message_of(message, calls))
     return made + turn.results()

@@ -147,7 +147,7 @@ def stored_items_of(items: Sequence[AnyItem], *, field: str, thought_keys: Seque
     field:       of the request, in which they are
     thought_keys: of the signed thoughts that they may hold; without one they are refused
     """
-    return [_item_of(f"{field}.{index}", item, thought_keys) for index, item in enumerate(items)]
+    return [_item_of(f"{field}[{index}]", item, thought_keys) for index, item in enumerate(items)]
 
 
 def fresh_item_id(item: Item) -> str:

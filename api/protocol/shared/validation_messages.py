@@ -41,11 +41,16 @@ def invalid_request_of(refusal: ValidationError) -> InvalidRequest:
 
 
 def _path_of(found: ErrorDetails) -> str:
-    """The path of the error, with dots: `messages.0.content`. Its length is limited."""
-    steps = [str(step) for step in found["loc"]]
-    steps += [str(step) for name, step in found.get("ctx", {}).items() if name == FIELD]
-    path = ".".join(step for step in steps if not step.startswith(TAG) and step != "[key]")
+    """The path of the error, as OpenAI writes it: `messages[0].content`. Its length is limited."""
+    steps = [*found["loc"], *(step for name, step in found.get("ctx", {}).items() if name == FIELD)]
+    written = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps if not _is_hidden(step))
+    path = "".join(written).removeprefix(".")
     return path if len(path) <= _MAX_PARAM else path[:_MAX_PARAM] + "..."
+
+
+def _is_hidden(step: object) -> bool:
+    """Whether a step is pydantic's own and no name or place in the request."""
+    return isinstance(step, str) and (step.startswith(TAG) or step == "[key]")
 
 
 def _sentence_of(found: ErrorDetails, param: str | None) -> str:

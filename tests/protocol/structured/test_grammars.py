@@ -115,7 +115,7 @@ def test_a_choice_may_be_the_empty_text() -> None:
 
 def test_errors_name_field_title_and_reason_with_the_code_of_their_kind() -> None:
     schema = Constraint(
-        param="tools.0.function.parameters", title="function 'f'", kind=ConstraintKind.SCHEMA, text="{}", is_tool=True
+        param="tools[0].function.parameters", title="function 'f'", kind=ConstraintKind.SCHEMA, text="{}", is_tool=True
     )
     of_answer = Constraint(param="response_format", title="response_format 'p'", kind=ConstraintKind.SCHEMA, text="{}")
     errors = [
