@@ -15,6 +15,7 @@ from api.routes import (
     chat,
     completions,
     conversations,
+    file_routes,
     health,
     interface_pages,
     models,
@@ -59,6 +60,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         chat,
         completions,
         models,
+        file_routes,
         webhook_endpoints,
         webhook_deliveries,
         health,
@@ -88,6 +90,7 @@ def _lifespan_of(settings: ApiSettings) -> Callable[[FastAPI], AbstractAsyncCont
         async with running(settings) as services:
             app.state.api_keys, app.state.bodies = services.api_keys, services.bodies
             app.state.jobs, app.state.webhooks = services.jobs, services.webhooks
+            app.state.files = services.files
             yield
 
     return lifespan

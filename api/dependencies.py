@@ -100,13 +100,13 @@ class Query:
         """The values of `name` and `name[]`, in order, without empty ones."""
         return [value for key, value in self._all if value and key.partition("[")[0] == name]
 
-    def get_page(self, *, order: Literal["asc", "desc"]) -> Page:
+    def get_page(self, *, order: Literal["asc", "desc"], default_limit: int = 20, max_limit: int = 100) -> Page:
         """The requested page of a list: `limit`, `after` and `order`, with `order` as the default."""
         wanted = self.pairs.get("order", order)
         if wanted not in ("asc", "desc"):
             raise InvalidRequest("Invalid 'order': it must be asc or desc.", param="order")
         return Page(
-            limit=self.get_int("limit", default=20, low=1, high=100),
+            limit=self.get_int("limit", default=default_limit, low=1, high=max_limit),
             after=self.get_text("after"),
             is_newest_first=wanted == "desc",
         )

@@ -33,6 +33,7 @@ from storage.errors import (
     ShuttingDown,
     StorageUnavailable,
     TooManyFailedLogins,
+    TooManyTransfers,
     TooManyWaiting,
     UnsupportedMediaType,
     UploadInterrupted,
@@ -157,6 +158,7 @@ _TABLE: dict[type[PlatformError], Answer] = {
     GenerationFailed: Answer(500, SERVER_ERROR),
     JobExpired: Answer(504, SERVER_ERROR),
     TooManyFailedLogins: Answer(429, _TOO_MANY_REQUESTS),
+    TooManyTransfers: Answer(429, _TOO_MANY_REQUESTS),
     TooManyWaiting: Answer(429, _TOO_MANY_REQUESTS),
     Overloaded: Answer(503, SERVER_ERROR),
     # A dead worker is restarted or declared dead within about one lease.

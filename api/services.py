@@ -15,6 +15,9 @@ from api.caches.timed_inserts import TimedInserts
 from api.capacity.admission_limits import AdmissionLimits
 from api.capacity.queue_statistics import QueueStatistics
 from api.cpu_bound_work import CpuBoundWork
+from api.files.downloads import Downloads
+from api.files.file_services import FileServices
+from api.files.uploads import Uploads
 from api.http.request_bodies import RequestBodies
 from api.jobs.abandoned_jobs import AbandonedJobs
 from api.jobs.callers import Callers
@@ -38,6 +41,7 @@ from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.database.schema_version import is_current
 from storage.errors import SettingInvalid
+from storage.files.content_store import DatabaseContent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,7 @@ class Services:
 
     api_keys: ApiKeyCache
     bodies: RequestBodies
+    files: FileServices
     jobs: JobServices
     webhooks: WebhookServices
 
@@ -65,6 +70,7 @@ async def running(settings: ApiSettings) -> AsyncIterator[Services]:
             raise SettingInvalid("TOKENPOST_DATABASE_URL: its tables are of another version; run: tokenpost db upgrade")
         database.writer.start()
         stack.push_async_callback(asyncio.to_thread, database.writer.stop)
+        stack.push_async_callback(asyncio.to_thread, services.files.stop)
         jobs.tickets.start()
         stack.push_async_callback(asyncio.to_thread, jobs.tickets.stop)
         stack.push_async_callback(streaming.redis_health.stop)
@@ -104,9 +110,21 @@ def _compose(settings: ApiSettings, tables: Database) -> Services:
     return Services(
         api_keys=api_keys,
         bodies=RequestBodies(cpu_bound, max_bytes=settings.max_body_bytes),
+        files=_files(settings, tables, database),
         jobs=_jobs(settings, database, _streaming(settings, reads), cpu_bound, statistics, url_check),
         webhooks=WebhookServices(database=database, url_check=url_check),
     )
+
+
+def _files(settings: ApiSettings, tables: Database, database: DatabaseAccess) -> FileServices:
+    store = DatabaseContent(tables)
+    uploads = Uploads(
+        tables,
+        store,
+        max_file_bytes=settings.max_file_bytes,
+        max_stored_bytes=settings.max_file_bytes_per_owner or None,
+    )
+    return FileServices(database=database, uploads=uploads, downloads=Downloads(store))
 
 
 def _streaming(settings: ApiSettings, reads: Reader) -> StreamingServices:

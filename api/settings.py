@@ -17,6 +17,8 @@ class ApiSettings(StorageSettings):
     api_key:           the first key; it is stored as a row, with the owner `admin`
     api_key_required:  a key is needed on loopback too, even while none exists
     max_body_bytes:    larger request bodies are refused
+    max_file_bytes:    larger files are refused; those of the purpose `batch` have at most 209,715,200 bytes anyway
+    max_file_bytes_per_owner: bytes that the files of one owner may hold together, 0 is no limit
     max_chain_bytes:   stored bytes of all turns that a `previous_response_id` continues, new input included; a request
                        beyond that is refused
     heartbeat_s:       a silent stream sends a comment after this time
@@ -39,6 +41,8 @@ class ApiSettings(StorageSettings):
     api_key: Annotated[SecretStr, Field(min_length=16)] | None = None
     api_key_required: bool = False
     max_body_bytes: int = Field(default=10_000_000, ge=1024)
+    max_file_bytes: int = Field(default=512 * 2**20, ge=1024)
+    max_file_bytes_per_owner: int = Field(default=20_000_000_000, ge=0)
     max_chain_bytes: int = Field(default=64_000_000, ge=1024)
     heartbeat_s: float = Field(default=15.0, gt=0)
     storage_timeout_s: float = Field(default=1.5, gt=0)

@@ -245,8 +245,14 @@ class BodyTooLarge(PlatformError):
     code = "request_too_large"
 
 
+class FileTooLarge(BodyTooLarge):
+    """The file is larger than files of its purpose may be."""
+
+    code = "file_too_large"
+
+
 class UnsupportedMediaType(PlatformError):
-    """A body that is said to be something else than JSON."""
+    """A body of another media type than the path takes."""
 
     code = "unsupported_media_type"
 
@@ -272,6 +278,12 @@ class TooManyFailedLogins(Busy):
     """More unknown API keys came from one address at once than are looked up."""
 
     code = "too_many_failed_logins"
+
+
+class TooManyTransfers(Busy):
+    """As many files are being uploaded or downloaded as may, by this caller or by all."""
+
+    code = "too_many_transfers"
 
 
 class TooManyWaiting(Busy):

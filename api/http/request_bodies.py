@@ -31,7 +31,7 @@ class RequestBodies:
         """
         _refuse_other_formats(request)
         limit = self._max_bytes
-        if _declared_size(request) > limit:
+        if declared_size(request) > limit:
             raise _too_large(limit)
         pieces: list[bytes] = []
         size_bytes = 0
@@ -46,7 +46,7 @@ class RequestBodies:
                 raise _too_large(limit)
             pieces.append(piece)
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if _coding_of(request) == b"identity":
+        if coding_of_body(request) == b"identity":
             return body
         return await self._cpu_bound.run(lambda: decompress(body, limit))
 
@@ -61,7 +61,8 @@ class RequestBodies:
         return await self._cpu_bound.run(lambda: kind.parse_value(decode_large(body)))
 
 
-def _declared_size(request: Request) -> int:
+def declared_size(request: Request) -> int:
+    """The body's length in bytes; 0 where the request does not say it."""
     declared = header_of(request.scope, b"content-length")
     return int(declared) if declared is not None and declared.isdigit() else 0
 
@@ -75,9 +76,10 @@ def _refuse_other_formats(request: Request) -> None:
     if media_type and media_type != b"application/json" and not media_type.endswith(b"+json"):
         shown = media_type[:100].decode("latin-1")
         raise UnsupportedMediaType(f"Send the body as 'content-type: application/json', not as '{shown}'.")
-    if _coding_of(request) not in (b"identity", b"gzip", b"x-gzip"):
+    if coding_of_body(request) not in (b"identity", b"gzip", b"x-gzip"):
         raise UnsupportedMediaType("The only coding that a request body may be compressed with is gzip.")
 
 
-def _coding_of(request: Request) -> bytes:
+def coding_of_body(request: Request) -> bytes:
+    """What the body is compressed with; `identity` for nothing."""
     return (header_of(request.scope, b"content-encoding") or b"identity").strip().lower()

@@ -62,7 +62,7 @@ _PARAMETERS: dict[str, Schema] = {
 }
 _COMMON_PARAMETERS = ("ApiVersion", "ApiVersionQuery", "RequestId")
 _QUERY: dict[str, tuple[Schema, str]] = {
-    "limit": ({"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Length of the page."),
+    "limit": ({"type": "integer", "minimum": 1}, "Length of the page."),
     "order": ({"type": "string", "enum": ["asc", "desc"]}, "Oldest or newest first."),
     "after": ({"type": "string"}, "The id behind which the page begins."),
     "stream": ({"type": "boolean", "default": False}, "Replay the job as a stream of server-sent events."),
@@ -74,9 +74,25 @@ _QUERY: dict[str, tuple[Schema, str]] = {
         {"type": "object", "additionalProperties": {"type": "string"}},
         "Only those with these pairs, as `metadata[key]=value`.",
     ),
+    "purpose": (
+        {"type": "string", "enum": ["batch", "batch_output", "user_data", "vision"]},
+        "Only files of this purpose.",
+    ),
     "status": ({"type": "string", "enum": ["pending", "delivered", "dead"]}, "Only deliveries of this status."),
 }
 
+_JSON = "application/json"
+_FORM = "multipart/form-data"
+_DOWNLOAD: Schema = {
+    "description": "The bytes of the file",
+    "headers": {"content-disposition": {"description": "The file's name.", "schema": {"type": "string"}}},
+    "content": {
+        "application/octet-stream": {
+            "schema": {"type": "string", "format": "binary"},
+            "example": '{"custom_id": "1", "method": "POST", "url": "/v1/responses", "body": {"model": "smollm2"}}',
+        }
+    },
+}
 _UNENFORCED: Schema = {
     "tokenpost-unenforced": {
         "description": "Keywords of the request's schemas that are not enforced.",
@@ -131,16 +147,19 @@ def _describe(described: Schema, operation: Operation) -> None:
         described["security"] = []
     described["parameters"] = [
         *described.get("parameters", ()),
-        *(_query_parameter(name) for name in operation.query),
+        *(_query_parameter(name, operation) for name in operation.query),
         *({"$ref": f"#/components/parameters/{name}"} for name in _parameters_of(operation)),
     ]
     if operation.body is not None:
         name = operation.body.__name__
-        described["requestBody"] = {"required": True, "content": _json(name, REQUESTS[name])}
+        content = _content(name, REQUESTS[name], media_type=_FORM if operation.is_form else _JSON)
+        described["requestBody"] = {"required": True, "content": content}
     answers = {
         str(status): _answer(model.__name__, operation.streams and status == 200)
         for status, model in _sorted(operation)
     }
+    if operation.is_download:
+        answers["200"] = _DOWNLOAD
     if operation.is_keyed and operation.body is not None and issubclass(operation.body, StructuredRequest):
         for answer in answers.values():
             answer["headers"] = _UNENFORCED
@@ -160,18 +179,20 @@ def _parameters_of(operation: Operation) -> list[str]:
     return names
 
 
-def _query_parameter(name: str) -> Schema:
+def _query_parameter(name: str, operation: Operation) -> Schema:
     schema, description = _QUERY[name]
+    if name == "limit":
+        schema = {**schema, "maximum": operation.max_page, "default": operation.page}
     parameter: Schema = {"name": name, "in": "query", "description": description, "schema": schema}
     return {**parameter, "style": "deepObject", "explode": True} if schema["type"] == "object" else parameter
 
 
-def _json(model: str, example: object) -> Schema:
-    return {"application/json": {"schema": {"$ref": _REF.format(model=model)}, "example": example}}
+def _content(model: str, example: object, *, media_type: str = _JSON) -> Schema:
+    return {media_type: {"schema": {"$ref": _REF.format(model=model)}, "example": example}}
 
 
 def _answer(model: str, is_stream: bool) -> Schema:
-    content = _json(model, ANSWERS[model])
+    content = _content(model, ANSWERS[model])
     if is_stream:
         content["text/event-stream"] = {"schema": {"type": "string"}, "example": STREAM}
     return {"description": f"{model.removesuffix('Object')}", "content": content}

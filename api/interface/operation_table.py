@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from api import errors as api_errors
 from api.interface import answer_models as answers
 from api.interface import conversation_models as conversations
+from api.interface import file_models as files
 from api.interface import webhook_models as webhooks
 from api.protocol.chat.request import ChatRequest, MetadataUpdate
 from api.protocol.completions.request import CompletionRequest
@@ -16,6 +17,7 @@ from api.protocol.responses.request import InputTokensRequest, ResponseRequest
 from api.protocol.shared.webhook_fields import EndpointTest, EndpointUpdate, NewEndpoint, Redelivery, SecretRotation
 from storage import errors
 from storage.errors import PlatformError
+from storage.files.stored_files import MAX_PAGE
 
 Errors = tuple[type[PlatformError], ...]
 
@@ -62,19 +64,27 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """What the schema says of an operation besides its path parameters and its summary.
 
     answers:    models by status; the example of each is that of its name
+    is_form:    whether the body is multipart/form-data and not JSON
+    is_download: whether the answer is the bytes of a file
     streams:    whether a stream of server-sent events can be the answer
     is_keyed:   whether it takes an `Idempotency-Key`
     prefers:    whether it takes `Prefer`
     is_open:    whether no key is needed
     errors:     besides the common ones
     query:      names of query parameters
+    max_page:   the largest `limit` of a list
+    page:       its `limit` where a request names none
     """
 
     answers: Mapping[int, type[BaseModel]]
     body: type[BaseModel] | None = None
     errors: Errors = ()
     query: tuple[str, ...] = ()
+    max_page: int = 100
+    page: int = 20
     streams: bool = False
+    is_form: bool = False
+    is_download: bool = False
     is_keyed: bool = False
     prefers: bool = False
     is_open: bool = False
@@ -210,6 +220,26 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("get", "/v1/models"): Operation(answers={200: answers.ModelList}),
     ("get", "/v1/models/{model}"): _read(answers.ModelObject, missing=errors.ModelNotFound),
+    ("get", "/v1/files"): msgspec.structs.replace(_list(files.FileList, "purpose"), max_page=MAX_PAGE, page=MAX_PAGE),
+    ("post", "/v1/files"): Operation(
+        body=files.FileUpload,
+        is_form=True,
+        answers={200: files.FileObject},
+        errors=(
+            errors.FileTooLarge,
+            errors.UnsupportedMediaType,
+            errors.FileStorageFull,
+            errors.TooManyTransfers,
+            errors.UploadInterrupted,
+        ),
+    ),
+    ("get", "/v1/files/{file_id}"): _read(files.FileObject, missing=errors.FileNotFound),
+    ("get", "/v1/files/{file_id}/content"): Operation(
+        answers={}, is_download=True, errors=(errors.FileNotFound, errors.TooManyTransfers)
+    ),
+    ("delete", "/v1/files/{file_id}"): Operation(
+        answers={200: answers.DeletedObject}, errors=(errors.FileNotFound, errors.FileInUse)
+    ),
     ("get", "/v1/webhook_endpoints"): _list(webhooks.WebhookEndpointList),
     ("post", "/v1/webhook_endpoints"): Operation(
         body=NewEndpoint,

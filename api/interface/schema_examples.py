@@ -31,6 +31,7 @@ REQUESTS: Mapping[str, Example] = {
     "NewConversation": {"items": _MESSAGES, "metadata": {"topic": "greeting"}},
     "ConversationUpdate": {"metadata": {"topic": "farewell"}},
     "NewItems": {"items": _MESSAGES},
+    "FileUpload": {"purpose": "batch", "file": "..."},
     "NewEndpoint": {"name": "main", "url": _URL, "event_types": ["response.completed"]},
     "EndpointUpdate": {"enabled": False},
     "SecretRotation": {"keep_old_secret_active_for_24_hours": True},
@@ -133,6 +134,17 @@ _ENDPOINT: Example = {
     "enabled": True,
     "disabled_reason": None,
 }
+_FILE: Example = {
+    "id": "file-019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c",
+    "object": "file",
+    "bytes": 120,
+    "created_at": _CREATED,
+    "expires_at": _CREATED + 30 * 86400,
+    "filename": "lines.jsonl",
+    "purpose": "batch",
+    "status": "processed",
+    "status_details": None,
+}
 _DELIVERY: Example = {
     "id": _DELIVERY_ID,
     "object": "webhook_delivery",
@@ -191,6 +203,8 @@ ANSWERS: Mapping[str, Example] = {
     "ConversationItemList": _page(_ITEM),
     "StoredMessageList": _page(_MESSAGE),
     "ChatCompletionList": _page(_CHAT),
+    "FileObject": _FILE,
+    "FileList": _page(_FILE),
     "Health": {"status": "ok"},
     "WebhookEndpointObject": _ENDPOINT,
     "WebhookEndpointList": _page(_ENDPOINT),

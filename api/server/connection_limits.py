@@ -62,6 +62,9 @@ class Connection(Protocol):
     def is_paused(self) -> bool:
         """Whether the server itself has stopped reading."""
 
+    def take_progress(self) -> int:
+        """Bytes of the body that the application was given since the last call."""
+
     def refuse(self, error: PlatformError) -> None:
         """Answer with the error and close."""
 

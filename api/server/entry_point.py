@@ -43,7 +43,7 @@ class ServerSettings(PlatformSettings):
     drain_grace_s:    after SIGTERM, open streams go on for this long; then each ends with an error that can be retried
     write_deadline_s: a client that accepts no byte of its pending output for this long is disconnected
     head_deadline_s:  a client must send the whole head of a request in this time after it connected
-    body_deadline_s:  a client must send the whole body in this time
+    body_deadline_s:  a client must send the whole body in this time, or go on at 100 kB/s or more
     max_connections:  connections of one process; beyond that, those that wait for their client are closed
     max_connections_per_address: connections of one client address to one process; 0 is no limit
     """

@@ -89,6 +89,10 @@ class HttpProtocol(HttpToolsProtocol):
         """Whether the server itself has stopped reading."""
         return self.flow.read_paused
 
+    def take_progress(self) -> int:
+        """Bytes of the body that the application was given since the last call."""
+        return self._sizes.take_progress()
+
     def abort(self) -> None:
         """Close at once, without a response."""
         self.transport.abort()

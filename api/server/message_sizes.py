@@ -11,7 +11,7 @@ _MAX_OVERHEAD_BYTES = 2 * MAX_HEAD_BYTES
 class MessageSizes:
     """Byte counts of the message that a connection is receiving."""
 
-    __slots__ = ("_body_bytes", "_discarded_bytes", "_head_bytes", "_head_tail", "_received_bytes")
+    __slots__ = ("_body_bytes", "_discarded_bytes", "_head_bytes", "_head_tail", "_num_noted", "_received_bytes")
 
     def __init__(self) -> None:
         self._head_bytes = 0
@@ -19,6 +19,7 @@ class MessageSizes:
         self._received_bytes = 0
         self._body_bytes = 0
         self._discarded_bytes = 0
+        self._num_noted = 0
 
     def has_room_for_head(self, data: bytes) -> bool:
         """Whether the head would end within its limit with these bytes, or still can."""
@@ -36,7 +37,7 @@ class MessageSizes:
 
     def begin_body(self) -> None:
         """Note that the head is complete."""
-        self._head_bytes, self._head_tail, self._body_bytes = 0, b"", 0
+        self._head_bytes, self._head_tail, self._body_bytes, self._num_noted = 0, b"", 0, 0
 
     def add_body(self, data: bytes, *, is_discarded: bool) -> bool:
         """Count bytes of the body; whether the client may go on sending."""
@@ -44,6 +45,11 @@ class MessageSizes:
         if is_discarded:
             self._discarded_bytes += len(data)
         return self._discarded_bytes <= _MAX_DISCARDED_BYTES
+
+    def take_progress(self) -> int:
+        """Bytes of the body, without those that were discarded, since the last call."""
+        num_before, self._num_noted = self._num_noted, self._body_bytes - self._discarded_bytes
+        return self._num_noted - num_before
 
     def end(self) -> None:
         """Note that the message is complete."""

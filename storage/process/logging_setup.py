@@ -47,3 +47,5 @@ def configure(settings: LogSettings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(level, logging.WARNING))
+    # It logs every malformed form, which the caller reads in the answer: whoever sends many would fill the log.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)

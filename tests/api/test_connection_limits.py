@@ -33,10 +33,15 @@ class _Connection:
     def __init__(self, phase: Phase = Phase.HEAD, since: float = 0.0, address: str = "10.0.0.1") -> None:
         self.phase, self.since, self.address = phase, since, address
         self.has_sent, self.is_evictable, self.is_paused, self.is_aborted = True, True, False, False
+        self.num_progress_bytes = 0
         self.refusals: list[PlatformError] = []
 
     def refuse(self, error: PlatformError) -> None:
         self.refusals.append(error)
+
+    def take_progress(self) -> int:
+        num_bytes, self.num_progress_bytes = self.num_progress_bytes, 0
+        return num_bytes
 
     def abort(self) -> None:
         self.is_aborted = True
@@ -152,6 +157,22 @@ def test_each_phase_has_its_own_deadline() -> None:
     assert not answer.is_aborted
     # The server did not read, so the client's time begins again.
     assert (paused.refusals, paused.since) == ([], 75.0)
+
+
+def test_an_upload_goes_on_after_its_deadline_while_it_makes_progress() -> None:
+    deadline = ReadDeadline(head_s=10, body_s=60, idle_s=75)
+    fast, slow = _Connection(Phase.BODY), _Connection(Phase.BODY)
+
+    fast.num_progress_bytes, slow.num_progress_bytes = 6_000_000, 5_999_999
+    deadline.check([fast, slow], 60.0)
+    assert (fast.refusals, fast.since) == ([], 60.0)
+    assert [error.code for error in slow.refusals] == ["request_timeout"]
+
+    # What came before the first deadline does not count for the second.
+    deadline.check([fast], 119.9)
+    assert fast.refusals == []
+    deadline.check([fast], 120.0)
+    assert [error.code for error in fast.refusals] == ["request_timeout"]
 
 
 @pytest.fixture
