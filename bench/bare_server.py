@@ -19,7 +19,7 @@ from storage.contract import SamplingParams
 from storage.process.garbage_collection import spare_the_collector
 from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceOutput, SequenceRequest
-from workers.generation.engine_thread import EngineThread, Loaded
+from workers.generation.engine_thread import EngineThread, Loaded, TextTools
 from workers.model import load as model
 from workers.model.resources.memory_options import LoadLimits
 
@@ -82,8 +82,7 @@ def _load(folder: Path, dtype: str) -> Loaded:
     return Loaded(
         engine=engine,
         manifest=loaded.manifest,
-        token_bytes=loaded.token_bytes,
-        grammars=loaded.grammars,
+        text=TextTools(token_bytes=loaded.token_bytes, grammars=loaded.grammars),
         device=loaded.device,
         dtype=loaded.dtype,
     )

@@ -7,29 +7,47 @@ this program is `FormatUnknown`, and a worker does not claim a job of one.
 import msgspec
 
 from storage.contract import JobSpec, Result
+from storage.embedding_job import AnySpec, EmbeddingResult, EmbeddingSpec
 from storage.errors import FormatUnknown
 
-# The only kind until now: tokens generated from prompts.
+# Tokens generated from prompts, and vectors or scores of inputs.
 GENERATION = "generation"
+EMBEDDING = "embedding"
 # Specs without an output format, and specs with one: a worker that knows no output formats must not run those as free
 # text, so it claims only the others.
 _PLAIN_SPEC, _FORMATTED_SPEC = 1, 2
-RESULT_VERSION = 1
+_EMBEDDING_SPEC = 1
+_RESULT_VERSION = 1
 
 _encoder = msgspec.msgpack.Encoder()
 _spec_decoder = msgspec.msgpack.Decoder(JobSpec)
-_spec_decoder_by_format = {(GENERATION, version): _spec_decoder for version in (_PLAIN_SPEC, _FORMATTED_SPEC)}
-_result_decoder_by_format = {(GENERATION, 1): msgspec.msgpack.Decoder(Result)}
+_spec_decoder_by_format: dict[
+    tuple[str, int], msgspec.msgpack.Decoder[JobSpec] | msgspec.msgpack.Decoder[EmbeddingSpec]
+]
+_spec_decoder_by_format = {
+    (GENERATION, _PLAIN_SPEC): _spec_decoder,
+    (GENERATION, _FORMATTED_SPEC): _spec_decoder,
+    (EMBEDDING, _EMBEDDING_SPEC): msgspec.msgpack.Decoder(EmbeddingSpec),
+}
+_result_decoder_by_format: dict[
+    tuple[str, int], msgspec.msgpack.Decoder[Result] | msgspec.msgpack.Decoder[EmbeddingResult]
+]
+_result_decoder_by_format = {
+    (GENERATION, _RESULT_VERSION): msgspec.msgpack.Decoder(Result),
+    (EMBEDDING, _RESULT_VERSION): msgspec.msgpack.Decoder(EmbeddingResult),
+}
 # (kind, version) of every spec that this program can run.
 SPEC_FORMATS = tuple(_spec_decoder_by_format)
 
 
-def encode_spec(spec: JobSpec) -> tuple[int, bytes]:
-    """A spec and the version of its format: the oldest whose readers do all that it asks."""
-    return _PLAIN_SPEC if spec.output is None else _FORMATTED_SPEC, _encoder.encode(spec)
+def encode_spec(spec: AnySpec) -> tuple[str, int, bytes]:
+    """A spec with kind and version of its format: the oldest whose readers do all that it asks."""
+    if isinstance(spec, EmbeddingSpec):
+        return EMBEDDING, _EMBEDDING_SPEC, _encoder.encode(spec)
+    return GENERATION, _PLAIN_SPEC if spec.output is None else _FORMATTED_SPEC, _encoder.encode(spec)
 
 
-def decode_spec(kind: str, version: int, data: bytes) -> JobSpec:
+def decode_spec(kind: str, version: int, data: bytes) -> AnySpec:
     """A stored spec; FormatUnknown for one of a later version of this program."""
     decoder = _spec_decoder_by_format.get((kind, version))
     if decoder is None:
@@ -37,8 +55,13 @@ def decode_spec(kind: str, version: int, data: bytes) -> JobSpec:
     return decoder.decode(data)
 
 
+def result_format(result: Result | None) -> tuple[str, int]:
+    """Kind and version of the newest format of such a result."""
+    return EMBEDDING if isinstance(result, EmbeddingResult) else GENERATION, _RESULT_VERSION
+
+
 def encode_result(result: Result) -> bytes:
-    """A result in the newest format of its kind."""
+    """A result in its `result_format`."""
     return _encoder.encode(result)
 
 

@@ -18,6 +18,23 @@ class GenerationDefaults(msgspec.Struct, frozen=True, kw_only=True):
     repetition_penalty: float | None = None
 
 
+class EmbeddingAbilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What an encoder makes of texts.
+
+    dimensions:         numbers of a vector; None of a cross-encoder, which makes one score of a pair
+    allowed_dimensions: numbers that a vector may be cut to, beside its whole length
+    is_normalized:      whether its vectors are unit vectors
+    prompts:            text before each input, by name (`query`, `document`, ...)
+    default_prompt:     text before an input where no prompt is named
+    """
+
+    dimensions: int | None
+    allowed_dimensions: tuple[int, ...] = ()
+    is_normalized: bool = False
+    prompts: dict[str, str] = {}
+    default_prompt: str = ""
+
+
 class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     """A model manifest, published by a worker, so that the API needs no model files.
 
@@ -27,6 +44,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     num_token_ids:  rows of the model's embedding, ids below it are legal; None in manifests of older workers
     response_template: the tokenizer's own description of its answers, as JSON text (see `api/protocol/families`)
     generation_defaults: sampling parameters of requests that name none
+    embedding:      of an encoder, which generates nothing; None of all others
     """
 
     model: str
@@ -38,6 +56,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     num_token_ids: int | None = None
     response_template: str | None = None
     generation_defaults: GenerationDefaults = GenerationDefaults()
+    embedding: EmbeddingAbilities | None = None
 
 
 class ModelDescription(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,11 +1,13 @@
 """Fakes that obey the real protocols: a runner that foretells its tokens, and a queue that records."""
 
+import struct
 import time
 from collections import deque
 from dataclasses import dataclass
 
 from storage.contract import JobSpec, PriorityQueue, SamplingParams
 from storage.model_manifest import ModelManifest
+from workers.engine.encoder_engine import EncodingRequest
 from workers.engine.runner import Chunk, Ranked, StepOutput
 from workers.engine.step_limits import EngineLimits
 from workers.text.stream import TextFactory
@@ -60,6 +62,32 @@ def bad_spec(mark: int) -> JobSpec:
 def foretold(num_tokens: int, *, salt: int = 3, seed: int = 11) -> str:
     """The text that the fake model says to `prompt(num_tokens, salt=salt)`."""
     return "".join(f" w{_word(salt, seed, position)}" for position in range(num_tokens))
+
+
+class FakeEncoder:
+    """An encoder whose vector of a text is its length and the sum of its ids, and 1.
+
+    batches: the ids of each call's texts
+    step_s:  how long a step computes
+    """
+
+    def __init__(self, step_s: float = 0.0) -> None:
+        self.step_s = step_s
+        self.batches: list[list[tuple[int, ...]]] = []
+
+    def encode(self, batch: list[EncodingRequest]) -> list[bytes | None]:
+        """A text that begins with BREAKS_STEP raises, one that begins with NOT_FINITE has no vector."""
+        self.batches.append([request.token_ids for request in batch])
+        if self.step_s:
+            time.sleep(self.step_s)
+        if any(request.token_ids[0] == BREAKS_STEP for request in batch):
+            raise RuntimeError("a broken step")
+        return [None if request.token_ids[0] == NOT_FINITE else self.vector_of(request.token_ids) for request in batch]
+
+    @staticmethod
+    def vector_of(token_ids: tuple[int, ...]) -> bytes:
+        """What `encode` makes of a text."""
+        return struct.pack("<3f", len(token_ids), sum(token_ids), 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from storage.process.logging_setup import LogSettings
 from storage.settings import StorageSettings
 from workers.broker import celery_logging
 from workers.engine.engine import Engine
-from workers.generation.engine_thread import Loaded
+from workers.generation.engine_thread import Loaded, TextTools
 from workers.generation.worker_app import create_worker_app
 from workers.model import load as model
 from workers.model.progress import write_to
@@ -45,8 +45,7 @@ def load(settings: WorkerSettings) -> Loaded:
     return Loaded(
         engine=engine,
         manifest=loaded.manifest,
-        token_bytes=loaded.token_bytes,
-        grammars=loaded.grammars,
+        text=TextTools(token_bytes=loaded.token_bytes, grammars=loaded.grammars),
         device=loaded.device,
         dtype=loaded.dtype,
     )

@@ -8,7 +8,7 @@ from redis import Redis
 from sqlalchemy import Connection
 
 from storage.broker.event_log import append_end, control_channel, encode_cancel, read_log
-from storage.contract import End, EntryKind, JobStatus, LogEntry, Result, Usage
+from storage.contract import End, EntryKind, JobSpec, JobStatus, LogEntry, Result, Usage
 from storage.jobs import jobs
 from storage.jobs.jobs import Cancelled
 from storage.spans import reasoning_tokens
@@ -87,6 +87,7 @@ def _settle(connection: Connection, job_id: str, attempt: int, result: Result) -
         jobs.settle_orphan(connection, job_id, attempt, result, None)
         return None
     spec = jobs.get_spec(connection, job_id)
+    assert isinstance(spec, JobSpec), "only generation writes entries"
     usage = Usage(
         prompt_tokens=sum(len(prompt) for prompt in spec.prompts),
         completion_tokens=sum(len(event.token_ids) for entry in result.entries for event in entry),

@@ -15,7 +15,7 @@ from storage.contract import Failure, JobStatus, Result, Usage
 from storage.database.columns import SecondsAfter, UtcDateTime
 from storage.database.table_definitions import table_of
 from storage.fleet.manifests import upsert
-from storage.formats import GENERATION, RESULT_VERSION, encode_result
+from storage.formats import encode_result, result_format
 from storage.jobs import attempts
 from storage.jobs.records import JobState, states_of_rows
 from storage.jobs.tables import Job, JobResult
@@ -136,10 +136,11 @@ def _insert_results(c: Connection, rows: Sequence[Row[*tuple[Any, ...]]], outcom
 
 
 def _result_values(job_id: str, outcome: Outcome) -> dict[str, object]:
+    result_kind, result_version = result_format(outcome.result)
     return {
         "job_id": job_id,
-        "result_kind": GENERATION,
-        "result_version": RESULT_VERSION,
+        "result_kind": result_kind,
+        "result_version": result_version,
         "failure": None if outcome.failure is None else msgspec.to_builtins(outcome.failure),
         "result": None if outcome.result is None else encode_result(outcome.result),
     }

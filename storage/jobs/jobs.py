@@ -21,12 +21,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from storage.contract import Failure, JobKind, JobSpec, JobStatus, Result, Usage
+from storage.contract import Failure, JobKind, JobStatus, Result, Usage
 from storage.database.columns import DatabaseNow
 from storage.database.group_commit import Insert
 from storage.database.table_definitions import table_of
+from storage.embedding_job import AnySpec
 from storage.errors import InvalidRequest, JobNotFound
-from storage.formats import GENERATION, SPEC_FORMATS, decode_spec, encode_spec
+from storage.formats import SPEC_FORMATS, decode_spec, encode_spec
 from storage.ids import is_public_id
 from storage.jobs import attempts, ending
 from storage.jobs.ending import Outcome
@@ -61,7 +62,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
     attempt: int
     model: str
-    spec: JobSpec | None
+    spec: AnySpec | None
     owner: str
 
 
@@ -79,7 +80,7 @@ def rows_of(new: NewJob, retention_s: int) -> tuple[Insert, ...]:
     retention_s: how long it is kept after its end; see `StorageSettings.retention_s`
     """
     refuse_nul(new.metadata)
-    spec_version, spec = encode_spec(new.spec)
+    spec_kind, spec_version, spec = encode_spec(new.spec)
     row = {
         "id": new.job_id,
         "owner": new.owner,
@@ -111,7 +112,7 @@ def rows_of(new: NewJob, retention_s: int) -> tuple[Insert, ...]:
         "job_id": new.job_id,
         "parent_id": new.parent_id,
         "chain_bytes": new.chain_bytes,
-        "spec_kind": GENERATION,
+        "spec_kind": spec_kind,
         "spec_version": spec_version,
         "request": new.request,
         "context": new.context,
@@ -149,7 +150,7 @@ def get(c: Connection, job_id: str, owner: str) -> JobRecord:
     return job
 
 
-def get_spec(c: Connection, job_id: str) -> JobSpec:
+def get_spec(c: Connection, job_id: str) -> AnySpec:
     """What a worker is asked to run; JobNotFound when the job was erased, FormatUnknown as `formats.decode_spec`."""
     row = c.execute(_FIND_SPEC, {"of_job": job_id}).first()
     if row is None:

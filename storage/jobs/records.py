@@ -13,13 +13,13 @@ from storage.contract import (
     Failure,
     JobHeader,
     JobKind,
-    JobSpec,
     JobStatus,
     PriorityQueue,
     Result,
     Usage,
 )
 from storage.database.table_definitions import table_of
+from storage.embedding_job import AnySpec
 from storage.formats import decode_result
 from storage.jobs.tables import Job, JobInput, JobResult
 
@@ -94,7 +94,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     request: dict[str, object]
     context: dict[str, object]
     metadata: dict[str, str]
-    spec: JobSpec
+    spec: AnySpec
     created_at: datetime
     body_digest: bytes | None = None
     expires_at: datetime | None = None

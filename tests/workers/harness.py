@@ -12,9 +12,10 @@ from sqlalchemy import insert
 from storage import ids
 from storage.broker.event_log import control_channel, encode_cancel, read_log
 from storage.broker.redis_client import connect
-from storage.contract import EntryKind, JobKind, JobSpec, JobStatus, LogEntry, Result
+from storage.contract import EntryKind, JobKind, JobStatus, LogEntry, Result
 from storage.database.connections import Database
 from storage.database.table_definitions import table_of
+from storage.embedding_job import AnySpec
 from storage.jobs import jobs, recovery
 from storage.jobs.attempts import list_attempts
 from storage.jobs.records import JobRecord, NewJob
@@ -25,7 +26,7 @@ from tests.text import tokenizers
 from tests.waiting import wait_until
 from workers.constraint.grammars import Grammars
 from workers.engine.engine import Engine
-from workers.generation.engine_thread import Loaded
+from workers.generation.engine_thread import Loaded, TextTools
 from workers.generation.process import GenerationProcess
 from workers.settings import WorkerSettings
 
@@ -41,8 +42,10 @@ def load(runner: FakeRunner) -> Loaded:
     return Loaded(
         engine=engine,
         manifest=MANIFEST,
-        token_bytes=FakeTokenBytes(),
-        grammars=Grammars(letters, vocab_size=LIMITS.vocab_size, eos_token_ids=LIMITS.eos_token_ids),
+        text=TextTools(
+            token_bytes=FakeTokenBytes(),
+            grammars=Grammars(letters, vocab_size=LIMITS.vocab_size, eos_token_ids=LIMITS.eos_token_ids),
+        ),
         device="cpu",
         dtype="float32",
     )
@@ -102,7 +105,7 @@ class Backend:
         self.redis: Redis = connect(redis_url)
 
     def put_job(
-        self, spec: JobSpec, *, kind: JobKind = JobKind.COMPLETION, retention_s: int = 600, owner: str = "alice"
+        self, spec: AnySpec, *, kind: JobKind = JobKind.COMPLETION, retention_s: int = 600, owner: str = "alice"
     ) -> str:
         """The id of a new queued job; it has no ticket."""
         new = NewJob(
@@ -154,7 +157,7 @@ class Backend:
         with self.database.connect() as connection:
             return list_attempts(connection, job_id)
 
-    def spec(self, job_id: str) -> JobSpec:
+    def spec(self, job_id: str) -> AnySpec:
         """What the job asks."""
         with self.database.connect() as connection:
             return jobs.get_spec(connection, job_id)
@@ -196,9 +199,11 @@ class Bench:
         *,
         runner: FakeRunner | None = None,
         failure: Exception | None = None,
+        model: Loaded | None = None,
         **settings: float,
     ) -> None:
-        """failure: what loading the model raises"""
+        """failure: what loading the model raises; model: instead of the fake one around the runner"""
+        self._model = model
         self.backend = backend
         self.failure = failure
         self.runner = runner or FakeRunner()
@@ -220,7 +225,7 @@ class Bench:
     def _load(self) -> Loaded:
         if self.failure is not None:
             raise self.failure
-        return load(self.runner)
+        return self._model or load(self.runner)
 
     def _end_hard(self, code: int) -> None:
         """Beat no more, as a process that has ended."""
@@ -244,9 +249,11 @@ class Bench:
 
 
 @contextmanager
-def running(backend: Backend, *, runner: FakeRunner | None = None, **settings: float) -> Iterator[Bench]:
+def running(
+    backend: Backend, *, runner: FakeRunner | None = None, model: Loaded | None = None, **settings: float
+) -> Iterator[Bench]:
     """A worker that is ready; stopped at the end if the test has not done so."""
-    bench = Bench(backend, runner=runner, **settings)
+    bench = Bench(backend, runner=runner, model=model, **settings)
     bench.process.start(lambda: None)
     try:
         yield bench

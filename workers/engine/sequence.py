@@ -45,6 +45,7 @@ class SequenceOutput(msgspec.Struct, frozen=True, kw_only=True):
     prompt_logprobs: one for each prompt token but the first where they were asked for, on the first output of a
                      sequence without emitted ids
     num_cached:      prompt tokens that were found in the cache, on the first output
+    vector:          of an encoder: what it made of the text, little-endian float32; None of other engines
     """
 
     sequence_id: str
@@ -55,6 +56,7 @@ class SequenceOutput(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: tuple[Ranked, ...] = ()
     prompt_logprobs: tuple[Ranked, ...] = ()
     num_cached: int = 0
+    vector: bytes | None = None
 
     @property
     def is_last(self) -> bool:

@@ -12,30 +12,43 @@ from dataclasses import dataclass
 from storage.model_manifest import ModelManifest
 from storage.process.thread_timeslice import take_long_turns
 from workers.constraint.grammars import Grammars
-from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceOutput
+from workers.engine.stepped_engine import SteppedEngine
 from workers.generation.engine_snapshot import EngineWatch
+from workers.generation.pipeline.job_generation import Generation
 from workers.generation.pipeline.logprob_bytes import TokenBytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextTools:
+    """What jobs of a model that writes text need beside its engine.
+
+    token_bytes: the bytes of its tokens
+    grammars:    compiles grammars for them
+    """
+
+    token_bytes: TokenBytes
+    grammars: Grammars
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """An engine that is ready to run.
 
-    token_bytes:      the bytes of its tokens
-    grammars:         compiles grammars for them
+    text:          None of a model that writes no text
+    new_job:       a job of the kind that it runs, by its id
     device, dtype: as worker rows show them
     """
 
-    engine: Engine
+    engine: SteppedEngine
     manifest: ModelManifest
-    token_bytes: TokenBytes
-    grammars: Grammars
+    text: TextTools | None
     device: str
     dtype: str
+    new_job: Callable[[str], Generation] = Generation
 
 
-Work = Callable[[Engine], None]
+Work = Callable[[SteppedEngine], None]
 OnStep = Callable[[list[SequenceOutput]], None]
 
 
@@ -77,15 +90,25 @@ class EngineThread:
         with self._wake:
             self._wake.notify()
 
+    def new_job(self, job_id: str) -> Generation:
+        """A job of the kind that the loaded model runs; waits while it loads."""
+        return self.loaded.result().new_job(job_id)
+
     @property
     def token_bytes(self) -> TokenBytes:
         """The bytes of the loaded model's tokens; waits while it loads."""
-        return self.loaded.result().token_bytes
+        return self._text.token_bytes
 
     @property
     def grammars(self) -> Grammars:
         """Compiled grammars for the loaded model's tokens; waits while it loads."""
-        return self.loaded.result().grammars
+        return self._text.grammars
+
+    @property
+    def _text(self) -> TextTools:
+        text = self.loaded.result().text
+        assert text is not None, "only jobs that write text ask for it"
+        return text
 
     @property
     def pulse(self) -> int | None:
@@ -106,7 +129,7 @@ class EngineThread:
         except BaseException as error:  # noqa: BLE001 - exception boundary of the thread: a worker cannot go on without its engine
             self._on_fatal(error)
 
-    def _turn(self, engine: Engine) -> bool:
+    def _turn(self, engine: SteppedEngine) -> bool:
         """Do the work that waits, then one step; False when the thread is to end."""
         if not self._inbox and not engine.has_work:
             self.watch.settle(engine)

@@ -21,9 +21,9 @@ import structlog
 from storage.broker import redis_client
 from storage.broker.celery_queue import TicketPublisher
 from storage.broker.event_log import LogWriter, delete_logs, list_tails, read_log
-from storage.contract import JobSpec
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
+from storage.embedding_job import AnySpec
 from storage.errors import JobNotFound, ShuttingDown, StorageUnavailable, reason_of
 from storage.jobs import jobs, poison_jobs
 from storage.jobs.recovery import Ticket as LostTicket
@@ -131,7 +131,8 @@ class GenerationProcess:
             self._try(partial(self._registry.failed, reason_of(error)))
             raise
         self._registry.ready(loaded.manifest, loaded.engine.stats(), device=loaded.device, dtype=loaded.dtype)
-        self._on_grammar_thread(loaded.grammars.read_tokenizer)
+        if loaded.text is not None:
+            self._on_grammar_thread(loaded.text.grammars.read_tokenizer)
         log.info("worker_ready", model=loaded.manifest.model, device=loaded.device, dtype=loaded.dtype)
 
     def _send(self, tickets: list[LostTicket]) -> None:
@@ -235,7 +236,7 @@ def _read_spec(
     database: Database,
     later: Callable[[Call], None],
     job_id: str,
-    then: Callable[[JobSpec | None], None],
+    then: Callable[[AnySpec | None], None],
 ) -> None:
     """Call `then` with the job's spec, on the thread; with None for an erased job."""
 

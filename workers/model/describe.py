@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
-from huggingface_hub import try_to_load_from_cache
 
 from storage.errors import PlatformError
 from storage.model_manifest import ModelDescription
@@ -23,7 +22,7 @@ from workers.model.gguf.model_shape import configuration_entries
 from workers.model.gguf.supported import ROPE_TENSORS, check_supported
 from workers.model.resources.main_memory import cpu_cache_budget_bytes
 from workers.model.resources.memory_options import LoadLimits
-from workers.model.source import source_of
+from workers.model.source import folder_of, source_of
 
 _ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 # Python, torch, transformers and the working memory of a step.
@@ -49,7 +48,7 @@ def describe(source: str, dtype: str) -> ModelDescription:
             check_supported(found, header)
             facts = _of_gguf(found, header)
         else:
-            folder = _folder_of(found)
+            folder = folder_of(found)
             if folder is None:
                 return ModelDescription(source=source, reason=f"{source} is not on this machine: pull it first")
             facts = _of_folder(folder)
@@ -100,14 +99,6 @@ def _of_gguf(path: Path, header: GgufHeader) -> _Facts:
         num_parameters=sum(tensor.num_elements for name, tensor in header.tensors.items() if name not in ROPE_TENSORS),
         licence=header.text("general.license"),
     )
-
-
-def _folder_of(source: str) -> Path | None:
-    """The folder of a model's files: a folder as it is, an id's in the cache of Hugging Face."""
-    if Path(source).is_dir():
-        return Path(source)
-    cached = try_to_load_from_cache(source, "config.json")
-    return Path(cached).parent if isinstance(cached, str) else None
 
 
 def _of_folder(folder: Path) -> _Facts:

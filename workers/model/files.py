@@ -1,10 +1,10 @@
 """A model's files, read by transformers: safetensors only, no code of the model's own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -17,6 +17,7 @@ from transformers import (
 from storage.errors import ModelFilesMissing, ModelUnsupported
 from workers.model.architecture import checks
 from workers.model.progress import Report
+from workers.model.source import folder_of
 from workers.model.tokenizer_files.folder_tokenizer import tokenizer_of_folder
 from workers.model.transformers_progress import reporting
 
@@ -42,9 +43,15 @@ def read(source: str, dtype: torch.dtype, device: torch.device, report: Report) 
 
     Raises ModelFilesMissing and ModelUnsupported.
     """
+    with explained(source), reporting(report):
+        return _read(source, dtype, device)
+
+
+@contextmanager
+def explained(source: str) -> Iterator[None]:
+    """What transformers raises while it reads a model, as ModelFilesMissing and ModelUnsupported."""
     try:
-        with reporting(report):
-            return _read(source, dtype, device)
+        yield
     except OSError as error:
         hint = "give a local folder, or check the name and the network"
         raise ModelFilesMissing(f"{source} could not be read ({_first_line(error)}): {hint}") from error
@@ -74,11 +81,8 @@ def _read(source: str, dtype: torch.dtype, device: torch.device) -> ModelFiles:
 
 def tokenizer_of(source: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or a Hugging Face id, of a SentencePiece or Tekken file where there is no other."""
-    folder = Path(source)
-    if not folder.is_dir():
-        cached = try_to_load_from_cache(source, "config.json")
-        folder = Path(cached).parent if isinstance(cached, str) else folder
-    made = tokenizer_of_folder(folder) if folder.is_dir() else None
+    folder = folder_of(source)
+    made = None if folder is None else tokenizer_of_folder(folder)
     if made is not None:
         return made
     # Where `mistral-common` is installed, transformers would take a tokenizer in Python instead of a tokenizer.json.

@@ -36,6 +36,15 @@ def source_of(model: str, *, may_download: bool = True) -> str | Path:
     return model
 
 
+def folder_of(source: str) -> Path | None:
+    """The folder of a model's files: a folder as it is, an id's in the cache of Hugging Face; None where it is not."""
+    if Path(source).is_dir():
+        return Path(source)
+    # Imported here because it takes a third of a second and few models need it.
+    cached = importlib.import_module("huggingface_hub").try_to_load_from_cache(source, "config.json")
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
 def _downloaded(repository: str, file: str, may_download: bool) -> Path:
     """The file in Hugging Face's own cache, downloaded now if it is not there."""
     try:

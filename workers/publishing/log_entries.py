@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 
 from storage.broker.event_log import Row, Tail, encode_end, encode_tokens
 from storage.contract import End, EntryKind, JobSpec, TokenEvent, Usage
+from storage.embedding_job import AnySpec
 from storage.spans import reasoning_tokens
 
 Entries = Sequence[tuple[TokenEvent, ...]]
@@ -37,11 +38,14 @@ def missing_rows(job_id: str, attempt: int, entries: Entries, tail: Tail | None)
     return rows
 
 
-def usage_of(spec: JobSpec, entries: Collection[tuple[TokenEvent, ...]], cached_tokens: int = 0) -> Usage:
+def usage_of(spec: AnySpec, entries: Collection[tuple[TokenEvent, ...]], cached_tokens: int = 0) -> Usage:
     """Tokens of a job: the prompts of which something came, each once, and everything that its entries emitted.
 
     What was stopped while it waited, in a queue or in the engine, used nothing.
     """
+    if not isinstance(spec, JobSpec):
+        # The log of an embedding job does not say what was read of it.
+        return Usage(prompt_tokens=0, completion_tokens=0)
     begun = {event.choice // spec.num_choices for entry in entries for event in entry}
     return Usage(
         prompt_tokens=sum(len(spec.prompts[number]) for number in begun),

@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 from sqlalchemy import Connection
 
-from storage.contract import JobSpec
+from storage.embedding_job import AnySpec
 from storage.jobs import jobs, poison_jobs
 from workers.generation.pipeline.job_generation import Generation, Phase, StopReason
 from workers.generation.pipeline.job_outcome import Left
@@ -99,7 +99,7 @@ class Claims:
         else:
             self._on_spec(generation, claim, claim.spec)
 
-    def _on_spec(self, generation: Generation, claim: jobs.Claim, spec: JobSpec | None) -> None:
+    def _on_spec(self, generation: Generation, claim: jobs.Claim, spec: AnySpec | None) -> None:
         """The claim is committed and the spec is read; None for a job that was erased meanwhile."""
         if spec is None:
             self._stages.intake.answer(generation, Left.ERASED)
@@ -107,7 +107,7 @@ class Claims:
         self._begin(generation, claim, spec)
         self._stages.log.resume(generation)
 
-    def _begin(self, generation: Generation, claim: jobs.Claim, spec: JobSpec) -> None:
+    def _begin(self, generation: Generation, claim: jobs.Claim, spec: AnySpec) -> None:
         # Nobody may learn from a hit in the prefix cache what another owner asked.
         salt = f"{claim.model}\0{claim.owner if self._shares_prefixes else generation.job_id}"
         generation.begin(claim.attempt, spec, salt)

@@ -12,8 +12,8 @@ from llguidance import LLMatcher
 from storage.contract import Failure
 from storage.errors import PlatformError
 from workers.constraint.grammars import GrammarUnusable
-from workers.engine.engine import Engine
 from workers.engine.sequence import SequenceOutput
+from workers.engine.stepped_engine import SteppedEngine
 from workers.generation.pipeline.job_generation import Generation, Phase
 from workers.generation.pipeline.live_jobs import LiveJobs
 from workers.generation.pipeline.ports import Ports
@@ -62,13 +62,15 @@ class EngineFeed:
         else:
             self._ports.engine.put(partial(self._enter, generation, matchers.pop))
 
-    def _enter(self, generation: Generation, new_matcher: Callable[[], LLMatcher | None], engine: Engine) -> None:
+    def _enter(
+        self, generation: Generation, new_matcher: Callable[[], LLMatcher | None], engine: SteppedEngine
+    ) -> None:
         if generation.stop is not None:
             self._quit(generation, engine)
             return
         try:
-            for choice, request in generation.requests(new_matcher):
-                self._live.choices[request.sequence_id] = (generation, choice)
+            for choice, request in generation.engine_requests(new_matcher):
+                self._live.choices[generation.sequence_id(choice)] = (generation, choice)
                 engine.add(request)
         except PlatformError as error:
             self._stages.log.fail(generation, Failure(code=error.code, message=error.message))
@@ -76,7 +78,7 @@ class EngineFeed:
             log.exception("engine_refused", job_id=generation.job_id)
             self._stages.log.fail(generation, _fault_of(error))
 
-    def _quit(self, generation: Generation, engine: Engine) -> None:
+    def _quit(self, generation: Generation, engine: SteppedEngine) -> None:
         # Before RUNNING it is not in the engine yet; `_enter` will see its stop.
         if generation.phase is Phase.RUNNING:
             _cancel(generation.sequence_ids(), engine)
@@ -87,6 +89,6 @@ def _fault_of(error: Exception) -> Failure:
     return Failure(code="engine_fault", message=f"The engine failed: {type(error).__name__}")
 
 
-def _cancel(sequence_ids: Iterable[str], engine: Engine) -> None:
+def _cancel(sequence_ids: Iterable[str], engine: SteppedEngine) -> None:
     for sequence_id in sequence_ids:
         engine.cancel(sequence_id)

@@ -20,6 +20,7 @@ from storage.contract import (
     TokenEvent,
     Usage,
 )
+from storage.embedding_job import AnySpec
 from workers.engine.sampling_seed import choice_seed
 from workers.engine.sequence import SequenceOutput, SequenceRequest
 from workers.generation.pipeline.logprob_bytes import LogprobFormatter, TokenBytes, formatter_of
@@ -27,6 +28,8 @@ from workers.publishing.log_entries import usage_of
 
 # From this attempt on the number of entries that make an attempt harmless stays the same: 512.
 _LATE_ATTEMPT = 8
+NOTHING = JobSpec(prompts=(), sampling=SamplingParams(max_tokens=0))
+_NO_GENERATOR = Failure(code="model_capability_missing", message="The model generates text and makes no embeddings.")
 
 
 class Phase(StrEnum):
@@ -96,14 +99,16 @@ class Generation:
         self._cached_by_choice: dict[int, int] = {}
         self._ended_before: frozenset[int] = frozenset()
 
-    def begin(self, attempt: int, spec: JobSpec, cache_salt: str = "") -> None:
-        """Take over the claimed attempt.
+    def begin(self, attempt: int, spec: AnySpec, cache_salt: str = "") -> None:
+        """Take over the claimed attempt; a job of another kind than this one fails at once.
 
         cache_salt: sequences share cached prefixes only with those of the same salt
         """
         self.attempt = attempt
-        self.spec = spec
-        self.formatter = formatter_of(spec)
+        self.spec = spec if isinstance(spec, JobSpec) else NOTHING
+        if self.spec is not spec:
+            self.fail(_NO_GENERATOR)
+        self.formatter = formatter_of(self.spec)
         self._cache_salt = cache_salt
 
     def resume(self, log: Iterable[LogEntry]) -> None:
@@ -118,7 +123,7 @@ class Generation:
         self.first_token_at = None
         self._ended_before = frozenset(self._finish_by_choice)
         if self.formatter is not None:
-            self.formatter.resume(self._emitted_by_choice())
+            self.formatter.resume(_emitted_by_choice(self.entries))
 
     @property
     def num_unvalidated(self) -> int:
@@ -151,12 +156,16 @@ class Generation:
         """What its choices may write; None for free text."""
         return None if self.spec.output is None else self.spec.output.grammar
 
+    def engine_requests(self, new_matcher: Callable[[], LLMatcher | None]) -> Sequence[tuple[int, object]]:
+        """What the engine of this kind of job is to run, by choice; as `requests`."""
+        return self.requests(new_matcher)
+
     def requests(self, new_matcher: Callable[[], LLMatcher | None] = lambda: None) -> list[tuple[int, SequenceRequest]]:
         """What the engine is to run: (choice, request) for every choice that has not ended in the log.
 
         new_matcher: makes the matcher of one choice
         """
-        emitted = self._emitted_by_choice()
+        emitted = _emitted_by_choice(self.entries)
         return [
             (choice, self._request(choice, tuple(emitted.get(choice, ())), new_matcher()))
             for choice in range(self.spec.total_choices)
@@ -174,13 +183,6 @@ class Generation:
             output=self.spec.output,
             matcher=matcher,
         )
-
-    def _emitted_by_choice(self) -> dict[int, list[int]]:
-        emitted: dict[int, list[int]] = {}
-        for entry in self.entries:
-            for event in entry:
-                emitted.setdefault(event.choice, []).extend(event.token_ids)
-        return emitted
 
     def event_of(self, choice: int, output: SequenceOutput, token_bytes: Callable[[], TokenBytes]) -> TokenEvent | None:
         """The token event of an engine output; None when there is none (a bare failure)."""
@@ -252,3 +254,11 @@ class Generation:
 def seeded(spec: JobSpec, choice: int) -> SamplingParams:
     """The sampling of one choice: the job's, under that choice's own seed."""
     return structs.replace(spec.sampling, seed=choice_seed(spec.sampling.seed, choice))
+
+
+def _emitted_by_choice(entries: Iterable[tuple[TokenEvent, ...]]) -> dict[int, list[int]]:
+    emitted: dict[int, list[int]] = {}
+    for entry in entries:
+        for event in entry:
+            emitted.setdefault(event.choice, []).extend(event.token_ids)
+    return emitted

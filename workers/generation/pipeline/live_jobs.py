@@ -1,5 +1,6 @@
 """The table of live jobs: those whose tickets are not answered yet."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from workers.broker.ticket import Ticket
@@ -20,7 +21,9 @@ class LiveJobs:
     choices: (generation, choice) by sequence id; the engine's thread adds, the publisher's removes
     """
 
-    def __init__(self) -> None:
+    def __init__(self, new_job: Callable[[str], Generation] = Generation) -> None:
+        """new_job: a job of the kind that the worker runs, by its id"""
+        self._new_job = new_job
         self._by_id: dict[str, LiveJob] = {}
         self.choices: dict[str, tuple[Generation, int]] = {}
 
@@ -32,7 +35,7 @@ class LiveJobs:
 
     def add(self, job_id: str, ticket: Ticket) -> None:
         """A new live job."""
-        self._by_id[job_id] = LiveJob(Generation(job_id), [ticket])
+        self._by_id[job_id] = LiveJob(self._new_job(job_id), [ticket])
 
     def find(self, job_id: str) -> LiveJob | None:
         """The job, if it is live."""

@@ -45,7 +45,7 @@ class Pipeline:
         """shares_prefixes:     whether jobs of one owner share what the cache holds of their prompts
         isolation_threshold: lost attempts from which a job runs isolated
         """
-        self._live = LiveJobs()
+        self._live = LiveJobs(ports.engine.new_job)
         self._stages = stages = Stages()
         self._intake = TicketIntake(ports, stages, self._live)
         self._engine = EngineFeed(ports, stages, self._live)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from storage.broker.event_log import Tail
-from storage.contract import JobSpec
 from storage.database.group_commit import Writer
+from storage.embedding_job import AnySpec
 from workers.constraint.grammars import Grammars
-from workers.engine.engine import Engine
+from workers.engine.stepped_engine import SteppedEngine
+from workers.generation.pipeline.job_generation import Generation
 from workers.generation.pipeline.logprob_bytes import TokenBytes
 from workers.publishing.publisher import Publisher
 
@@ -16,8 +17,11 @@ from workers.publishing.publisher import Publisher
 class EnginePort(Protocol):
     """The engine's thread; see `workers.generation.engine_thread.EngineThread`."""
 
-    def put(self, work: Callable[[Engine], None]) -> None:
+    def put(self, work: Callable[[SteppedEngine], None]) -> None:
         """Hand over work; it runs between two steps, in order."""
+
+    def new_job(self, job_id: str) -> Generation:
+        """A job of the kind that the loaded model runs."""
 
     @property
     def token_bytes(self) -> TokenBytes:
@@ -49,4 +53,4 @@ class Ports:
     tails: Callable[[list[str]], dict[str, Tail | None]]
     drop_log: Callable[[str], None]
     on_grammar_thread: Callable[[Callable[[], None]], object]
-    read_spec: Callable[[str, Callable[[JobSpec | None], None]], None]
+    read_spec: Callable[[str, Callable[[AnySpec | None], None]], None]

@@ -1,0 +1,1 @@
+"""Encoders: folders of sentence-transformers, and vectors that depend on nothing but their text."""
