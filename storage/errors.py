@@ -135,6 +135,23 @@ class ConversationNotFound(PlatformError):
     code = "not_found"
 
 
+class ConversationLocked(PlatformError):
+    """Another turn of the conversation has not ended."""
+
+    code = "conversation_locked"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Another response of this conversation has not ended yet. Please try again when it has.",
+            param="conversation",
+        )
+
+
+class ConversationChanged(ConversationLocked):
+    """Items were added to the conversation while a prompt was made from it."""
+
+
 class ConversationItemNotFound(PlatformError):
     """The conversation has no item of this id."""
 

@@ -16,6 +16,8 @@ EMBEDDING = "embedding"
 # Specs without an output format, and specs with one: a worker that knows no output formats must not run those as free
 # text, so it claims only the others.
 _PLAIN_SPEC, _FORMATTED_SPEC = 1, 2
+# Specs of jobs of conversations: a worker that knows no conversations would end those without adding their items.
+_TURN_SPEC = 3
 _EMBEDDING_SPEC = 1
 _RESULT_VERSION = 1
 
@@ -27,6 +29,7 @@ _spec_decoder_by_format: dict[
 _spec_decoder_by_format = {
     (GENERATION, _PLAIN_SPEC): _spec_decoder,
     (GENERATION, _FORMATTED_SPEC): _spec_decoder,
+    (GENERATION, _TURN_SPEC): _spec_decoder,
     (EMBEDDING, _EMBEDDING_SPEC): msgspec.msgpack.Decoder(EmbeddingSpec),
 }
 _result_decoder_by_format: dict[
@@ -40,11 +43,15 @@ _result_decoder_by_format = {
 SPEC_FORMATS = tuple(_spec_decoder_by_format)
 
 
-def encode_spec(spec: AnySpec) -> tuple[str, int, bytes]:
-    """A spec with kind and version of its format: the oldest whose readers do all that it asks."""
+def encode_spec(spec: AnySpec, *, is_turn: bool = False) -> tuple[str, int, bytes]:
+    """A spec with kind and version of its format: the oldest whose readers do all that it asks.
+
+    is_turn: whether its job is of a conversation
+    """
     if isinstance(spec, EmbeddingSpec):
         return EMBEDDING, _EMBEDDING_SPEC, _encoder.encode(spec)
-    return GENERATION, _PLAIN_SPEC if spec.output is None else _FORMATTED_SPEC, _encoder.encode(spec)
+    version = _PLAIN_SPEC if spec.output is None else _FORMATTED_SPEC
+    return GENERATION, _TURN_SPEC if is_turn else version, _encoder.encode(spec)
 
 
 def decode_spec(kind: str, version: int, data: bytes) -> AnySpec:

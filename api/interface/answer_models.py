@@ -65,6 +65,12 @@ class IncompleteDetails(BaseModel):
     reason: str
 
 
+class ConversationId(BaseModel):
+    """The conversation of a response."""
+
+    id: str
+
+
 class ResponseObject(BaseModel):
     """A response, complete or so far."""
 
@@ -86,6 +92,7 @@ class ResponseObject(BaseModel):
     instructions: str | None
     max_output_tokens: int | None
     previous_response_id: str | None
+    conversation: ConversationId | None = Field(default=None, description="only in turns of one")
     service_tier: str | None
     store: bool
     temperature: float

@@ -148,12 +148,18 @@ _HEALTH = Operation(answers={200: answers.Health}, is_open=True)
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("post", "/v1/responses"): _create(
-        ResponseRequest, _RESPONSE, _RESPONSE, errors.PreviousResponseNotFound, errors.ContextTooLarge
+        ResponseRequest,
+        _RESPONSE,
+        _RESPONSE,
+        errors.PreviousResponseNotFound,
+        errors.ContextTooLarge,
+        errors.ConversationNotFound,
+        errors.ConversationLocked,
     ),
     ("post", "/v1/responses/input_tokens"): Operation(
         body=InputTokensRequest,
         answers={200: answers.InputTokenCount},
-        errors=(*_WITH_BODY, errors.ModelNotFound, errors.PreviousResponseNotFound),
+        errors=(*_WITH_BODY, errors.ModelNotFound, errors.PreviousResponseNotFound, errors.ConversationNotFound),
     ),
     ("get", "/v1/responses/{response_id}"): _read(_RESPONSE, *_STREAM_QUERY, "include", "include_obfuscation"),
     ("delete", "/v1/responses/{response_id}"): _DELETED,

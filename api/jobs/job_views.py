@@ -1,12 +1,16 @@
 """Job views: stored jobs, read for their owners and decoded. Run these functions in a reader's thread."""
 
+from collections.abc import Callable
+
 import msgspec
 from msgspec import structs
 from sqlalchemy import Connection
 
 from api.protocol.answer.outcome import entries_of
+from api.protocol.conversations.turn_items import own_items
 from api.protocol.kinds import object_of
 from api.protocol.prompt.token_budget import CHARACTERS_PER_TOKEN
+from api.protocol.responses.conversation_history import ConversationHistory, newest_history, whole_history
 from api.protocol.responses.item_history import Item
 from api.protocol.responses.stored_items import (
     PreviousResponse,
@@ -16,10 +20,13 @@ from api.protocol.responses.stored_items import (
     previous_of,
 )
 from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry, Result
-from storage.errors import ContextTooLarge, JobNotFound, PreviousResponseNotFound
+from storage.conversations import conversation_items, conversation_rows
+from storage.errors import ContextTooLarge, ConversationLocked, JobNotFound, PreviousResponseNotFound
+from storage.ids import suffix_of
 from storage.jobs import jobs, records, waiting
 from storage.jobs.records import ChainLink, JobRecord
 from storage.jobs.waiting import QueuePosition
+from storage.turns import turns
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,10 +61,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
 
 def view(connection: Connection, job_id: str, owner: str, kind: JobKind) -> JobView:
     """The owner's job of this kind; JobNotFound for any other id."""
-    job = jobs.get(connection, job_id, owner)
-    if job.kind != kind:
-        raise JobNotFound(f"No {kind.value} with id '{job_id}'.")
-    return view_with_position(connection, job)
+    return view_with_position(connection, _of_kind(connection, job_id, owner, kind))
 
 
 def view_with_position(connection: Connection, job: JobRecord) -> JobView:
@@ -82,9 +86,58 @@ def view_of(job: JobRecord) -> JobView:
 
 
 def input_items(connection: Connection, job_id: str, owner: str) -> list[Item]:
-    """The input items of the owner's response, those of earlier turns first; JobNotFound as `view`."""
-    view(connection, job_id, owner, JobKind.RESPONSE)
-    return input_items_of(_turns(connection, job_id))
+    """The input items of the owner's response, those of earlier turns first; JobNotFound as `view`.
+
+    Of a conversation those that stood before the turn, as far as they have not been deleted.
+    """
+    job = _of_kind(connection, job_id, owner, JobKind.RESPONSE)
+    items = input_items_of(_turns(connection, job_id))
+    if job.conversation_id is None or job.conversation_position is None:
+        return items
+    before = conversation_items.newest_first(connection, job.conversation_id, before=job.conversation_position)
+    return [*whole_history(before), *items]
+
+
+def conversation_so_far(
+    connection: Connection,
+    conversation_id: str,
+    owner: str,
+    *,
+    max_bytes: int,
+    context_length: int | None = None,
+    is_turn: bool = True,
+) -> ConversationHistory:
+    """The conversation that a new request goes on with; raises ConversationNotFound.
+
+    max_bytes:      raises ContextTooLarge where it holds more
+    context_length: it is read backwards, only as far as it may fit so many tokens; None reads all of it
+    is_turn:        whether the request makes a turn; raises ConversationLocked while another one is open
+    """
+    row = conversation_rows.get(connection, conversation_id, owner, param="conversation")
+    if is_turn and turns.find_open(connection, row.id) is not None:
+        raise ConversationLocked
+    if row.num_bytes > max_bytes:
+        raise ContextTooLarge(
+            "The conversation is too large together with the new input. Please begin a new one.", param="conversation"
+        )
+    newest_first = conversation_items.newest_first(connection, row.id, before=row.next_position)
+    if context_length is None:
+        items = whole_history(newest_first)
+    else:
+        system_items = conversation_items.list_system(connection, row.id, before=row.next_position)
+        items = newest_history(newest_first, system_items, max_characters=CHARACTERS_PER_TOKEN * context_length)
+    return ConversationHistory(conversation_id=row.id, position=row.next_position, items=items)
+
+
+def is_of_open_turn(connection: Connection, conversation_id: str) -> Callable[[str], bool]:
+    """A function that says whether the open turn of a conversation will have an item of an id."""
+    turn = turns.find_open(connection, conversation_id)
+    job = None if turn is None else jobs.find(connection, turn.job_id)
+    if job is None:
+        return lambda _item_id: False
+    given = {item["id"] for item in own_items(job.id, job.context or {})}
+    suffix = suffix_of(job.id)
+    return lambda item_id: suffix in item_id or item_id in given
 
 
 def previous_turn(
@@ -102,6 +155,11 @@ def previous_turn(
     # A response with `store: false` is kept for some minutes, so that its caller can read it; it cannot be continued.
     if job.kind != JobKind.RESPONSE or not job.store:
         raise previous_not_found(job_id)
+    if job.conversation_id is not None:
+        raise PreviousResponseNotFound(
+            f"The response with id '{job_id}' is a turn of a conversation. Please name its 'conversation' instead.",
+            param="previous_response_id",
+        )
     found = view_of(job)
     if found.end is None:
         raise PreviousResponseNotFound(
@@ -125,6 +183,13 @@ def previous_turn(
 def previous_not_found(job_id: str) -> PreviousResponseNotFound:
     """The error for an id that no usable response has."""
     return PreviousResponseNotFound(f"Previous response with id '{job_id}' not found.", param="previous_response_id")
+
+
+def _of_kind(connection: Connection, job_id: str, owner: str, kind: JobKind) -> JobRecord:
+    job = jobs.get(connection, job_id, owner)
+    if job.kind != kind:
+        raise JobNotFound(f"No {kind.value} with id '{job_id}'.")
+    return job
 
 
 def _turns(connection: Connection, job_id: str) -> list[StoredTurn]:

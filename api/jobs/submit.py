@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import cast
 
 import msgspec
 from sqlalchemy.exc import IntegrityError
@@ -13,10 +14,13 @@ from api.jobs.admission import admit
 from api.jobs.create_request import CreateRequest, digest_of
 from api.jobs.idempotent_replay import find_replay, follow_replay, key_expiry, keyed_of
 from api.jobs.job_services import JobServices
-from api.jobs.job_views import previous_not_found, previous_turn
+from api.jobs.job_views import conversation_so_far, previous_not_found, previous_turn
 from api.jobs.submitted import Submitted
 from api.protocol.jobs.prepared import Prepared
 from api.protocol.kinds import prepare
+from api.protocol.responses.conversation_history import ConversationHistory
+from api.protocol.responses.item_history import Item
+from api.protocol.responses.prepare import Previous
 from api.protocol.responses.stored_items import PreviousResponse
 from api.protocol.shared.job_request import JobRequest
 from api.protocol.shared.tiers import priority_of
@@ -26,16 +30,27 @@ from api.protocol.thinking.signed_thoughts import thought_key
 from api.settings import ApiSettings
 from storage.accounts.idempotency import KeyedRequest
 from storage.contract import JobHeader, priority_queue_of
-from storage.errors import IdempotencyKeyInUse, PlatformError, StorageUnavailable
+from storage.database.group_commit import Insert
+from storage.errors import (
+    ConversationChanged,
+    ConversationLocked,
+    IdempotencyKeyInUse,
+    PlatformError,
+    StorageUnavailable,
+)
 from storage.ids import new_job_id
 from storage.jobs import attaching, jobs
 from storage.jobs.attaching import Attached
 from storage.jobs.records import NewJob
+from storage.turns import turns
+from storage.turns.turns import NotStarted
 
 # Up to here, reading a prompt on the event loop costs less than sending it to a thread.
 _SMALL_BODY_BYTES = 32 * 1024
 # As above: hashing runs at about 1 GB/s.
 _SMALL_DIGEST_BYTES = 256 * 1024
+# Prompts that are made for one turn, where items are added to its conversation meanwhile.
+_MAX_STARTS = 5
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +105,20 @@ async def _make(services: JobServices, order: Order, digest: bytes, keyed: Keyed
     target = order.request.webhook
     if target is not None:
         await services.webhook_url_check.judge(target.url, param="webhook.url", owner=caller.project)
+    for _ in range(_MAX_STARTS - 1):
+        try:
+            return await _start(services, order, entry, digest, keyed)
+        except ConversationChanged:
+            continue
+    return await _start(services, order, entry, digest, keyed)
+
+
+async def _start(
+    services: JobServices, order: Order, entry: ModelEntry, digest: bytes, keyed: KeyedRequest | None
+) -> Submitted:
+    """The job of an admitted request; raises ConversationChanged where its prompt has become outdated."""
+    caller = order.create_request.caller
+    priority_queue = priority_queue_of(priority_of(order.request, is_background=order.is_background))
     previous = await find_previous(
         services,
         caller.project,
@@ -146,7 +175,7 @@ async def _prepare(
     services: JobServices,
     order: Order,
     entry: ModelEntry,
-    previous: PreviousResponse | None,
+    previous: Previous | None,
     judged: Mapping[str, Judged],
 ) -> Prepared:
     """The request as a job spec; large ones are prepared in a thread."""
@@ -179,17 +208,37 @@ def thought_key_of(settings: ApiSettings, project: str, model: str) -> str | Non
 
 
 async def find_previous(
-    services: JobServices, owner: str, request: JobRequest, *, num_bytes: int, context_length: int | None = None
-) -> PreviousResponse | None:
-    """The previous response that the request continues, if any; raises PreviousResponseNotFound and ContextTooLarge.
+    services: JobServices,
+    owner: str,
+    request: JobRequest,
+    *,
+    num_bytes: int,
+    context_length: int | None = None,
+    is_turn: bool = True,
+) -> Previous | None:
+    """The previous response or the conversation that the request continues, if any.
 
     num_bytes:      of the request itself, which its chain will hold too
     context_length: of its conversation only the end that may fit so many tokens is read; None reads all of it
+    is_turn:        whether the request makes a turn of a conversation
+
+    Raises PreviousResponseNotFound, ConversationNotFound, ConversationLocked and ContextTooLarge.
     """
-    previous_id = request.previous_id
+    previous_id, conversation_id = request.previous_id, request.conversation_id
+    max_bytes = services.settings.max_chain_bytes - num_bytes
+    if conversation_id is not None:
+        return await services.database.reads.ask(
+            lambda connection: conversation_so_far(
+                connection,
+                conversation_id,
+                owner,
+                max_bytes=max_bytes,
+                context_length=context_length,
+                is_turn=is_turn,
+            )
+        )
     if previous_id is None:
         return None
-    max_bytes = services.settings.max_chain_bytes - num_bytes
     return await services.database.reads.ask(
         lambda connection: previous_turn(
             connection, previous_id, owner, max_bytes=max_bytes, context_length=context_length
@@ -197,10 +246,10 @@ async def find_previous(
     )
 
 
-def _new_job(
-    order: Order, prepared: Prepared, digest: bytes, now: datetime, previous: PreviousResponse | None
-) -> NewJob:
+def _new_job(order: Order, prepared: Prepared, digest: bytes, now: datetime, previous: Previous | None) -> NewJob:
     expiry, caller = order.request.expires_after, order.create_request.caller
+    parent = previous if isinstance(previous, PreviousResponse) else None
+    conversation = previous if isinstance(previous, ConversationHistory) else None
     return NewJob(
         job_id=new_job_id(prepared.kind),
         owner=caller.project,
@@ -219,9 +268,11 @@ def _new_job(
         cancel_at=_later(now, order.create_request.cancel_after_s),
         body_digest=digest if order.create_request.key is None else None,
         webhook=None if order.request.webhook is None else order.request.webhook.stored,
-        parent_id=None if previous is None else previous.job_id,
+        parent_id=None if parent is None else parent.job_id,
         # The body stands for the items in it, which are hardly larger.
-        chain_bytes=len(order.create_request.body) + (0 if previous is None else previous.chain_bytes),
+        chain_bytes=len(order.create_request.body) + (0 if parent is None else parent.chain_bytes),
+        conversation_id=None if conversation is None else conversation.conversation_id,
+        conversation_position=None if conversation is None else conversation.position,
     )
 
 
@@ -245,6 +296,8 @@ async def _insert(services: JobServices, new: NewJob, keyed: KeyedRequest | None
     """None when the row is committed, or the job of a faster request; without an answer in time the row is erased."""
     rows = jobs.rows_of(new, services.settings.retention_s(new.store))
     try:
+        if new.conversation_id is not None:
+            return await _insert_turn(services, new, rows, keyed)
         if keyed is None:
             await services.database.inserts.add(*rows)
             return None
@@ -261,3 +314,22 @@ async def _insert(services: JobServices, new: NewJob, keyed: KeyedRequest | None
         # The row may still be committed, and no caller has its id.
         services.compensating_delete.erase(new.job_id)
         raise
+
+
+async def _insert_turn(
+    services: JobServices, new: NewJob, rows: Sequence[Insert], keyed: KeyedRequest | None
+) -> Attached | None:
+    """As `_insert`, for a turn; raises ConversationLocked and ConversationChanged."""
+    items = cast(list[Item], new.context["input_items"])
+    item_ids = [cast(str | None, item.get("id")) for item in items]
+    key_expires_at = key_expiry(services, new.created_at)
+    started = await services.database.write_promptly(
+        lambda c: turns.start(c, new, rows, keyed, item_ids=item_ids, key_expires_at=key_expires_at)
+    )
+    match started:
+        case NotStarted.LOCKED:
+            raise ConversationLocked
+        case NotStarted.CHANGED:
+            raise ConversationChanged
+        case _:
+            return started

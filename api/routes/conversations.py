@@ -12,6 +12,7 @@ from api.dependencies import Query, body_of, caller_of, no_query, note_replay, p
 from api.jobs.create_request import create_request_of
 from api.jobs.idempotent_replay import make_once
 from api.jobs.job_services import JobServices, jobs_of
+from api.jobs.job_views import is_of_open_turn
 from api.jobs.replies import json_reply, threaded_reply
 from api.jobs.submit import thought_key_of
 from api.lean_route import LeanRoute
@@ -25,6 +26,7 @@ from storage.conversations.conversation_items import NewItem
 from storage.conversations.conversation_rows import ConversationRow
 from storage.errors import UnsupportedParameter
 from storage.ids import new_id
+from storage.turns import turns
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"], route_class=LeanRoute)
 
@@ -84,7 +86,7 @@ async def delete(request: Request, conversation_id: str) -> Response:
 
 @router.post("/{conversation_id}/items")
 async def create_items(request: Request, conversation_id: str) -> Response:
-    """Add up to 20 items at the end of a conversation."""
+    """Add up to 20 items at the end of a conversation, behind a turn that is open."""
     include = _included(Query(request, "include"))
     services = jobs_of(request)
     wanted = await parse_body(request, NewItems, await body_of(request))
@@ -93,7 +95,9 @@ async def create_items(request: Request, conversation_id: str) -> Response:
     await _change(
         request,
         conversation_id,
-        lambda connection, row: conversation_items.add(connection, row, items, max_bytes=max_bytes),
+        lambda connection, row: conversation_items.add(
+            connection, row, items, max_bytes=max_bytes, is_reserved=is_of_open_turn(connection, row.id)
+        ),
     )
     shown = [shown_item(item.payload, include) for item in items]
     return await threaded_reply(services.cpu_bound, lambda: list_object(shown, has_more=False))
@@ -108,8 +112,15 @@ async def list_items(request: Request, conversation_id: str) -> Response:
 
     def read(connection: Connection) -> conversation_items.ItemPage:
         row = conversation_rows.get(connection, conversation_id, owner)
+        # Who follows a conversation forwards must not pass the place of a turn whose items are still to come.
+        turn = None if page.is_newest_first else turns.find_open(connection, row.id)
         return conversation_items.list_page(
-            connection, row.id, after=page.after, limit=page.limit, is_newest_first=page.is_newest_first
+            connection,
+            row.id,
+            after=page.after,
+            limit=page.limit,
+            is_newest_first=page.is_newest_first,
+            before=None if turn is None else turn.position,
         )
 
     found = await services.database.reads.ask(read)

@@ -37,7 +37,7 @@ async def count_tokens(request: Request) -> Response:
     services, body = jobs_of(request), await body_of(request)
     wanted = await parse_body(request, InputTokensRequest, body)
     tools = await services.catalogue.tools_of(await services.catalogue.get(wanted.model))
-    previous = await find_previous(services, caller_of(request).project, wanted, num_bytes=len(body))
+    previous = await find_previous(services, caller_of(request).project, wanted, num_bytes=len(body), is_turn=False)
     key = thought_key_of(services.settings, caller_of(request).project, wanted.model)
     count = await services.cpu_bound.run(lambda: count_input_tokens(wanted, tools, previous=previous, thought_key=key))
     return json_reply(count)

@@ -47,14 +47,14 @@ def create(
     return row
 
 
-def get(c: Connection, conversation_id: str, owner: str) -> ConversationRow:
-    """The owner's conversation; ConversationNotFound when absent or another owner's."""
-    return _get(c, conversation_id, owner, is_locked=False)
+def get(c: Connection, conversation_id: str, owner: str, *, param: str | None = None) -> ConversationRow:
+    """The owner's conversation; ConversationNotFound, with that `param`, when absent or another owner's."""
+    return _get(c, conversation_id, owner, is_locked=False, param=param)
 
 
-def lock(c: Connection, conversation_id: str, owner: str) -> ConversationRow:
+def lock(c: Connection, conversation_id: str, owner: str, *, param: str | None = None) -> ConversationRow:
     """As `get`, in a write transaction: nobody else changes the conversation until its end."""
-    return _get(c, conversation_id, owner, is_locked=True)
+    return _get(c, conversation_id, owner, is_locked=True, param=param)
 
 
 def update_metadata(c: Connection, conversation_id: str, owner: str, metadata: Mapping[str, str]) -> ConversationRow:
@@ -72,16 +72,17 @@ def delete_whole(c: Connection, conversation_id: str, owner: str) -> None:
     idempotency.forget(c, [row.id])
 
 
-def not_found(conversation_id: str) -> ConversationNotFound:
-    """The error for an id that no conversation of the owner has."""
-    return ConversationNotFound(f"No conversation with id '{conversation_id[:100]}'.", param="conversation_id")
+def reserve(c: Connection, conversation: ConversationRow, num_positions: int) -> None:
+    """Take the next positions of a locked conversation."""
+    raised = {"next_position": conversation.next_position + num_positions}
+    c.execute(update(_conversation).where(_conversation.c.id == conversation.id).values(raised))
 
 
-def _get(c: Connection, conversation_id: str, owner: str, *, is_locked: bool) -> ConversationRow:
+def _get(c: Connection, conversation_id: str, owner: str, *, is_locked: bool, param: str | None) -> ConversationRow:
     query = select(*_ROW).where(_conversation.c.id == conversation_id, _conversation.c.owner == owner)
     # SQLite has no such clause and needs none: it has one writer at a time.
     query = query.with_for_update() if is_locked else query
     row = c.execute(query).first() if is_public_id(conversation_id) else None
     if row is None:
-        raise not_found(conversation_id)
+        raise ConversationNotFound(f"No conversation with id '{conversation_id[:100]}'.", param=param)
     return ConversationRow(**row._mapping)

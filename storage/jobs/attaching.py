@@ -4,11 +4,13 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, exists, insert, or_, select, update
 
 from storage.accounts import idempotency
 from storage.accounts.idempotency import KeyedRequest
 from storage.contract import JobStatus
+from storage.conversations.conversation_items import POSITIONS_OF_TURN
+from storage.conversations.tables import Conversation
 from storage.database.group_commit import Insert
 from storage.database.table_definitions import table_of
 from storage.errors import IdempotencyKeyInUse
@@ -16,8 +18,15 @@ from storage.jobs.erasing import erase_where
 from storage.jobs.tables import Job
 
 _job = table_of(Job)
-
-
+_conversation = table_of(Conversation)
+# A turn behind which others came is not the same request: people say the same words again.
+_IS_LAST_TURN = or_(
+    _job.c.conversation_id.is_(None),
+    exists().where(
+        _conversation.c.id == _job.c.conversation_id,
+        _conversation.c.next_position == _job.c.conversation_position + POSITIONS_OF_TURN,
+    ),
+)
 # A foreground job that was cancelled before its deadline: its last caller disconnected.
 _IS_ABANDONED = and_(
     _job.c.status == JobStatus.CANCELLED,
@@ -70,6 +79,7 @@ def attach_retry(c: Connection, owner: str, body_digest: bytes, num_retries: int
     since:       the earliest moment at which the first request can have been sent
     """
     query = select(_job.c.id).where(_job.c.body_digest == body_digest, _job.c.owner == owner, _job.c.created_at > since)
+    query = query.where(_IS_LAST_TURN)
     query = query.order_by((_job.c.num_attached < num_retries).desc(), _job.c.created_at.desc(), _job.c.id.desc())
     job_id = c.execute(query.limit(1)).scalar()
     if job_id is None:

@@ -1,4 +1,4 @@
-"""Ending jobs: the one place that writes status, result, attempt and webhook event of an end, in one transaction.
+"""Ending jobs: one place, and one transaction, for status, result, attempt, webhook event and the items of a turn.
 
 Every call that ends jobs builds its UPDATE with `ending`, which says which jobs end, and executes it with `end`.
 """
@@ -12,6 +12,8 @@ from sqlalchemy import Connection, Row, Update, bindparam, func, insert, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.contract import Failure, JobStatus, Result, Usage
+from storage.conversations import conversation_items
+from storage.conversations.conversation_items import NewItem
 from storage.database.columns import SecondsAfter, UtcDateTime
 from storage.database.table_definitions import table_of
 from storage.fleet.manifests import upsert
@@ -27,6 +29,9 @@ _job = table_of(Job)
 _result = table_of(JobResult)
 
 _INSERT_RESULT = insert(_result)
+_REPORTED = (_job.c.status, _job.c.kind, _job.c.owner, _job.c.webhook)
+_TURN = (_job.c.conversation_id, _job.c.conversation_position)
+_ADDS_ITEMS = (JobStatus.COMPLETED, JobStatus.INCOMPLETE)
 _MOMENT = bindparam("moment", type_=UtcDateTime)
 IS_SUBSCRIBED = events.is_subscribed(owner="job.owner", target="job.webhook")
 
@@ -36,12 +41,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     result:         None where it is not known yet; whoever ran the job, or the sweeper, stores it by `settle`
     first_token_at: when the attempt that ends emitted its first token
+    turn:           the items that a completed or incomplete job adds to its conversation; None for jobs without one
     """
 
     failure: Failure | None = None
     result: Result | None = None
     usage: Usage | None = None
     first_token_at: datetime | None = None
+    turn: Sequence[NewItem] | None = None
 
 
 def ending(status: JobStatus, *conditions: ColumnElement[bool]) -> Update:
@@ -55,7 +62,7 @@ def ending(status: JobStatus, *conditions: ColumnElement[bool]) -> Update:
         .values(
             _OUTCOME | {"status": status, "ended_at": _MOMENT, "erase_at": SecondsAfter(_MOMENT, _job.c.retention_s)}
         )
-        .returning(*attempts.COLUMNS, _job.c.status, _job.c.kind, _job.c.owner, _job.c.webhook, IS_SUBSCRIBED)
+        .returning(*attempts.COLUMNS, *_REPORTED, *_TURN, IS_SUBSCRIBED)
     )
 
 
@@ -83,6 +90,9 @@ def end(
         c, rows, reason or (rows[0].status if failure is None else failure.code), now, outcome.first_token_at
     )
     for row in rows:
+        if row.conversation_id is not None and row.status in _ADDS_ITEMS:
+            assert outcome.turn is not None, "a turn ends with its items"
+            conversation_items.add_turn(c, row.conversation_id, row.conversation_position, outcome.turn)
         if row.is_subscribed:
             events.emit(
                 c, EndedJob(job_id=row.id, owner=row.owner, kind=row.kind, status=row.status, target=row.webhook), now

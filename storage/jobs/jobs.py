@@ -1,6 +1,6 @@
 """Jobs: inserting, claiming, ending and reading them. Every change of status is one conditional UPDATE."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.contract import Failure, JobKind, JobStatus, Result, Usage
+from storage.conversations.conversation_items import NewItem
 from storage.database.columns import DatabaseNow
 from storage.database.group_commit import Insert
 from storage.database.table_definitions import table_of
@@ -56,14 +57,16 @@ MAX_CLAIMED_SPEC_BYTES = 64 * 1024
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker gets with a job that is now its own; `attempt` guards all that it writes.
 
-    model: the model that serves it
-    spec:  None where it is larger than MAX_CLAIMED_SPEC_BYTES; `get_spec` reads it outside of the claim's transaction
+    model:   the model that serves it
+    spec:    None where it is larger than MAX_CLAIMED_SPEC_BYTES; `get_spec` reads it outside of the claim's transaction
+    is_turn: whether it is of a conversation, to which its end adds items
     """
 
     attempt: int
     model: str
     spec: AnySpec | None
     owner: str
+    is_turn: bool = False
 
 
 class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +83,7 @@ def rows_of(new: NewJob, retention_s: int) -> tuple[Insert, ...]:
     retention_s: how long it is kept after its end; see `StorageSettings.retention_s`
     """
     refuse_nul(new.metadata)
-    spec_kind, spec_version, spec = encode_spec(new.spec)
+    spec_kind, spec_version, spec = encode_spec(new.spec, is_turn=new.conversation_id is not None)
     row = {
         "id": new.job_id,
         "owner": new.owner,
@@ -106,6 +109,7 @@ def rows_of(new: NewJob, retention_s: int) -> tuple[Insert, ...]:
         "webhook": new.webhook,
         "batch_id": new.batch_id,
         "conversation_id": new.conversation_id,
+        "conversation_position": new.conversation_position,
         "traceparent": new.traceparent,
     }
     payload = {
@@ -209,7 +213,8 @@ def claim(c: Connection, job_id: str, worker_id: str, now: datetime, *, lost_bel
     if row is None:
         return None
     spec = None if row.spec is None else decode_spec(row.spec_kind, row.spec_version, row.spec)
-    return Claim(attempt=row.attempt, model=row.served_model, spec=spec, owner=row.owner)
+    is_turn = row.conversation_id is not None
+    return Claim(attempt=row.attempt, model=row.served_model, spec=spec, owner=row.owner, is_turn=is_turn)
 
 
 def complete(
@@ -222,9 +227,13 @@ def complete(
     usage: Usage,
     now: datetime,
     first_token_at: datetime | None = None,
+    turn: Sequence[NewItem] | None = None,
 ) -> bool:
-    """Whether the job is now completed or incomplete; False when the attempt no longer owns it."""
-    outcome = Outcome(result=result, usage=usage, first_token_at=first_token_at)
+    """Whether the job is now completed or incomplete; False when the attempt no longer owns it.
+
+    turn: as in `ending.Outcome`
+    """
+    outcome = Outcome(result=result, usage=usage, first_token_at=first_token_at, turn=turn)
     return bool(ending.end(c, _COMPLETE[status], outcome, now, _attempt(job_id, attempt)))
 
 
@@ -348,6 +357,7 @@ _CLAIM = (
         _job.c.attempt,
         _job.c.served_model,
         _job.c.owner,
+        _job.c.conversation_id,
         literal_column(_of_input("spec_kind")).label("spec_kind"),
         literal_column(_of_input("spec_version")).label("spec_version"),
         # As text: SQLAlchemy writes no table names in a RETURNING for SQLite.

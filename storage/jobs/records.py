@@ -70,6 +70,7 @@ class JobRecord:
     webhook: dict[str, object] | None
     batch_id: str | None
     conversation_id: str | None
+    conversation_position: int | None
     traceparent: str | None
     failure: dict[str, str] | None
     request: dict[str, object] | None = None
@@ -107,6 +108,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     key_id: str | None = None
     batch_id: str | None = None
     conversation_id: str | None = None
+    conversation_position: int | None = None
     traceparent: str | None = None
 
 

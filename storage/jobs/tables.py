@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, String
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, String
 from sqlalchemy.types import JSON
 from sqlmodel import Field, SQLModel
 
@@ -31,6 +31,7 @@ class Job(SQLModel, table=True):
     first_token_at: when the attempt that ended the job emitted its first token
     sent_at:        when its newest ticket was handed to the queue, by the database's clock
     project_id, key_id, batch_id, conversation_id: what the job belongs to; None where it belongs to none
+    conversation_position: the first of the positions that its items have in its conversation
     traceparent:    W3C trace context of the request
     """
 
@@ -70,6 +71,7 @@ class Job(SQLModel, table=True):
     webhook: dict[str, object] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     batch_id: str | None = None
     conversation_id: str | None = None
+    conversation_position: int | None = Field(default=None, sa_column=Column(BigInteger))
     traceparent: str | None = None
 
     # Partial indexes hold few rows: an ended job, as most are, is in none of the first two.
@@ -84,6 +86,10 @@ class Job(SQLModel, table=True):
         partial_index("ix_job_unsettled", "ended_at IS NOT NULL AND NOT has_result", "ended_at"),
         partial_index("ix_job_body_digest", "body_digest IS NOT NULL", "body_digest"),
         Index("ix_job_created_at", "created_at"),
+        # At most one open turn of a conversation.
+        partial_index(
+            "ix_job_open_turn", "conversation_id IS NOT NULL AND ended_at IS NULL", "conversation_id", is_unique=True
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import redis
 from msgspec import structs
 
+from api.protocol.conversations.turn_items import turn_items
 from storage.broker.celery_queue import queue_of
 from storage.broker.event_log import LogWriter, Row, encode_end, encode_tokens
 from storage.broker.redis_client import connect
@@ -29,6 +30,7 @@ from storage.contract import (
     Usage,
     WorkerStatus,
 )
+from storage.conversations.conversation_items import NewItem, new_items
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.fleet import manifests, workers
@@ -195,8 +197,12 @@ class FakeWorker:
             status = JobStatus.FAILED
             is_mine = self._write(lambda c: jobs.fail(c, job_id, claim.attempt, failure, result, usage, now))
         else:
+            end = _end(status, usage, now, None)
+            turn = self._turn(job_id, result, end) if claim.is_turn else None
             is_mine = self._write(
-                lambda c: jobs.complete(c, job_id, claim.attempt, status=status, result=result, usage=usage, now=now)
+                lambda c: jobs.complete(
+                    c, job_id, claim.attempt, status=status, result=result, usage=usage, now=now, turn=turn
+                )
             )
         if self.is_silent_at_the_end:
             return
@@ -204,6 +210,11 @@ class FakeWorker:
             self._append_end(job_id, claim, len(entries), _end(status, usage, now, failure))
         else:
             self._settle(job_id, claim, entries)
+
+    def _turn(self, job_id: str, result: Result, end: End) -> list[NewItem]:
+        with self.database.connect() as c:
+            job = jobs.find(c, job_id)
+        return [] if job is None else new_items(turn_items(records.header_of(job), result, end))
 
     def _settle(self, job_id: str, claim: Claim, entries: list[tuple[TokenEvent, ...]]) -> None:
         result, usage = Result(entries=tuple(entries)), self._usage(claim, entries)

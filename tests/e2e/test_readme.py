@@ -16,7 +16,14 @@ from tests.forking import ForkedProcess
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-PAGES = ("README.md", "docs/sampling.md", "docs/idempotency.md", "docs/queueing.md", "docs/tools.md")
+PAGES = (
+    "README.md",
+    "docs/sampling.md",
+    "docs/idempotency.md",
+    "docs/queueing.md",
+    "docs/tools.md",
+    "docs/conversations.md",
+)
 _WRITTEN_URL = "http://127.0.0.1:8000/v1"
 _LIMIT_S = 120
 
@@ -43,7 +50,7 @@ def output_of(command: list[str], folder: Path, environment: dict[str, str]) -> 
 
 
 def test_the_readme_shows_every_way() -> None:
-    assert len(PYTHON_BLOCKS) == 12
+    assert len(PYTHON_BLOCKS) == 13
     assert len(CURL_BLOCKS) == 3
 
 

@@ -123,7 +123,7 @@ def test_a_job_of_a_later_format_is_left_to_a_later_version(c: Connection) -> No
     """As during a rolling upgrade: this version neither claims nor reads it, and does not fail it."""
     kinds, versions = [put_job(c) for _ in range(2)]
     c.execute(update(_input).where(_input.c.job_id == kinds).values(spec_kind="transcription"))
-    c.execute(update(_input).where(_input.c.job_id == versions).values(spec_version=3))
+    c.execute(update(_input).where(_input.c.job_id == versions).values(spec_version=4))
 
     for job_id in (kinds, versions):
         assert jobs.claim(c, job_id, "w1", after(1)) is None

@@ -6,17 +6,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from msgspec import structs
 from redis import Redis
 from sqlalchemy import insert
 
 from storage import ids
 from storage.broker.event_log import control_channel, encode_cancel, read_log
 from storage.broker.redis_client import connect
-from storage.contract import EntryKind, JobKind, JobStatus, LogEntry, Result
+from storage.contract import EntryKind, JobHeader, JobKind, JobSpec, JobStatus, LogEntry, Result
+from storage.conversations import conversation_items, conversation_rows
+from storage.conversations.conversation_items import POSITIONS_OF_TURN, Payload
 from storage.database.connections import Database
 from storage.database.table_definitions import table_of
 from storage.embedding_job import AnySpec
-from storage.jobs import jobs, recovery
+from storage.jobs import jobs, records, recovery
 from storage.jobs.attempts import list_attempts
 from storage.jobs.records import JobRecord, NewJob
 from storage.jobs.tables import Attempt
@@ -95,6 +98,22 @@ class FakeEventLoop:
             call()
 
 
+def _new(spec: AnySpec, kind: JobKind, owner: str) -> NewJob:
+    return NewJob(
+        job_id=ids.new_job_id(kind),
+        owner=owner,
+        kind=kind,
+        model=MODEL,
+        background=True,
+        store=False,
+        request={},
+        context={},
+        metadata={},
+        spec=spec,
+        created_at=datetime.now(UTC),
+    )
+
+
 class Backend:
     """Rows and logs, as everybody sees them."""
 
@@ -108,23 +127,35 @@ class Backend:
         self, spec: AnySpec, *, kind: JobKind = JobKind.COMPLETION, retention_s: int = 600, owner: str = "alice"
     ) -> str:
         """The id of a new queued job; it has no ticket."""
-        new = NewJob(
-            job_id=ids.new_job_id(kind),
-            owner=owner,
-            kind=kind,
-            model=MODEL,
-            background=True,
-            store=False,
-            request={},
-            context={},
-            metadata={},
-            spec=spec,
-            created_at=datetime.now(UTC),
+        return self._put(_new(spec, kind, owner), retention_s)
+
+    def put_turn(self, spec: JobSpec, conversation_id: str = "conv_1") -> str:
+        """The id of a new queued job in a new conversation."""
+        with self.database.begin() as connection:
+            row = conversation_rows.create(connection, conversation_id, "alice", {}, datetime.now(UTC))
+            conversation_rows.reserve(connection, row, POSITIONS_OF_TURN)
+        said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}
+        new = structs.replace(
+            _new(spec, JobKind.RESPONSE, "alice"),
+            context={"input_items": [said]},
+            conversation_id=conversation_id,
+            conversation_position=0,
         )
+        return self._put(new, 600)
+
+    def _put(self, new: NewJob, retention_s: int) -> str:
         with self.database.begin() as connection:
             for table, values in jobs.rows_of(new, retention_s):
                 connection.execute(insert(table_of(table)).values(**values))
         return new.job_id
+
+    def items(self, conversation_id: str = "conv_1") -> list[Payload]:
+        """The items of a conversation."""
+        with self.database.connect() as connection:
+            page = conversation_items.list_page(
+                connection, conversation_id, after=None, limit=100, is_newest_first=False
+            )
+        return page.items
 
     def claim(self, job_id: str, worker_id: str = "somebody") -> int:
         """The attempt of the job that is now another worker's."""
@@ -161,6 +192,10 @@ class Backend:
         """What the job asks."""
         with self.database.connect() as connection:
             return jobs.get_spec(connection, job_id)
+
+    def header(self, job_id: str) -> JobHeader:
+        """What the folds need of the job."""
+        return records.header_of(self.row(job_id))
 
     def row(self, job_id: str) -> JobRecord:
         """The job's row."""

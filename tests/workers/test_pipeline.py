@@ -71,6 +71,7 @@ class Flaky:
             tails=partial(list_tails, backend.redis),
             drop_log=lambda job_id: delete_logs(backend.redis, [job_id]),
             on_grammar_thread=lambda call: call(),
+            read_header=lambda job_id, then: then(backend.header(job_id)),
             read_spec=lambda job_id, then: then(backend.spec(job_id)),
         )
         self.pipeline = Pipeline("flaky", ports)
@@ -159,3 +160,23 @@ def test_an_outcome_whose_commit_reply_was_lost_is_published_once(backend: Backe
     assert row.status is JobStatus.COMPLETED
     assert_whole(log, records.result_of(row))
     assert log[-1].end == records.end_of(row)
+
+
+def test_the_items_of_a_turn_are_added_once_though_the_commits_reply_was_lost(backend: Backend, flaky: Flaky) -> None:
+    job_id = backend.put_turn(spec(300))
+    ticket = flaky.submit(job_id)
+    backend.wait_for_tokens(job_id, 1)
+    flaky.writer.num_lost = 1
+    wait_until(lambda: flaky.later)
+    assert backend.items() == []
+
+    flaky.writer.num_replies_lost = 1
+    flaky.try_again()
+    flaky.try_again()
+
+    assert wait_for_answer(ticket) == "acknowledged"
+    assert backend.row(job_id).status is JobStatus.COMPLETED
+    said, answered = backend.items()
+    assert (said["role"], answered["role"]) == ("user", "assistant")
+    [part] = answered["content"]  # type: ignore[misc]  # JSON values
+    assert part["text"] == foretold(300)

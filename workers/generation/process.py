@@ -15,17 +15,19 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from os import EX_SOFTWARE
+from typing import TypeVar
 
 import structlog
+from sqlalchemy import Connection
 
 from storage.broker import redis_client
 from storage.broker.celery_queue import TicketPublisher
 from storage.broker.event_log import LogWriter, delete_logs, list_tails, read_log
+from storage.contract import JobHeader
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
-from storage.embedding_job import AnySpec
 from storage.errors import JobNotFound, ShuttingDown, StorageUnavailable, reason_of
-from storage.jobs import jobs, poison_jobs
+from storage.jobs import jobs, poison_jobs, records
 from storage.jobs.recovery import Ticket as LostTicket
 from storage.settings import StorageSettings
 from workers.broker.ticket import Ticket
@@ -46,6 +48,7 @@ JOIN_S = 2.0
 # How often a start that waits for its model checks whether it is to end.
 POLL_S = 0.1
 
+T = TypeVar("T")
 Call = Callable[[], None]
 log = structlog.get_logger()
 
@@ -100,6 +103,7 @@ class GenerationProcess:
         )
 
     def _ports(self, on_event_loop: Callable[[Call], None]) -> Ports:
+        read = partial(_read, ThreadPoolExecutor(1, "job-reader"), self._database, self._beat.later)
         return Ports(
             writer=self._writer,
             engine=self._engine,
@@ -109,7 +113,8 @@ class GenerationProcess:
             tails=partial(list_tails, self._redis),
             drop_log=lambda job_id: delete_logs(self._redis, [job_id]),
             on_grammar_thread=self._on_grammar_thread,
-            read_spec=partial(_read_spec, ThreadPoolExecutor(1, "spec-reader"), self._database, self._beat.later),
+            read_header=partial(read, _find_header),
+            read_spec=partial(read, jobs.get_spec),
         )
 
     # Start.
@@ -231,28 +236,34 @@ class GenerationProcess:
             log.warning("parting_word_not_stored", error=str(error))
 
 
-def _read_spec(
+def _read(
     thread: Executor,
     database: Database,
     later: Callable[[Call], None],
+    query: Callable[[Connection, str], T],
     job_id: str,
-    then: Callable[[AnySpec | None], None],
+    then: Callable[[T | None], None],
 ) -> None:
-    """Call `then` with the job's spec, on the thread; with None for an erased job."""
+    """Call `then` with what the query finds of the job, on the thread; with None for an erased job."""
 
     def read() -> None:
         try:
             with database.connect() as connection:
-                spec = jobs.get_spec(connection, job_id)
+                found = query(connection, job_id)
         except JobNotFound:
             then(None)
         except StorageUnavailable as error:
-            log.warning("spec_not_read", job_id=job_id, error=str(error))
-            later(partial(_read_spec, thread, database, later, job_id, then))
+            log.warning("job_not_read", job_id=job_id, error=str(error))
+            later(partial(_read, thread, database, later, query, job_id, then))
         else:
-            then(spec)
+            then(found)
 
     thread.submit(read)
+
+
+def _find_header(connection: Connection, job_id: str) -> JobHeader | None:
+    job = jobs.find(connection, job_id)
+    return None if job is None else records.header_of(job)
 
 
 def _open_log(settings: WorkerSettings, storage: StorageSettings) -> LogWriter:

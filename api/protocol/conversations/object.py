@@ -8,7 +8,7 @@ from typing import cast
 
 from api.protocol.responses.item_history import Item
 from api.protocol.responses.request import INCLUDED_LOGPROBS, INCLUDED_THOUGHTS
-from api.protocol.responses.stored_items import AnyItem, fresh_item_id, stored_items_of
+from api.protocol.responses.stored_items import AnyItem, fresh_item_id, stored_items_of, without_logprobs
 
 
 def conversation_object(conversation_id: str, created_at: int, metadata: Mapping[str, str]) -> dict[str, object]:
@@ -44,9 +44,5 @@ def shown_item(item: Item, include: Collection[str] = ()) -> Item:
     if item["type"] == "reasoning" and INCLUDED_THOUGHTS not in include:
         return {name: value for name, value in item.items() if name != "encrypted_content"}
     if item["type"] == "message" and INCLUDED_LOGPROBS not in include:
-        return {**item, "content": [_without_logprobs(part) for part in cast(list[Item], item["content"])]}
+        return {**item, "content": list(map(without_logprobs, cast(list[Item], item["content"])))}
     return item
-
-
-def _without_logprobs(part: Item) -> Item:
-    return {**part, "logprobs": []} if part.get("logprobs") else part

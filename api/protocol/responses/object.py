@@ -152,6 +152,7 @@ def _echo_of(header: JobHeader) -> dict[str, object]:
     """Fields of the request that the object repeats, with the defaults of absent ones."""
     sent = header.request
     return {
+        **_conversation_echo(sent),
         "frequency_penalty": sent.get("frequency_penalty", 0.0),
         "instructions": sent.get("instructions"),
         "max_output_tokens": sent.get("max_output_tokens"),
@@ -174,6 +175,14 @@ def _echo_of(header: JobHeader) -> dict[str, object]:
         "truncation": sent.get("truncation", "disabled"),
         "user": sent.get("user"),
     }
+
+
+def _conversation_echo(sent: dict[str, object]) -> dict[str, object]:
+    """The conversation of a turn; no key for other responses."""
+    asked = sent.get("conversation")
+    if asked is None:
+        return {}
+    return {"conversation": {"id": asked} if isinstance(asked, str) else asked}
 
 
 def _reasoning_echo(sent: dict[str, object]) -> dict[str, object]:

@@ -9,6 +9,7 @@ from api.protocol.jobs.prepared import Prepared, Terms, not_empty, prepared, spe
 from api.protocol.prompt.system_turn import Message, with_one_beginning
 from api.protocol.prompt.token_budget import fitting_prompt, output_budget
 from api.protocol.prompt.tokenizing import PromptTools
+from api.protocol.responses.conversation_history import ConversationHistory
 from api.protocol.responses.item_history import Item, messages_of_items, without_old_thoughts
 from api.protocol.responses.object import THOUGHT_KEY
 from api.protocol.responses.request import ResponseRequest
@@ -17,6 +18,9 @@ from api.protocol.responses.tool_echo import strictness_of
 from api.protocol.thinking.thinking_choice import thinking_choice
 from storage.contract import JobKind
 from storage.errors import InvalidRequest
+
+# What a request goes on with.
+Previous = PreviousResponse | ConversationHistory
 
 
 def prepare_response(request: ResponseRequest, tools: PromptTools, terms: Terms) -> Prepared:
@@ -29,9 +33,12 @@ def prepare_response(request: ResponseRequest, tools: PromptTools, terms: Terms)
     raises: ContextLengthExceeded, InvalidRequest, MissingToolOutput, UnknownCallId, InvalidToolChoice,
             ToolsNotSupported
     """
-    assert terms.previous is None or isinstance(terms.previous, PreviousResponse)
-    context = context_of(terms.previous, request.input, thought_key=terms.thought_key)
-    items = _conversation(request, terms.previous, context)
+    previous = terms.previous
+    assert previous is None or isinstance(previous, PreviousResponse | ConversationHistory)
+    context = _context(request, previous, terms.thought_key)
+    items = _conversation(request, previous, context)
+    if not items:
+        raise InvalidRequest("Invalid 'input': the conversation holds nothing to respond to.", param="input")
     thinking = thinking_choice(request.thinking, tools.thinking)
     tools = tools.with_arguments(thinking.arguments)
     prompt = not_empty(_prompt_of(request, tools, _messages(request, messages_of_items(items))), "input")
@@ -55,11 +62,11 @@ def count_input_tokens(
     request: ResponseRequest,
     tools: PromptTools,
     *,
-    previous: PreviousResponse | None = None,
+    previous: Previous | None = None,
     thought_key: str | None = None,
 ) -> dict[str, object]:
     """The answer of `POST /v1/responses/input_tokens`: the number of prompt tokens, even above the context length."""
-    items = _conversation(request, previous, context_of(previous, request.input, thought_key=thought_key))
+    items = _conversation(request, previous, _context(request, previous, thought_key))
     tools = tools.with_arguments(thinking_choice(request.thinking, tools.thinking).arguments)
     messages = with_one_beginning(_messages(request, messages_of_items(items)))
     num_tokens = tools.count(messages, tools=request.tool_set.declaration(tools.family.family))
@@ -75,14 +82,20 @@ def _signing(request: ResponseRequest, terms: Terms) -> dict[str, object]:
     return {THOUGHT_KEY: terms.thought_key}
 
 
-def _conversation(
-    request: ResponseRequest, previous: PreviousResponse | None, context: dict[str, object]
-) -> Sequence[Item]:
+def _context(request: ResponseRequest, previous: Previous | None, thought_key: str | None) -> dict[str, object]:
+    """As `context_of`; of a conversation, whose items are stored in it, the turn's own input alone."""
+    parent = previous if isinstance(previous, PreviousResponse) else None
+    return context_of(parent, request.input, thought_key=thought_key)
+
+
+def _conversation(request: ResponseRequest, previous: Previous | None, context: dict[str, object]) -> Sequence[Item]:
     """The conversation so far, then the new input.
 
     context: that of the new turn, see `context_of`
     """
-    history = [] if previous is None else previous.input_items
+    history: Sequence[Item] = ()
+    if previous is not None:
+        history = previous.items if isinstance(previous, ConversationHistory) else previous.input_items
     items = [*history, *items_of_context(context)]
     is_current = request.reasoning is not None and request.reasoning.context == "current_turn"
     return without_old_thoughts(items) if is_current else items

@@ -6,12 +6,13 @@ Source: OpenAI specification of 2026-08-21. Of the sampling fields it has only `
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from api.protocol.responses.input_items import Input
 from api.protocol.shared.content import one_of
 from api.protocol.shared.job_request import JobRequest
 from api.protocol.shared.sampling_fields import TopLogprobs
+from api.protocol.shared.validation_messages import TAG
 from api.protocol.shared.webhook_fields import WebhookTarget, target_of
 from api.protocol.shared.wire import MaxTokens, Name, Refused, Wire, fault, only
 from api.protocol.structured.constraints import Constraint
@@ -39,6 +40,23 @@ class TextOptions(Wire):
     verbosity: Annotated[object, only("medium")] = None
 
 
+class ConversationReference(Wire):
+    """A conversation by its id."""
+
+    id: Name
+
+
+_BY_ID, _BY_OBJECT = f"{TAG}id", f"{TAG}object"
+Conversation = Annotated[
+    Annotated[Name, Tag(_BY_ID)] | Annotated[ConversationReference, Tag(_BY_OBJECT)],
+    Discriminator(
+        lambda value: _BY_ID if isinstance(value, str) else _BY_OBJECT,
+        custom_error_type="shape",
+        custom_error_message="expected the id of a conversation or an object with it",
+    ),
+]
+
+
 class ResponseStreamOptions(Wire):
     """Stream options of Responses. We send no obfuscation padding."""
 
@@ -52,6 +70,7 @@ class ResponseRequest(JobRequest, ResponseToolRequest, ResponseThinkingFields):
 
     input: Input | None = None
     background: bool | None = None
+    conversation: Conversation | None = None
     include: Annotated[list[Included], Field(max_length=16, fail_fast=True)] | None = None
     instructions: str | None = None
     max_output_tokens: MaxTokens | None = None
@@ -64,7 +83,6 @@ class ResponseRequest(JobRequest, ResponseToolRequest, ResponseThinkingFields):
 
     access_programs: Refused = None
     context_management: Annotated[object, only([])] = None
-    conversation: Refused = None
     image: Refused = None
     max_tool_calls: Refused = None
     moderation: Refused = None
@@ -74,8 +92,15 @@ class ResponseRequest(JobRequest, ResponseToolRequest, ResponseThinkingFields):
 
     @model_validator(mode="after")
     def _has_input(self) -> Self:
-        if self.previous_response_id is None and not self.input and self.input != "":
-            raise fault("input", "one of 'input' or 'previous_response_id' must be provided")
+        is_first = self.previous_response_id is None and self.conversation is None
+        if is_first and not self.input and self.input != "":
+            raise fault("input", "one of 'input', 'previous_response_id' or 'conversation' must be provided")
+        return self
+
+    @model_validator(mode="after")
+    def _goes_on_with_one(self) -> Self:
+        if self.previous_response_id is not None and self.conversation is not None:
+            raise fault("conversation", "it cannot be combined with 'previous_response_id'")
         return self
 
     @model_validator(mode="after")
@@ -113,6 +138,11 @@ class ResponseRequest(JobRequest, ResponseToolRequest, ResponseThinkingFields):
     @property
     def previous_id(self) -> str | None:
         return self.previous_response_id
+
+    @property
+    def conversation_id(self) -> str | None:
+        reference = self.conversation
+        return reference.id if isinstance(reference, ConversationReference) else reference
 
     @property
     def is_truncated(self) -> bool:

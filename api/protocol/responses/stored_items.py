@@ -64,7 +64,7 @@ def newest_turns(newest_first: Iterable[StoredTurn], *, max_characters: int) -> 
     num_characters = 0
     for turn in newest_first:
         turns.append(turn)
-        num_characters += sum(map(_num_characters, items_of_context(turn.context)))
+        num_characters += sum(map(characters_of, items_of_context(turn.context)))
         if num_characters > max_characters and _SYSTEM_ITEMS in turns[0].context:
             return turns[::-1], False
     return turns[::-1], True
@@ -84,12 +84,12 @@ def previous_of(
     chain_bytes: stored bytes of its input and of all turns before it
     is_whole:    whether the chain has no turns before these
     """
-    output_items = [_without_logprobs(item) for item in cast(list[Item], response["output"])]
+    output_items = [without_extras(item) for item in cast(list[Item], response["output"])]
     items = input_items_of(turns)
     system_items = list(filter(is_system, items))
     if not is_whole:
         system_items = _system_items_after(turns[-1])
-        items = _newest_items(items, system_items)
+        items = truncated_items(items, system_items)
     return PreviousResponse(
         job_id=header.job_id,
         input_items=items,
@@ -99,7 +99,7 @@ def previous_of(
     )
 
 
-def _newest_items(items: Sequence[Item], system_items: Sequence[Item]) -> list[Item]:
+def truncated_items(items: Sequence[Item], system_items: Sequence[Item]) -> list[Item]:
     """The end of a conversation as truncation leaves it: all of its system items, the rest from a user's message on.
 
     The message is not one between a call and its result.
@@ -171,11 +171,16 @@ def items_of_context(context: dict[str, object]) -> list[Item]:
     return [*cast(list[Item], context.get("previous_output", [])), *cast(list[Item], context.get("input_items", []))]
 
 
-def _without_logprobs(item: Item) -> Item:
-    """An output item as part of a later chain, which needs neither log probabilities nor signed forms."""
+def without_extras(item: Item) -> Item:
+    """An item as part of a later prompt, which needs neither log probabilities nor signed forms."""
     if item["type"] != "message":
         return {name: value for name, value in item.items() if name != "encrypted_content"}
-    return {**item, "content": [{**part, "logprobs": []} for part in cast(list[Item], item["content"])]}
+    return {**item, "content": list(map(without_logprobs, cast(list[Item], item["content"])))}
+
+
+def without_logprobs(part: Item) -> Item:
+    """A part of a message without its log probabilities."""
+    return {**part, "logprobs": []} if part.get("logprobs") else part
 
 
 def _user_item(text: str) -> Item:
@@ -250,7 +255,7 @@ def input_items_of(turns: Iterable[StoredTurn]) -> list[Item]:
     return items
 
 
-def _num_characters(item: Item) -> int:
+def characters_of(item: Item) -> int:
     """Characters that stand for at least as much of a prompt as the item: its role takes a token, too."""
     if "content" in item or "output" in item:
         return CHARACTERS_PER_TOKEN + len(text_of_item(item))

@@ -29,6 +29,11 @@ class JobRequest(SamplingRequest):
         return None
 
     @property
+    def conversation_id(self) -> str | None:
+        """The id of the conversation that this request goes on with, if any."""
+        return None
+
+    @property
     def is_truncated(self) -> bool:
         """Whether the oldest turns may be left out of the prompt."""
         return False

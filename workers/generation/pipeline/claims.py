@@ -110,6 +110,7 @@ class Claims:
     def _begin(self, generation: Generation, claim: jobs.Claim, spec: AnySpec) -> None:
         # Nobody may learn from a hit in the prefix cache what another owner asked.
         salt = f"{claim.model}\0{claim.owner if self._shares_prefixes else generation.job_id}"
+        generation.is_turn = claim.is_turn
         generation.begin(claim.attempt, spec, salt)
 
     def _on_cleared(self, generation: Generation, done: "Future[bool]") -> None:

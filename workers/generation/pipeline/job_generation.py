@@ -58,6 +58,7 @@ class Generation:
     engine takes sequences in and where their outputs are published.
 
     first_token_at: when this attempt emitted its first entry
+    is_turn:    whether its end adds items to a conversation
     is_claimed: whether its claim is committed; entries are published from then on
     formatter:  formats log probabilities; None for a job that asks for none
     """
@@ -74,6 +75,7 @@ class Generation:
         "first_token_at",
         "formatter",
         "is_claimed",
+        "is_turn",
         "job_id",
         "num_resumed",
         "phase",
@@ -88,6 +90,7 @@ class Generation:
         self.phase = Phase.CLAIMING
         self.stop: StopReason | None = None
         self.is_claimed = False
+        self.is_turn = False
         self.attempt = 0
         self.spec: JobSpec
         self.entries: list[tuple[TokenEvent, ...]] = []

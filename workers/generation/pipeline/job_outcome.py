@@ -3,12 +3,15 @@
 They may run twice, and they may find that someone else was faster; what they return is what the row says now.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import Connection
 
-from storage.contract import End
+from api.protocol.conversations.turn_items import turn_items
+from storage.contract import End, JobHeader
+from storage.conversations.conversation_items import NewItem, new_items
 from storage.jobs import jobs, records
 from workers.generation.pipeline.job_generation import Generation
 
@@ -21,9 +24,17 @@ class Left(StrEnum):
     ERASED = "erased"  # it has no row any more
 
 
-def finish(connection: Connection, generation: Generation, now: datetime) -> End | Left:
-    """Commit the outcome of a finished generation."""
-    if _commit(connection, generation, now):
+def turn_of(generation: Generation, header: JobHeader) -> list[NewItem]:
+    """The items that a generation that ended well adds to its conversation."""
+    end = End(status=generation.status, usage=None, ended_at=0)
+    return new_items(turn_items(header, generation.result(), end))
+
+
+def finish(
+    connection: Connection, generation: Generation, now: datetime, turn: Sequence[NewItem] | None = None
+) -> End | Left:
+    """Commit the outcome of a finished generation, with the items of its turn."""
+    if _commit(connection, generation, now, turn):
         return End(
             status=generation.status,
             usage=generation.usage(),
@@ -40,7 +51,7 @@ def leave(connection: Connection, generation: Generation, now: datetime) -> End 
     return _settle(connection, generation)
 
 
-def _commit(connection: Connection, generation: Generation, now: datetime) -> bool:
+def _commit(connection: Connection, generation: Generation, now: datetime, turn: Sequence[NewItem] | None) -> bool:
     job_id, attempt, failure = generation.job_id, generation.attempt, generation.failure
     result, usage = generation.result(), generation.usage()
     first = generation.first_token_at
@@ -55,6 +66,7 @@ def _commit(connection: Connection, generation: Generation, now: datetime) -> bo
         usage=usage,
         now=now,
         first_token_at=first,
+        turn=turn,
     )
 
 

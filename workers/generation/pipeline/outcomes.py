@@ -8,12 +8,14 @@ from functools import partial
 import structlog
 from sqlalchemy import Connection
 
-from storage.contract import End
+from storage.contract import End, Failure, JobHeader
 from workers.generation.pipeline import job_outcome
 from workers.generation.pipeline.job_generation import Generation, Phase
 from workers.generation.pipeline.job_outcome import Left
 from workers.generation.pipeline.ports import Ports
 from workers.generation.pipeline.stages import Stages
+
+_NOT_FOLDED = Failure(code="server_error", message="The answer could not be added to its conversation.")
 
 log = structlog.get_logger()
 Operation = Callable[[Connection, Generation, datetime], End | Left]
@@ -32,7 +34,23 @@ class Outcomes:
 
     def finish(self, generation: Generation) -> None:
         """As `OutcomeStage`."""
-        self._submit(generation, job_outcome.finish)
+        if generation.is_turn and generation.failure is None:
+            self._ports.read_header(generation.job_id, partial(self._finish_turn, generation))
+        else:
+            self._submit(generation, job_outcome.finish)
+
+    def _finish_turn(self, generation: Generation, header: JobHeader | None) -> None:
+        """On the reader's thread: the fold of a long answer would delay everybody's commit.
+
+        header: None for a job that was erased, whose end writes nothing
+        """
+        turn = None
+        try:
+            turn = None if header is None else job_outcome.turn_of(generation, header)
+        except Exception:  # exception boundary: no answer may leave its job without an end
+            log.exception("turn_not_folded", job_id=generation.job_id)
+            generation.fail(_NOT_FOLDED)
+        self._submit(generation, partial(job_outcome.finish, turn=turn))
 
     def leave(self, generation: Generation) -> None:
         """As `OutcomeStage`."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from storage.broker.event_log import Tail
+from storage.contract import JobHeader
 from storage.database.group_commit import Writer
 from storage.embedding_job import AnySpec
 from workers.constraint.grammars import Grammars
@@ -42,6 +43,7 @@ class Ports:
     tails:         where each job's log ends
     drop_log:      deletes an erased job's log; may raise RedisError
     on_grammar_thread: runs a call on the one thread that compiles grammars
+    read_header:   reads what the folds need of a job, and calls back with it; with None for an erased job
     read_spec:     reads a large spec, which its claim left out, and calls back with it; with None for an erased job
     """
 
@@ -53,4 +55,5 @@ class Ports:
     tails: Callable[[list[str]], dict[str, Tail | None]]
     drop_log: Callable[[str], None]
     on_grammar_thread: Callable[[Callable[[], None]], object]
+    read_header: Callable[[str, Callable[[JobHeader | None], None]], None]
     read_spec: Callable[[str, Callable[[AnySpec | None], None]], None]

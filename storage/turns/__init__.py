@@ -1,0 +1,1 @@
+"""Turns: jobs that answer in a conversation, one at a time."""
