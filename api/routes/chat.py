@@ -16,7 +16,7 @@ from api.protocol.chat.request import ChatRequest, MetadataUpdate
 from api.protocol.shared.lists import list_object, page_of
 from api.routes.job_routes import create_job, read_job
 from storage.contract import JobKind, Result
-from storage.jobs import jobs, stored_chats
+from storage.jobs import jobs, stored_lists
 
 router = APIRouter(tags=["chat"], route_class=LeanRoute)
 
@@ -45,7 +45,7 @@ async def list_stored(request: Request) -> Response:
     metadata, model = query.get_pairs("metadata"), query.get_text("model")
 
     def read(connection: Connection) -> bytes:
-        found = stored_chats.list_stored(
+        found = stored_lists.list_stored(
             connection,
             owner,
             model=model,

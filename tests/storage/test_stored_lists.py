@@ -8,7 +8,7 @@ from sqlalchemy import Connection, event, text
 
 from storage.contract import JobKind, JobStatus
 from storage.database.connections import Database
-from storage.jobs import jobs, records, recovery, stored_chats
+from storage.jobs import jobs, records, recovery, stored_lists
 from tests.storage.examples import RESULT, USAGE, after, put_job
 
 
@@ -36,11 +36,11 @@ def test_stored_chats_are_listed_by_age_in_pages(c: Connection) -> None:
     put_job(c, job_id=f"chatcmpl-{12:032x}")
     _complete(c, put_job(c, kind=JobKind.RESPONSE))
 
-    assert [job.id for job in stored_chats.list_stored(c, "alice")] == ids
-    assert [job.id for job in stored_chats.list_stored(c, "alice", limit=2)] == ids[:2]
-    assert [job.id for job in stored_chats.list_stored(c, "alice", after=ids[1], limit=2)] == ids[2:4]
-    assert [job.id for job in stored_chats.list_stored(c, "alice", is_newest_first=True, after=ids[3])] == ids[2::-1]
-    first = stored_chats.list_stored(c, "alice", limit=1)[0]
+    assert [job.id for job in stored_lists.list_stored(c, "alice")] == ids
+    assert [job.id for job in stored_lists.list_stored(c, "alice", limit=2)] == ids[:2]
+    assert [job.id for job in stored_lists.list_stored(c, "alice", after=ids[1], limit=2)] == ids[2:4]
+    assert [job.id for job in stored_lists.list_stored(c, "alice", is_newest_first=True, after=ids[3])] == ids[2::-1]
+    first = stored_lists.list_stored(c, "alice", limit=1)[0]
     assert records.result_of(first) == RESULT
     assert records.header_of(first).request["temperature"] == 0.5
 
@@ -51,7 +51,7 @@ def test_stored_chats_are_filtered_by_model_and_metadata(c: Connection) -> None:
     other = _stored_chat(c, 2, model="other", metadata={"project": "x", odd_key: "y'z"})
 
     def ids(**filters: object) -> list[str]:
-        return [job.id for job in stored_chats.list_stored(c, "alice", **filters)]  # type: ignore[arg-type]  # filters by name
+        return [job.id for job in stored_lists.list_stored(c, "alice", **filters)]  # type: ignore[arg-type]  # filters by name
 
     assert ids(metadata={"project": "x"}) == [plain, other]
     assert ids(metadata={"project": "x", odd_key: "y'z"}) == [other]
@@ -68,7 +68,7 @@ def test_a_metadata_filter_follows_updates_and_erasure(c: Connection) -> None:
     recovery.erase_many(c, [erased])
 
     def ids(metadata: dict[str, str]) -> list[str]:
-        return [job.id for job in stored_chats.list_stored(c, "alice", metadata=metadata)]
+        return [job.id for job in stored_lists.list_stored(c, "alice", metadata=metadata)]
 
     assert ids({"team": "a"}) == [kept]
     assert ids({"team": "b"}) == ids({"team": "b", "other": "c"}) == [changed]
@@ -80,7 +80,7 @@ def test_a_metadata_filter_reads_its_index_and_no_other_chats(sqlite_database: D
     asked: list[tuple[str, tuple[object, ...]]] = []
     with sqlite_database.begin() as connection:
         event.listen(connection, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
-        stored_chats.list_stored(connection, "alice", metadata={"a": "b", "c": "d"}, after="x", is_newest_first=True)
+        stored_lists.list_stored(connection, "alice", metadata={"a": "b", "c": "d"}, after="x", is_newest_first=True)
         statement, values = asked[-1]
         plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
 
@@ -99,4 +99,4 @@ def test_chats_of_older_versions_are_indexed_by_the_migration(c: Connection) -> 
     assert module.count_left(c) == 5
     assert [module.move(c, 2) for _ in range(4)] == [2, 2, 1, 0]
 
-    assert [job.id for job in stored_chats.list_stored(c, "alice", metadata={"team": "a"})] == chats
+    assert [job.id for job in stored_lists.list_stored(c, "alice", metadata={"team": "a"})] == chats
