@@ -1,5 +1,6 @@
 """Request accessors for routes: caller, body and query parameters."""
 
+from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 from starlette.requests import Request
@@ -99,6 +100,13 @@ class Query:
     def get_list(self, name: str) -> list[str]:
         """The values of `name` and `name[]`, in order, without empty ones."""
         return [value for key, value in self._all if value and key.partition("[")[0] == name]
+
+    def get_choice(self, name: str, allowed: Sequence[str]) -> str | None:
+        """One of the allowed values; None where it is absent."""
+        value = self.pairs.get(name)
+        if value is not None and value not in allowed:
+            raise InvalidRequest(f"Invalid '{name}': it must be one of {', '.join(allowed)}.", param=name)
+        return value
 
     def get_page(self, *, order: Literal["asc", "desc"], default_limit: int = 20, max_limit: int = 100) -> Page:
         """The requested page of a list: `limit`, `after` and `order`, with `order` as the default."""

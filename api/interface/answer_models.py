@@ -274,6 +274,12 @@ class Page(BaseModel):
     has_more: bool
 
 
+class ResponseList(Page):
+    """A page of stored responses."""
+
+    data: list[ResponseObject]
+
+
 class InputItemList(Page):
     """A page of input items."""
 

@@ -17,6 +17,7 @@ from api.interface.operation_table import OPERATIONS, Operation
 from api.interface.schema_examples import ANSWERS, REQUESTS, STREAM
 from api.protocol.shared.envelope import error_body
 from api.protocol.structured.format_fields import StructuredRequest
+from storage.contract import JobStatus
 from storage.errors import IDEMPOTENCY_KEY, PlatformError
 
 Schema = dict[str, Any]  # Any: a JSON object of the OpenAPI schema
@@ -79,7 +80,13 @@ _QUERY: dict[str, tuple[Schema, str]] = {
         "Only files of this purpose.",
     ),
     "status": ({"type": "string", "enum": ["pending", "delivered", "dead"]}, "Only deliveries of this status."),
+    "job_status": (
+        {"type": "string", "enum": [status.value for status in JobStatus]},
+        "Only responses of this status.",
+    ),
 }
+# Parameters of one name that mean different things.
+_WIRE_NAMES = {"job_status": "status"}
 
 _JSON = "application/json"
 _FORM = "multipart/form-data"
@@ -183,7 +190,12 @@ def _query_parameter(name: str, operation: Operation) -> Schema:
     schema, description = _QUERY[name]
     if name == "limit":
         schema = {**schema, "maximum": operation.max_page, "default": operation.page}
-    parameter: Schema = {"name": name, "in": "query", "description": description, "schema": schema}
+    parameter: Schema = {
+        "name": _WIRE_NAMES.get(name, name),
+        "in": "query",
+        "description": description,
+        "schema": schema,
+    }
     return {**parameter, "style": "deepObject", "explode": True} if schema["type"] == "object" else parameter
 
 

@@ -156,6 +156,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         errors.ConversationNotFound,
         errors.ConversationLocked,
     ),
+    ("get", "/v1/responses"): _list(answers.ResponseList, "model", "job_status", "metadata"),
     ("post", "/v1/responses/input_tokens"): Operation(
         body=InputTokensRequest,
         answers={200: answers.InputTokenCount},

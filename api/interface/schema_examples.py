@@ -192,6 +192,7 @@ ANSWERS: Mapping[str, Example] = {
     "DeletedObject": {"id": JOB_ID, "object": "response", "deleted": True},
     "ModelObject": _MODEL,
     "ModelList": {"object": "list", "data": [_MODEL]},
+    "ResponseList": _page(_RESPONSE),
     "InputItemList": _page(_ITEM),
     "ConversationObject": {
         "id": _CONVERSATION_ID,

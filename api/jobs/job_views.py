@@ -1,6 +1,6 @@
 """Job views: stored jobs, read for their owners and decoded. Run these functions in a reader's thread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import structs
@@ -83,6 +83,11 @@ def view_of(job: JobRecord) -> JobView:
         result=None if job.result is None else records.result_of(job),
         has_begun=job.attempt > 0,
     )
+
+
+def objects_of(found: Sequence[JobRecord]) -> list[dict[str, object]]:
+    """The protocol objects of stored jobs, from their rows alone: what runs has no output yet."""
+    return [view.object(view.result or Result()) for view in map(view_of, found)]
 
 
 def input_items(connection: Connection, job_id: str, owner: str) -> list[Item]:

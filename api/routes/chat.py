@@ -8,14 +8,14 @@ from api.dependencies import Query, body_of, caller_of, no_query, parse_body
 from api.jobs import stored_jobs
 from api.jobs.create_request import create_request_of
 from api.jobs.job_services import jobs_of
-from api.jobs.job_views import view_of
+from api.jobs.job_views import objects_of
 from api.jobs.replies import encode, encoded_reply, erased_reply, object_reply, threaded_reply
 from api.lean_route import LeanRoute
 from api.protocol.chat.object import messages_of
 from api.protocol.chat.request import ChatRequest, MetadataUpdate
 from api.protocol.shared.lists import list_object, page_of
 from api.routes.job_routes import create_job, read_job
-from storage.contract import JobKind, Result
+from storage.contract import JobKind
 from storage.jobs import jobs, stored_lists
 
 router = APIRouter(tags=["chat"], route_class=LeanRoute)
@@ -45,7 +45,7 @@ async def list_stored(request: Request) -> Response:
     metadata, model = query.get_pairs("metadata"), query.get_text("model")
 
     def read(connection: Connection) -> bytes:
-        found = stored_lists.list_stored(
+        found = stored_lists.list_chats(
             connection,
             owner,
             model=model,
@@ -54,8 +54,7 @@ async def list_stored(request: Request) -> Response:
             limit=page.limit + 1,
             is_newest_first=page.is_newest_first,
         )
-        objects = [view.object(view.result or Result()) for view in map(view_of, found[: page.limit])]
-        return encode(list_object(objects, has_more=len(found) > page.limit))
+        return encode(list_object(objects_of(found[: page.limit]), has_more=len(found) > page.limit))
 
     return encoded_reply(await jobs_of(request).database.reads.search(read))
 

@@ -1,24 +1,26 @@
-"""`/v1/responses`: create, read, replay, cancel, delete."""
+"""`/v1/responses`: create, list, read, replay, cancel, delete."""
 
 from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
+from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api.dependencies import Query, body_of, caller_of, no_query, parse_body
 from api.jobs import stored_jobs
 from api.jobs.create_request import create_request_of
 from api.jobs.job_services import jobs_of
-from api.jobs.job_views import input_items
-from api.jobs.replies import erased_reply, json_reply, object_reply, threaded_reply
+from api.jobs.job_views import input_items, objects_of
+from api.jobs.replies import encode, encoded_reply, erased_reply, json_reply, object_reply, threaded_reply
 from api.jobs.submit import find_previous, thought_key_of
 from api.lean_route import LeanRoute
 from api.protocol.responses.prepare import count_input_tokens
 from api.protocol.responses.request import INCLUDED_LOGPROBS, INCLUDED_THOUGHTS, InputTokensRequest, ResponseRequest
-from api.protocol.shared.lists import page_of
+from api.protocol.shared.lists import list_object, page_of
 from api.routes.job_routes import create_job, read_job
-from storage.contract import JobKind
+from storage.contract import JobKind, JobStatus
 from storage.errors import UnsupportedParameter
+from storage.jobs import stored_lists
 
 router = APIRouter(prefix="/v1/responses", tags=["responses"], route_class=LeanRoute)
 
@@ -28,6 +30,30 @@ async def create(request: Request) -> Response:
     """Create a response: blocking, as a stream, in the background, or as a stream of a background job."""
     create_request = await create_request_of(request)
     return await create_job(request, create_request, await parse_body(request, ResponseRequest, create_request.body))
+
+
+@router.get("")
+async def list_stored(request: Request) -> Response:
+    """List stored responses."""
+    query = Query(request, "model", "status", "metadata", "after", "limit", "order", ignores_unknown=True)
+    owner, page = caller_of(request).project, query.get_page(order="desc")
+    metadata, model = query.get_pairs("metadata"), query.get_text("model")
+    status = query.get_choice("status", [status.value for status in JobStatus])
+
+    def read(connection: Connection) -> bytes:
+        found = stored_lists.list_responses(
+            connection,
+            owner,
+            status=None if status is None else JobStatus(status),
+            model=model,
+            metadata=metadata,
+            after=page.after,
+            limit=page.limit + 1,
+            is_newest_first=page.is_newest_first,
+        )
+        return encode(list_object(objects_of(found[: page.limit]), has_more=len(found) > page.limit))
+
+    return encoded_reply(await jobs_of(request).database.reads.search(read))
 
 
 @router.post("/input_tokens")

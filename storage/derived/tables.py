@@ -1,4 +1,4 @@
-"""Tables that database triggers derive from `job`. Migration 0010 defines the triggers."""
+"""Tables that database triggers derive from `job`. Migrations 0010 and 0017 define the triggers."""
 
 from sqlalchemy import BigInteger, Column
 from sqlmodel import Field, SQLModel
@@ -27,6 +27,17 @@ class ChatMetadata(SQLModel, table=True):
     """A metadata pair of a stored chat completion: the index of metadata filters."""
 
     __tablename__ = "chat_metadata"
+
+    owner: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    value: str = Field(primary_key=True)
+    job_id: str = Field(primary_key=True, index=True)
+
+
+class ResponseMetadata(SQLModel, table=True):
+    """The same of a stored response."""
+
+    __tablename__ = "response_metadata"
 
     owner: str = Field(primary_key=True)
     key: str = Field(primary_key=True)

@@ -10,6 +10,9 @@ from storage.contract import JobKind, JobStatus, PriorityQueue
 from storage.database.columns import DatabaseNow, EnumText, UtcDateTime
 from storage.database.table_definitions import partial_index
 
+# Ends that are not `completed`. Only these are in an index by status, so that most jobs never pay for it.
+RARE_ENDS = ("incomplete", "failed", "cancelled")
+
 
 class Job(SQLModel, table=True):
     """A job's row: short columns only, so that a change of status writes little. Its payload is in the other tables.
@@ -80,6 +83,10 @@ class Job(SQLModel, table=True):
         partial_index("ix_job_queued", "status = 'queued'", "served_model", "priority_queue", "sent_at", "owner", "id"),
         partial_index("ix_job_running", "status = 'in_progress'", "worker_id"),
         partial_index("ix_job_stored_chat", "kind = 'chat' AND store", "owner", "id"),
+        partial_index("ix_job_stored_response", "kind = 'response' AND store", "owner", "id"),
+        partial_index(
+            "ix_job_rare_response", f"kind = 'response' AND store AND status IN {RARE_ENDS}", "owner", "status", "id"
+        ),
         partial_index("ix_job_erase_at", "erase_at IS NOT NULL", "erase_at"),
         partial_index("ix_job_expires_at", "expires_at IS NOT NULL AND ended_at IS NULL", "expires_at"),
         partial_index("ix_job_cancel_at", "cancel_at IS NOT NULL AND ended_at IS NULL", "cancel_at"),

@@ -103,6 +103,7 @@ def test_real_answers_fit_the_schema(http: httpx2.Client, schema: Schema, worker
 
     response = call("POST", RESPONSE.path, json=RESPONSE.body)
     call("GET", f"/v1/responses/{response['id']}")
+    call("GET", "/v1/responses?limit=5&status=completed")
     call("GET", f"/v1/responses/{response['id']}/input_items")
     call("GET", f"/v1/responses/{response['id']}/deliveries")
     call("POST", f"/v1/responses/{response['id']}/cancel")

@@ -161,6 +161,36 @@ def test_stored_chats_are_listed_changed_and_read(client: openai.OpenAI) -> None
     assert [message.content for message in client.chat.completions.messages.list(kept[0])] == ["Hi"]
 
 
+def test_stored_responses_are_listed(http: httpx2.Client, worker: FakeWorker) -> None:
+    def ask(**fields: object) -> str:
+        return RESPONSE.post(http, **fields).headers["x-job-id"]
+
+    ask(store=False)
+    CHAT.post(http, store=True)
+    kept = [ask(metadata={"place": '\u00e4 "here"', "n": str(number)}) for number in range(3)]
+    worker.die()
+    waiting = ask(background=True)
+
+    def listed(**query: object) -> list[str]:
+        answer = http.get("/v1/responses", params=query)  # type: ignore[arg-type]  # a query by name
+        assert answer.status_code == 200, answer.text
+        return [response["id"] for response in answer.json()["data"]]
+
+    assert listed() == [waiting, *kept[::-1]]
+    page = http.get("/v1/responses", params={"limit": 2}).json()
+    assert (page["first_id"], page["last_id"], page["has_more"]) == (waiting, kept[2], True)
+    assert listed(limit=2, after=kept[2]) == [kept[1], kept[0]]
+    assert listed(order="asc") == [*kept, waiting]
+    assert listed(**{"metadata[n]": "1", "metadata[place]": '\u00e4 "here"'}) == [kept[1]]
+    assert listed(status="queued") == [waiting]
+    assert listed(status="completed", model="demo") == kept[::-1]
+    assert listed(model="other") == []
+    whole = http.get(f"/v1/responses/{kept[0]}").json()
+    assert http.get("/v1/responses", params={"order": "asc"}).json()["data"][0] == whole
+    for query in ({"status": "done"}, {"limit": 0}, {"order": "up"}, {"metadata": "x"}):
+        assert http.get("/v1/responses", params=query).json()["error"]["param"] == next(iter(query))
+
+
 def test_a_text_full_of_odd_characters_is_stored_and_read_back(http: httpx2.Client) -> None:
     odd = 'NUL \x00, tab \t, \u2028, emoji \U0001f600, quote " and \\'
     answer = RESPONSE.post(http, input=odd, instructions=odd)

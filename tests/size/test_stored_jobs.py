@@ -94,6 +94,8 @@ ACTIONS: dict[str, Callable[[Side, int], None]] = {
     ),
     "list of stored chats": lambda side, number: _poll(side, "/v1/chat/completions?limit=20"),
     "list of the newest chats": lambda side, number: _poll(side, "/v1/chat/completions?limit=20&order=desc"),
+    "list of stored responses": lambda side, number: _poll(side, "/v1/responses?limit=20"),
+    "list of failed responses": lambda side, number: _poll(side, "/v1/responses?status=failed"),
     "claim": _claim,
 }
 
