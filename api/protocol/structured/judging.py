@@ -1,6 +1,7 @@
 """The judgment of a constraint: its grammar part, with what of a schema is enforced, or the reason of its refusal."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -12,6 +13,7 @@ from api.protocol.structured.constraints import Constraint, ConstraintKind, Cons
 from api.protocol.structured.schemas.finite import has_finite_value
 from api.protocol.structured.schemas.normal_form import NormalForm
 from api.protocol.structured.schemas.reading import Schema, SchemaRefused
+from storage.contract import MARKER_SIGN
 
 # At most one space after a comma or a colon. A longer space cannot be written, so that none is written for ever.
 # Without the escape \u, no name that a schema declares can be written a second time with other escapes.
@@ -22,6 +24,10 @@ _JSON_OPTIONS = {
     "json_allowed_escapes": 'nrbtf\\"',
 }
 _UNSATISFIABLE = "Unsatisfiable"
+# U+FDD0 by itself and as JSON, Lark and regular expressions escape it: workers keep it for markers.
+_MARKER_SIGN = re.compile(rf"{MARKER_SIGN}|\\u\{{?0*fdd0", re.IGNORECASE)
+# The attribute of a rule, between its name and its colon, by which some programs set the temperature of its tokens.
+_RULE_TEMPERATURE = re.compile(r"^[ \t]*[?!]?\w[\w.]*[ \t]*\[[^\]]*\btemperature[ \t]*=", re.MULTILINE)
 
 
 def judge(constraint: Constraint) -> Judged:
@@ -29,9 +35,14 @@ def judge(constraint: Constraint) -> Judged:
 
     It may take seconds, or end the process by an overflow of its stack: see `api/protocol/checking`.
     """
+    if _MARKER_SIGN.search(constraint.text) is not None:
+        raise ConstraintRefused("it holds the noncharacter U+FDD0, which no answer can hold")
     if constraint.kind is ConstraintKind.SCHEMA:
         return judge_schema(_json_of(constraint.text), is_strict=constraint.is_strict)
-    part: dict[str, object] = {"lark_grammar": _lark_of(constraint.kind, constraint.text)}
+    lark = _lark_of(constraint.kind, constraint.text)
+    if constraint.kind in (ConstraintKind.LARK, ConstraintKind.GRAMMAR) and _RULE_TEMPERATURE.search(lark) is not None:
+        raise ConstraintRefused("its rules set a 'temperature', which is a field of the request here")
+    part: dict[str, object] = {"lark_grammar": lark}
     refusal = refusal_of(grammar_of(part))
     if refusal is not None:
         raise ConstraintRefused(refusal)
