@@ -41,7 +41,7 @@ from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.database.schema_version import is_current
 from storage.errors import SettingInvalid
-from storage.files.content_store import DatabaseContent
+from storage.files.content_store import open_content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,7 @@ def _compose(settings: ApiSettings, tables: Database) -> Services:
 
 
 def _files(settings: ApiSettings, tables: Database, database: DatabaseAccess) -> FileServices:
-    store = DatabaseContent(tables)
+    store = open_content(settings.files_url, tables)
     uploads = Uploads(
         tables,
         store,

@@ -1,6 +1,7 @@
 """Where the ground lies: addresses of database and Redis, and how long things are kept."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -113,6 +114,8 @@ class StorageSettings(PlatformSettings):
     log_ttl_running_s:   seconds that a running job's event log outlives its last token
     log_ttl_ended_s:     seconds that an ended job's event log is kept; afterwards the row is read
     max_lost_attempts:   lost attempts after which a job fails with `worker_lost`
+    files_url:           where the contents of files lie: `s3://bucket/folder` with AWS's own variables, or
+                         `file:///absolute/folder`; the database unless set (docs/files.md)
     webhook_allow:       host names, addresses and networks of internal webhook receivers, separated by spaces or
                          commas: any port, http as well
     webhook_allow_http:  whether events may be sent to public receivers over http
@@ -129,6 +132,7 @@ class StorageSettings(PlatformSettings):
     log_ttl_running_s: int = Field(default=86400, ge=1)
     log_ttl_ended_s: int = Field(default=90, ge=1)
     max_lost_attempts: int = Field(default=3, ge=1)
+    files_url: str | None = None
     webhook_allow: Annotated[tuple[str, ...], NoDecode] = ()
     webhook_allow_http: bool = False
     webhook_loopback: bool = False
@@ -144,6 +148,13 @@ class StorageSettings(PlatformSettings):
     def _redis_url_has_a_known_scheme(cls, url: str) -> str:
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
+        return url
+
+    @field_validator("files_url")
+    @classmethod
+    def _files_url_has_a_known_scheme(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]*(?:/.*)?|file:///.+", url):
+            raise ValueError("must be s3://bucket/folder or file:///absolute/folder")
         return url
 
     @field_validator("webhook_allow", mode="before")

@@ -1,4 +1,7 @@
-"""The CPU worker's entry point: `python -m workers.cpu` runs the sweeper and the webhook sender, and loads no model."""
+"""The CPU worker's entry point: `python -m workers.cpu` runs the sweeper, the erasure of files and the webhook sender.
+
+It loads no model.
+"""
 
 import signal
 import threading
@@ -11,21 +14,24 @@ from storage.broker.celery_queue import TicketPublisher
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.errors import SettingInvalid
+from storage.files.content_store import open_content
 from storage.process import logging_setup
 from storage.process.logging_setup import LogSettings
 from storage.settings import StorageSettings
+from workers.maintenance.file_erasure import FileErasure, log_erasure_broken
 from workers.maintenance.sweeper import Sweeper, log_broken
 from workers.periodic_thread import PeriodicThread
 from workers.settings import SweeperSettings
 from workers.webhooks.sender_thread import SenderThread
 
 JOIN_S = 5.0
+FILE_ERASURE_PERIOD_S = 2.0
 
 log = structlog.get_logger()
 
 
 class Housekeeping:
-    """The sweeper, the webhook sender and their connections, started and stopped together."""
+    """The sweeper, the erasure of files, the webhook sender and their connections, started and stopped together."""
 
     def __init__(self, settings: SweeperSettings, storage: StorageSettings) -> None:
         self._database = Database(storage.database_url)
@@ -37,6 +43,12 @@ class Housekeeping:
         self._sweeper = PeriodicThread(
             "sweeper", sweeper.sweep, period_s=settings.sweep_interval_s, on_error=log_broken
         )
+        self._file_erasure = PeriodicThread(
+            "file-erasure",
+            FileErasure(self._database, open_content(storage.files_url, self._database)).erase_files,
+            period_s=FILE_ERASURE_PERIOD_S,
+            on_error=log_erasure_broken,
+        )
         self._sender = SenderThread(storage, self._database, self._writer)
 
     def start(self) -> None:
@@ -44,11 +56,13 @@ class Housekeeping:
         self._writer.start()
         self._tickets.start()
         self._sweeper.start()
+        self._file_erasure.start()
         self._sender.start()
 
     def stop(self) -> None:
         """Stop after the current pass."""
         self._sender.stop(JOIN_S)
+        self._file_erasure.stop(JOIN_S)
         self._sweeper.stop(JOIN_S)
         self._leave_duty()
         self._tickets.stop()

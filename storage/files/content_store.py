@@ -1,36 +1,26 @@
 """Content stores: where the bytes of files lie. Everything here blocks, so it is for threads."""
 
+import importlib
+import importlib.util
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, cast
 
 from storage.database.connections import Database
+from storage.errors import SettingInvalid
 from storage.files import stored_files
 
 # An erasure of so many chunks holds up other writers for some tens of milliseconds.
 _CHUNKS_ERASED_AT_ONCE = 16
 
 
-class ContentWriter(Protocol):
-    """The content of one file while it is written, chunk by chunk, in order."""
-
-    def append(self, number: int, data: bytes) -> None:
-        """Write the next chunk; raises as `stored_files.grow`.
-
-        data: CHUNK_BYTES, or less for the last chunk
-        """
-
-    def close(self) -> None:
-        """Make all of it durable; then the file may be finished."""
-
-    def abort(self) -> None:
-        """Free what the writer itself holds; the content that was written is erased as that of any deleted file."""
-
-
 class ContentStore(Protocol):
     """Where the content of files lies."""
 
-    def open_writer(self, file_id: str) -> ContentWriter:
-        """Begin the content of a file whose row exists."""
+    def append(self, file_id: str, number: int, data: bytes) -> None:
+        """Write the next chunk of an unfinished file, durably; raises as `stored_files.grow`.
+
+        data: CHUNK_BYTES, or less for the last chunk
+        """
 
     def read(self, file_id: str, start: int, length: int) -> bytes:
         """Bytes `start` to `start + length`; FileNotFound when any of them is not there.
@@ -48,9 +38,10 @@ class DatabaseContent:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def open_writer(self, file_id: str) -> ContentWriter:
-        """As `ContentStore.open_writer`."""
-        return _ChunkWriter(self._database, file_id)
+    def append(self, file_id: str, number: int, data: bytes) -> None:
+        """As `ContentStore.append`, in a transaction of its own beside those of the group-commit writer."""
+        with self._database.begin() as connection:
+            stored_files.append_chunk(connection, file_id, number, data, datetime.now(UTC))
 
     def read(self, file_id: str, start: int, length: int) -> bytes:
         """As `ContentStore.read`."""
@@ -63,19 +54,13 @@ class DatabaseContent:
             return stored_files.erase_chunks(connection, file_id, _CHUNKS_ERASED_AT_ONCE)
 
 
-class _ChunkWriter:
-    """Writes each chunk in a transaction of its own."""
-
-    def __init__(self, database: Database, file_id: str) -> None:
-        self._database = database
-        self._file_id = file_id
-
-    def append(self, number: int, data: bytes) -> None:
-        with self._database.begin() as connection:
-            stored_files.append_chunk(connection, self._file_id, number, data, datetime.now(UTC))
-
-    def close(self) -> None:
-        """Nothing is left to do: each chunk was committed."""
-
-    def abort(self) -> None:
-        """Nothing is held."""
+def open_content(files_url: str | None, database: Database) -> ContentStore:
+    """The store of that URL, see `StorageSettings.files_url`; None is the database. SettingInvalid without obstore."""
+    content = DatabaseContent(database)
+    if files_url is None:
+        return content
+    if importlib.util.find_spec("obstore") is None:
+        raise SettingInvalid("TOKENPOST_FILES_URL names an object store, which needs: pip install 'tokenpost[files]'")
+    # Imported here because it needs obstore, an optional dependency.
+    module = importlib.import_module("storage.files.object_content")
+    return cast(ContentStore, module.ObjectContent(files_url, database, content))

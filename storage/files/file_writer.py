@@ -29,13 +29,13 @@ class FileWriter:
         self.size_bytes = 0
         self._owner = new.owner
         self._database = database
+        self._store = store
         self._max_stored_bytes = max_stored_bytes
         self._number = 0
         self._buffer = bytearray()
         self._refuse_beyond_limit()
         with database.begin() as connection:
             stored_files.create(connection, new)
-        self._content = store.open_writer(new.file_id)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append to the content; raises as `stored_files.grow`, and FileStorageFull."""
@@ -47,22 +47,20 @@ class FileWriter:
             self._append(chunk)
 
     def close(self) -> None:
-        """Make all content durable; raises as `write`."""
+        """Write what is left; raises as `write`."""
         if self._buffer:
             chunk = bytes(self._buffer)
             self._buffer.clear()
             self._append(chunk)
-        self._content.close()
 
     def give_up(self) -> None:
         """Leave what was written to be erased."""
         self._buffer.clear()
-        self._content.abort()
         with self._database.begin() as connection:
             stored_files.give_up(connection, self.file_id, datetime.now(UTC))
 
     def _append(self, chunk: bytes) -> None:
-        self._content.append(self._number, chunk)
+        self._store.append(self.file_id, self._number, chunk)
         self._number += 1
         if self._number % _CHUNKS_PER_CHECK == 0:
             self._refuse_beyond_limit()

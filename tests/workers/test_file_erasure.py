@@ -1,17 +1,18 @@
-"""The sweeper erases files whose time is over."""
+"""Files whose time is over are erased."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
-from storage.errors import FileNotFound
+from storage.errors import FileNotFound, StorageUnavailable
 from storage.files import stored_files
 from storage.files.content_store import DatabaseContent
 from storage.files.file_writer import FileWriter
 from storage.files.stored_files import CHUNK_BYTES, UNFINISHED_FOR, NewFile
 from storage.files.tables import FilePurpose
 from tests.workers.harness import Backend
-from workers.maintenance.sweeper import Sweeper
+from workers.maintenance.file_erasure import FileErasure
 
 
 def _write(
@@ -40,14 +41,20 @@ def _find_deleted(backend: Backend) -> str | None:
         return stored_files.find_deleted(c)
 
 
-def test_files_whose_time_is_over_are_erased_with_their_content(backend: Backend, sweeper: Sweeper) -> None:
+def _erase_all(backend: Backend) -> None:
+    erasure = FileErasure(backend.database, DatabaseContent(backend.database))
+    while erasure.erase_files():
+        pass
+
+
+def test_files_whose_time_is_over_are_erased_with_their_content(backend: Backend) -> None:
     now, store = datetime.now(UTC), DatabaseContent(backend.database)
     _write(backend, "file-old", created_at=now, expires_at=now)
     _write(backend, "file-young", created_at=now)
     for file_id in ("file-old", "file-young"):
         _finish(backend, file_id)
 
-    sweeper.sweep()
+    _erase_all(backend)
 
     assert _find_deleted(backend) is None
     with pytest.raises(FileNotFound):
@@ -55,14 +62,34 @@ def test_files_whose_time_is_over_are_erased_with_their_content(backend: Backend
     assert store.read("file-young", 19 * CHUNK_BYTES, 1) == b"\0"
 
 
-def test_an_upload_that_broke_off_is_erased_after_an_hour(backend: Backend, sweeper: Sweeper) -> None:
+def test_an_upload_that_broke_off_is_erased_after_an_hour(backend: Backend) -> None:
     now = datetime.now(UTC)
     _write(backend, "file-broken", created_at=now - UNFINISHED_FOR - timedelta(seconds=1), num_chunks=0)
     _write(backend, "file-running", created_at=now - UNFINISHED_FOR - timedelta(seconds=1), num_chunks=1)
 
-    sweeper.sweep()
+    _erase_all(backend)
 
     _finish(backend, "file-running")
     with backend.database.connect() as c:
         assert [file.id for file in stored_files.list_files(c, "alice", now)] == ["file-running"]
+    assert _find_deleted(backend) is None
+
+
+class _ClosedStore(DatabaseContent):
+    """A store that does not answer."""
+
+    def erase_some(self, file_id: str) -> bool:
+        raise StorageUnavailable("closed")
+
+
+def test_a_store_that_does_not_answer_is_asked_again_later(backend: Backend) -> None:
+    now = datetime.now(UTC)
+    _write(backend, "file-old", created_at=now, expires_at=now, num_chunks=1)
+    _finish(backend, "file-old")
+
+    with capture_logs() as logs:
+        assert not FileErasure(backend.database, _ClosedStore(backend.database)).erase_files()
+
+    assert {"file_erasure_failed"} <= {one["event"] for one in logs}
+    _erase_all(backend)
     assert _find_deleted(backend) is None

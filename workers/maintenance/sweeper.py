@@ -1,7 +1,7 @@
 """The sweeper: finds what fell between row, queue and log, and puts it right. One process at a time does it.
 
 Its duties are done in turns, a page each: jobs of dead workers, overdue jobs, lost tickets, jobs that age in the back
-queue, jobs, files and keys whose time is over, logs without an END. While there is more than a page, it goes on at
+queue, jobs and keys whose time is over, logs without an END. While there is more than a page, it goes on at
 once.
 """
 
@@ -17,12 +17,10 @@ from sqlalchemy import Connection
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.errors import StorageUnavailable
-from storage.files.content_store import DatabaseContent
 from storage.fleet import lock_holders
 from storage.settings import StorageSettings
 from workers.maintenance.aging import Aging
 from workers.maintenance.duties import Duty, run_in_turns
-from workers.maintenance.file_erasure import FileErasure
 from workers.maintenance.job_recovery import JobRecovery, Tickets
 from workers.maintenance.liveness import Observation, dead_workers, observe, renewed
 from workers.maintenance.log_eviction import LogEviction
@@ -80,7 +78,6 @@ class Sweeper:
             self._recovery.send_lost_tickets,
             self._move_aged,
             retention.erase_jobs,
-            FileErasure(database, writer, DatabaseContent(database)).erase_files,
             log_repair.repair_ended,
             log_repair.settle_ended,
             eviction.evict,
