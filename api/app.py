@@ -12,6 +12,7 @@ from api.interface.openapi_schema import describe
 from api.jobs.job_services import JobServices
 from api.middleware import RequestFrame
 from api.routes import (
+    batches,
     chat,
     completions,
     conversations,
@@ -59,6 +60,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         conversations,
         chat,
         completions,
+        batches,
         models,
         file_routes,
         webhook_endpoints,
@@ -91,6 +93,7 @@ def _lifespan_of(settings: ApiSettings) -> Callable[[FastAPI], AbstractAsyncCont
             app.state.api_keys, app.state.bodies = services.api_keys, services.bodies
             app.state.jobs, app.state.webhooks = services.jobs, services.webhooks
             app.state.files = services.files
+            app.state.inline_inputs = services.inline_inputs
             yield
 
     return lifespan

@@ -10,6 +10,8 @@ from starlette.responses import Response
 from api.protocol.shared.envelope import INVALID_REQUEST, SERVER_ERROR, error_body
 from storage.contract import Failure
 from storage.errors import (
+    BatchConflict,
+    BatchNotFound,
     BodyTooLarge,
     Busy,
     ConversationItemNotFound,
@@ -137,6 +139,7 @@ _TABLE: dict[type[PlatformError], Answer] = {
     JobNotFound: Answer(404),
     ConversationNotFound: Answer(404),
     ConversationItemNotFound: Answer(404),
+    BatchNotFound: Answer(404),
     ModelNotFound: Answer(404),
     WebhookEndpointNotFound: Answer(404),
     WebhookDeliveryNotFound: Answer(404),
@@ -144,6 +147,7 @@ _TABLE: dict[type[PlatformError], Answer] = {
     PathNotFound: Answer(404),
     MethodNotAllowed: Answer(405),
     JobConflict: Answer(409),
+    BatchConflict: Answer(409),
     JobCancelled: Answer(409),
     ConversationLocked: Answer(409, retry_after_s=1),
     IdempotencyKeyInUse: Answer(409, retry_after_s=1),

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from api.authentication.api_keys import ApiKeyCache
+from api.batches.inline_requests import InlineInputs
 from api.caches.catalogue import Catalogue
 from api.caches.database_access import DatabaseAccess
 from api.caches.database_clock import DatabaseClock
@@ -51,6 +52,7 @@ class Services:
     api_keys: ApiKeyCache
     bodies: RequestBodies
     files: FileServices
+    inline_inputs: InlineInputs
     jobs: JobServices
     webhooks: WebhookServices
 
@@ -111,6 +113,7 @@ def _compose(settings: ApiSettings, tables: Database) -> Services:
         api_keys=api_keys,
         bodies=RequestBodies(cpu_bound, max_bytes=settings.max_body_bytes),
         files=_files(settings, tables, database),
+        inline_inputs=InlineInputs(tables, open_content(settings.files_url, tables)),
         jobs=_jobs(settings, database, _streaming(settings, reads), cpu_bound, statistics, url_check),
         webhooks=WebhookServices(database=database, url_check=url_check),
     )

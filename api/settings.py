@@ -1,22 +1,21 @@
 """Settings of an API process: address, authentication, limits and timeouts."""
 
 import ipaddress
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from api.http.cross_origin import GOOD_ORIGIN
-from storage.settings import StorageSettings
+from storage.settings import RequestSettings
 
 
-class ApiSettings(StorageSettings):
-    """Settings of an API process, in addition to the storage settings.
+class ApiSettings(RequestSettings):
+    """Settings of an API process, in addition to those of storage and requests.
 
     host, port:        address that the server listens on; another than loopback needs a key
     api_key:           the first key; it is stored as a row, with the owner `admin`
     api_key_required:  a key is needed on loopback too, even while none exists
-    max_body_bytes:    larger request bodies are refused
     max_file_bytes:    larger files are refused; those of the purpose `batch` have at most 209,715,200 bytes anyway
     max_file_bytes_per_owner: bytes that the files of one owner may hold together, 0 is no limit
     max_chain_bytes:   stored bytes of all turns that a `previous_response_id` continues, new input included; a request
@@ -31,16 +30,12 @@ class ApiSettings(StorageSettings):
     refresh_s:         refresh interval of keys, models, workers and queue statistics
     cors_origins:      origins, with spaces between them, whose browser pages may call, on a keyless start too
     max_queued_per_model, max_queued_per_owner: queued jobs allowed; beyond that requests are refused. 0 is no limit
-    allow_special_tokens: strings of requests may make control tokens, so that a message can end its own turn
-    generation_defaults: `model`: sampling parameters that a request does not name come from the model's
-                         `generation_config.json`; `none`: from this program alone (docs/sampling.md)
     """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     api_key: Annotated[SecretStr, Field(min_length=16)] | None = None
     api_key_required: bool = False
-    max_body_bytes: int = Field(default=10_000_000, ge=1024)
     max_file_bytes: int = Field(default=512 * 2**20, ge=1024)
     max_file_bytes_per_owner: int = Field(default=20_000_000_000, ge=0)
     max_chain_bytes: int = Field(default=64_000_000, ge=1024)
@@ -51,8 +46,6 @@ class ApiSettings(StorageSettings):
     refresh_s: float = Field(default=1.0, gt=0)
     max_queued_per_model: int = Field(default=100_000, ge=0)
     max_queued_per_owner: int = Field(default=50_000, ge=0)
-    allow_special_tokens: bool = False
-    generation_defaults: Literal["model", "none"] = "model"
     cors_origins: str = ""
 
     @field_validator("cors_origins")

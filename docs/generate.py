@@ -21,13 +21,14 @@ from api.protocol.structured.schemas.keywords import keyword_table
 from api.server.entry_point import ServerSettings
 from api.settings import ApiSettings
 from storage.process.logging_setup import LogSettings
-from storage.settings import ENV_PREFIX, StorageSettings
+from storage.settings import ENV_PREFIX, RequestSettings, StorageSettings
 from workers.settings import SweeperSettings, WorkerSettings
 
 FOLDER = Path(__file__).parent
 # A variable stands in the first group that has it.
 SETTINGS_GROUPS: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Database, Redis, retention and webhooks: every process", StorageSettings),
+    ("Requests: API and CPU worker", RequestSettings),
     ("API", ApiSettings),
     ("HTTP server", ServerSettings),
     ("`tokenpost up` and the other commands", CliSettings),

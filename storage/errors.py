@@ -220,6 +220,30 @@ class UploadInterrupted(PlatformError):
     retryable = True
 
 
+class BatchNotFound(PlatformError):
+    """No such batch for this owner, or it was erased."""
+
+    code = "not_found"
+
+
+class BatchConflict(PlatformError):
+    """The batch is in a state that does not allow this operation."""
+
+    code = "conflict"
+
+
+class InvalidBatchLine(InvalidRequest):
+    """A request of a batch that cannot be read; requests of an input file are reported in the batch's `errors`."""
+
+    code = "invalid_batch_line"
+
+
+class NothingToRetry(InvalidRequest):
+    """A batch without lines that failed, expired or were cancelled."""
+
+    code = "nothing_to_retry"
+
+
 class WebhookUrlRefused(InvalidRequest):
     """A URL to which no webhook is sent: of a wrong form, or leading to where the public does not."""
 

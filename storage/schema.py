@@ -4,6 +4,7 @@ from sqlalchemy import MetaData
 from sqlmodel import SQLModel
 
 import storage.accounts.tables
+import storage.batches.tables
 import storage.conversations.tables
 import storage.derived.tables
 import storage.files.tables
@@ -15,6 +16,7 @@ import storage.webhooks.tables
 FILES = (
     storage.accounts.tables,
     storage.conversations.tables,
+    storage.batches.tables,
     storage.derived.tables,
     storage.files.tables,
     storage.fleet.tables,

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import structlog
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -187,6 +187,22 @@ class StorageSettings(PlatformSettings):
     def retention_s(self, store: bool) -> int:
         """Seconds for which a job is kept after its end."""
         return self.job_retention_stored_s if store else self.job_retention_unstored_s
+
+
+class RequestSettings(StorageSettings):
+    """Settings of those who turn requests into jobs: API processes, and the CPU worker for lines of batches.
+
+    max_body_bytes:    larger request bodies are refused
+    allow_special_tokens: strings of requests may make control tokens, so that a message can end its own turn
+    generation_defaults: `model`: sampling parameters that a request does not name come from the model's
+                         `generation_config.json`; `none`: from this program alone (docs/sampling.md)
+    batch_retention_s: seconds that batches, without the files of their results, are kept after their end
+    """
+
+    max_body_bytes: int = Field(default=10_000_000, ge=1024)
+    allow_special_tokens: bool = False
+    generation_defaults: Literal["model", "none"] = "model"
+    batch_retention_s: int = Field(default=30 * 86400, ge=0)
 
 
 def normalise_database_url(url: str) -> str:

@@ -17,6 +17,7 @@ from api.interface.operation_table import OPERATIONS, Operation
 from api.interface.schema_examples import ANSWERS, REQUESTS, STREAM
 from api.protocol.shared.envelope import error_body
 from api.protocol.structured.format_fields import StructuredRequest
+from storage.batches.batch_states import LineStatus
 from storage.contract import JobStatus
 from storage.errors import IDEMPOTENCY_KEY, PlatformError
 
@@ -84,9 +85,10 @@ _QUERY: dict[str, tuple[Schema, str]] = {
         {"type": "string", "enum": [status.value for status in JobStatus]},
         "Only responses of this status.",
     ),
+    "line_status": ({"type": "string", "enum": [*LineStatus]}, "Only requests of this status."),
 }
 # Parameters of one name that mean different things.
-_WIRE_NAMES = {"job_status": "status"}
+_WIRE_NAMES = {"job_status": "status", "line_status": "status"}
 
 _JSON = "application/json"
 _FORM = "multipart/form-data"

@@ -7,9 +7,11 @@ from pydantic import BaseModel
 
 from api import errors as api_errors
 from api.interface import answer_models as answers
+from api.interface import batch_models as batches
 from api.interface import conversation_models as conversations
 from api.interface import file_models as files
 from api.interface import webhook_models as webhooks
+from api.protocol.batches.request import BatchRetry, NewBatch
 from api.protocol.chat.request import ChatRequest, MetadataUpdate
 from api.protocol.completions.request import CompletionRequest
 from api.protocol.conversations.request import ConversationUpdate, NewConversation, NewItems
@@ -224,6 +226,26 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("delete", "/v1/async/completions/{completion_id}"): _DELETED,
     ("get", "/v1/async/completions/{completion_id}/deliveries"): _list(
         _DELIVERIES, "status", missing=errors.JobNotFound
+    ),
+    ("post", "/v1/batches"): Operation(
+        body=NewBatch,
+        answers={200: batches.BatchObject},
+        errors=(*_WITH_BODY, *_KEYED, errors.InvalidBatchLine, errors.FileNotFound),
+        is_keyed=True,
+    ),
+    ("get", "/v1/batches"): Operation(answers={200: batches.BatchList}, query=("limit", "after")),
+    ("get", "/v1/batches/{batch_id}"): _read(batches.BatchObject, missing=errors.BatchNotFound),
+    ("post", "/v1/batches/{batch_id}/cancel"): Operation(
+        answers={200: batches.BatchObject}, errors=(errors.BatchNotFound, errors.BatchConflict)
+    ),
+    ("post", "/v1/batches/{batch_id}/retry"): Operation(
+        body=BatchRetry,
+        answers={200: batches.BatchObject},
+        errors=(*_WITH_BODY, *_KEYED, errors.BatchNotFound, errors.BatchConflict, errors.NothingToRetry),
+        is_keyed=True,
+    ),
+    ("get", "/v1/batches/{batch_id}/requests"): Operation(
+        answers={200: batches.BatchRequestList}, errors=(errors.BatchNotFound,), query=("limit", "after", "line_status")
     ),
     ("get", "/v1/models"): Operation(answers={200: answers.ModelList}),
     ("get", "/v1/models/{model}"): _read(answers.ModelObject, missing=errors.ModelNotFound),

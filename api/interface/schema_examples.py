@@ -11,6 +11,8 @@ _CONVERSATION_ID = "conv_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
 _ENDPOINT_ID = "we_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
 _DELIVERY_ID = "wd_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
 _CREATED = 1_796_083_200
+_FILE_ID = "file-019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
+_BATCH_ID = "batch_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
 _URL = "https://app.example/webhooks"
 _MESSAGES = [{"role": "user", "content": "Who are you?"}]
 _TEXT = "I am a small language model."
@@ -28,6 +30,8 @@ REQUESTS: Mapping[str, Example] = {
     "ChatRequest": {"model": "smollm2", "messages": _MESSAGES, "max_completion_tokens": 64},
     "MetadataUpdate": {"metadata": {"topic": "greeting"}},
     "CompletionRequest": {"model": "smollm2", "prompt": "Once upon a time", "max_tokens": 64},
+    "NewBatch": {"endpoint": "/v1/responses", "completion_window": "24h", "input_file_id": _FILE_ID},
+    "BatchRetry": {"completion_window": "24h"},
     "NewConversation": {"items": _MESSAGES, "metadata": {"topic": "greeting"}},
     "ConversationUpdate": {"metadata": {"topic": "farewell"}},
     "NewItems": {"items": _MESSAGES},
@@ -122,6 +126,37 @@ _ITEM: Example = {
     "role": "user",
     "content": [{"type": "input_text", "text": "Who are you?"}],
 }
+_BATCH: Example = {
+    "id": _BATCH_ID,
+    "object": "batch",
+    "endpoint": "/v1/responses",
+    "model": "smollm2",
+    "errors": None,
+    "input_file_id": _FILE_ID,
+    "completion_window": "24h",
+    "status": "in_progress",
+    "output_file_id": None,
+    "error_file_id": None,
+    "created_at": _CREATED,
+    "in_progress_at": _CREATED + 1,
+    "expires_at": _CREATED + 86400,
+    **dict.fromkeys(
+        ("finalizing_at", "completed_at", "failed_at", "expired_at", "cancelling_at", "cancelled_at", "usage")
+    ),
+    "request_counts": {"total": 2, "completed": 1, "failed": 0},
+    "metadata": None,
+    "priority": 10,
+    "retry_of": None,
+}
+_BATCH_REQUEST: Example = {
+    "id": "batch_req_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c_1",
+    "object": "batch.request",
+    "custom_id": "first",
+    "line": 1,
+    "status": "completed",
+    "job_id": JOB_ID,
+    "status_code": 200,
+}
 _ENDPOINT: Example = {
     "id": _ENDPOINT_ID,
     "object": "webhook_endpoint",
@@ -194,6 +229,9 @@ ANSWERS: Mapping[str, Example] = {
     "ModelList": {"object": "list", "data": [_MODEL]},
     "ResponseList": _page(_RESPONSE),
     "InputItemList": _page(_ITEM),
+    "BatchObject": _BATCH,
+    "BatchList": _page(_BATCH),
+    "BatchRequestList": _page(_BATCH_REQUEST),
     "ConversationObject": {
         "id": _CONVERSATION_ID,
         "object": "conversation",

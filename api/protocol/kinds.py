@@ -19,6 +19,8 @@ from api.protocol.structured.constraints import Judged
 from storage.contract import End, JobHeader, JobKind, LogEntry, Result
 
 KINDS: Mapping[JobKind, KindSpec] = {spec.kind: spec for spec in (RESPONSE, CHAT, COMPLETION)}
+# By the path of their create calls, which lines of batches name.
+ENDPOINTS: Mapping[str, KindSpec] = {spec.path.removesuffix("/"): spec for spec in KINDS.values()}
 
 
 def prepare(

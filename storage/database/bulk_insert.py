@@ -4,17 +4,29 @@ SQLAlchemy's `executemany` runs one statement for each row. On SQLite each of th
 a busy event loop gives it back late.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Table, insert
+from sqlmodel import SQLModel
+
+from storage.database.table_definitions import table_of
 
 Values = Mapping[str, object]
 # So many rows of the largest requests stay below the gigabyte that PostgreSQL takes at once, and drivers keep a parsed
 # statement for each number of rows.
 _MAX_ROWS = 32
 _PARAMSTYLES = {"sqlite": "qmark", "postgresql": "format"}
+
+
+def insert_rows(c: Connection, rows: Iterable[tuple[type[SQLModel], Values]]) -> None:
+    """Insert rows of several tables in one transaction; those of a table have the same columns."""
+    by_table: dict[type[SQLModel], list[dict[str, object]]] = {}
+    for table, values in rows:
+        by_table.setdefault(table, []).append(dict(values))
+    for table, several in by_table.items():
+        c.execute(insert(table_of(table)), several)
 
 
 class BulkInserts:

@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Update, bindparam, func, insert, update
+from sqlalchemy import Connection, Row, Update, bindparam, case, func, insert, null, update
 from sqlalchemy.sql.elements import ColumnElement
 
+from storage.batches import line_outcomes
 from storage.contract import Failure, JobStatus, Result, Usage
 from storage.conversations import conversation_items
 from storage.conversations.conversation_items import NewItem
@@ -33,6 +34,8 @@ _REPORTED = (_job.c.status, _job.c.kind, _job.c.owner, _job.c.webhook)
 _TURN = (_job.c.conversation_id, _job.c.conversation_position)
 _ADDS_ITEMS = (JobStatus.COMPLETED, JobStatus.INCOMPLETE)
 _MOMENT = bindparam("moment", type_=UtcDateTime)
+# The results of a batch are made of its jobs, which are kept until its files are written.
+_ERASE_AT = case((_job.c.batch_id.is_(None), SecondsAfter(_MOMENT, _job.c.retention_s)), else_=null())
 IS_SUBSCRIBED = events.is_subscribed(owner="job.owner", target="job.webhook")
 
 
@@ -59,10 +62,8 @@ def ending(status: JobStatus, *conditions: ColumnElement[bool]) -> Update:
     return (
         update(_job)
         .where(_job.c.status.in_(sources_of(status)), *conditions)
-        .values(
-            _OUTCOME | {"status": status, "ended_at": _MOMENT, "erase_at": SecondsAfter(_MOMENT, _job.c.retention_s)}
-        )
-        .returning(*attempts.COLUMNS, *_REPORTED, *_TURN, IS_SUBSCRIBED)
+        .values(_OUTCOME | {"status": status, "ended_at": _MOMENT, "erase_at": _ERASE_AT})
+        .returning(*attempts.COLUMNS, *_REPORTED, _job.c.batch_id, *_TURN, IS_SUBSCRIBED)
     )
 
 
@@ -89,15 +90,19 @@ def end(
     attempts.insert_ended(
         c, rows, reason or (rows[0].status if failure is None else failure.code), now, outcome.first_token_at
     )
+    batch_by_job = {row.id: row.batch_id for row in rows if row.batch_id is not None}
+    if batch_by_job:
+        line_outcomes.note_ended(c, batch_by_job, rows[0].status, outcome.failure)
     for row in rows:
         if row.conversation_id is not None and row.status in _ADDS_ITEMS:
             assert outcome.turn is not None, "a turn ends with its items"
             conversation_items.add_turn(c, row.conversation_id, row.conversation_position, outcome.turn)
-        if row.is_subscribed:
+        # The end of a batch has one event for all of its lines.
+        if row.is_subscribed and row.batch_id is None:
             events.emit(
                 c, EndedJob(job_id=row.id, owner=row.owner, kind=row.kind, status=row.status, target=row.webhook), now
             )
-    # A usage row, the counts of a batch and the settlement of a budget belong here.
+    # A usage row and the settlement of a budget belong here.
     return states_of_rows(rows)
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, delete, exists, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.accounts import idempotency
+from storage.batches import line_outcomes
 from storage.database.table_definitions import table_of
 from storage.jobs.tables import Attempt, Job, JobInput, JobResult
 
@@ -23,9 +24,12 @@ _HAS_JOB = exists().where(_job.c.id == _input.c.job_id)
 
 
 def erase_where(c: Connection, *conditions: ColumnElement[bool]) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Rows of (id, status, worker_id, attempt) of the jobs that met the conditions, now erased with their keys."""
-    erasing = delete(_job).where(*conditions).returning(_job.c.id, _job.c.status, _job.c.worker_id, _job.c.attempt)
-    rows = c.execute(erasing).all()
+    """Rows of (id, status, worker_id, attempt, ...) of the jobs that met the conditions, now erased with their keys."""
+    columns = _job.c.id, _job.c.status, _job.c.worker_id, _job.c.attempt, _job.c.batch_id
+    rows = c.execute(delete(_job).where(*conditions).returning(*columns)).all()
+    of_batches = [row.id for row in rows if row.batch_id is not None]
+    if of_batches:
+        line_outcomes.note_erased(c, of_batches)
     if rows:
         _erase_payload(c, [row.id for row in rows])
     return rows

@@ -1,6 +1,6 @@
 """Stored jobs as values: a job's row joined with as much of its payload as a query read, and how it is decoded."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -143,6 +143,12 @@ def select_whole() -> Select[*tuple[Any, ...]]:
         .select_from(_job.outerjoin(_result, _result.c.job_id == _job.c.id))
         .join(_input, _input.c.job_id == _job.c.id)
     )
+
+
+def list_whole(c: Connection, job_ids: Collection[str]) -> dict[str, JobRecord]:
+    """These jobs by id, with their requests and results; absent ones are left out."""
+    rows = c.execute(select_whole().where(_job.c.id.in_(job_ids))) if job_ids else ()
+    return {row.id: record_of(row) for row in rows}
 
 
 def record_of(row: Row[*tuple[Any, ...]]) -> JobRecord:

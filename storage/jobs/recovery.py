@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Update, bindparam, exists, func, literal_column, or_, select, update
+from sqlalchemy import Connection, Row, Update, and_, bindparam, exists, func, literal_column, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.contract import Failure, JobStatus, PriorityQueue, WorkerStatus
-from storage.database.columns import DatabaseNow
+from storage.database.columns import DatabaseNow, SecondsAfter, UtcDateTime
 from storage.database.table_definitions import table_of
 from storage.derived.tables import QueueCount
 from storage.fleet.tables import Worker
@@ -24,6 +24,8 @@ _job = table_of(Job)
 _worker = table_of(Worker)
 _count = table_of(QueueCount)
 _IS_QUEUED: ColumnElement[bool] = literal_column("status = 'queued'")
+# Literals, so that the index on such jobs answers.
+_IS_KEPT: ColumnElement[bool] = literal_column("job.erase_at IS NULL AND job.ended_at IS NOT NULL")
 _TICKET = (_job.c.id, _job.c.served_model, _job.c.priority_queue)
 WORKER_LOST = Failure(code="worker_lost", message="Every worker that ran this job was lost; it is not tried again.")
 
@@ -157,14 +159,19 @@ def list_ended(
     slack = timedelta(seconds=1)
     kept = [timedelta(seconds=seconds) for seconds in retentions_s]
     is_near = or_(*(_job.c.erase_at.between(after + time - slack, before + time + slack) for time in kept))
-    query = select(_job.c.id, _job.c.ended_at).where(is_near, _job.c.ended_at > after, _job.c.ended_at <= before)
-    rows = c.execute(query.order_by(_job.c.ended_at, _job.c.id).limit(limit)).all()
+    is_between = and_(_job.c.ended_at > after, _job.c.ended_at <= before)
+    # Two queries, since each has an index of its own: jobs of batches have no `erase_at` yet.
+    queries = [select(_job.c.id, _job.c.ended_at).where(one, is_between) for one in (is_near, _IS_KEPT)]
+    order = _job.c.ended_at, _job.c.id
+    rows = [row for query in queries for row in c.execute(query.order_by(*order).limit(limit))]
+    rows = sorted(rows, key=lambda row: (row.ended_at, row.id))[:limit]
     job_ids = [row.id for row in rows]
     if len(rows) < limit:
         return Ended(job_ids=job_ids, until=before)
     last = rows[-1]
-    tied = query.where(_job.c.ended_at == last.ended_at, _job.c.id > last.id).order_by(_job.c.id)
-    return Ended(job_ids=job_ids + [row.id for row in c.execute(tied)], until=last.ended_at)
+    tied = [query.where(_job.c.ended_at == last.ended_at, _job.c.id > last.id) for query in queries]
+    job_ids += sorted(row.id for query in tied for row in c.execute(query))
+    return Ended(job_ids=job_ids, until=last.ended_at)
 
 
 def list_unsettled(c: Connection, limit: int = 500) -> list[str]:
@@ -177,6 +184,13 @@ def list_erasable(c: Connection, now: datetime, limit: int = 500) -> list[str]:
     """Ids of ended jobs whose time is over, the longest overdue first."""
     query = select(_job.c.id).where(_job.c.erase_at.is_not(None), _job.c.erase_at <= now)
     return list(c.execute(query.order_by(_job.c.erase_at).limit(limit)).scalars())
+
+
+def release_of_batch(c: Connection, batch_id: str, now: datetime, limit: int) -> int:
+    """How many ended jobs of a batch, at most `limit`, are from now on kept as long as others that end now."""
+    some = select(_job.c.id).where(_job.c.batch_id == batch_id, _IS_KEPT).limit(limit)
+    erase_at = SecondsAfter(bindparam("now", now, type_=UtcDateTime), _job.c.retention_s)
+    return c.execute(update(_job).where(_job.c.id.in_(some)).values(erase_at=erase_at)).rowcount
 
 
 def erase_many(c: Connection, job_ids: Collection[str]) -> int:

@@ -91,6 +91,9 @@ class Job(SQLModel, table=True):
         partial_index("ix_job_expires_at", "expires_at IS NOT NULL AND ended_at IS NULL", "expires_at"),
         partial_index("ix_job_cancel_at", "cancel_at IS NOT NULL AND ended_at IS NULL", "cancel_at"),
         partial_index("ix_job_unsettled", "ended_at IS NOT NULL AND NOT has_result", "ended_at"),
+        partial_index("ix_job_batch_id", "batch_id IS NOT NULL", "batch_id", "erase_at"),
+        # Jobs of batches whose files are not written yet.
+        partial_index("ix_job_kept", "erase_at IS NULL AND ended_at IS NOT NULL", "ended_at", "id"),
         partial_index("ix_job_body_digest", "body_digest IS NOT NULL", "body_digest"),
         Index("ix_job_created_at", "created_at"),
         # At most one open turn of a conversation.

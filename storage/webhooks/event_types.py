@@ -15,4 +15,8 @@ def event_types_of(kind: JobKind) -> tuple[str, ...]:
     return tuple(event_type_of(kind, end) for end in ENDS)
 
 
-EVENT_TYPES = tuple(name for kind in JobKind for name in event_types_of(kind))
+BATCH_EVENT_TYPES = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
+EVENT_TYPES = (
+    *(name for kind in JobKind for name in event_types_of(kind)),
+    *BATCH_EVENT_TYPES,
+)

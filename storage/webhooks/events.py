@@ -59,18 +59,29 @@ def is_subscribed(*, owner: str, target: str) -> ColumnElement[bool]:
 
 def emit(c: Connection, ended: EndedJob, now: datetime) -> None:
     """Insert the event of a job's end. Call it in the transaction that ends the job, for a job with subscribers."""
-    c.execute(
-        _INSERT,
-        {
-            "id": new_id("evt_"),
-            "owner": ended.owner,
-            "type": event_type_of(ended.kind, ended.status),
-            "job_id": ended.job_id,
-            "created_at": now,
-            "target": ended.target,
-            "is_fanned_out": False,
-        },
-    )
+    _insert(c, ended.job_id, ended.owner, event_type_of(ended.kind, ended.status), ended.target, now)
+
+
+def emit_of_batch(c: Connection, batch_id: str, owner: str, event_type: str, now: datetime) -> None:
+    """Insert the event of a batch's end, where its owner has an endpoint. Call it in the transaction that ends it."""
+    query = select(exists().where(_endpoint.c.owner == owner, _endpoint.c.disabled_at.is_(None)))
+    if c.execute(query).scalar():
+        _insert(c, batch_id, owner, event_type, None, now)
+
+
+def _insert(
+    c: Connection, subject_id: str, owner: str, event_type: str, target: dict[str, object] | None, now: datetime
+) -> None:
+    values = {
+        "id": new_id("evt_"),
+        "owner": owner,
+        "type": event_type,
+        "job_id": subject_id,
+        "created_at": now,
+        "target": target,
+        "is_fanned_out": False,
+    }
+    c.execute(_INSERT, values)
 
 
 def has_new(c: Connection) -> bool:

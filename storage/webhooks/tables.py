@@ -56,8 +56,9 @@ class WebhookSecret(SQLModel, table=True):
 
 
 class WebhookEvent(SQLModel, table=True):
-    """A webhook event: the end of one job, inserted in the transaction that ends it.
+    """A webhook event: the end of one job or batch, inserted in the transaction that ends it.
 
+    job_id:        of the job, or of the batch
     target:        the job's own target, as in `storage.jobs.tables.Job.webhook`; None once it is fanned out
     is_fanned_out: whether its deliveries exist
     """

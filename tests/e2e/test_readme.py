@@ -23,6 +23,7 @@ PAGES = (
     "docs/queueing.md",
     "docs/tools.md",
     "docs/conversations.md",
+    "docs/batches.md",
 )
 _WRITTEN_URL = "http://127.0.0.1:8000/v1"
 _LIMIT_S = 120
@@ -50,7 +51,7 @@ def output_of(command: list[str], folder: Path, environment: dict[str, str]) -> 
 
 
 def test_the_readme_shows_every_way() -> None:
-    assert len(PYTHON_BLOCKS) == 13
+    assert len(PYTHON_BLOCKS) == 14
     assert len(CURL_BLOCKS) == 3
 
 

@@ -175,8 +175,8 @@ def test_an_owner_has_one_default_secret(c: Connection) -> None:
     assert endpoints.default_secret(c, "bob", "whsec_3", NOW) == "whsec_3"
 
 
-def test_the_types_are_those_of_the_three_protocols() -> None:
-    assert len(EVENT_TYPES) == 12
+def test_the_types_are_those_of_the_three_protocols_and_of_batches() -> None:
+    assert len(EVENT_TYPES) == 16
     assert {"response.completed", "chat.completion.failed", "completion.cancelled"} <= set(EVENT_TYPES)
 
 

@@ -36,7 +36,10 @@ T = TypeVar("T")
 
 
 class Sweeper:
-    """Holds the duty of one process, and does the duties in turns."""
+    """Holds the duty of one process, and does the duties in turns.
+
+    has_duty: whether the last pass found that the duty is this process's
+    """
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class Sweeper:
         self._database = database
         self._writer = writer
         self._holder: dict[str, Observation] = {}
+        self.has_duty = False
         log_repair = LogRepair(storage, database, writer, connection, settling_s=settings.settling_s)
         self._recovery = JobRecovery(
             database,
@@ -88,7 +92,8 @@ class Sweeper:
     def sweep(self) -> bool:
         """Do the duties for at most one interval, if they are this process's; whether more waits."""
         try:
-            if self._is_holder():
+            self.has_duty = self._is_holder()
+            if self.has_duty:
                 return run_in_turns(self._duties, budget_s=self._budget_s, clock=time.monotonic, on_page=_page)
         except (StorageUnavailable, TimeoutError) as error:
             log.warning("sweep_failed", error=str(error))
@@ -99,6 +104,7 @@ class Sweeper:
 
     def leave(self) -> None:
         """Give the duty up, so that the next process need not wait for a lease."""
+        self.has_duty = False
         try:
             self._write(lambda connection: lock_holders.release(connection, self._worker_id))
         except (StorageUnavailable, TimeoutError) as error:

@@ -9,7 +9,12 @@ from storage.webhooks.signing import sign
 
 USER_AGENT = f"tokenpost/{version('tokenpost')}"
 # Ids in the payload of a test delivery, in place of a job's id.
-_TEST_IDS = {"response": "resp_test", "chat.completion": "chatcmpl-test", "completion": "cmpl-test"}
+_TEST_IDS = {
+    "response": "resp_test",
+    "chat.completion": "chatcmpl-test",
+    "completion": "cmpl-test",
+    "batch": "batch_test",
+}
 
 Headers = list[tuple[str, str]]
 

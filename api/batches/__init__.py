@@ -1,0 +1,1 @@
+"""Batches as the API shows and creates them; `workers.batches` runs them."""

@@ -1,0 +1,1 @@
+"""Tests of the CPU worker's duties about batches."""

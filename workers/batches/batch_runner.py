@@ -1,0 +1,169 @@
+"""The batch runner: brings every batch a step further, in the one process that has the sweeper's duty.
+
+Another process may believe for a while that the duty is its own. Each step changes rows only as it found them, so a
+step that two processes take is taken once.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy import Connection
+
+from storage.batches import batch_lines, batch_rows
+from storage.batches.batch_states import BatchStatus
+from storage.batches.tables import Batch
+from storage.errors import PlatformError, StorageUnavailable, reason_of
+from storage.jobs import recovery
+from workers.batches.batch_ends import BatchEnds
+from workers.batches.batch_services import BatchServices
+from workers.batches.batch_validation import BatchValidation
+from workers.batches.line_jobs import LineJobs
+from workers.batches.result_files import ResultFiles, ResultsChanged
+from workers.batches.served_models import BatchModels
+from workers.batches.windows import Windows
+from workers.maintenance.duties import PAGE
+
+# That are looked after at once.
+_MAX_BATCHES = 2000
+
+log = structlog.get_logger()
+
+
+def utc_now() -> datetime:
+    """This moment."""
+    return datetime.now(UTC)
+
+
+class BatchRunner:
+    """Takes one step of each batch in a pass."""
+
+    def __init__(
+        self, services: BatchServices, has_duty: Callable[[], bool], clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        """has_duty: whether this process is the one that looks after batches"""
+        self._services = services
+        self._has_duty = has_duty
+        self._clock = clock
+        self._models = BatchModels(services)
+        self._validation = BatchValidation(services, self._models, clock)
+        self._line_jobs = LineJobs(services, self._models, clock)
+        self._windows = Windows(services, self._models, self._line_jobs)
+        self._ends = BatchEnds(services, clock)
+        self._files: dict[str, ResultFiles] = {}
+        self._is_stopping = False
+
+    def run_once(self) -> bool:
+        """Bring each batch a step further; whether more can be done at once."""
+        if not self._has_duty():
+            return False
+        batches = self._services.read(lambda c: batch_rows.list_open(c, _MAX_BATCHES))
+        if not batches:
+            return self._erase()
+        self._models.refresh()
+        has_more = False
+        for batch in batches:
+            if self._is_stopping:
+                return False
+            has_more |= self._guarded(partial(self._step, batch), batch.id)
+        running = [batch for batch in batches if self._is_running(batch)]
+        if running:
+            has_more |= self._guarded(lambda: self._windows.fill(running), None)
+        return has_more | self._erase()
+
+    def stop(self) -> None:
+        """Let the pass that is under way end soon."""
+        self._is_stopping = True
+
+    def close(self) -> None:
+        """Free what the runner holds; call it when no pass is under way."""
+        for files in self._files.values():
+            files.give_up()
+        self._line_jobs.close()
+
+    def _guarded(self, step: Callable[[], bool], batch_id: str | None) -> bool:
+        """The step's result; False where it failed, so that one batch does not stop the others."""
+        try:
+            return step()
+        except (PlatformError, TimeoutError, RedisError) as error:
+            log.warning("batch_step_failed", batch_id=batch_id, error=reason_of(error))
+            if isinstance(error, StorageUnavailable):
+                raise
+        except Exception:  # exception boundary of a batch
+            log.exception("batch_step_broken", batch_id=batch_id)
+        return False
+
+    def _is_running(self, batch: Batch) -> bool:
+        return batch.status is BatchStatus.IN_PROGRESS and self._clock() < batch.expires_at
+
+    def _step(self, batch: Batch) -> bool:
+        match batch.status:
+            case BatchStatus.VALIDATING:
+                return self._validation.step(batch)
+            case BatchStatus.IN_PROGRESS:
+                return self._go_on(batch)
+            case BatchStatus.CANCELLING:
+                return self._cancel(batch)
+            case BatchStatus.FINALIZING:
+                return self._write_files(batch)
+            case _:
+                return self._clean_up(batch)
+
+    def _go_on(self, batch: Batch) -> bool:
+        if not self._is_running(batch) and self._ends.expire(batch):
+            return True
+        if self._services.read(lambda c: batch_lines.has_open(c, batch.id)):
+            return False
+        return self._services.write(lambda c: batch_rows.finalize(c, batch, self._clock()))
+
+    def _cancel(self, batch: Batch) -> bool:
+        if batch.in_progress_at is None:
+            # It was not validated yet: no line was accepted.
+            return self._services.write(lambda c: batch_rows.end(c, batch, BatchStatus.CANCELLED, self._clock()))
+        if self._ends.cancel(batch):
+            return True
+        if self._services.read(lambda c: batch_lines.has_open(c, batch.id)):
+            return False
+        return self._write_files(batch)
+
+    def _write_files(self, batch: Batch) -> bool:
+        files = self._files.get(batch.id)
+        if files is None:
+            files = self._files[batch.id] = ResultFiles(self._services, batch, self._clock)
+        try:
+            if not files.step():
+                del self._files[batch.id]
+        except (ResultsChanged, PlatformError) as error:
+            log.warning("batch_files_begun_anew", batch_id=batch.id, error=reason_of(error))
+            del self._files[batch.id]
+            files.give_up()
+        return True
+
+    def _clean_up(self, batch: Batch) -> bool:
+        """Free the jobs of an ended batch, and forget the lines of one that never began."""
+        self._files.pop(batch.id, None)
+        now = self._clock()
+        if batch.in_progress_at is None:
+            num = self._services.write(lambda c: batch_lines.delete_lines(c, batch.id, PAGE))
+        else:
+            num = self._services.write(lambda c: recovery.release_of_batch(c, batch.id, now, PAGE))
+        if num == PAGE:
+            return True
+        life = timedelta(seconds=self._services.settings.batch_retention_s)
+        self._services.write(lambda c: batch_rows.close(c, batch.id, now + life))
+        return False
+
+    def _erase(self) -> bool:
+        """Erase a page of batches' lines whose time is over; whether there may be more."""
+        due: Sequence[str] = self._services.read(lambda c: batch_rows.list_erasable(c, self._clock(), 1))
+        for batch_id in due:
+            self._services.write(partial(_erase_some, batch_id=batch_id))
+        return bool(due)
+
+
+def _erase_some(connection: Connection, *, batch_id: str) -> None:
+    """Erase a page of the batch's lines, and with the last of them its row."""
+    if batch_lines.delete_lines(connection, batch_id, PAGE) < PAGE:
+        batch_rows.erase(connection, batch_id)
