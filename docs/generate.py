@@ -49,6 +49,7 @@ _COMPUTED_DEFAULTS = {
     "num_threads": "all cores",
     "webhook_loopback": "`false`; `up` sets it where no key is needed",
     "api_key": "",
+    "url": "what runs in the home",
     "webhook_allow": "",
     "cors_origins": "",
 }

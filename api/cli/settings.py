@@ -31,6 +31,7 @@ class CliSettings(PlatformSettings):
     model_folder:        folder of pulled models (`files`) and of models converted from GGUF (`converted`)
     redis_max_memory_mb: memory at which the embedded Redis refuses to write, MiB
     start_timeout_s:     how long `up` waits for Redis, the database and the API; models may load longer
+    url:                 address of the API that `tokenpost batches` calls
     drain_grace_s:       how long running jobs may finish when the platform stops
     lease_s:             a worker whose beat is older counts as dead
     """
@@ -40,6 +41,7 @@ class CliSettings(PlatformSettings):
     database_url: str | None = Field(default=None, repr=False)
     redis_url: str | None = Field(default=None, repr=False)
     pepper: Pepper | None = None
+    url: str | None = None
     api_key: SecretStr | None = None
     redis_max_memory_mb: int = Field(default=1024, ge=16)
     start_timeout_s: float = Field(default=60.0, gt=0)

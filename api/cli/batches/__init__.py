@@ -1,0 +1,1 @@
+"""`tokenpost batches`, a client of the HTTP API."""
