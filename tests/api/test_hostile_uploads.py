@@ -56,6 +56,7 @@ def _num_rows(database: Database, *, is_deleted: bool) -> int:
         FILE.replace(b"\r\n\r\n", b"\r\ncontent-transfer-encoding: base64\r\n\r\n") + b"eA==" + END,
         FILE + b"x\r\n" + FILE + b"y" + END,
         (b"--boundary1\r\nContent-Disposition: form-data; name=x\r\n\r\n\r\n") * 50_000 + b"--boundary1--",
+        PURPOSE + FILE + b"\r\n--boundary1x" * 200_000 + END,
         PURPOSE + FILE + bytes(3_000_000),
         PURPOSE + FILE + b"x\r\n--boundary1",
         PURPOSE + b"--boundary1--\r\n",
@@ -78,6 +79,7 @@ def _num_rows(database: Database, *, is_deleted: bool) -> int:
         "a transfer encoding",
         "two files",
         "many parts",
+        "lines that begin with the boundary",
         "no end",
         "half an end",
         "no file",
@@ -116,7 +118,7 @@ def test_another_media_type_or_a_bad_boundary_is_refused(
 
 
 def test_near_misses_of_the_boundary_are_content(http: httpx2.Client) -> None:
-    content = b"\r\n--boundary1x" * 100_000 + b"\r\n--boundary" + b"\r" * 100_000 + b"\r\n--boundary1-x\r\n-"
+    content = b"\r\n--boundary1x" * 500 + b"\r\n--boundary" + b"\r" * 100_000 + b"\r\n--boundary1-x\r\n-"
 
     made = http.post(PATH, content=PURPOSE + FILE + content + END, headers=FORM).json()
 
