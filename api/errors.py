@@ -40,6 +40,8 @@ from storage.errors import (
     TooManyWaiting,
     UnsupportedMediaType,
     UploadInterrupted,
+)
+from storage.webhooks.errors import (
     WebhookDeliveryNotFound,
     WebhookEndpointDisabled,
     WebhookEndpointNotFound,

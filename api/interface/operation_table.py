@@ -20,6 +20,13 @@ from api.protocol.shared.webhook_fields import EndpointTest, EndpointUpdate, New
 from storage import errors
 from storage.errors import PlatformError
 from storage.files.stored_files import MAX_PAGE
+from storage.network.errors import WebhookUrlRefused
+from storage.webhooks.errors import (
+    WebhookDeliveryNotFound,
+    WebhookEndpointDisabled,
+    WebhookEndpointNotFound,
+    WebhookUnanswered,
+)
 
 Errors = tuple[type[PlatformError], ...]
 
@@ -49,7 +56,7 @@ _CREATE: Errors = (
     errors.ContextLengthExceeded,
     errors.InvalidJsonSchema,
     errors.InvalidGrammar,
-    errors.WebhookUrlRefused,
+    WebhookUrlRefused,
     errors.ModelNotFound,
     errors.ModelUnavailable,
     errors.TooManyWaiting,
@@ -136,7 +143,7 @@ def _conversation_call(
 
 def _endpoint_call(body: type[BaseModel] | None, answer: type[BaseModel], *more: type[PlatformError]) -> Operation:
     with_body = () if body is None else _WITH_BODY
-    return Operation(body=body, answers={200: answer}, errors=(errors.WebhookEndpointNotFound, *with_body, *more))
+    return Operation(body=body, answers={200: answer}, errors=(WebhookEndpointNotFound, *with_body, *more))
 
 
 _RESPONSE = answers.ResponseObject
@@ -273,35 +280,35 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("post", "/v1/webhook_endpoints"): Operation(
         body=NewEndpoint,
         answers={200: webhooks.WebhookEndpointObject},
-        errors=(*_WITH_BODY, *_KEYED, errors.WebhookUrlRefused),
+        errors=(*_WITH_BODY, *_KEYED, WebhookUrlRefused),
         is_keyed=True,
     ),
     ("get", "/v1/webhook_endpoints/{endpoint_id}"): _endpoint_call(None, webhooks.WebhookEndpointObject),
     ("post", "/v1/webhook_endpoints/{endpoint_id}"): _endpoint_call(
-        EndpointUpdate, webhooks.WebhookEndpointObject, errors.WebhookUrlRefused
+        EndpointUpdate, webhooks.WebhookEndpointObject, WebhookUrlRefused
     ),
     ("delete", "/v1/webhook_endpoints/{endpoint_id}"): _endpoint_call(None, answers.DeletedObject),
     ("post", "/v1/webhook_endpoints/{endpoint_id}/rotate_secret"): _endpoint_call(
         SecretRotation, webhooks.WebhookEndpointObject
     ),
     ("post", "/v1/webhook_endpoints/{endpoint_id}/test"): _endpoint_call(
-        EndpointTest, webhooks.WebhookTestObject, errors.WebhookUnanswered, errors.WebhookEndpointDisabled
+        EndpointTest, webhooks.WebhookTestObject, WebhookUnanswered, WebhookEndpointDisabled
     ),
     ("post", "/v1/webhook_endpoints/{endpoint_id}/redeliver"): _endpoint_call(
-        Redelivery, webhooks.RedeliveryObject, errors.WebhookEndpointDisabled
+        Redelivery, webhooks.RedeliveryObject, WebhookEndpointDisabled
     ),
     ("get", "/v1/webhook_endpoints/{endpoint_id}/deliveries"): _list(
-        _DELIVERIES, "status", missing=errors.WebhookEndpointNotFound
+        _DELIVERIES, "status", missing=WebhookEndpointNotFound
     ),
     ("get", "/v1/webhook_event_types"): Operation(answers={200: webhooks.EventTypeList}),
     ("get", "/v1/webhook_secret"): Operation(answers={200: webhooks.WebhookSecretObject}),
     ("post", "/v1/webhook_secret/rotate"): Operation(answers={200: webhooks.WebhookSecretObject}),
     ("get", "/v1/webhook_deliveries/{delivery_id}"): _read(
-        webhooks.WebhookDeliveryObject, missing=errors.WebhookDeliveryNotFound
+        webhooks.WebhookDeliveryObject, missing=WebhookDeliveryNotFound
     ),
     ("post", "/v1/webhook_deliveries/{delivery_id}/redeliver"): Operation(
         answers={200: webhooks.WebhookDeliveryObject},
-        errors=(errors.WebhookDeliveryNotFound, errors.WebhookEndpointDisabled),
+        errors=(WebhookDeliveryNotFound, WebhookEndpointDisabled),
     ),
     ("get", "/healthz"): _HEALTH,
     ("get", "/readyz"): msgspec.structs.replace(_HEALTH, errors=(errors.StorageUnavailable,), query=("model",)),

@@ -6,8 +6,8 @@ from sqlalchemy import Connection
 
 from api.webhooks import first_attempt
 from api.webhooks.webhook_services import WebhookServices
-from storage.errors import WebhookUnanswered
 from storage.webhooks import deliveries, endpoints
+from storage.webhooks.errors import WebhookUnanswered
 
 
 async def send(services: WebhookServices, endpoint_id: str, owner: str, event_type: str) -> int:

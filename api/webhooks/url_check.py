@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from storage.errors import WebhookUrlRefused
+from storage.network.errors import WebhookUrlRefused
 from storage.network.resolver import Resolver
 from storage.network.url_policy import Policy, Resolve, Target, judge, resolve_and_judge
 

@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from storage.errors import WebhookUrlRefused
+from storage.network.errors import WebhookUrlRefused
 
 MAX_URL_LENGTH = 2048
 _PORTS = {"https": 443, "http": 80}

@@ -8,10 +8,10 @@ from msgspec import structs
 from sqlalchemy import Connection, Update, and_, insert, select, update
 
 from storage.database.table_definitions import table_of
-from storage.errors import WebhookDeliveryNotFound, WebhookEndpointDisabled
 from storage.ids import is_public_id, new_id
 from storage.network.url_policy import host_of
 from storage.webhooks.endpoints import get_endpoint
+from storage.webhooks.errors import WebhookDeliveryNotFound, WebhookEndpointDisabled
 from storage.webhooks.tables import DeliveryStatus, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 
 _delivery = table_of(WebhookDelivery)

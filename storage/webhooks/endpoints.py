@@ -8,10 +8,10 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from storage.accounts import idempotency
 from storage.database.table_definitions import table_of
-from storage.errors import WebhookEndpointNotFound
 from storage.fleet.manifests import upsert
 from storage.ids import is_public_id
 from storage.network.url_policy import host_of
+from storage.webhooks.errors import WebhookEndpointNotFound
 from storage.webhooks.tables import DeliveryStatus, WebhookDelivery, WebhookEndpoint, WebhookSecret
 
 _endpoint = table_of(WebhookEndpoint)

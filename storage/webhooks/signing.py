@@ -10,7 +10,7 @@ import hmac
 import secrets
 from collections.abc import Sequence
 
-from storage.errors import WebhookSignatureInvalid
+from storage.webhooks.errors import WebhookSignatureInvalid
 
 SECRET_PREFIX = "whsec_"
 TOLERANCE_S = 300

@@ -8,7 +8,7 @@ import pytest
 
 from api.settings import ApiSettings
 from api.webhooks.url_check import WebhookUrlCheck
-from storage.errors import WebhookUrlRefused
+from storage.network.errors import WebhookUrlRefused
 from storage.network.url_policy import Policy
 from tests.api.examples import CALLS, NAMES, Call
 from tests.api.fake_worker import FakeWorker

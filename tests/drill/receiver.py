@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from storage.errors import WebhookSignatureInvalid
 from storage.webhooks import signing
+from storage.webhooks.errors import WebhookSignatureInvalid
 from tests.drill.judge import Hook
 
 ELSEWHERE = "/elsewhere"

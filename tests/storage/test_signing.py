@@ -6,8 +6,8 @@ import time
 import pytest
 from openai import OpenAI
 
-from storage.errors import WebhookSignatureInvalid
 from storage.webhooks import signing
+from storage.webhooks.errors import WebhookSignatureInvalid
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BODY = b'{"test": 2432232314}'

@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from storage.errors import WebhookUrlRefused
+from storage.network.errors import WebhookUrlRefused
 from storage.network.resolver import Resolver
 from storage.network.url_policy import Policy, Resolve, host_of, is_allow_entry, judge, judge_address, resolve_and_judge
 

@@ -12,11 +12,11 @@ from structlog.testing import capture_logs
 from storage.contract import JobKind, JobStatus
 from storage.database.connections import Database
 from storage.database.table_definitions import table_of
-from storage.errors import WebhookDeliveryNotFound, WebhookEndpointDisabled, WebhookEndpointNotFound
 from storage.jobs import jobs
 from storage.webhooks import deliveries, delivery_queue, endpoints, events
 from storage.webhooks.deliveries import Redelivered, Span
 from storage.webhooks.delivery_queue import Attempt, Verdict
+from storage.webhooks.errors import WebhookDeliveryNotFound, WebhookEndpointDisabled, WebhookEndpointNotFound
 from storage.webhooks.event_types import EVENT_TYPES
 from storage.webhooks.events import EndedJob
 from storage.webhooks.tables import DeliveryStatus, WebhookDelivery, WebhookEndpoint, WebhookEvent

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpcore2
 
-from storage.errors import WebhookUrlRefused
+from storage.network.errors import WebhookUrlRefused
 from storage.network.resolver import Resolver
 from storage.network.url_policy import Policy, Resolve, host_of, judge
 from storage.webhooks.delivery_queue import Sending

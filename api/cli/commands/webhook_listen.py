@@ -15,9 +15,9 @@ from api.cli.commands.webhook_receiver import Received, receiving
 from api.cli.console import print_error, print_line, utc_now
 from api.cli.listener import listen as listen_on
 from storage.database.connections import Database
-from storage.errors import WebhookEndpointNotFound
 from storage.ids import new_id
 from storage.webhooks import deliveries, endpoints
+from storage.webhooks.errors import WebhookEndpointNotFound
 from storage.webhooks.event_types import EVENT_TYPES
 from storage.webhooks.signing import new_secret
 from storage.webhooks.tables import WebhookEndpoint

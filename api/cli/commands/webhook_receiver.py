@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import msgspec
 
-from storage.errors import WebhookSignatureInvalid
+from storage.webhooks.errors import WebhookSignatureInvalid
 from storage.webhooks.signing import verify
 
 # Limits the body to 999,999 bytes; an event has 200.
