@@ -45,6 +45,7 @@ class JobKind(StrEnum):
     RESPONSE = "response", "resp_", "response"
     CHAT = "chat", "chatcmpl-", "chat.completion"
     COMPLETION = "completion", "cmpl-", "completion"
+    EMBEDDING = "embedding", "embd-", "embedding"
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:

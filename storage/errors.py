@@ -51,6 +51,12 @@ class ConversationTooLarge(ContextTooLarge):
     """A conversation would hold more items, or more bytes of items, than it may."""
 
 
+class ModelCapabilityMissing(InvalidRequest):
+    """The model is of another kind than the request: an encoder, or one that generates text."""
+
+    code = "model_capability_missing"
+
+
 class InvalidToolChoice(InvalidRequest):
     """`tool_choice` names a tool that is not declared, or demands one where there is none."""
 

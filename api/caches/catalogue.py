@@ -29,6 +29,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A model without its tokenizer, which is loaded when it is needed.
 
     tool_format: the family whose form its calls have; None for a model without calls
+    dimensions:  numbers of its vectors; None for a model that makes none
     """
 
     model: str
@@ -38,6 +39,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
     context_length: int
     capabilities: dict[str, bool]
     tool_format: str | None = None
+    dimensions: int | None = None
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
@@ -227,7 +229,10 @@ class Catalogue:
             created_at=row.created_at,
             context_length=row.context_length or manifest.context_length,
             capabilities=manifest.capabilities,
-            tool_format=tool_format_of(manifest.chat_template, manifest.response_template),
+            tool_format=None
+            if manifest.embedding
+            else tool_format_of(manifest.chat_template, manifest.response_template),
+            dimensions=None if manifest.embedding is None else manifest.embedding.dimensions,
         )
 
     def _note_unreadable(self, model: str, manifest_digest: str, error: Exception) -> None:

@@ -243,6 +243,7 @@ class ModelObject(BaseModel):
     capabilities: dict[str, bool]
     tool_format: str | None = Field(description="the family whose form the model's tool calls have")
     context_length: int | None = Field(description="null until a worker has served the model")
+    dimensions: int | None = Field(description="numbers of a vector; null for a model that makes none")
     status: Literal["ready", "loading", "offline", "failed"]
     status_reason: str | None = Field(description="why the model could not be loaded, where its status is `failed`")
 

@@ -9,12 +9,14 @@ from api import errors as api_errors
 from api.interface import answer_models as answers
 from api.interface import batch_models as batches
 from api.interface import conversation_models as conversations
+from api.interface import encoder_models as encoders
 from api.interface import file_models as files
 from api.interface import webhook_models as webhooks
 from api.protocol.batches.request import BatchRetry, NewBatch
 from api.protocol.chat.request import ChatRequest, MetadataUpdate
 from api.protocol.completions.request import CompletionRequest
 from api.protocol.conversations.request import ConversationUpdate, NewConversation, NewItems
+from api.protocol.embeddings.request import EmbeddingRequest
 from api.protocol.responses.request import InputTokensRequest, ResponseRequest
 from api.protocol.shared.webhook_fields import EndpointTest, EndpointUpdate, NewEndpoint, Redelivery, SecretRotation
 from storage import errors
@@ -54,6 +56,7 @@ _CREATE: Errors = (
     *_WITH_BODY,
     *_KEYED,
     errors.ContextLengthExceeded,
+    errors.ModelCapabilityMissing,
     errors.InvalidJsonSchema,
     errors.InvalidGrammar,
     WebhookUrlRefused,
@@ -110,12 +113,13 @@ def _create(
     receipt: type[BaseModel],
     *more: type[PlatformError],
     prefers: bool = True,
+    streams: bool = True,
 ) -> Operation:
     return Operation(
         body=body,
         answers={200: answer, 202: receipt},
         errors=(*_CREATE, *more),
-        streams=True,
+        streams=streams,
         is_keyed=True,
         prefers=prefers,
     )
@@ -254,6 +258,12 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("get", "/v1/batches/{batch_id}/requests"): Operation(
         answers={200: batches.BatchRequestList}, errors=(errors.BatchNotFound,), query=("limit", "after", "line_status")
     ),
+    ("post", "/v1/embeddings"): _create(
+        EmbeddingRequest, encoders.EmbeddingList, encoders.AsyncEncoderObject, streams=False
+    ),
+    ("get", "/v1/embeddings/{embedding_id}"): _read(encoders.EmbeddingList),
+    ("delete", "/v1/embeddings/{embedding_id}"): _DELETED,
+    ("get", "/v1/embeddings/{embedding_id}/deliveries"): _list(_DELIVERIES, "status", missing=errors.JobNotFound),
     ("get", "/v1/models"): Operation(answers={200: answers.ModelList}),
     ("get", "/v1/models/{model}"): _read(answers.ModelObject, missing=errors.ModelNotFound),
     ("get", "/v1/files"): msgspec.structs.replace(_list(files.FileList, "purpose"), max_page=MAX_PAGE, page=MAX_PAGE),

@@ -8,6 +8,7 @@ JOB_ID = "resp_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
 _CHAT_ID = "chatcmpl-019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
 _COMPLETION_ID = "cmpl-019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
 _CONVERSATION_ID = "conv_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
+_EMBEDDING_ID = "embd-019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
 _ENDPOINT_ID = "we_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
 _DELIVERY_ID = "wd_019a2b3c4d5e6f7a8b9c0d1e2f3a4b5c"
 _CREATED = 1_796_083_200
@@ -32,6 +33,7 @@ REQUESTS: Mapping[str, Example] = {
     "CompletionRequest": {"model": "smollm2", "prompt": "Once upon a time", "max_tokens": 64},
     "NewBatch": {"endpoint": "/v1/responses", "completion_window": "24h", "input_file_id": _FILE_ID},
     "BatchRetry": {"completion_window": "24h"},
+    "EmbeddingRequest": {"model": "minilm", "input": ["Who are you?", "A small model."], "encoding_format": "float"},
     "NewConversation": {"items": _MESSAGES, "metadata": {"topic": "greeting"}},
     "ConversationUpdate": {"metadata": {"topic": "farewell"}},
     "NewItems": {"items": _MESSAGES},
@@ -116,6 +118,7 @@ _MODEL: Example = {
     "capabilities": {"chat": True, "completion": True, "tools": True, "reasoning": False, "structured_output": True},
     "tool_format": "generic",
     "context_length": 4096,
+    "dimensions": None,
     "status": "ready",
     "status_reason": None,
 }
@@ -223,6 +226,21 @@ ANSWERS: Mapping[str, Example] = {
         "tokenpost_queue": {"position": 3, "estimated_start_at": _CREATED + 4},
     },
     "AsyncCompletionAnswer": _COMPLETION,
+    "EmbeddingList": {
+        "id": _EMBEDDING_ID,
+        "object": "list",
+        "created": _CREATED,
+        "model": "minilm",
+        "data": [{"object": "embedding", "index": 0, "embedding": [0.0125, -0.25, 0.5]}],
+        "usage": {"prompt_tokens": 6, "total_tokens": 6},
+    },
+    "AsyncEncoderObject": {
+        "id": _EMBEDDING_ID,
+        "object": "async.embedding",
+        "status": "queued",
+        "created_at": _CREATED,
+        "model": "minilm",
+    },
     "InputTokenCount": {"object": "response.input_tokens", "input_tokens": 12},
     "DeletedObject": {"id": JOB_ID, "object": "response", "deleted": True},
     "ModelObject": _MODEL,

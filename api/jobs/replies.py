@@ -15,7 +15,7 @@ from api.cpu_bound_work import CpuBoundWork
 from api.errors import JOB_ID, JobCancelled, JobExpired, JobFailed
 from api.jobs.job_services import JobServices
 from api.jobs.job_views import JobView
-from api.jobs.stored_jobs import erase, follow, so_far
+from api.jobs.stored_jobs import erase, follow, so_far, stored_result
 from api.jobs.submitted import Submitted
 from api.protocol.kinds import KINDS, deleted_object, fold_of, object_of, receipt_of, skip_of
 from api.protocol.shared.envelope import failure_of
@@ -24,14 +24,17 @@ from api.streaming.sse import EventStream, Notes
 from api.streaming.subscription import Subscription
 from api.streaming.subscription_states import SubscriptionState
 from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry, Result
+from storage.embedding_job import EmbeddingResult
 from storage.errors import ShuttingDown, StorageUnavailable
 from storage.jobs import waiting
 from storage.jobs.deadlines import EXPIRED
 from storage.jobs.waiting import QueuePosition
 
 encode = msgspec.json.Encoder().encode
-# Up to so many log entries, an object is built and encoded on the event loop: with log probabilities in about 4 ms.
+# Up to so many log entries, or bytes of vectors, an object is built and encoded on the event loop: with log
+# probabilities in about 4 ms.
 MANY_ENTRIES = 500
+MANY_VECTOR_BYTES = 64 * 1024
 
 
 def json_reply(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -54,10 +57,16 @@ async def threaded_reply(
 async def sized_reply(
     cpu_bound: CpuBoundWork, make: Callable[[], object], entries: Sequence[object] | Result, headers: Mapping[str, str]
 ) -> Response:
-    """A JSON answer made from log entries, in a thread if there are many."""
-    if len(entries.entries if isinstance(entries, Result) else entries) > MANY_ENTRIES:
+    """A JSON answer made from log entries or a result, in a thread if that is large."""
+    if _is_large(entries):
         return await threaded_reply(cpu_bound, make, headers=headers)
     return json_reply(make(), headers=headers)
+
+
+def _is_large(entries: Sequence[object] | Result) -> bool:
+    if isinstance(entries, EmbeddingResult):
+        return len(entries.numbers) > MANY_VECTOR_BYTES
+    return len(entries.entries if isinstance(entries, Result) else entries) > MANY_ENTRIES
 
 
 class _Caller:
@@ -240,4 +249,7 @@ class OutcomeReply(Response):
         if end.status is JobStatus.CANCELLED and not KINDS[self._header.kind].shows_cancelled:
             raise JobCancelled(self._header.job_id)
         headers = _headers_of(self._header, self._applied)
-        return await sized_reply(self._services.cpu_bound, lambda: object_of(self._header, entries), entries, headers)
+        answer = entries if KINDS[self._header.kind].is_logged else await stored_result(self._services, self._header)
+        return await sized_reply(
+            self._services.cpu_bound, lambda: object_of(self._header, answer, end), answer, headers
+        )

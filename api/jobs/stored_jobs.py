@@ -5,14 +5,15 @@ from datetime import UTC, datetime
 
 import structlog
 from redis.exceptions import RedisError
+from sqlalchemy import Connection
 
 from api.jobs.job_services import JobServices
 from api.jobs.job_views import JobView, view
 from api.streaming.subscription import Subscription
 from storage.broker import event_log
-from storage.contract import End, JobKind, JobStatus, LogEntry, Result
-from storage.errors import InvalidRequest, StorageUnavailable
-from storage.jobs import cancellation, jobs
+from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry, Result
+from storage.errors import InvalidRequest, JobNotFound, StorageUnavailable
+from storage.jobs import cancellation, jobs, records
 from storage.jobs.jobs import Cancelled
 
 # How long a cancelled response is given to hand over what it had.
@@ -39,6 +40,18 @@ async def so_far(services: JobServices, job: JobView) -> list[LogEntry] | Result
         # The row is the truth about the job's state; without Redis only its text so far is not to be had.
         logger.warning("log_unread", job_id=job.header.job_id, error=error.message)
         return Result()
+
+
+async def stored_result(services: JobServices, header: JobHeader) -> Result:
+    """The result of a job that has ended, from its row; raises JobNotFound where it was erased since."""
+
+    def read(connection: Connection) -> Result:
+        job = jobs.find_result(connection, header.job_id)
+        if job is None:
+            raise JobNotFound(f"The job '{header.job_id}' was erased.")
+        return records.result_of(job)
+
+    return await services.database.reads.ask(read)
 
 
 def follow(services: JobServices, job: JobView) -> Subscription:

@@ -22,7 +22,7 @@ from api.protocol.responses.conversation_history import ConversationHistory
 from api.protocol.responses.item_history import Item
 from api.protocol.responses.prepare import Previous
 from api.protocol.responses.stored_items import PreviousResponse
-from api.protocol.shared.job_request import JobRequest
+from api.protocol.shared.job_request import CreateJobRequest
 from api.protocol.shared.tiers import priority_of
 from api.protocol.structured.constraints import Constraint, Judged
 from api.protocol.structured.format_fields import constraints_of
@@ -63,7 +63,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     create_request: CreateRequest
-    request: JobRequest
+    request: CreateJobRequest
     is_background: bool = False
     is_followed: bool = True
     store_default: bool | None = None
@@ -210,7 +210,7 @@ def thought_key_of(settings: ApiSettings, project: str, model: str) -> str | Non
 async def find_previous(
     services: JobServices,
     owner: str,
-    request: JobRequest,
+    request: CreateJobRequest,
     *,
     num_bytes: int,
     context_length: int | None = None,

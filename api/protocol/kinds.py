@@ -10,21 +10,22 @@ from api.protocol.answer.fold import Fold
 from api.protocol.answer.outcome import Outcome, outcome_of
 from api.protocol.chat.kind import CHAT
 from api.protocol.completions.kind import COMPLETION
+from api.protocol.embeddings.kind import EMBEDDING
 from api.protocol.jobs.kind_spec import KindSpec
 from api.protocol.jobs.prepared import Prepared, Terms
 from api.protocol.prompt.tokenizing import PromptTools
 from api.protocol.responses.kind import RESPONSE
-from api.protocol.shared.job_request import JobRequest
+from api.protocol.shared.job_request import CreateJobRequest
 from api.protocol.structured.constraints import Judged
 from storage.contract import End, JobHeader, JobKind, LogEntry, Result
 
-KINDS: Mapping[JobKind, KindSpec] = {spec.kind: spec for spec in (RESPONSE, CHAT, COMPLETION)}
+KINDS: Mapping[JobKind, KindSpec] = {spec.kind: spec for spec in (RESPONSE, CHAT, COMPLETION, EMBEDDING)}
 # By the path of their create calls, which lines of batches name.
 ENDPOINTS: Mapping[str, KindSpec] = {spec.path.removesuffix("/"): spec for spec in KINDS.values()}
 
 
 def prepare(
-    request: JobRequest,
+    request: CreateJobRequest,
     tools: PromptTools,
     *,
     previous: object = None,
@@ -36,8 +37,10 @@ def prepare(
 ) -> Prepared:
     """The job to store and run for `request`; the arguments are those of `Terms`.
 
-    Raises ContextLengthExceeded and InvalidRequest.
+    Raises ModelCapabilityMissing, ContextLengthExceeded and InvalidRequest.
     """
+    spec = KINDS[request.kind]
+    tools.require(spec.capability)
     terms = Terms(
         seed=seed,
         previous=previous,
@@ -46,12 +49,14 @@ def prepare(
         judged=judged,
         thought_key=thought_key,
     )
-    return KINDS[request.kind].prepare(request, tools, terms)
+    return spec.prepare(request, tools, terms)
 
 
 def fold_of(header: JobHeader) -> Fold:
-    """A fresh fold for a job."""
-    return KINDS[header.kind].fold(header)
+    """A fresh fold for a job of a kind that has streams."""
+    fold = KINDS[header.kind].fold
+    assert fold is not None, f"{header.kind} has no stream"
+    return fold(header)
 
 
 def skip_of(kind: JobKind, starting_after: int | None) -> int:

@@ -12,13 +12,13 @@ from api.jobs.job_services import jobs_of
 from api.jobs.replies import OutcomeReply, created_reply, job_reply, receipt_reply, replay_reply, stream_reply
 from api.jobs.submit import Order, submit
 from api.protocol.kinds import KINDS
-from api.protocol.shared.job_request import JobRequest
+from api.protocol.shared.job_request import CreateJobRequest
 from storage.contract import JobKind
 from storage.errors import InvalidRequest
 
 
 async def create_job(
-    request: Request, create_request: CreateRequest, wanted: JobRequest, *, is_always_stream: bool = False
+    request: Request, create_request: CreateRequest, wanted: CreateJobRequest, *, is_always_stream: bool = False
 ) -> Response:
     """Submit a job. The answer is its stream, its outcome, the job as it begins, or a receipt: at once or later."""
     no_query(request)

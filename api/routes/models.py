@@ -43,6 +43,7 @@ def _object_of(catalogue: Catalogue, entry: ModelEntry) -> dict[str, object]:
         "capabilities": entry.capabilities,
         "tool_format": entry.tool_format,
         "context_length": entry.context_length,
+        "dimensions": entry.dimensions,
         "status": entry.status.value,
         "status_reason": catalogue.failure_of(entry.model),
     }
@@ -58,6 +59,7 @@ def _unserved_object(catalogue: Catalogue, model: str) -> dict[str, object]:
         "capabilities": {},
         "tool_format": None,
         "context_length": None,
+        "dimensions": None,
         "status": catalogue.unserved[model].value,
         "status_reason": catalogue.failure_of(model),
     }

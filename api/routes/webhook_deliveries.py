@@ -46,6 +46,12 @@ async def list_of_completion(request: Request, completion_id: str) -> Response:
     return await _list(request, job_id=completion_id, kind=JobKind.COMPLETION)
 
 
+@router.get("/v1/embeddings/{embedding_id}/deliveries")
+async def list_of_embedding(request: Request, embedding_id: str) -> Response:
+    """List the webhook deliveries of embeddings."""
+    return await _list(request, job_id=embedding_id, kind=JobKind.EMBEDDING)
+
+
 @router.get("/v1/webhook_deliveries/{delivery_id}")
 async def retrieve(request: Request, delivery_id: str) -> Response:
     """Read one webhook delivery with its attempts."""

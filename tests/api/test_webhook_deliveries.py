@@ -21,7 +21,8 @@ from tests.api.server import Server
 from tests.waiting import wait_until
 
 URL = "http://127.0.0.1:9/hook"
-_NOUN_OF = dict(zip((call.path for call in CALLS), (kind.noun for kind in JobKind), strict=True))
+_KINDS = (JobKind.RESPONSE, JobKind.CHAT, JobKind.COMPLETION)
+_NOUN_OF = dict(zip((call.path for call in CALLS), (kind.noun for kind in _KINDS), strict=True))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 from storage.errors import ModelUnsupported
 from tests.model.conftest import LIMITS
+from tests.model.encoder.tiny_encoder import MAX_LEN, make_encoder
 from tests.model.gguf.files import make_gguf
 from tests.model.tiny import CONTEXT_LENGTH, make_tiny
 from workers.model.describe import describe
@@ -63,7 +64,14 @@ def test_a_model_for_embeddings_is_refused_before_its_weights_are_read(tmp_path:
 
     assert described.runs == "refused"
     assert described.reason == refused.value.message
-    assert refused.value.message.startswith("The model has no language-model head (BertModel): it makes embeddings")
+    assert refused.value.message.startswith("The model has no language-model head (BertModel), and its folder does not")
+
+
+def test_an_encoder_says_what_it_is_without_its_weights(tmp_path: Path) -> None:
+    described = describe(str(make_encoder(tmp_path)), "float32")
+
+    assert (described.runs, described.architecture, described.context_length) == ("torch", "bert", MAX_LEN)
+    assert described.reason == "it is an encoder, whose texts torch computes"
 
 
 def test_what_cannot_run_says_why(tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ CREATED_AT = 1_700_000_000
 ENDED_AT = 1_700_000_009
 USAGE = Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=2, reasoning_tokens=1)
 SUFFIX = "0" * 31 + "1"
+# Those that generate text.
+GENERATION_KINDS = (JobKind.RESPONSE, JobKind.CHAT, JobKind.COMPLETION)
 JOB_IDS = {
     JobKind.RESPONSE: f"resp_{SUFFIX}",
     JobKind.CHAT: f"chatcmpl-{SUFFIX}",

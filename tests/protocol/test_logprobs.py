@@ -14,6 +14,7 @@ from api.protocol.responses.request import INCLUDED_LOGPROBS, ResponseRequest
 from api.protocol.responses.stored_items import previous_of
 from storage.contract import MIN_LOGPROB, FinishReason, JobHeader, JobKind, JobStatus, LogEntry
 from tests.protocol.examples import (
+    GENERATION_KINDS,
     body,
     candidate,
     end,
@@ -236,7 +237,7 @@ def test_texts_that_the_log_lacks_are_taken_from_the_prompt() -> None:
     assert context["prompt_names"] == [[[0, "<s>"], [2, "<|im_end|>"]], [[0, "a"], [1, "<|im_end|>"]]]
 
 
-@pytest.mark.parametrize("job", [CHAT, RESPONSE, COMPLETION], ids=list(JobKind))
+@pytest.mark.parametrize("job", [CHAT, RESPONSE, COMPLETION], ids=GENERATION_KINDS)
 def test_a_stop_token_id_is_no_content(job: JobHeader) -> None:
     request = {**job.request, "stop_token_ids": [9]}
     stopped = header(job.kind, request)
@@ -264,7 +265,7 @@ def test_every_shape_is_the_specifications() -> None:
     Completion.model_validate(object_of(COMPLETION, HEY), strict=True)
 
 
-@pytest.mark.parametrize("kind", list(JobKind))
+@pytest.mark.parametrize("kind", GENERATION_KINDS)
 def test_what_was_not_asked_for_is_not_reported(kind: JobKind) -> None:
     silent = header(kind)
 

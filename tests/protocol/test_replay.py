@@ -22,7 +22,7 @@ from storage.contract import (
     TokenEvent,
     TokenLogprobs,
 )
-from tests.protocol.examples import candidate, end, event, header, measured, payloads, start, tokens
+from tests.protocol.examples import GENERATION_KINDS, candidate, end, event, header, measured, payloads, start, tokens
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(
     ["\u2028", "\x85", "\r\n", '"', "\\", "\x00", "😀", "", "data: [DONE]\n\n"]
@@ -222,7 +222,7 @@ def test_a_frame_is_one_line_also_for_readers_that_split_as_unicode_does(
         assert len(frame.decode().splitlines()) == frame.count(b"\n")
 
 
-@pytest.mark.parametrize("kind", list(JobKind))
+@pytest.mark.parametrize("kind", GENERATION_KINDS)
 def test_open_comes_before_any_entry(kind: JobKind) -> None:
     opened = fold_of(header(kind)).open()
 

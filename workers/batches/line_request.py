@@ -11,7 +11,7 @@ from api.protocol.jobs.prepared import Prepared
 from api.protocol.kinds import ENDPOINTS, prepare
 from api.protocol.prompt.tokenizing import PromptTools
 from api.protocol.shared.envelope import INVALID_REQUEST, error_body
-from api.protocol.shared.job_request import JobRequest
+from api.protocol.shared.job_request import CreateJobRequest
 from api.protocol.structured.constraints import Judged
 from api.protocol.thinking.signed_thoughts import thought_key
 from storage.batches import batch_lines
@@ -33,7 +33,7 @@ class LineRefusal(msgspec.Struct, frozen=True, kw_only=True):
     error: dict[str, object]
 
 
-def parse_line(data: bytes, batch: Batch) -> JobRequest:
+def parse_line(data: bytes, batch: Batch) -> CreateJobRequest:
     """The request of a validated line; raises InvalidRequest.
 
     data: as the input file has it
@@ -55,7 +55,7 @@ def parse_line(data: bytes, batch: Batch) -> JobRequest:
 
 
 def prepare_line(
-    request: JobRequest, batch: Batch, tools: PromptTools, judged: dict[str, Judged], settings: RequestSettings
+    request: CreateJobRequest, batch: Batch, tools: PromptTools, judged: dict[str, Judged], settings: RequestSettings
 ) -> Prepared:
     """The request as a job spec; raises InvalidRequest."""
     pepper = settings.pepper
@@ -76,7 +76,7 @@ def prepare_line(
     return prepared
 
 
-def job_of_line(prepared: Prepared, request: JobRequest, batch: Batch, line: BatchLine, now: datetime) -> NewJob:
+def job_of_line(prepared: Prepared, request: CreateJobRequest, batch: Batch, line: BatchLine, now: datetime) -> NewJob:
     """The job that the line becomes."""
     expiry = request.expires_after
     own_end = batch.expires_at if expiry is None else now + timedelta(seconds=expiry.seconds)

@@ -17,6 +17,7 @@ from storage.errors import PlatformError
 from storage.model_manifest import ModelDescription
 from workers.engine.memory import usual_num_positions
 from workers.model.architecture.families import config_obstacle, head_dim_of, native_obstacle, text_config
+from workers.model.architecture.sentence_folder import EncoderFolder, find_encoder
 from workers.model.gguf.header import GgufHeader, read_header
 from workers.model.gguf.model_shape import configuration_entries
 from workers.model.gguf.supported import ROPE_TENSORS, check_supported
@@ -37,6 +38,7 @@ class _Facts(msgspec.Struct, frozen=True, kw_only=True):
     config: Mapping[str, object]
     num_parameters: int
     licence: str | None
+    encoder: EncoderFolder | None = None
 
 
 def describe(source: str, dtype: str) -> ModelDescription:
@@ -60,6 +62,8 @@ def describe(source: str, dtype: str) -> ModelDescription:
 
 
 def _described(source: str, facts: _Facts, dtype: str) -> ModelDescription:
+    if facts.encoder is not None:
+        return _described_encoder(source, facts, facts.encoder, dtype)
     text = text_config(facts.config)
     refused, slow = config_obstacle(facts.config), native_obstacle(facts.config, dtype)
     context_length = text.get("max_position_embeddings")
@@ -73,6 +77,23 @@ def _described(source: str, facts: _Facts, dtype: str) -> ModelDescription:
         reason=refused or slow,
         dtype=dtype,
         memory_bytes=None if refused else _memory_bytes(facts, dtype),
+    )
+
+
+def _described_encoder(source: str, facts: _Facts, encoder: EncoderFolder, dtype: str) -> ModelDescription:
+    positions = text_config(facts.config).get("max_position_embeddings")
+    known = [number for number in (encoder.max_len, positions) if isinstance(number, int)]
+    return ModelDescription(
+        source=source,
+        architecture=str(facts.config.get("model_type")),
+        num_parameters=facts.num_parameters,
+        context_length=min(known, default=None),
+        licence=facts.licence,
+        runs="torch",
+        reason="it is an encoder, whose texts torch computes",
+        dtype=dtype,
+        # The weights, and their copy in the layout of the matrix products.
+        memory_bytes=2 * facts.num_parameters * _ITEM_BYTES[dtype] + _PROCESS_BYTES,
     )
 
 
@@ -109,6 +130,7 @@ def _of_folder(folder: Path) -> _Facts:
         config=json.loads((folder / "config.json").read_text(encoding="utf-8")),
         num_parameters=sum(_num_elements(file) for file in folder.glob("*.safetensors")),
         licence=None if licence is None else licence[1],
+        encoder=find_encoder(folder),
     )
 
 

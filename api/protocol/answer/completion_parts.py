@@ -5,6 +5,7 @@ from typing import cast
 
 from api.protocol.answer.outcome import Outcome
 from api.protocol.shared.envelope import outcome_error
+from api.protocol.shared.tiers import tier_of
 from storage.contract import End, JobHeader, JobStatus, Usage
 
 # Seeded answers of our engine are reproducible, so the fingerprint is constant.
@@ -41,6 +42,11 @@ def unanswered(header: JobHeader, outcome: Outcome) -> dict[str, object]:
     status: JobStatus = header.status if outcome.end is None else outcome.end.status
     error = None if outcome.end is None else outcome_error(outcome.end)
     return {"status": status.value} if error is None else {"status": status.value, **error}
+
+
+def asked_tier(header: JobHeader) -> dict[str, object]:
+    """The service tier if the request named one. OpenAI's object has none; vLLM's object has it."""
+    return {"service_tier": tier_of(header.request)} if "service_tier" in header.request else {}
 
 
 def async_object(header: JobHeader, end: End | None = None) -> dict[str, object]:

@@ -43,12 +43,16 @@ class ChoiceAnswer:
 
 
 class Outcome:
-    """The accumulated log or result of a job; `end` is None while the job runs."""
+    """The accumulated log or result of a job; `end` is None while the job runs.
+
+    result: the stored result that it was accumulated from, if it was from one
+    """
 
     def __init__(self, total_choices: int, parser: SegmentParser | None = None) -> None:
         self.parser = parser
         self.choices = [ChoiceAnswer(None if parser is None else ItemList()) for _ in range(total_choices)]
         self.has_tokens = False
+        self.result: Result | None = None
         self.end: End | None = None
 
     def add(self, entry: LogEntry) -> None:
@@ -116,6 +120,7 @@ def outcome_of(
 ) -> Outcome:
     """The outcome of `entries`; `end` takes precedence over an END entry."""
     outcome = Outcome(total_choices, parser)
+    outcome.result = entries if isinstance(entries, Result) else None
     for entry in entries_of(entries, None) if isinstance(entries, Result) else entries:
         outcome.add(entry)
     if end is not None and outcome.end is None:

@@ -1,8 +1,8 @@
 """The stream of Completions: chunks of text."""
 
 from api.protocol.answer.chunk_fold import ChunkFold
-from api.protocol.answer.completion_parts import SYSTEM_FINGERPRINT
-from api.protocol.completions.object import asked_tier, echo_of, logprobs_of, num_completion_choices, wants_logprobs
+from api.protocol.answer.completion_parts import SYSTEM_FINGERPRINT, asked_tier
+from api.protocol.completions.object import echo_of, logprobs_of, num_completion_choices, wants_logprobs
 from storage.contract import JobHeader, TokenEvent
 
 

@@ -2,10 +2,9 @@
 
 from typing import cast
 
-from api.protocol.answer.completion_parts import SYSTEM_FINGERPRINT, unanswered, usage_of
+from api.protocol.answer.completion_parts import SYSTEM_FINGERPRINT, asked_tier, unanswered, usage_of
 from api.protocol.answer.outcome import ChoiceAnswer, Outcome
 from api.protocol.completions.completion_logprobs import CompletionLogprobs
-from api.protocol.shared.tiers import tier_of
 from storage.contract import MIN_LOGPROB, JobHeader, TokenEvent
 
 
@@ -59,11 +58,6 @@ def completion_object(header: JobHeader, outcome: Outcome) -> dict[str, object]:
         "system_fingerprint": SYSTEM_FINGERPRINT,
         **unanswered(header, outcome),
     }
-
-
-def asked_tier(header: JobHeader) -> dict[str, object]:
-    """The service tier if the request named one. OpenAI's object has none; vLLM's object has it."""
-    return {"service_tier": tier_of(header.request)} if "service_tier" in header.request else {}
 
 
 def _shown_of(header: JobHeader, outcome: Outcome) -> list[int]:

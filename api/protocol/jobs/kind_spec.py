@@ -9,8 +9,8 @@ from api.protocol.answer.fold import Fold
 from api.protocol.answer.outcome import Outcome
 from api.protocol.answer.segments import SegmentParser
 from api.protocol.jobs.prepared import Prepared, Terms
-from api.protocol.prompt.tokenizing import PromptTools
-from api.protocol.shared.job_request import JobRequest
+from api.protocol.prompt.tokenizing import COMPLETION, PromptTools
+from api.protocol.shared.job_request import CreateJobRequest
 from storage.contract import JobHeader, JobKind
 
 
@@ -21,8 +21,9 @@ class KindSpec(msgspec.Struct, frozen=True, kw_only=True):
     path:            of its jobs, without the id
     deleted_object:  the `object` of the answer to a DELETE
     request:         the class of its create request
+    capability:      what a model must be capable of, by the name in its manifest
     prepare:         what to store and run for such a request
-    fold:            makes its stream from the log
+    fold:            makes its stream from the log; None for a kind without streams
     num_choices:     choices in the log
     parser:          a fresh segment parser of the job's output; None for plain text
     make_object:     the job as its wire shows it; metadata is None when it was never changed
@@ -30,20 +31,23 @@ class KindSpec(msgspec.Struct, frozen=True, kw_only=True):
     counts_from_zero: whether `starting_after` of its streams is the number of the last frame that was received, the
                      first being 0; otherwise it is the number of frames received
     shows_cancelled: whether the object of a cancelled job is an answer; otherwise a waiting caller gets an error
+    is_logged:       whether the answer is in the log; otherwise only in the row's result
     stream_refusal:  why a stored job cannot be streamed, the refused field first; None when it can
     """
 
     kind: JobKind
     path: str
     deleted_object: str
-    request: type[JobRequest]
+    request: type[CreateJobRequest]
     # The table pairs each request class with its function; the union of all requests is not known here.
     prepare: Callable[[Any, PromptTools, Terms], Prepared]
-    fold: Callable[[JobHeader], Fold]
+    fold: Callable[[JobHeader], Fold] | None
     num_choices: Callable[[JobHeader], int]
     parser: Callable[[JobHeader], SegmentParser | None]
     make_object: Callable[[JobHeader, Outcome, dict[str, str] | None], dict[str, object]]
     make_receipt: Callable[[JobHeader, Outcome], dict[str, object]]
     counts_from_zero: bool = False
     shows_cancelled: bool = False
+    capability: str = COMPLETION
+    is_logged: bool = True
     stream_refusal: Callable[[JobHeader], str | None] = lambda _header: None

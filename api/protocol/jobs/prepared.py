@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from api.protocol.prompt.tokenizing import PromptTools
-from api.protocol.shared.job_request import JobRequest
+from api.protocol.shared.job_request import CreateJobRequest, JobRequest
 from api.protocol.shared.sampling_fields import sampling_of
 from api.protocol.shared.tiers import priority_of
 from api.protocol.structured.constraints import Judged, unenforced_of
 from storage.contract import JobKind, JobSpec, OutputFormat
+from storage.embedding_job import AnySpec
 from storage.errors import InvalidRequest
 
 
@@ -26,7 +27,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: JobKind
     model: str
-    spec: JobSpec
+    spec: AnySpec
     request: dict[str, object]
     context: dict[str, object]
     metadata: dict[str, str]
@@ -56,10 +57,10 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def prepared(
-    request: JobRequest,
+    request: CreateJobRequest,
     kind: JobKind,
     terms: Terms,
-    spec: JobSpec,
+    spec: AnySpec,
     *,
     context: dict[str, object],
     store_default: bool,
@@ -123,7 +124,7 @@ def not_empty(prompt: tuple[int, ...], field: str) -> tuple[int, ...]:
     return prompt
 
 
-def _stored_body(request: JobRequest) -> dict[str, object]:
+def _stored_body(request: CreateJobRequest) -> dict[str, object]:
     """The request body to store. The webhook target has a column of its own, since it may hold a secret."""
     if request.webhook is None:
         return request.sent

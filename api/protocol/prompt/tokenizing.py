@@ -22,13 +22,16 @@ from api.protocol.prompt.thought_turns import THOUGHT, with_named_thoughts
 from api.protocol.prompt.token_budget import CHARACTERS_PER_TOKEN, context_exceeded
 from api.protocol.prompt.tool_declaration import NO_TOOLS, ToolDeclaration, declared_text, with_declaration
 from api.protocol.prompt.tool_turns import arranged_turns, generic_turns, has_tool_turns
-from storage.errors import InvalidRequest
+from storage.errors import InvalidRequest, ModelCapabilityMissing
 from storage.model_manifest import ModelManifest
 
 # Prompts up to this length are always counted exactly; that takes about a second.
 _MAX_COUNTED_CHARACTERS = 1_000_000
 # Those that may belong to the opening marker of a thought, whichever way it is written.
 _NUM_LAST_TOKENS = 32
+# The capability of models that generate text; manifests of older workers name no other.
+COMPLETION = "completion"
+_SAYING = {COMPLETION: "generates no text", "embedding": "makes no embeddings", "rerank": "rates no texts"}
 
 
 class PromptTools:
@@ -39,7 +42,9 @@ class PromptTools:
         self.model = manifest.model
         self.context_length = manifest.context_length
         self.generation_defaults = manifest.generation_defaults
-        self._tokenizer: Tokenizer = Tokenizer.from_str(manifest.tokenizer_json)
+        self.embedding = manifest.embedding
+        self._capabilities = manifest.capabilities
+        self.tokenizer = self._tokenizer = Tokenizer.from_str(manifest.tokenizer_json)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         num_known: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
@@ -59,6 +64,11 @@ class PromptTools:
         self.thinking = thinking_of(self.family.family, self._template)
         # Arguments of the chat template besides messages and tools.
         self._arguments = NO_THINKING
+
+    def require(self, capability: str) -> None:
+        """Raise ModelCapabilityMissing for a model that cannot do this."""
+        if not self._capabilities.get(capability, capability == COMPLETION):
+            raise ModelCapabilityMissing(f"The model '{self.model}' {_SAYING[capability]}.", param="model")
 
     def limited_to(self, context_length: int) -> "PromptTools":
         """The same tools for another context length; they share the tokenizer."""

@@ -2,21 +2,22 @@
 
 from typing import ClassVar
 
+from api.protocol.shared.deadline_fields import DatedRequest
 from api.protocol.shared.sampling_fields import SamplingRequest
+from api.protocol.shared.tiers import TieredRequest
 from api.protocol.shared.webhook_fields import WebhookTarget
 from api.protocol.shared.wire import Label, Metadata, Name, SafetyIdentifier, StreamOptions
 from storage.contract import JobKind
 from storage.errors import InvalidRequest
 
 
-class JobRequest(SamplingRequest):
-    """The shared part of a create request body. Absent and null mean the same."""
+class CreateJobRequest(TieredRequest, DatedRequest):
+    """The part of a create request body that all kinds of jobs share. Absent and null mean the same."""
 
     kind: ClassVar[JobKind]
 
     model: Name
     metadata: Metadata | None = None
-    prompt_cache_key: Label | None = None
     safety_identifier: SafetyIdentifier | None = None
     store: bool | None = None
     stream: bool | None = None
@@ -45,6 +46,12 @@ class JobRequest(SamplingRequest):
 
     def check_delivery(self, *, is_stream: bool) -> None:
         """Raise InvalidRequest when the job cannot be streamed, or has options of a stream and is none."""
+
+
+class JobRequest(CreateJobRequest, SamplingRequest):
+    """The part of a create request body that all jobs share which generate text."""
+
+    prompt_cache_key: Label | None = None
 
 
 class ChunkedRequest(JobRequest):

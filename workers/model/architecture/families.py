@@ -28,8 +28,8 @@ def config_obstacle(config: Mapping[str, object]) -> str | None:
     named = config.get("architectures")
     if isinstance(named, list) and named and not any(str(name).endswith(_TEXT_HEADS) for name in named):
         return (
-            f"The model has no language-model head ({', '.join(map(str, named))}): it makes embeddings or classes, not "
-            "text, which is not served yet"
+            f"The model has no language-model head ({', '.join(map(str, named))}), and its folder does not say how "
+            "embeddings are made of it: modules.json of sentence-transformers is missing"
         )
     if text.get("alibi") or text.get("use_bidirectional_attention"):
         return "Attention with ALiBi, or one that looks ahead, is not supported"

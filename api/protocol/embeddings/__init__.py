@@ -1,0 +1,1 @@
+"""Jobs of encoders: `/v1/embeddings`."""
