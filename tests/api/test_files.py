@@ -1,5 +1,6 @@
 """`/v1/files`: upload, list, read, download and delete, with the unmodified SDK and without."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import httpx2
@@ -187,3 +188,22 @@ def test_owners_do_not_find_each_others_files(server: Server, sqlite_database: D
 
         http.headers["authorization"] = "Bearer tp-unknown"
         assert _upload(http).status_code == 401
+
+
+def test_a_form_of_unknown_length_is_taken(http: httpx2.Client) -> None:
+    def form() -> Iterator[bytes]:
+        yield b'--boundary1\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+        yield b'--boundary1\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        yield from (bytes(30_000) for _ in range(100))
+        yield b"\r\n--boundary1--\r\n"
+
+    made = http.post(PATH, content=form(), headers={"content-type": "multipart/form-data; boundary=boundary1"})
+
+    assert (made.status_code, made.json()["bytes"]) == (200, 3_000_000)
+
+
+def test_the_sdk_reads_why_a_large_file_was_refused_before_it_was_sent(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="purpose"):
+        client.files.create(file=("a", bytes(100_000_000)), purpose="fine-tune")
+    with pytest.raises(openai.APIStatusError, match="at most 209715200 bytes"):
+        client.files.create(file=("a", bytes(220_000_000)), purpose="batch")
