@@ -46,6 +46,8 @@ class JobKind(StrEnum):
     CHAT = "chat", "chatcmpl-", "chat.completion"
     COMPLETION = "completion", "cmpl-", "completion"
     EMBEDDING = "embedding", "embd-", "embedding"
+    RERANK = "rerank", "rerank-", "rerank"
+    SCORE = "score", "score-", "score"
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:

@@ -17,6 +17,7 @@ from api.protocol.chat.request import ChatRequest, MetadataUpdate
 from api.protocol.completions.request import CompletionRequest
 from api.protocol.conversations.request import ConversationUpdate, NewConversation, NewItems
 from api.protocol.embeddings.request import EmbeddingRequest
+from api.protocol.rerank.request import RerankRequest, ScoreRequest
 from api.protocol.responses.request import InputTokensRequest, ResponseRequest
 from api.protocol.shared.webhook_fields import EndpointTest, EndpointUpdate, NewEndpoint, Redelivery, SecretRotation
 from storage import errors
@@ -264,6 +265,14 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("get", "/v1/embeddings/{embedding_id}"): _read(encoders.EmbeddingList),
     ("delete", "/v1/embeddings/{embedding_id}"): _DELETED,
     ("get", "/v1/embeddings/{embedding_id}/deliveries"): _list(_DELIVERIES, "status", missing=errors.JobNotFound),
+    ("post", "/v1/rerank"): _create(RerankRequest, encoders.RerankList, encoders.AsyncEncoderObject, streams=False),
+    ("get", "/v1/rerank/{rerank_id}"): _read(encoders.RerankList),
+    ("delete", "/v1/rerank/{rerank_id}"): _DELETED,
+    ("get", "/v1/rerank/{rerank_id}/deliveries"): _list(_DELIVERIES, "status", missing=errors.JobNotFound),
+    ("post", "/v1/score"): _create(ScoreRequest, encoders.ScoreList, encoders.AsyncEncoderObject, streams=False),
+    ("get", "/v1/score/{score_id}"): _read(encoders.ScoreList),
+    ("delete", "/v1/score/{score_id}"): _DELETED,
+    ("get", "/v1/score/{score_id}/deliveries"): _list(_DELIVERIES, "status", missing=errors.JobNotFound),
     ("get", "/v1/models"): Operation(answers={200: answers.ModelList}),
     ("get", "/v1/models/{model}"): _read(answers.ModelObject, missing=errors.ModelNotFound),
     ("get", "/v1/files"): msgspec.structs.replace(_list(files.FileList, "purpose"), max_page=MAX_PAGE, page=MAX_PAGE),

@@ -14,12 +14,13 @@ from api.protocol.embeddings.kind import EMBEDDING
 from api.protocol.jobs.kind_spec import KindSpec
 from api.protocol.jobs.prepared import Prepared, Terms
 from api.protocol.prompt.tokenizing import PromptTools
+from api.protocol.rerank.kind import RERANK, SCORE
 from api.protocol.responses.kind import RESPONSE
 from api.protocol.shared.job_request import CreateJobRequest
 from api.protocol.structured.constraints import Judged
 from storage.contract import End, JobHeader, JobKind, LogEntry, Result
 
-KINDS: Mapping[JobKind, KindSpec] = {spec.kind: spec for spec in (RESPONSE, CHAT, COMPLETION, EMBEDDING)}
+KINDS: Mapping[JobKind, KindSpec] = {spec.kind: spec for spec in (RESPONSE, CHAT, COMPLETION, EMBEDDING, RERANK, SCORE)}
 # By the path of their create calls, which lines of batches name.
 ENDPOINTS: Mapping[str, KindSpec] = {spec.path.removesuffix("/"): spec for spec in KINDS.values()}
 

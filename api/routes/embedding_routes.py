@@ -25,7 +25,7 @@ async def create(request: Request) -> Response:
 @router.get("/v1/embeddings/{embedding_id}")
 async def retrieve(request: Request, embedding_id: str) -> Response:
     """Read stored embeddings, or how far their job is."""
-    return await read_job(request, embedding_id, JobKind.EMBEDDING, Query(request))
+    return await read_job(request, embedding_id, JobKind.EMBEDDING, Query(request, "stream"))
 
 
 @router.delete("/v1/embeddings/{embedding_id}")

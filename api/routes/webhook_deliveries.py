@@ -52,6 +52,18 @@ async def list_of_embedding(request: Request, embedding_id: str) -> Response:
     return await _list(request, job_id=embedding_id, kind=JobKind.EMBEDDING)
 
 
+@router.get("/v1/rerank/{rerank_id}/deliveries")
+async def list_of_rerank(request: Request, rerank_id: str) -> Response:
+    """List the webhook deliveries of rated documents."""
+    return await _list(request, job_id=rerank_id, kind=JobKind.RERANK)
+
+
+@router.get("/v1/score/{score_id}/deliveries")
+async def list_of_score(request: Request, score_id: str) -> Response:
+    """List the webhook deliveries of scores."""
+    return await _list(request, job_id=score_id, kind=JobKind.SCORE)
+
+
 @router.get("/v1/webhook_deliveries/{delivery_id}")
 async def retrieve(request: Request, delivery_id: str) -> Response:
     """Read one webhook delivery with its attempts."""

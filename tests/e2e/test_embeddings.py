@@ -234,7 +234,7 @@ def blocks_of(language: str) -> list[str]:
 
 
 def test_the_examples_of_the_page_run(encoders: Platform, tmp_path: Path) -> None:
-    (program,), (line,) = blocks_of("python"), blocks_of("sh")
+    (program,), (line, *_) = blocks_of("python"), blocks_of("sh")
     script = tmp_path / "pasted.py"
     script.write_text(program.replace(_WRITTEN_URL, encoders.root_url))
 

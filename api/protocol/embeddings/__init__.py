@@ -1,1 +1,1 @@
-"""Jobs of encoders: `/v1/embeddings`."""
+"""Jobs that make vectors: `/v1/embeddings`, and the inputs of all jobs that an encoder runs."""

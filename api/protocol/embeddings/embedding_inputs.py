@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from api.protocol.embeddings.text_inputs import MAX_LEN, TextInput, TextInputs
+from api.protocol.embeddings.text_inputs import MAX_LEN, Text, TextInput, TextInputs
 from api.protocol.prompt.token_budget import context_exceeded
 from api.protocol.prompt.tokenizing import PromptTools
 from api.protocol.shared.sampling_fields import require_known_ids
@@ -50,9 +50,9 @@ def checked(inputs: Sequence[TextInput], tools: PromptTools, *, fields: Sequence
 
 
 def encoded(
-    tools: PromptTools, texts: Sequence[str], *, truncate_prompt_tokens: int | None, fields: Sequence[str]
+    tools: PromptTools, texts: Sequence[Text], *, truncate_prompt_tokens: int | None, fields: Sequence[str]
 ) -> list[TextInput]:
-    """Texts as inputs, checked; `fields` as in `checked`."""
+    """Texts or pairs as inputs, checked; `fields` as in `checked`."""
     limit = limit_of(truncate_prompt_tokens, tools)
     inputs = TextInputs(tools.tokenizer, tools.context_length).encode(texts, limit=limit)
     return checked(inputs, tools, fields=fields)

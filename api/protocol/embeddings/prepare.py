@@ -1,7 +1,7 @@
 """Preparing an embedding job: texts as token ids, prompts before them, and how much of each vector is wanted."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 from api.protocol.embeddings.embedding_inputs import checked, encoded, limit_of
 from api.protocol.embeddings.request import EmbeddingRequest
@@ -25,7 +25,7 @@ def prepare_embedding(request: EmbeddingRequest, tools: PromptTools, terms: Term
     """
     abilities = tools.embedding
     assert abilities is not None, "the kind's capability was checked"
-    inputs = _inputs_of(request, tools, _prompt_of(request, abilities))
+    inputs = _inputs_of(request, tools, prompt_of(request.input_type, abilities))
     return prepared(
         request,
         JobKind.EMBEDDING,
@@ -58,11 +58,11 @@ def _inputs_of(request: EmbeddingRequest, tools: PromptTools, prompt: str) -> li
     )
 
 
-def _prompt_of(request: EmbeddingRequest, abilities: EmbeddingAbilities) -> str:
-    """The model's text before each input: of the type that the request names, if the model tells types apart."""
-    if request.input_type is None:
+def prompt_of(input_type: Literal["query", "document"] | None, abilities: EmbeddingAbilities) -> str:
+    """The model's text before an input of this type, empty where the model does not tell types apart."""
+    if input_type is None:
         return abilities.default_prompt
-    names = _PROMPT_NAMES[request.input_type]
+    names = _PROMPT_NAMES[input_type]
     return next((abilities.prompts[name] for name in names if name in abilities.prompts), "")
 
 
