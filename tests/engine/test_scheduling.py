@@ -64,6 +64,32 @@ def test_many_prompts_are_not_held_back_for_one_stream() -> None:
     assert runner.sizes == [4, 1 + 20 * 2 // 3]
 
 
+def test_background_prompts_hold_up_no_stream_and_no_prompt_of_a_caller() -> None:
+    engine, runner = engine_of(replace(LIMITS, max_batch_tokens=40, max_prefill_tokens=12, num_blocks=200))
+    engine.add(request("stream", prompt=(2,) * 4, max_tokens=20, ignore_eos=True))
+    engine.step()
+    for first in (3, 4, 5):
+        engine.add(request(f"background-{first}", prompt=(first,) * 18, max_tokens=9, ignore_eos=True, priority=10))
+    # A token of the stream, and a quarter of what a prompt may take beside it.
+    steps(engine, 2)
+    assert runner.sizes[-2:] == [4, 4]
+
+    engine.add(request("caller", prompt=(6,) * 10, max_tokens=1))
+    [outputs] = steps(engine, 1)
+
+    assert outputs == ["stream", "caller"]
+    assert runner.sizes[-1] <= 1 + 10 + 3
+
+
+def test_background_prompts_have_whole_steps_while_no_caller_waits() -> None:
+    engine, runner = engine_of(replace(LIMITS, max_batch_tokens=40, max_prefill_tokens=12, num_blocks=200))
+    for first in (3, 4):
+        engine.add(request(f"background-{first}", prompt=(first,) * 18, max_tokens=2, ignore_eos=True, priority=10))
+    engine.step()
+
+    assert runner.sizes == [36]
+
+
 def test_a_lower_priority_number_leaves_the_waiting_line_first() -> None:
     engine, runner = engine_of()
     for name, priority in (("late", 5), ("normal", 0), ("first", -1), ("second", 0)):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from operator import attrgetter
 
+from storage.contract import BACKGROUND_PRIORITY
 from workers.engine.blocks import BlockManager
 from workers.engine.runner import Chunk
 from workers.engine.sequence import Sequence
@@ -10,6 +11,8 @@ from workers.engine.step_limits import EngineLimits
 from workers.engine.waiting_queue import WaitingQueue
 
 _ORDER = attrgetter("order")
+# Of `max_prefill_tokens`, background prompts have one part in so many beside foreground sequences.
+_BACKGROUND_SHARE = 4
 
 
 class Batch:
@@ -112,34 +115,51 @@ class Scheduler:
         if not self._make_way(is_ahead) or not self._grow(is_ahead):
             return batch
         decoding, prefilling = _split(self._running)
-        late = self._prefills(prefilling, self._prefill_budget(len(decoding), len(prefilling)))
+        late = self._prefills(prefilling, decoding) if prefilling or self._waiting else []
         _add_decodes(batch, decoding)
         for chunk, sequence in sorted(late, key=_has_several_tokens):
             batch.add(chunk, sequence)
         return batch
 
-    def _prefill_budget(self, num_decoding: int, num_prefilling: int) -> int:
+    def _prefill_budget(self, prefilling: list[Sequence], decoding: list[Sequence]) -> int:
         """Prefill tokens of a step.
 
         One prompt gets the limit, so that it does not stall the streams. Where many wait for their first token, each
-        more adds its share of the step: delaying many for the few that stream would cost more than it saves.
+        more adds its share of the step: delaying many for the few that stream would cost more than it saves. Where a
+        foreground sequence waits for its first token, background sequences count neither way.
         """
         whole = self._halved(self._limits.max_batch_tokens)
+        waiting = self._waiting.sequences()
+        peers = [list(filter(_is_foreground, some)) for some in (prefilling, decoding, waiting)]
+        if not peers[0] and not peers[2]:
+            peers = [prefilling, decoding, waiting]
+        num_prefilling, num_decoding, num_waiting = map(len, peers)
         if not num_decoding:
-            return whole
-        num_entering = min(len(self._waiting), self._limits.max_running - len(self._running))
+            return whole - len(decoding)
+        num_entering = min(num_waiting, self._limits.max_running - len(self._running))
         num_others = max(0, num_prefilling + num_entering - 1)
         fair = whole * num_others // (num_others + num_decoding)
-        return min(whole - num_decoding, max(fair, self._halved(self._limits.max_prefill_tokens)))
+        return min(whole - len(decoding), max(fair, self._halved(self._limits.max_prefill_tokens)))
 
     def _halved(self, limit: int) -> int:
         return max(1, limit // 2) if self.cautious else limit
 
-    def _prefills(self, prefilling: list[Sequence], budget: int) -> list[tuple[Chunk, Sequence]]:
-        """Prefill chunks of running and entering sequences, in order, until the budget is spent."""
+    def _prefills(self, prefilling: list[Sequence], decoding: list[Sequence]) -> list[tuple[Chunk, Sequence]]:
+        """Prefill chunks of running and entering sequences, in order, until the budget is spent.
+
+        Background prompts have a small part of a step in which a foreground sequence computes: many of them wait at
+        any time, and each step would be as long as it may be.
+        """
         chunks = []
+        budget = self._prefill_budget(prefilling, decoding)
+        has_foreground, is_bounded = any(map(_is_foreground, decoding)), False
         prefilling.sort(key=_ORDER, reverse=True)
         while budget > 0 and (sequence := self._next(prefilling)) is not None:
+            is_foreground = _is_foreground(sequence)
+            if has_foreground and not is_foreground and not is_bounded:
+                budget = min(budget, max(1, self._limits.max_prefill_tokens // _BACKGROUND_SHARE))
+                is_bounded = True
+            has_foreground |= is_foreground
             chunk = self._prefill(sequence, budget)
             if chunk is not None:
                 chunks.append((chunk, sequence))
@@ -269,6 +289,11 @@ class Scheduler:
         self.release(sequence)
         sequence.restart()
         self.add(sequence)
+
+
+def _is_foreground(sequence: Sequence) -> bool:
+    """Whether a caller may wait for the sequence; an aged one counts as if."""
+    return sequence.order[0] < BACKGROUND_PRIORITY
 
 
 def _has_several_tokens(planned: tuple[Chunk, Sequence]) -> bool:
