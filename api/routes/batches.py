@@ -1,6 +1,5 @@
 """`/v1/batches`: create, list, read, cancel, retry, and the requests of a batch."""
 
-from datetime import UTC, datetime
 from functools import partial
 
 from fastapi import APIRouter, Request
@@ -39,7 +38,7 @@ async def create(request: Request) -> Response:
     if wanted.endpoint not in ENDPOINTS:
         known = ", ".join(ENDPOINTS)
         raise InvalidRequest(f"Invalid 'endpoint': it must be one of {known}.", param="endpoint")
-    batch_id, now, caller = new_id("batch_"), datetime.now(UTC), create_request.caller
+    batch_id, now, caller = new_id("batch_"), services.database.clock.now(), create_request.caller
     file_id = wanted.input_file_id or await _write_inline(request, services, create_request, wanted)
 
     def make(c: Connection) -> Batch:
@@ -82,10 +81,9 @@ async def retrieve(request: Request, batch_id: str) -> Response:
 async def cancel(request: Request, batch_id: str) -> Response:
     """Cancel a batch. Requests that run may go on for ten minutes; what was done is kept."""
     no_query(request)
-    owner, now = caller_of(request).project, datetime.now(UTC)
-    shown = await jobs_of(request).database.write_promptly(
-        lambda c: _shown(c, batch_rows.cancel(c, batch_id, owner, now))
-    )
+    database = jobs_of(request).database
+    owner, now = caller_of(request).project, database.clock.now()
+    shown = await database.write_promptly(lambda c: _shown(c, batch_rows.cancel(c, batch_id, owner, now)))
     return json_reply(shown)
 
 
@@ -96,7 +94,7 @@ async def retry(request: Request, batch_id: str) -> Response:
     services, create_request = jobs_of(request), await create_request_of(request)
     # The body may be absent.
     wanted = await parse_body(request, BatchRetry, create_request.body or b"{}")
-    new_batch_id, now, caller = new_id("batch_"), datetime.now(UTC), create_request.caller
+    new_batch_id, now, caller = new_id("batch_"), services.database.clock.now(), create_request.caller
 
     def make(c: Connection) -> Batch:
         return insert_retry(c, new_batch_id, caller, batch_id, wanted.completion_window, now)
@@ -132,7 +130,7 @@ async def _write_inline(
     """The id of an unfinished file with the requests of the body."""
     inputs: InlineInputs = request.scope["app"].state.inline_inputs
     models = services.catalogue.statuses.keys()
-    now = datetime.now(UTC)
+    now = services.database.clock.now()
 
     def work() -> str:
         lines = lines_of(wanted.requests or (), wanted.endpoint, models.__contains__)

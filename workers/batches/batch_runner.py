@@ -4,8 +4,10 @@ Another process may believe for a while that the duty is its own. Each step chan
 step that two processes take is taken once.
 """
 
+import threading
+import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
@@ -28,22 +30,21 @@ from workers.maintenance.duties import PAGE
 
 # That are looked after at once.
 _MAX_BATCHES = 2000
+_RECONCILE_EVERY_S = 30.0
 
 log = structlog.get_logger()
-
-
-def utc_now() -> datetime:
-    """This moment."""
-    return datetime.now(UTC)
 
 
 class BatchRunner:
     """Takes one step of each batch in a pass."""
 
     def __init__(
-        self, services: BatchServices, has_duty: Callable[[], bool], clock: Callable[[], datetime] = utc_now
+        self, services: BatchServices, has_duty: Callable[[], bool], clock: Callable[[], datetime] | None = None
     ) -> None:
-        """has_duty: whether this process is the one that looks after batches"""
+        """has_duty: whether this process is the one that looks after batches
+        clock:    that of the database unless given
+        """
+        clock = clock or services.now
         self._services = services
         self._has_duty = has_duty
         self._clock = clock
@@ -53,12 +54,16 @@ class BatchRunner:
         self._windows = Windows(services, self._models, self._line_jobs)
         self._ends = BatchEnds(services, clock)
         self._files: dict[str, ResultFiles] = {}
+        self._reconcile_at = 0.0
         self._is_stopping = False
+        self._pass = threading.Lock()
 
     def run_once(self) -> bool:
         """Bring each batch a step further; whether more can be done at once."""
-        if not self._has_duty():
-            return False
+        with self._pass:
+            return self._has_duty() and self._run_once()
+
+    def _run_once(self) -> bool:
         batches = self._services.read(lambda c: batch_rows.list_open(c, _MAX_BATCHES))
         if not batches:
             return self._erase()
@@ -71,6 +76,10 @@ class BatchRunner:
         running = [batch for batch in batches if self._is_running(batch)]
         if running:
             has_more |= self._guarded(lambda: self._windows.fill(running), None)
+        if time.monotonic() >= self._reconcile_at:
+            self._reconcile_at = time.monotonic() + _RECONCILE_EVERY_S
+            for batch in batches:
+                self._guarded(partial(self._ends.reconcile, batch), batch.id)
         return has_more | self._erase()
 
     def stop(self) -> None:
@@ -78,7 +87,9 @@ class BatchRunner:
         self._is_stopping = True
 
     def close(self) -> None:
-        """Free what the runner holds; call it when no pass is under way."""
+        """Free what the runner holds, unless a pass is under way: then the process ends before it."""
+        if not self._pass.acquire(blocking=False):
+            return
         for files in self._files.values():
             files.give_up()
         self._line_jobs.close()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 
 from redis import Redis
@@ -10,6 +11,7 @@ from sqlalchemy import Connection
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.files.content_store import ContentStore
+from storage.jobs import recovery
 from storage.settings import RequestSettings
 from workers.maintenance.job_recovery import Tickets
 
@@ -32,6 +34,10 @@ class BatchServices:
     def write(self, operation: Callable[[Connection], T]) -> T:
         """The operation's result after its commit."""
         return self.writer.submit(operation).result(PATIENCE_S)
+
+    def now(self) -> datetime:
+        """This moment by the database's clock, which also decides when jobs are overdue."""
+        return self.read(recovery.database_now)
 
     def read(self, query: Callable[[Connection], T]) -> T:
         """The query's result."""

@@ -1,6 +1,7 @@
 """Lines become jobs: a few at a time are read, prepared and inserted together, then their tickets are sent."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -24,6 +25,8 @@ from workers.batches.served_models import BatchModels
 
 # Of the lines that are in memory at once; a longer line is alone.
 _MAX_BYTES = 2 * 2**20
+# Hostile schemas take their time, and other batches have their turn.
+_MAX_S = 1.0
 _FAULT_OF_OURS = LineRefusal(
     status_code=None,
     error={"code": "server_error", "message": "The server had an error while it prepared this request."},
@@ -56,20 +59,25 @@ class LineJobs:
         self._loop.close()
 
     def submit(self, batch: Batch, lines: Sequence[BatchLine]) -> int:
-        """How many of the lines were read, from the first on: as many as are held in memory at once.
+        """How many of the lines were prepared: as many as are held in memory at once, and within the time of a step.
 
         Those that cannot be judged at the moment stay as they are.
         """
         some = _within(lines, _MAX_BYTES)
         reader = ContentReader(self._services.content, batch.input_file_id, batch.input_bytes)
-        now = self._clock()
-        by_offset = sorted(some, key=lambda line: line.offset)
-        found = [self._outcome_of(batch, line, reader.read(line.offset, line.length), now) for line in by_offset]
-        outcomes = sorted((one for one in found if one is not None), key=lambda one: one.line.position)
-        stored = self._services.write(lambda c: self._store(c, batch, outcomes))
-        for job in stored:
+        now, until = self._clock(), time.monotonic() + _MAX_S
+        outcomes: list[_Outcome] = []
+        num_prepared = 0
+        for line in sorted(some, key=lambda line: line.offset):
+            outcome = self._outcome_of(batch, line, reader.read(line.offset, line.length), now)
+            num_prepared += 1
+            outcomes += [] if outcome is None else [outcome]
+            if time.monotonic() >= until:
+                break
+        outcomes.sort(key=lambda one: one.line.position)
+        for job in self._services.write(lambda c: self._store(c, batch, outcomes)):
             self._services.tickets.send(job.job_id, job.model, job.spec.priority_queue)
-        return len(some)
+        return num_prepared
 
     def _outcome_of(self, batch: Batch, line: BatchLine, data: bytes, now: datetime) -> _Outcome | None:
         """What becomes of a line; None where it is to be tried again later."""

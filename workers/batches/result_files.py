@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from api.protocol.batches.result_lines import answered_line, request_id_of, unanswered_line
 from api.protocol.kinds import object_of
-from storage.batches import batch_lines, batch_rows
+from storage.batches import batch_lines, batch_rows, line_outcomes
 from storage.batches.batch_states import BatchStatus, LineStatus
 from storage.batches.tables import Batch, BatchLine
 from storage.files import stored_files
@@ -63,6 +63,10 @@ class ResultFiles:
             return False
         job_ids = [line.job_id for line in lines if line.job_id is not None]
         found = self._services.read(lambda c: records.list_whole(c, job_ids))
+        lost = [line.job_id for line in lines if line.status is LineStatus.COMPLETED and line.job_id not in found]
+        if lost:
+            self._services.write(lambda c: line_outcomes.note_erased(c, [job_id for job_id in lost if job_id]))
+            raise ResultsChanged
         for line in lines:
             self._write_line(line, found.get(line.job_id or ""))
         self._after = lines[-1].line
@@ -79,8 +83,7 @@ class ResultFiles:
             self._count_tokens(job)
         request_id = request_id_of(self._batch.id, line.line)
         if line.status is LineStatus.COMPLETED:
-            if job is None:
-                raise ResultsChanged
+            assert job is not None
             self._totals.num_output += 1
             body = object_of(
                 records.header_of(job), records.result_of(job), records.end_of(job), metadata=job.metadata_

@@ -1,4 +1,4 @@
-"""Batches that run: windows, ends of lines, and the files of their results."""
+"""Batches that run: windows, and the ends of lines."""
 
 from datetime import timedelta
 
@@ -11,10 +11,8 @@ from storage.contract import JobStatus, PriorityQueue
 from storage.database.table_definitions import table_of
 from storage.derived import queue_counts
 from storage.fleet import workers
-from storage.jobs import jobs, recovery
+from storage.jobs import jobs
 from storage.jobs.tables import Job
-from storage.webhooks.tables import WebhookEvent
-from tests.storage.examples import put_endpoint
 from tests.workers.batches.workshop import Workshop, body, line
 from workers.batches import line_jobs, served_models
 
@@ -159,6 +157,16 @@ def test_large_lines_are_read_a_few_at_a_time(workshop: Workshop, monkeypatch: p
     assert len(workshop.results(batch_id)[0]) == 7
 
 
+def test_slow_lines_are_prepared_a_few_at_a_time(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_jobs, "_MAX_S", 0.0)
+    batch_id = workshop.create(_lines(5))
+    workshop.run(until=lambda: bool(workshop.tickets.sent))
+
+    assert len(workshop.tickets.sent) == 1
+    workshop.finish_all()
+    assert len(workshop.results(batch_id)[0]) == 5
+
+
 def test_cancelling_keeps_what_was_done_and_lets_running_lines_end(workshop: Workshop) -> None:
     batch_id = workshop.create(_lines(4))
     workshop.run()
@@ -243,52 +251,6 @@ def test_lines_whose_jobs_end_by_themselves_are_reported(workshop: Workshop) -> 
     assert {one["error"]["code"] for one in errors.values()} == {"batch_request_cancelled"}  # type: ignore[index]
 
 
-def test_jobs_are_kept_until_the_files_are_written(workshop: Workshop) -> None:
-    batch_id = workshop.create(_lines(3))
-    workshop.run()
-    workshop.complete(workshop.claim())
-    workshop.now += timedelta(days=3)
-    with workshop.database.connect() as c:
-        assert recovery.list_erasable(c, workshop.now) == []
-        ended = recovery.list_ended(c, workshop.now - timedelta(days=9), workshop.now, retentions_s=[600], limit=10)
-        assert len(ended.job_ids) == 1
-    workshop.now -= timedelta(days=3)
-
-    workshop.finish_all()
-
-    with workshop.database.connect() as c:
-        assert len(recovery.list_erasable(c, workshop.now + timedelta(days=31))) == 3
-    assert len(workshop.results(batch_id)[0]) == 3
-
-
-def test_a_job_erased_while_the_files_are_written_is_reported_in_the_error_file(workshop: Workshop) -> None:
-    batch_id = workshop.create(_lines(3))
-    workshop.run()
-    for _ in range(3):
-        workshop.complete(workshop.claim())
-    workshop.run(until=lambda: bool(workshop.runner._files))
-    with workshop.database.begin() as c:
-        jobs.erase(c, workshop.lines(batch_id)[1].job_id or "", "alice")
-
-    workshop.run()
-
-    output, errors = workshop.results(batch_id)
-    assert (output.keys(), errors.keys()) == ({"id-0", "id-2"}, {"id-1"})
-
-
-def test_another_process_writes_the_files_anew(workshop: Workshop) -> None:
-    batch_id = workshop.create(_lines(40))
-    workshop.run(until=lambda: len(workshop.tickets.sent) == 40)
-    for _ in range(40):
-        workshop.complete(workshop.claim())
-    workshop.run(until=lambda: bool(workshop.runner._files))
-
-    workshop.runner._files.clear()
-    workshop.run()
-
-    assert len(workshop.results(batch_id)[0]) == 40
-
-
 def test_one_line_never_becomes_two_jobs(workshop: Workshop) -> None:
     batch_id = workshop.create(_lines(3))
     workshop.run()
@@ -299,48 +261,6 @@ def test_one_line_never_becomes_two_jobs(workshop: Workshop) -> None:
     with workshop.database.connect() as c:
         assert c.execute(select(func.count()).select_from(table_of(Job))).scalar() == 3
     assert len(workshop.tickets.sent) == 3
-
-
-def test_a_batch_has_one_event_and_its_lines_none(workshop: Workshop) -> None:
-    with workshop.database.begin() as c:
-        put_endpoint(c)
-    batch_id = workshop.create(_lines(3))
-
-    workshop.finish_all()
-
-    table = table_of(WebhookEvent)
-    with workshop.database.connect() as c:
-        assert [tuple(row) for row in c.execute(select(table.c.type, table.c.job_id))] == [
-            ("batch.completed", batch_id)
-        ]
-
-
-def test_lines_without_success_are_tried_again_in_a_new_batch(workshop: Workshop) -> None:
-    first = workshop.create(_lines(4))
-    workshop.run()
-    workshop.complete(workshop.claim())
-    for _ in range(3):
-        workshop.fail(workshop.claim())
-    workshop.run()
-    source = workshop.batch(first)
-
-    second = workshop.create(b"", retry_of=first, input_file_id=source.input_file_id, input_bytes=source.input_bytes)
-    workshop.finish_all()
-
-    assert workshop.results(second)[0].keys() == workshop.results(first)[1].keys()
-    assert workshop.batch(second).status is BatchStatus.COMPLETED
-
-
-def test_an_ended_batch_goes_with_its_lines_when_its_time_is_over(workshop: Workshop) -> None:
-    batch_id = workshop.create(_lines(3))
-    workshop.finish_all()
-
-    workshop.now += timedelta(days=31)
-    workshop.run()
-
-    assert workshop.lines(batch_id) == []
-    with workshop.database.connect() as c:
-        assert batch_rows.find(c, batch_id) is None
 
 
 def test_the_end_of_a_job_without_a_batch_costs_no_further_statement(workshop: Workshop) -> None:
