@@ -18,7 +18,7 @@ from api.protocol.completions.request import CompletionRequest
 from api.protocol.conversations.request import ConversationUpdate, NewConversation, NewItems
 from api.protocol.embeddings.request import EmbeddingRequest
 from api.protocol.rerank.request import RerankRequest, ScoreRequest
-from api.protocol.responses.request import InputTokensRequest, ResponseRequest
+from api.protocol.responses.request import InputTokensRequest, ResponseMove, ResponseRequest
 from api.protocol.shared.webhook_fields import EndpointTest, EndpointUpdate, NewEndpoint, Redelivery, SecretRotation
 from storage import errors
 from storage.errors import PlatformError
@@ -177,6 +177,9 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         errors=(*_WITH_BODY, errors.ModelNotFound, errors.PreviousResponseNotFound, errors.ConversationNotFound),
     ),
     ("get", "/v1/responses/{response_id}"): _read(_RESPONSE, *_STREAM_QUERY, "include", "include_obfuscation"),
+    ("post", "/v1/responses/{response_id}"): Operation(
+        body=ResponseMove, answers={200: _RESPONSE}, errors=(*_WITH_BODY, errors.JobNotFound, errors.JobConflict)
+    ),
     ("delete", "/v1/responses/{response_id}"): _DELETED,
     ("post", "/v1/responses/{response_id}/cancel"): Operation(
         answers={200: _RESPONSE}, errors=(errors.JobNotFound, errors.JobConflict)

@@ -28,6 +28,7 @@ _USAGE = {
 REQUESTS: Mapping[str, Example] = {
     "ResponseRequest": {"model": "smollm2", "input": "Who are you?", "max_output_tokens": 64},
     "InputTokensRequest": {"model": "smollm2", "input": "Who are you?"},
+    "ResponseMove": {"service_tier": "priority"},
     "ChatRequest": {"model": "smollm2", "messages": _MESSAGES, "max_completion_tokens": 64},
     "MetadataUpdate": {"metadata": {"topic": "greeting"}},
     "CompletionRequest": {"model": "smollm2", "prompt": "Once upon a time", "max_tokens": 64},

@@ -9,11 +9,13 @@ from sqlalchemy import Connection
 
 from api.jobs.job_services import JobServices
 from api.jobs.job_views import JobView, view
+from api.protocol.responses.request import ResponseMove
+from api.protocol.shared.tiers import priority_of
 from api.streaming.subscription import Subscription
 from storage.broker import event_log
 from storage.contract import End, JobHeader, JobKind, JobStatus, LogEntry, Result
 from storage.errors import InvalidRequest, JobNotFound, StorageUnavailable
-from storage.jobs import cancellation, jobs, records
+from storage.jobs import cancellation, jobs, records, waiting
 from storage.jobs.jobs import Cancelled
 
 # How long a cancelled response is given to hand over what it had.
@@ -99,6 +101,17 @@ async def cancel_response(services: JobServices, job: JobView, owner: str) -> Jo
         pass  # the row says cancelled; its worker, or the sweeper, stores the partial result later
     finally:
         services.streaming.relay.unsubscribe(subscription)
+    return await get_job(services, job.header.job_id, owner, job.header.kind)
+
+
+async def move_response(services: JobServices, job: JobView, owner: str, wanted: ResponseMove) -> JobView:
+    """The queued response with its new priority; raises JobConflict for one that is not queued any more."""
+    priority = priority_of(wanted, is_background=job.header.background)
+    ticket = await services.database.write_promptly(
+        lambda connection: waiting.move(connection, job.header.job_id, owner, priority=priority, tier=wanted.sent)
+    )
+    if ticket is not None:
+        services.tickets.send(ticket.job_id, ticket.model, ticket.priority_queue)
     return await get_job(services, job.header.job_id, owner, job.header.kind)
 
 

@@ -247,7 +247,7 @@ async def find_previous(
 
 
 def _new_job(order: Order, prepared: Prepared, digest: bytes, now: datetime, previous: Previous | None) -> NewJob:
-    expiry, caller = order.request.expires_after, order.create_request.caller
+    caller = order.create_request.caller
     parent = previous if isinstance(previous, PreviousResponse) else None
     conversation = previous if isinstance(previous, ConversationHistory) else None
     return NewJob(
@@ -264,7 +264,7 @@ def _new_job(order: Order, prepared: Prepared, digest: bytes, now: datetime, pre
         metadata=prepared.metadata,
         spec=prepared.spec,
         created_at=now,
-        expires_at=_later(now, None if expiry is None else expiry.seconds),
+        expires_at=_later(now, _deadline_s(order.request)),
         cancel_at=_later(now, order.create_request.cancel_after_s),
         body_digest=digest if order.create_request.key is None else None,
         webhook=None if order.request.webhook is None else order.request.webhook.stored,
@@ -274,6 +274,12 @@ def _new_job(order: Order, prepared: Prepared, digest: bytes, now: datetime, pre
         conversation_id=None if conversation is None else conversation.conversation_id,
         conversation_position=None if conversation is None else conversation.position,
     )
+
+
+def _deadline_s(request: CreateJobRequest) -> int | None:
+    """Seconds until the job expires: the earlier of its own deadline and the end of its window."""
+    own = None if request.expires_after is None else request.expires_after.seconds
+    return min((seconds for seconds in (own, request.window_s) if seconds is not None), default=None)
 
 
 def _later(now: datetime, seconds: int | None) -> datetime | None:

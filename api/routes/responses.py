@@ -11,11 +11,17 @@ from api.jobs import stored_jobs
 from api.jobs.create_request import create_request_of
 from api.jobs.job_services import jobs_of
 from api.jobs.job_views import input_items, objects_of
-from api.jobs.replies import encode, encoded_reply, erased_reply, json_reply, object_reply, threaded_reply
+from api.jobs.replies import encode, encoded_reply, erased_reply, job_reply, json_reply, object_reply, threaded_reply
 from api.jobs.submit import find_previous, thought_key_of
 from api.lean_route import LeanRoute
 from api.protocol.responses.prepare import count_input_tokens
-from api.protocol.responses.request import INCLUDED_LOGPROBS, INCLUDED_THOUGHTS, InputTokensRequest, ResponseRequest
+from api.protocol.responses.request import (
+    INCLUDED_LOGPROBS,
+    INCLUDED_THOUGHTS,
+    InputTokensRequest,
+    ResponseMove,
+    ResponseRequest,
+)
 from api.protocol.shared.lists import list_object, page_of
 from api.routes.job_routes import create_job, read_job
 from storage.contract import JobKind, JobStatus
@@ -76,6 +82,16 @@ async def retrieve(request: Request, response_id: str) -> Response:
     # Log probabilities and signed thoughts are shown whenever the create request asked for them.
     _refuse_extras(query, but=(INCLUDED_LOGPROBS, INCLUDED_THOUGHTS))
     return await read_job(request, response_id, JobKind.RESPONSE, query)
+
+
+@router.post("/{response_id}")
+async def move(request: Request, response_id: str) -> Response:
+    """Move a queued response to another service tier or priority."""
+    no_query(request)
+    services, owner = jobs_of(request), caller_of(request).project
+    wanted = await parse_body(request, ResponseMove, await body_of(request))
+    job = await stored_jobs.get_job(services, response_id, owner, JobKind.RESPONSE)
+    return await job_reply(services, await stored_jobs.move_response(services, job, owner, wanted))
 
 
 @router.delete("/{response_id}")

@@ -1,19 +1,26 @@
-"""Queue positions: exact near the head of a queue, and samples of the rest from which positions are estimated."""
+"""Queue positions: exact near the head of a queue, and samples of the rest from which positions are estimated.
 
-from collections.abc import Collection
+A queued job can be moved to another priority.
+"""
+
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import Connection, func, literal, literal_column, select, tuple_
+from msgspec import structs
+from sqlalchemy import Connection, func, literal, literal_column, select, tuple_, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from storage.contract import PriorityQueue
-from storage.database.columns import UtcDateTime
+from storage.contract import JobStatus, PriorityQueue, priority_queue_of
+from storage.database.columns import DatabaseNow, UtcDateTime
 from storage.database.table_definitions import table_of
-from storage.jobs.recovery import database_now
-from storage.jobs.tables import Job
+from storage.errors import JobConflict, JobNotFound
+from storage.formats import decode_spec, encode_spec
+from storage.jobs.recovery import Ticket, database_now
+from storage.jobs.tables import Job, JobInput
 
 _job = table_of(Job)
+_input = table_of(JobInput)
 # A literal, as in `storage.jobs.recovery`: the index of queued jobs holds all columns that are read here.
 _IS_QUEUED: ColumnElement[bool] = literal_column("status = 'queued'")
 _IS_RUNNING: ColumnElement[bool] = literal_column("status = 'in_progress'")
@@ -118,6 +125,35 @@ def list_samples(
         after = Sample(sent_at=row.sent_at, owner=row.owner, job_id=row.id)
         samples.append(after)
     return samples
+
+
+def move(c: Connection, job_id: str, owner: str, *, priority: int, tier: Mapping[str, object]) -> Ticket | None:
+    """The ticket that a queued job needs in its new priority queue; None where it stays in its own.
+
+    tier: the fields of the request that ask for the priority, which take the place of those in the stored request
+
+    The old ticket stays in its queue, as in `recovery.move_to_front`. Raises JobNotFound, and JobConflict for a job
+    that is not queued any more.
+    """
+    query = select(_job.c.status, _job.c.served_model, _job.c.priority_queue)
+    row = c.execute(query.where(_job.c.id == job_id, _job.c.owner == owner).with_for_update()).first()
+    if row is None:
+        raise JobNotFound(f"No job with id '{job_id}'.")
+    if row.status is not JobStatus.QUEUED:
+        raise JobConflict(f"The job is {row.status.value}; only a queued one can be moved.")
+    payload = c.execute(select(_input).where(_input.c.job_id == job_id)).one()
+    # The format stays as it is: the priority is in all of them.
+    _, _, spec = encode_spec(
+        structs.replace(decode_spec(payload.spec_kind, payload.spec_version, payload.spec), priority=priority)
+    )
+    kept = {name: value for name, value in payload.request.items() if name not in ("priority", "service_tier")}
+    c.execute(update(_input).where(_input.c.job_id == job_id).values(spec=spec, request={**kept, **tier}))
+    priority_queue = priority_queue_of(priority)
+    if priority_queue is row.priority_queue:
+        return None
+    moving = update(_job).where(_job.c.id == job_id).values(priority_queue=priority_queue, sent_at=DatabaseNow())
+    c.execute(moving)
+    return Ticket(job_id=job_id, model=row.served_model, priority_queue=priority_queue)
 
 
 def _is_in(model: str, priority_queue: PriorityQueue) -> ColumnElement[bool]:

@@ -145,7 +145,6 @@ UNSUPPORTED: list[tuple[type[WireRequest], dict[str, object], str]] = [
     (ResponseRequest, {"input": "x", "reasoning": {"summary": "detailed"}}, "reasoning.summary"),
     (ResponseRequest, {"input": "x", "reasoning": {"mode": "pro"}}, "reasoning.mode"),
     (ResponseRequest, {"input": "x", "include": ["file_search_call.results"]}, "include[0]"),
-    (ResponseRequest, {"input": "x", "conversation": "conv_1"}, "conversation"),
     (ResponseRequest, {"input": "x", "tools": [{"type": "web_search"}]}, "tools[0].type"),
     (ResponseRequest, {"input": "x", "tool_choice": {"type": "mcp"}}, "tool_choice.type"),
     (

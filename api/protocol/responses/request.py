@@ -7,12 +7,14 @@ Source: OpenAI specification of 2026-08-21. Of the sampling fields it has only `
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from api.protocol.responses.input_items import Input
 from api.protocol.shared.content import one_of
 from api.protocol.shared.job_request import JobRequest
 from api.protocol.shared.sampling_fields import TopLogprobs
-from api.protocol.shared.validation_messages import TAG
+from api.protocol.shared.tiers import TieredRequest
+from api.protocol.shared.validation_messages import FIELD, TAG, UNSUPPORTED
 from api.protocol.shared.webhook_fields import WebhookTarget, target_of
 from api.protocol.shared.wire import MaxTokens, Name, Refused, Wire, fault, only
 from api.protocol.structured.constraints import Constraint
@@ -57,6 +59,20 @@ Conversation = Annotated[
 ]
 
 
+_WINDOWS_S = {"soonest": None, "2h": 2 * 3600, "8h": 8 * 3600}
+_WINDOW = "is not one of 'soonest', '2h' and '8h'"
+
+
+class BackgroundOptions(Wire):
+    """When a background response has to be there.
+
+    completion_window: the latest end; a response that is not there by then fails with `expired`
+    """
+
+    completion_window: Annotated[str, one_of(frozenset(_WINDOWS_S), _WINDOW)] | None = None
+    continuation_id: Refused = None
+
+
 class ResponseStreamOptions(Wire):
     """Stream options of Responses. We send no obfuscation padding."""
 
@@ -70,6 +86,7 @@ class ResponseRequest(JobRequest, ResponseToolRequest, ResponseThinkingFields):
 
     input: Input | None = None
     background: bool | None = None
+    background_options: BackgroundOptions | None = None
     conversation: Conversation | None = None
     include: Annotated[list[Included], Field(max_length=16, fail_fast=True)] | None = None
     instructions: str | None = None
@@ -101,6 +118,16 @@ class ResponseRequest(JobRequest, ResponseToolRequest, ResponseThinkingFields):
     def _goes_on_with_one(self) -> Self:
         if self.previous_response_id is not None and self.conversation is not None:
             raise fault("conversation", "it cannot be combined with 'previous_response_id'")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_window_in_background_only(self) -> Self:
+        if self.background_options is None or self.background_options.completion_window is None:
+            return self
+        is_standard = self.service_tier in (None, "auto", "default") and self.priority is None
+        if not self.background or self.stream or not is_standard:
+            sentence = "needs background: true, no stream, and neither another service_tier nor a priority"
+            raise PydanticCustomError(UNSUPPORTED, sentence, {FIELD: "background_options.completion_window"})
         return self
 
     @model_validator(mode="after")
@@ -149,8 +176,23 @@ class ResponseRequest(JobRequest, ResponseToolRequest, ResponseThinkingFields):
         return self.truncation == "auto"
 
     @property
+    def window_s(self) -> int | None:
+        options = self.background_options
+        return None if options is None else _WINDOWS_S[options.completion_window or "soonest"]
+
+    @property
     def is_background(self) -> bool:
         return self.background or False
+
+
+class ResponseMove(TieredRequest):
+    """The body of `POST /v1/responses/{id}`: the tier or the priority that a queued response gets."""
+
+    @model_validator(mode="after")
+    def _has_one(self) -> Self:
+        if self.service_tier is None and self.priority is None:
+            raise fault("service_tier", "one of 'service_tier' or 'priority' must be provided")
+        return self
 
 
 class InputTokensRequest(ResponseRequest):

@@ -35,6 +35,11 @@ class CreateJobRequest(TieredRequest, DatedRequest):
         return None
 
     @property
+    def window_s(self) -> int | None:
+        """Seconds after which the job fails unless it has ended, by its completion window."""
+        return None
+
+    @property
     def is_truncated(self) -> bool:
         """Whether the oldest turns may be left out of the prompt."""
         return False
