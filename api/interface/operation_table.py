@@ -199,12 +199,16 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         conversations.ConversationObject, ConversationUpdate
     ),
     ("delete", "/v1/conversations/{conversation_id}"): _conversation_call(answers.DeletedObject),
-    ("post", "/v1/conversations/{conversation_id}/items"): _conversation_call(
-        conversations.ConversationItemList,
-        NewItems,
-        errors.ConversationTooLarge,
-        errors.InvalidEncryptedContent,
-        query=("include",),
+    ("post", "/v1/conversations/{conversation_id}/items"): msgspec.structs.replace(
+        _conversation_call(
+            conversations.ConversationItemList,
+            NewItems,
+            *_KEYED,
+            errors.ConversationTooLarge,
+            errors.InvalidEncryptedContent,
+            query=("include",),
+        ),
+        is_keyed=True,
     ),
     ("get", "/v1/conversations/{conversation_id}/items"): _list(
         conversations.ConversationItemList, "include", missing=errors.ConversationNotFound

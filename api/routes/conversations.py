@@ -89,17 +89,24 @@ async def create_items(request: Request, conversation_id: str) -> Response:
     """Add up to 20 items at the end of a conversation, behind a turn that is open."""
     include = _included(Query(request, "include"))
     services = jobs_of(request)
-    wanted = await parse_body(request, NewItems, await body_of(request))
-    items = await _new_items(services, wanted.items, caller_of(request).project)
-    max_bytes = services.settings.max_chain_bytes
-    await _change(
-        request,
-        conversation_id,
-        lambda connection, row: conversation_items.add(
-            connection, row, items, max_bytes=max_bytes, is_reserved=is_of_open_turn(connection, row.id)
-        ),
-    )
-    shown = [shown_item(item.payload, include) for item in items]
+    create_request = await create_request_of(request)
+    wanted, owner = await parse_body(request, NewItems, create_request.body), create_request.caller.project
+    items = await _new_items(services, wanted.items, owner)
+    await _find(request, conversation_id)
+
+    def put(connection: Connection) -> list[conversation_items.Payload]:
+        row = conversation_rows.lock(connection, conversation_id, owner)
+        is_reserved, max_bytes = is_of_open_turn(connection, row.id), services.settings.max_chain_bytes
+        conversation_items.add(connection, row, items, max_bytes=max_bytes, is_reserved=is_reserved)
+        return [item.payload for item in items]
+
+    def find(connection: Connection, known_id: str) -> list[conversation_items.Payload]:
+        return conversation_items.list_added(connection, known_id, len(items))
+
+    made_id = conversation_items.key_of(conversation_id, items[0].item_id)
+    added, is_replay = await make_once(services, create_request, made_id, make=put, find=find)
+    note_replay(request, is_replay)
+    shown = [shown_item(item, include) for item in added]
     return await threaded_reply(services.cpu_bound, lambda: list_object(shown, has_more=False))
 
 

@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
+from storage.accounts import idempotency
 from storage.conversations.conversation_rows import ConversationRow
 from storage.conversations.tables import Conversation, ConversationItem
 from storage.database.table_definitions import table_of
@@ -167,6 +168,24 @@ def list_page(
     return ItemPage(items=[row.payload for row in rows], has_more=has_more)
 
 
+def key_of(conversation_id: str, item_id: str) -> str:
+    """The name by which an idempotency key knows an item, the first of those that were added with it."""
+    return f"{conversation_id}/{item_id}"
+
+
+def list_added(c: Connection, key: str, num_items: int) -> list[Payload]:
+    """The items that were added together, as far as they have not been deleted.
+
+    key: as `key_of` of the first of them
+    """
+    conversation_id, _, item_id = key.partition("/")
+    position = _position_of(c, conversation_id, item_id)
+    if position is None:
+        raise _item_not_found(item_id)
+    bounds = [_item.c.conversation_id == conversation_id, _item.c.position.between(position, position + num_items - 1)]
+    return list(c.execute(select(_item.c.payload).where(*bounds).order_by(_item.c.position)).scalars())
+
+
 def newest_first(c: Connection, conversation_id: str, *, before: int) -> Iterator[Payload]:
     """The items of a conversation before a position, the newest first, in pages; what is not consumed is not read."""
     has_more = True
@@ -203,6 +222,7 @@ def delete_item(c: Connection, conversation: ConversationRow, item_id: str) -> N
     num_bytes = c.execute(deleting.returning(_item.c.num_bytes)).scalar() if is_public_id(item_id) else None
     if num_bytes is None:
         raise _item_not_found(item_id)
+    idempotency.forget(c, [key_of(conversation.id, item_id)])
     lowered = {"num_items": conversation.num_items - 1, "num_bytes": conversation.num_bytes - num_bytes}
     c.execute(update(_conversation).where(_conversation.c.id == conversation.id).values(lowered))
 

@@ -157,4 +157,22 @@ def test_a_repeated_request_creates_no_second_conversation(http: httpx2.Client) 
 
     assert again.json() == first
     assert again.headers["idempotent-replayed"] == "true"
-    assert len(http.get(f"/v1/conversations/{first['id']}/items").json()["data"]) == 1
+    path = f"/v1/conversations/{first['id']}/items"
+    assert len(http.get(path).json()["data"]) == 1
+
+
+def test_a_repeated_request_adds_its_items_once(http: httpx2.Client) -> None:
+    path = f"/v1/conversations/{http.post('/v1/conversations', json={}).json()['id']}/items"
+
+    def add() -> httpx2.Response:
+        return http.post(path, json={"items": [HI, HI]}, headers={"idempotency-key": "k"})
+
+    first = add().json()
+    http.post(path, json={"items": [HI]})
+    again = add()
+
+    assert again.json() == first
+    assert again.headers["idempotent-replayed"] == "true"
+    assert len(http.get(path).json()["data"]) == 3
+    http.delete(f"{path}/{first['first_id']}")
+    assert add().json()["first_id"] != first["first_id"]

@@ -240,6 +240,13 @@ def test_the_interface_names_the_header_where_something_is_made(http: httpx2.Cli
     assert with_key == {
         *(call.path for call in CALLS),
         "/v1/async/completions",
+        "/v1/batches",
+        "/v1/batches/{batch_id}/retry",
+        "/v1/conversations",
+        "/v1/conversations/{conversation_id}/items",
+        "/v1/embeddings",
+        "/v1/rerank",
+        "/v1/score",
         "/v1/streaming/chat",
         "/v1/streaming/completions",
         "/v1/webhook_endpoints",
