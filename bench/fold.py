@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from api.protocol.chat.request import ChatRequest
 from api.protocol.kinds import fold_of, prepare
 from api.protocol.prompt.tokenizing import PromptTools
-from api.protocol.responses.request import INCLUDED_LOGPROBS
+from api.protocol.responses.included import INCLUDED_LOGPROBS
 from storage.contract import (
     Candidate,
     EntryKind,

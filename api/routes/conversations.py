@@ -18,7 +18,7 @@ from api.jobs.submit import thought_key_of
 from api.lean_route import LeanRoute
 from api.protocol.conversations.object import conversation_object, deleted_conversation, payloads_of, shown_item
 from api.protocol.conversations.request import ConversationUpdate, NewConversation, NewItems
-from api.protocol.responses.request import INCLUDED_LOGPROBS, INCLUDED_THOUGHTS
+from api.protocol.responses.included import INCLUDED_LOGPROBS, INCLUDED_THOUGHTS
 from api.protocol.responses.stored_items import AnyItem
 from api.protocol.shared.lists import list_object
 from storage.conversations import conversation_items, conversation_rows

@@ -14,14 +14,9 @@ from api.jobs.job_views import input_items, objects_of
 from api.jobs.replies import encode, encoded_reply, erased_reply, job_reply, json_reply, object_reply, threaded_reply
 from api.jobs.submit import find_previous, thought_key_of
 from api.lean_route import LeanRoute
+from api.protocol.responses.included import INCLUDED_LOGPROBS, INCLUDED_THOUGHTS
 from api.protocol.responses.prepare import count_input_tokens
-from api.protocol.responses.request import (
-    INCLUDED_LOGPROBS,
-    INCLUDED_THOUGHTS,
-    InputTokensRequest,
-    ResponseMove,
-    ResponseRequest,
-)
+from api.protocol.responses.request import InputTokensRequest, ResponseMove, ResponseRequest
 from api.protocol.shared.lists import list_object, page_of
 from api.routes.job_routes import create_job, read_job
 from storage.contract import JobKind, JobStatus

@@ -10,7 +10,8 @@ from pydantic import TypeAdapter
 
 from api.protocol.completions.request import CompletionRequest
 from api.protocol.kinds import fold_of, object_of, prepare
-from api.protocol.responses.request import INCLUDED_LOGPROBS, ResponseRequest
+from api.protocol.responses.included import INCLUDED_LOGPROBS
+from api.protocol.responses.request import ResponseRequest
 from api.protocol.responses.stored_items import previous_of
 from storage.contract import MIN_LOGPROB, FinishReason, JobHeader, JobKind, JobStatus, LogEntry
 from tests.protocol.examples import (

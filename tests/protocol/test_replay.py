@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from api.protocol.answer.outcome import entries_of
 from api.protocol.kinds import fold_of, object_of
-from api.protocol.responses.request import INCLUDED_LOGPROBS
+from api.protocol.responses.included import INCLUDED_LOGPROBS
 from storage.contract import (
     MIN_LOGPROB,
     EntryKind,

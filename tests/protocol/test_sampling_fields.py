@@ -10,7 +10,8 @@ from api.protocol.completions.request import CompletionRequest
 from api.protocol.jobs.prepared import Prepared
 from api.protocol.kinds import prepare
 from api.protocol.prompt.tokenizing import PromptTools
-from api.protocol.responses.request import INCLUDED_LOGPROBS, ResponseRequest
+from api.protocol.responses.included import INCLUDED_LOGPROBS
+from api.protocol.responses.request import ResponseRequest
 from api.protocol.shared.job_request import JobRequest as Request
 from storage.contract import SamplingParams
 from storage.errors import ContextLengthExceeded, InvalidRequest, UnsupportedParameter

@@ -6,8 +6,8 @@ Source: OpenAI's types of conversations, `openai` 3.57.0.
 from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
+from api.protocol.responses.included import INCLUDED_LOGPROBS, INCLUDED_THOUGHTS
 from api.protocol.responses.item_history import Item
-from api.protocol.responses.request import INCLUDED_LOGPROBS, INCLUDED_THOUGHTS
 from api.protocol.responses.stored_items import AnyItem, fresh_item_id, stored_items_of, without_logprobs
 
 

@@ -10,7 +10,7 @@ from api.protocol.answer.items import Item, ItemKind, call_id_of
 from api.protocol.answer.logprobs import token_objects
 from api.protocol.answer.outcome import Outcome
 from api.protocol.responses.echoed_format import echoed_format
-from api.protocol.responses.request import INCLUDED_LOGPROBS
+from api.protocol.responses.included import INCLUDED_LOGPROBS
 from api.protocol.responses.stored_items import default_of
 from api.protocol.responses.tool_echo import echoed_tools
 from api.protocol.shared.envelope import SERVER_ERROR, failure_of

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from api.protocol.responses.included import INCLUDED_LOGPROBS, INCLUDED_THOUGHTS
 from api.protocol.responses.input_items import Input
 from api.protocol.shared.content import one_of
 from api.protocol.shared.job_request import JobRequest
@@ -29,8 +30,6 @@ from api.protocol.thinking.thinking_fields import ResponseThinkingFields
 from api.protocol.tools.tool_requests import ResponseToolRequest
 from storage.contract import JobKind
 
-INCLUDED_LOGPROBS = "message.output_text.logprobs"
-INCLUDED_THOUGHTS = "reasoning.encrypted_content"
 _INCLUDED = frozenset({INCLUDED_LOGPROBS, INCLUDED_THOUGHTS})
 Included = Annotated[str, one_of(_INCLUDED, "is not supported here yet")]
 
