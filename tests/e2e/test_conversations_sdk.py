@@ -11,16 +11,18 @@ def test_turns_of_a_conversation_are_kept_and_listed(platform: Platform) -> None
         conversation = client.conversations.create(items=[{"role": "developer", "content": "Be short."}])
         ids = []
         for said in ("Hello", "Who are you?", "Goodbye"):
-            with client.responses.stream(
-                model="demo", conversation=conversation.id, input=said, max_output_tokens=12
-            ) as stream:
-                final = stream.get_final_response()
+            events = list(
+                client.responses.create(
+                    model="demo", conversation=conversation.id, input=said, max_output_tokens=12, stream=True
+                )
+            )
+            final = events[-1].response  # type: ignore[union-attr]  # of a terminal event
             assert final.conversation is not None
             assert final.conversation.id == conversation.id
             ids.append(final.output[0].id)
 
         items = list(client.conversations.items.list(conversation.id, limit=2))
-        assert [item.id for item in items[::2]] == ids[::-1]
+        assert [item.id for item in items[:6:2]] == ids[::-1]
         assert len(items) == 7
         page = client.conversations.items.list(conversation.id, limit=2)
         assert page.last_id == page.data[-1].id

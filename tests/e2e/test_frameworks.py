@@ -16,7 +16,13 @@ import pytest
 from tests.e2e.platform import Platform, bare_environment
 
 FOLDER = Path(__file__).parent / "frameworks"
-PROGRAMS = {"agents": "agents_tools", "langchain_openai": "langchain_tools", "instructor": "instructor_tools"}
+# The package that each program needs.
+PROGRAMS = {
+    "agents_tools": "agents",
+    "agents_session": "agents",
+    "langchain_tools": "langchain_openai",
+    "instructor_tools": "instructor",
+}
 PYTHON = os.environ.get("TOKENPOST_FRAMEWORKS_PYTHON", sys.executable)
 NODE_FOLDER = os.environ.get("TOKENPOST_FRAMEWORKS_NODE")
 _LIMIT_S = 170
@@ -28,13 +34,14 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("package", PROGRAMS)
-def test_a_framework_calls_tools(platform: Platform, package: str) -> None:
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_framework_works(platform: Platform, program: str) -> None:
+    package = PROGRAMS[program]
     found = _run("-c", f"import importlib.util as u, sys; sys.exit(u.find_spec({package!r}) is None)")
     if found.returncode:
         pytest.skip(f"{package} is not installed")
 
-    done = _run(str(FOLDER / f"{PROGRAMS[package]}.py"), platform.base_url)
+    done = _run(str(FOLDER / f"{program}.py"), platform.base_url)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("ok\n")
