@@ -1,6 +1,6 @@
 """Every fault of the drill, in the order of the table."""
 
-from tests.drill import faults, outages, outsiders
+from tests.drill import conversation_turns, faults, outages, outsiders
 from tests.drill.faults import Fault
 from tests.drill.receiver import Manner
 
@@ -34,6 +34,7 @@ def _held(part: str, server: str, *, ends: tuple[str, ...] = ("cut", "late")) ->
 
 FAULTS = (
     Fault(name="kill -9 a worker of two", run=faults.kill_worker),
+    Fault(name="kill -9 a worker with turns of conversations", run=conversation_turns.kill_worker_with_turns),
     Fault(name="SIGSTOP, SIGCONT a worker of two", run=faults.stop_and_go_on),
     Fault(name="SIGSTOP shorter than the lease", run=faults.stop_shortly),
     Fault(name="SIGTERM a worker of two", run=faults.drain_worker),

@@ -171,7 +171,13 @@ def run_fault(
     client = _client(stage, name, ledger, load, chance.randrange(1 << 30))
     observer = Observer(stage)
     scene = Scene(
-        name=name, stage=stage, random=chance, observer=observer, reader=Reader(ledger), ledger=Ledger(ledger)
+        name=name,
+        num_tokens=load.num_tokens,
+        stage=stage,
+        random=chance,
+        observer=observer,
+        reader=Reader(ledger),
+        ledger=Ledger(ledger),
     )
     observer.start()
     client.start()

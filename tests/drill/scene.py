@@ -45,10 +45,12 @@ class Incident:
 class Scene:
     """A platform under load.
 
-    name: of the load; jobs that the fault itself asks for carry it
+    name:       of the load; jobs that the fault itself asks for carry it
+    num_tokens: length of the load's answers, which the judge knows
     """
 
     name: str
+    num_tokens: int
     stage: Stage
     random: random.Random
     observer: Observer
