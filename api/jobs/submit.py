@@ -271,6 +271,7 @@ def _new_job(order: Order, prepared: Prepared, digest: bytes, now: datetime, pre
         parent_id=None if parent is None else parent.job_id,
         # The body stands for the items in it, which are hardly larger.
         chain_bytes=len(order.create_request.body) + (0 if parent is None else parent.chain_bytes),
+        continuation_id=order.request.continuation_id,
         conversation_id=None if conversation is None else conversation.conversation_id,
         conversation_position=None if conversation is None else conversation.position,
     )

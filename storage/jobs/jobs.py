@@ -31,6 +31,7 @@ from storage.errors import InvalidRequest, JobNotFound
 from storage.formats import SPEC_FORMATS, decode_spec, encode_spec
 from storage.ids import is_public_id
 from storage.jobs import attempts, ending
+from storage.jobs.continuations.continuation_order import IS_NEXT
 from storage.jobs.ending import Outcome
 from storage.jobs.erasing import erase_where
 from storage.jobs.records import (
@@ -110,6 +111,7 @@ def rows_of(new: NewJob, retention_s: int) -> tuple[Insert, ...]:
         "batch_id": new.batch_id,
         "conversation_id": new.conversation_id,
         "conversation_position": new.conversation_position,
+        "continuation_id": new.continuation_id,
         "traceparent": new.traceparent,
     }
     payload = {
@@ -192,19 +194,16 @@ def list_all(
 ) -> list[JobRecord]:
     """The newest jobs first, for operators, without requests and results."""
     query = select_summaries().order_by(_job.c.created_at.desc(), _job.c.id.desc()).limit(limit)
-    if status is not None:
-        query = query.where(_job.c.status == status)
-    if model is not None:
-        query = query.where(_job.c.model == model)
-    if owner is not None:
-        query = query.where(_job.c.owner == owner)
+    for column, value in ((_job.c.status, status), (_job.c.model, model), (_job.c.owner, owner)):
+        if value is not None:
+            query = query.where(column == value)
     return [record_of(row) for row in c.execute(query)]
 
 
 def claim(c: Connection, job_id: str, worker_id: str, now: datetime, *, lost_below: int = 2**31 - 1) -> Claim | None:
     """The job, now this worker's, with the next attempt number.
 
-    None when it is not queued, overdue, lost too often, or of a format that this program cannot read.
+    None when it is not queued, not the next of its continuation, overdue, lost too often, or of an unknown format.
 
     lost_below: the number of lost attempts from which it is not claimed
     """
@@ -346,7 +345,7 @@ def _of_input(column: str, condition: str = "") -> str:
 _CLAIM = (
     _move(JobStatus.QUEUED, JobStatus.IN_PROGRESS)
     .where(*(or_(at.is_(None), at > DatabaseNow()) for at in (_job.c.expires_at, _job.c.cancel_at)))
-    .where(_job.c.lost_attempts < bindparam("lost_below"))
+    .where(_job.c.lost_attempts < bindparam("lost_below"), IS_NEXT)
     .where(
         exists().where(
             _input.c.job_id == _job.c.id, tuple_(_input.c.spec_kind, _input.c.spec_version).in_(SPEC_FORMATS)

@@ -71,6 +71,7 @@ class JobRecord:
     batch_id: str | None
     conversation_id: str | None
     conversation_position: int | None
+    continuation_id: str | None
     traceparent: str | None
     failure: dict[str, str] | None
     request: dict[str, object] | None = None
@@ -109,6 +110,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     batch_id: str | None = None
     conversation_id: str | None = None
     conversation_position: int | None = None
+    continuation_id: str | None = None
     traceparent: str | None = None
 
 

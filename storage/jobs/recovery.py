@@ -14,6 +14,7 @@ from storage.database.table_definitions import table_of
 from storage.derived.tables import QueueCount
 from storage.fleet.tables import Worker
 from storage.jobs import attempts, ending
+from storage.jobs.continuations.continuation_order import IS_NEXT
 from storage.jobs.ending import Outcome
 from storage.jobs.erasing import erase_where
 from storage.jobs.jobs import IS_RUNNING
@@ -117,13 +118,17 @@ def list_queues(c: Connection) -> list[tuple[str, PriorityQueue]]:
 def list_lost_tickets(
     c: Connection, model: str, priority_queue: PriorityQueue, before: datetime, limit: int = 500
 ) -> list[Ticket]:
-    """The queued jobs whose newest ticket was sent before `before`, oldest first.
+    """The queued jobs whose newest ticket was sent before `before`, oldest first; of a continuation the next one only.
 
     before: when the oldest ticket that still waits in this queue was sent (now, if none does), less some slack; by the
             database's clock, as `database_now` returns it
     """
-    query = select(*_TICKET).where(
-        _IS_QUEUED, _job.c.served_model == model, _job.c.priority_queue == priority_queue, _job.c.sent_at < before
+    query = (
+        select(*_TICKET)
+        .where(
+            _IS_QUEUED, _job.c.served_model == model, _job.c.priority_queue == priority_queue, _job.c.sent_at < before
+        )
+        .where(IS_NEXT)
     )
     return _tickets(c.execute(query.order_by(_job.c.sent_at).limit(limit)).all())
 

@@ -35,6 +35,7 @@ class Job(SQLModel, table=True):
     sent_at:        when its newest ticket was handed to the queue, by the database's clock
     project_id, key_id, batch_id, conversation_id: what the job belongs to; None where it belongs to none
     conversation_position: the first of the positions that its items have in its conversation
+    continuation_id: jobs of an owner that have the same one run one after another
     traceparent:    W3C trace context of the request
     """
 
@@ -75,6 +76,7 @@ class Job(SQLModel, table=True):
     batch_id: str | None = None
     conversation_id: str | None = None
     conversation_position: int | None = Field(default=None, sa_column=Column(BigInteger))
+    continuation_id: str | None = None
     traceparent: str | None = None
 
     # Partial indexes hold few rows: an ended job, as most are, is in none of the first two.
@@ -96,6 +98,14 @@ class Job(SQLModel, table=True):
         partial_index("ix_job_kept", "erase_at IS NULL AND ended_at IS NOT NULL", "ended_at", "id"),
         partial_index("ix_job_body_digest", "body_digest IS NOT NULL", "body_digest"),
         Index("ix_job_created_at", "created_at"),
+        partial_index(
+            "ix_job_continuation",
+            "continuation_id IS NOT NULL AND ended_at IS NULL",
+            "owner",
+            "continuation_id",
+            "created_at",
+            "id",
+        ),
         # At most one open turn of a conversation.
         partial_index(
             "ix_job_open_turn", "conversation_id IS NOT NULL AND ended_at IS NULL", "conversation_id", is_unique=True

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from storage.broker.celery_queue import queue_of
 from storage.contract import PriorityQueue
-from storage.jobs import jobs
+from storage.jobs import jobs, recovery
 from tests.api.fake_worker import FakeWorker
 from tests.waiting import wait_until
 
@@ -124,7 +124,9 @@ def test_a_completion_window_is_a_deadline(
     ("fields", "param"),
     [
         ({"background_options": {"completion_window": "1h"}}, "completion_window"),
-        ({"background_options": {"continuation_id": "x"}}, "continuation_id"),
+        ({"background_options": {"continuation_id": "x"}, "background": False}, "continuation_id"),
+        ({"background_options": {"continuation_id": "x"}, "stream": True}, "continuation_id"),
+        ({"background_options": {"continuation_id": "x"}, "service_tier": "priority"}, "continuation_id"),
         ({"background_options": {"completion_window": "2h"}, "background": False}, "completion_window"),
         ({"background_options": {"completion_window": "2h"}, "stream": True}, "completion_window"),
         ({"background_options": {"completion_window": "soonest"}, "service_tier": "flex"}, "completion_window"),
@@ -138,3 +140,22 @@ def test_other_background_options_are_refused(http: httpx2.Client, fields: Json,
     assert refused.status_code == 400
     error = refused.json()["error"]
     assert (error["code"], error["param"]) == ("unsupported_parameter", f"background_options.{param}")
+
+
+def test_responses_of_one_continuation_run_one_after_another(http: httpx2.Client, worker: FakeWorker) -> None:
+    worker.go.clear()
+    worker.pauses_at = 2
+    options = {"background_options": {"continuation_id": "c"}}
+    first, second = (_post(http, **options).json()["id"] for _ in range(2))
+    other = _post(http, background_options={"continuation_id": "d"}).json()["id"]
+
+    def statuses() -> list[str]:
+        return [http.get(f"/v1/responses/{job_id}").json()["status"] for job_id in (first, second, other)]
+
+    wait_until(lambda: statuses() == ["in_progress", "queued", "in_progress"])
+    assert http.post(f"/v1/responses/{first}/cancel").json()["status"] == "cancelled"
+
+    # As the sweeper finds it.
+    with worker.database.connect() as c:
+        lost = recovery.list_lost_tickets(c, "demo", PriorityQueue.BACK, recovery.database_now(c))
+    assert [ticket.job_id for ticket in lost] == [second]

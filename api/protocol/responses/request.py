@@ -66,10 +66,11 @@ class BackgroundOptions(Wire):
     """When a background response has to be there.
 
     completion_window: the latest end; a response that is not there by then fails with `expired`
+    continuation_id:   responses of one id start in the order in which they were accepted, each after the one before
     """
 
     completion_window: Annotated[str, one_of(frozenset(_WINDOWS_S), _WINDOW)] | None = None
-    continuation_id: Refused = None
+    continuation_id: Name | None = None
 
 
 class ResponseStreamOptions(Wire):
@@ -120,13 +121,15 @@ class ResponseRequest(JobRequest, ResponseToolRequest, ResponseThinkingFields):
         return self
 
     @model_validator(mode="after")
-    def _has_a_window_in_background_only(self) -> Self:
-        if self.background_options is None or self.background_options.completion_window is None:
+    def _has_options_in_background_only(self) -> Self:
+        options = self.background_options
+        asked = None if options is None else next(iter(options.model_dump(exclude_none=True)), None)
+        if asked is None:
             return self
         is_standard = self.service_tier in (None, "auto", "default") and self.priority is None
         if not self.background or self.stream or not is_standard:
             sentence = "needs background: true, no stream, and neither another service_tier nor a priority"
-            raise PydanticCustomError(UNSUPPORTED, sentence, {FIELD: "background_options.completion_window"})
+            raise PydanticCustomError(UNSUPPORTED, sentence, {FIELD: f"background_options.{asked}"})
         return self
 
     @model_validator(mode="after")
@@ -178,6 +181,10 @@ class ResponseRequest(JobRequest, ResponseToolRequest, ResponseThinkingFields):
     def window_s(self) -> int | None:
         options = self.background_options
         return None if options is None else _WINDOWS_S[options.completion_window or "soonest"]
+
+    @property
+    def continuation_id(self) -> str | None:
+        return None if self.background_options is None else self.background_options.continuation_id
 
     @property
     def is_background(self) -> bool:

@@ -40,6 +40,11 @@ class CreateJobRequest(TieredRequest, DatedRequest):
         return None
 
     @property
+    def continuation_id(self) -> str | None:
+        """Jobs of one id run one after another."""
+        return None
+
+    @property
     def is_truncated(self) -> bool:
         """Whether the oldest turns may be left out of the prompt."""
         return False

@@ -1,0 +1,1 @@
+"""Continuations: background jobs that run one after another."""
