@@ -18,8 +18,8 @@ class ApiSettings(RequestSettings):
     api_key_required:  a key is needed on loopback too, even while none exists
     max_file_bytes:    larger files are refused; those of the purpose `batch` have at most 209,715,200 bytes anyway
     max_file_bytes_per_owner: bytes that the files of one owner may hold together, 0 is no limit
-    max_chain_bytes:   stored bytes of all turns that a `previous_response_id` continues, new input included; a request
-                       beyond that is refused
+    max_chain_bytes:   stored bytes of all turns that a `previous_response_id` continues, or of a conversation, new
+                       input included; a request beyond that is refused
     heartbeat_s:       a silent stream sends a comment after this time
     storage_timeout_s: longest wait for one answer of the database or Redis; under two seconds, the limit for
                        accepting a job
