@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -37,6 +38,9 @@ def test_what_is_no_span_is_refused(text: str) -> None:
         parse_duration(text)
 
 
+DEMO = {"demo": {"completion": True, "embedding": False}}
+
+
 def serving(host: str = "127.0.0.1", port: int = 8123) -> Serving:
     """A platform that serves one model."""
     home = Home(path=Path("/h"))
@@ -54,10 +58,10 @@ def serving(host: str = "127.0.0.1", port: int = 8123) -> Serving:
     )
 
 
-def first_screen(*, is_key_needed: bool) -> str:
+def first_screen(*, is_key_needed: bool, models: Mapping[str, Mapping[str, bool]] = DEMO) -> str:
     """What a pipe would read."""
     out = io.StringIO()
-    Screen(Console(file=out, width=40)).ready(serving(), ["demo"], "none", is_key_needed=is_key_needed)
+    Screen(Console(file=out, width=40)).ready(serving(), models, "none", is_key_needed=is_key_needed)
     return out.getvalue()
 
 
@@ -68,6 +72,22 @@ def test_the_examples_stand_unbroken_at_the_left_margin() -> None:
     start = lines.index("from openai import OpenAI")
     compile("\n".join(lines[start : start + 4]), "snippet", "exec")
     assert lines[start + 3] == "print(response.output_text)"
+
+
+def test_the_examples_are_those_of_what_the_models_can_do() -> None:
+    encoder = {"completion": False, "embedding": True}
+
+    both = first_screen(is_key_needed=False, models={"minilm": encoder, **DEMO})
+    vectors = first_screen(is_key_needed=False, models={"minilm": encoder})
+    ratings = first_screen(is_key_needed=False, models={"cross": {"completion": False, "embedding": False}})
+
+    assert "responses -H" in both
+    assert '"model": "demo"' in both
+    assert "curl http://127.0.0.1:8123/v1/embeddings " in vectors
+    assert 'client.embeddings.create(model="minilm"' in vectors
+    assert "curl http://127.0.0.1:8123/v1/rerank " in ratings
+    for text in (vectors, ratings):
+        compile(text[text.index("from openai") : text.index("Ctrl-C")], "snippet", "exec")
 
 
 def test_the_examples_carry_the_key_where_one_is_needed() -> None:

@@ -18,6 +18,7 @@ from api.cli.supervisor import redis_server
 from api.cli.supervisor.child import Child, ChildState, Ended, Role, process_state
 from api.cli.supervisor.early_fork_server import EarlyForkServer
 from api.cli.supervisor.processes import Serving, api_spec, cpu_worker_spec, generation_worker_specs, redis_spec
+from api.cli.supervisor.ready_examples import Capabilities
 from api.cli.supervisor.recovery_notice import does_api_answer, is_back
 from api.cli.supervisor.redis_server import RedisProgram
 from api.cli.supervisor.screen import Screen
@@ -26,7 +27,7 @@ from storage import ids
 from storage.contract import WorkerStatus
 from storage.database.connections import Database
 from storage.errors import PlatformError, StorageUnavailable
-from storage.fleet import lock_holders, workers
+from storage.fleet import lock_holders, manifests, workers
 from storage.fleet.tables import Worker
 
 _POLL_INTERVAL_S = 0.1
@@ -77,8 +78,9 @@ class Platform:
         self._background_tasks: set[asyncio.Task[None]] = set()
         self._watch_by_name: dict[str, asyncio.Task[None]] = {}
 
-    async def run(self, program: RedisProgram | None, on_ready: Callable[[list[str]], None]) -> None:
-        """Start all processes, call `on_ready` with the served models, and return after a signal once all have ended.
+    async def run(self, program: RedisProgram | None, on_ready: Callable[[dict[str, Capabilities]], None]) -> None:
+        """Start all processes, call `on_ready` with what each served model can do, and return after a signal once all
+        have ended.
 
         program: the embedded Redis; None with an external one
         """
@@ -91,7 +93,8 @@ class Platform:
             starting = asyncio.create_task(self._start(program))
             if await self._reached(starting, self._start_failure):
                 self._is_started = True
-                on_ready([name for name in self._model_names if name not in self._failed])
+                names = [name for name in self._model_names if name not in self._failed]
+                on_ready(await asyncio.to_thread(_read_capabilities, self._database, names))
                 await self._reached(asyncio.create_task(asyncio.Event().wait()))
         finally:
             await self._stop()
@@ -294,6 +297,15 @@ class Platform:
         except OSError as error:
             # With a full disk `tokenpost ps` shows old states; the platform must go on.
             self._screen.note(f"could not write {error.filename}: {error.strerror}", utc_now())
+
+
+def _read_capabilities(database: Database, names: Collection[str]) -> dict[str, Capabilities]:
+    """What each model can do, by name; nothing is known of one whose manifest cannot be read now."""
+    try:
+        with database.connect() as connection:
+            return {name: manifests.get_manifest(connection, name).capabilities for name in names}
+    except PlatformError:
+        return {name: {} for name in names}
 
 
 def mark_workers_dead(database: Database, worker_ids: Collection[str]) -> None:

@@ -1,7 +1,7 @@
 """Terminal output of `tokenpost up`: progress while it starts, the ready screen, and notes about events."""
 
-import json
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 
@@ -10,6 +10,7 @@ from rich.status import Status
 from rich.text import Text
 
 from api.cli.supervisor.processes import Serving
+from api.cli.supervisor.ready_examples import Capabilities, example_for
 
 _LABEL_WIDTH = 10
 # Below the 2 s that a reader of the lines may rely on.
@@ -76,17 +77,20 @@ class Screen:
         """Print one plain line."""
         self._print(Text(text))
 
-    def ready(self, serving: Serving, models: list[str], key: str, *, is_key_needed: bool) -> None:
-        """Print the ready screen: address, a line about API keys, and two examples that work when pasted."""
+    def ready(self, serving: Serving, models: Mapping[str, Capabilities], key: str, *, is_key_needed: bool) -> None:
+        """Print the ready screen: address, a line about API keys, and two examples that work when pasted.
+
+        models: what each served model can do, by name
+        """
         self.quiet()
         self.line("")
         self.done("Address", serving.url)
         self.done("Key", key)
         self.done("Models", ", ".join(models))
         self.done("Logs", str(serving.location.home.logs))
-        model = models[0]
-        self._example("Try it:", _curl(serving.url, model, is_key_needed=is_key_needed))
-        python = _snippet(serving.url, model, is_key_needed=is_key_needed)
+        example = example_for(models)
+        self._example("Try it:", example.curl(serving.url, is_key_needed=is_key_needed))
+        python = example.python(serving.url, is_key_needed=is_key_needed)
         self._example("Or in Python, after pip install openai:", python)
         self._print(Text("\nCtrl-C stops everything.", style="dim"))
 
@@ -103,22 +107,3 @@ class Screen:
         # A closed terminal must not prevent an orderly stop.
         with suppress(OSError):
             self._console.print(text, soft_wrap=True)
-
-
-def _curl(url: str, model: str, *, is_key_needed: bool) -> str:
-    # Small models write nonsense at the API's own default, 1.
-    body = json.dumps({"model": model, "input": "Hello! Who are you?", "temperature": 0.2})
-    bearer = ' -H "authorization: Bearer $TOKENPOST_API_KEY"' if is_key_needed else ""
-    return f"curl {url}/responses -H 'content-type: application/json'{bearer} -d '{body}'"
-
-
-def _snippet(url: str, model: str, *, is_key_needed: bool) -> str:
-    key = 'os.environ["TOKENPOST_API_KEY"]' if is_key_needed else '"none"'
-    lines = [
-        "import os" if is_key_needed else "",
-        "from openai import OpenAI",
-        f'client = OpenAI(base_url="{url}", api_key={key})',
-        f'response = client.responses.create(model="{model}", input="Hello! Who are you?", temperature=0.2)',
-        "print(response.output_text)",
-    ]
-    return "\n".join(line for line in lines if line)

@@ -47,7 +47,7 @@ def bring_up(serving: Serving, *, listener: socket.socket, lock: int, fork_serve
 
     async def run() -> None:
         platform = Platform(serving, screen, listener=listener, lock=lock, fork_server=fork_server)
-        await platform.run(program, lambda names: screen.ready(serving, names, key, is_key_needed=is_key_needed))
+        await platform.run(program, lambda models: screen.ready(serving, models, key, is_key_needed=is_key_needed))
 
     try:
         asyncio.run(run())
