@@ -86,6 +86,7 @@ class Job(SQLModel, table=True):
         partial_index("ix_job_running", "status = 'in_progress'", "worker_id"),
         partial_index("ix_job_stored_chat", "kind = 'chat' AND store", "owner", "id"),
         partial_index("ix_job_stored_response", "kind = 'response' AND store", "owner", "id"),
+        partial_index("ix_job_response_of_model", "kind = 'response' AND store", "owner", "model", "id"),
         partial_index(
             "ix_job_rare_response", f"kind = 'response' AND store AND status IN {RARE_ENDS}", "owner", "status", "id"
         ),

@@ -152,6 +152,18 @@ def test_stored_responses_are_filtered_by_model_and_metadata(c: Connection) -> N
     assert c.execute(text("SELECT count(*) FROM response_metadata WHERE job_id = :id"), {"id": first}).scalar() == 0
 
 
+def test_a_list_of_responses_of_a_model_reads_their_index(sqlite_database: Database) -> None:
+    asked: list[tuple[str, tuple[object, ...]]] = []
+    with sqlite_database.begin() as connection:
+        event.listen(connection, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
+        stored_lists.list_responses(connection, "alice", model="demo", after="x")
+        statement, values = asked[-1]
+        plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+
+    assert "ix_job_response_of_model (owner=? AND model=? AND id<?)" in plan[0], plan
+    assert not any("SCAN" in step or "TEMP B-TREE" in step for step in plan), plan
+
+
 @pytest.mark.parametrize("status", [None, *JobStatus])
 @pytest.mark.parametrize("metadata", [{}, {"a": "b"}])
 def test_a_list_of_responses_reads_an_index(
