@@ -1,6 +1,6 @@
 """All queries about files. Content in the database is written and read in chunks, each in a short transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -94,6 +94,12 @@ def finish(c: Connection, file_id: str, now: datetime) -> StoredFile:
     if row is None:
         raise _interrupted(file_id)
     return StoredFile(**row._mapping)
+
+
+def keep_unfinished(c: Connection, file_ids: Collection[str], now: datetime) -> None:
+    """Let these unfinished files, which do not grow at the moment, be kept as if they had grown now."""
+    is_unfinished = and_(_file.c.finished_at.is_(None), _file.c.deleted_at.is_(None))
+    c.execute(update(_file).where(_file.c.id.in_(file_ids), is_unfinished).values(written_at=now))
 
 
 def give_up(c: Connection, file_id: str, now: datetime) -> None:

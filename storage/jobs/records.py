@@ -153,6 +153,14 @@ def list_whole(c: Connection, job_ids: Collection[str]) -> dict[str, JobRecord]:
     return {row.id: record_of(row) for row in rows}
 
 
+def list_result_bytes(c: Connection, job_ids: Collection[str]) -> dict[str, int]:
+    """Sizes of the stored results of these jobs, by id; those without one are left out."""
+    query = select(_result.c.job_id, func.length(_result.c.result).label("size")).where(
+        _result.c.job_id.in_(job_ids), _result.c.result.is_not(None)
+    )
+    return {row.job_id: row.size for row in c.execute(query)} if job_ids else {}
+
+
 def record_of(row: Row[*tuple[Any, ...]]) -> JobRecord:
     """The job in a row of one of the queries above."""
     return JobRecord(**row._mapping)

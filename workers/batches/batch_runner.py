@@ -31,6 +31,8 @@ from workers.maintenance.duties import PAGE
 # That are looked after at once.
 _MAX_BATCHES = 2000
 _RECONCILE_EVERY_S = 30.0
+# After files of results could not be written, so that an outage does not leave many unfinished ones.
+_NEW_FILES_AFTER_S = 10.0
 
 log = structlog.get_logger()
 
@@ -54,6 +56,7 @@ class BatchRunner:
         self._windows = Windows(services, self._models, self._line_jobs)
         self._ends = BatchEnds(services, clock)
         self._files: dict[str, ResultFiles] = {}
+        self._new_files_at: dict[str, float] = {}
         self._reconcile_at = 0.0
         self._is_stopping = False
         self._pass = threading.Lock()
@@ -140,21 +143,32 @@ class BatchRunner:
         return self._write_files(batch)
 
     def _write_files(self, batch: Batch) -> bool:
-        files = self._files.get(batch.id)
-        if files is None:
-            files = self._files[batch.id] = ResultFiles(self._services, batch, self._clock)
+        """Write a page of the results; whether there may be more at once."""
+        if time.monotonic() < self._new_files_at.get(batch.id, 0.0):
+            return False
+        files = self._files.pop(batch.id, None) or ResultFiles(self._services, batch, self._clock)
         try:
-            if not files.step():
-                del self._files[batch.id]
-        except (ResultsChanged, PlatformError) as error:
-            log.warning("batch_files_begun_anew", batch_id=batch.id, error=reason_of(error))
-            del self._files[batch.id]
+            has_more = files.step()
+        except ResultsChanged:
+            log.warning("batch_files_begun_anew", batch_id=batch.id)
             files.give_up()
+        except Exception:
+            # Whatever it was, a page may be half written.
+            self._new_files_at[batch.id] = time.monotonic() + _NEW_FILES_AFTER_S
+            files.give_up()
+            raise
+        else:
+            if has_more:
+                self._files[batch.id] = files
         return True
 
     def _clean_up(self, batch: Batch) -> bool:
         """Free the jobs of an ended batch, and forget the lines of one that never began."""
-        self._files.pop(batch.id, None)
+        self._new_files_at.pop(batch.id, None)
+        files = self._files.pop(batch.id, None)
+        if files is not None:
+            # Another process was faster.
+            files.give_up()
         now = self._clock()
         if batch.in_progress_at is None:
             num = self._services.write(lambda c: batch_lines.delete_lines(c, batch.id, PAGE))

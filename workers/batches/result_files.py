@@ -4,7 +4,7 @@ They are made in one place and at the end, so a process that dies while it write
 files, which maintenance erases; the next one begins anew.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
@@ -25,11 +25,15 @@ from storage.jobs.records import JobRecord
 from workers.batches.batch_services import BatchServices
 
 _PAGE = 32
+# Of the requests and results of a page, as they are stored; in memory they are several times larger.
+_PAGE_BYTES = 4_000_000
+# Files that did not grow for an hour are given up, and a page can wait long for the steps of other batches.
+_KEEP_EVERY = timedelta(minutes=10)
 _DEFAULT_LIFE = timedelta(days=30)
 
 
 class ResultsChanged(Exception):
-    """A job was erased while its result was about to be written; the files are to be made anew."""
+    """A job was erased, or another process ended the batch, while its files were written."""
 
 
 class _Totals(msgspec.Struct, kw_only=True):
@@ -54,6 +58,7 @@ class ResultFiles:
         self._totals = _Totals()
         self._output: FileWriter | None = None
         self._error: FileWriter | None = None
+        self._kept_at = clock()
 
     def step(self) -> bool:
         """Write the next page of lines, or finish; whether more is left. Raises ResultsChanged."""
@@ -61,6 +66,10 @@ class ResultFiles:
         if not lines:
             self._finish()
             return False
+        self._keep()
+        job_ids = [line.job_id for line in lines if line.job_id is not None]
+        sizes = self._services.read(lambda c: records.list_result_bytes(c, job_ids))
+        lines = _within(lines, sizes)
         job_ids = [line.job_id for line in lines if line.job_id is not None]
         found = self._services.read(lambda c: records.list_whole(c, job_ids))
         lost = [line.job_id for line in lines if line.status is LineStatus.COMPLETED and line.job_id not in found]
@@ -77,6 +86,15 @@ class ResultFiles:
         for writer in (self._output, self._error):
             if writer is not None:
                 writer.give_up()
+
+    def _keep(self) -> None:
+        """Tell maintenance now and then that the files are still being written."""
+        now = self._clock()
+        if now < self._kept_at + _KEEP_EVERY:
+            return
+        self._kept_at = now
+        file_ids = [writer.file_id for writer in (self._output, self._error) if writer is not None]
+        self._services.write(lambda c: stored_files.keep_unfinished(c, file_ids, now))
 
     def _write_line(self, line: BatchLine, job: JobRecord | None) -> None:
         if job is not None:
@@ -135,11 +153,8 @@ class ResultFiles:
         if (num_completed, num_lines - num_completed) != (self._totals.num_output, self._totals.num_error):
             return False
         now = self._clock()
-        for writer in (self._output, self._error):
-            if writer is not None:
-                stored_files.finish(c, writer.file_id, now)
         usage = {name: value for name, value in msgspec.to_builtins(self._totals).items() if name.endswith("_tokens")}
-        return batch_rows.end(
+        is_ended = batch_rows.end(
             c,
             self._batch,
             self._final_status(counts),
@@ -149,6 +164,11 @@ class ResultFiles:
             usage=usage,
             num_completed=num_completed,
         )
+        # Only those of the process that ended the batch are ever seen.
+        for writer in (self._output, self._error) if is_ended else ():
+            if writer is not None:
+                stored_files.finish(c, writer.file_id, now)
+        return is_ended
 
     def _final_status(self, counts: batch_rows.Counts) -> BatchStatus:
         if self._batch.cancelling_at is not None:
@@ -156,3 +176,15 @@ class ResultFiles:
         ended_at = self._batch.finalizing_at or self._clock()
         is_late = ended_at >= self._batch.expires_at and counts.get(LineStatus.EXPIRED, 0) > 0
         return BatchStatus.EXPIRED if is_late else BatchStatus.COMPLETED
+
+
+def _within(lines: list[BatchLine], result_bytes: Mapping[str, int]) -> list[BatchLine]:
+    """The first lines whose requests and results have no more than a page's bytes together; one at least."""
+    some: list[BatchLine] = []
+    num_bytes = 0
+    for line in lines:
+        num_bytes += line.length + result_bytes.get(line.job_id or "", 0)
+        if some and num_bytes > _PAGE_BYTES:
+            break
+        some.append(line)
+    return some

@@ -2,17 +2,22 @@
 
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import select
 
 from storage.batches import batch_rows
 from storage.batches.batch_states import BatchStatus, LineStatus
 from storage.batches.tables import BatchLine
 from storage.database.table_definitions import table_of
+from storage.files import stored_files
+from storage.files.tables import FilePurpose
 from storage.jobs import jobs, recovery
-from storage.jobs.tables import Job
+from storage.jobs.tables import Job, JobResult
 from storage.webhooks.tables import WebhookEvent
 from tests.storage.examples import put_endpoint
 from tests.workers.batches.workshop import Workshop, line
+from workers.batches import result_files
+from workers.batches.result_files import ResultFiles, ResultsChanged
 
 
 def _lines(number: int) -> bytes:
@@ -95,6 +100,78 @@ def test_another_process_writes_the_files_anew(workshop: Workshop) -> None:
     workshop.run()
 
     assert len(workshop.results(batch_id)[0]) == 40
+
+
+def test_of_two_processes_that_write_the_files_one_is_seen(workshop: Workshop) -> None:
+    batch_id = workshop.create(_lines(3))
+    workshop.run()
+    for _ in range(3):
+        workshop.complete(workshop.claim())
+    workshop.run(until=lambda: bool(workshop.runner._files))
+    late = ResultFiles(workshop.services, workshop.batch(batch_id), lambda: workshop.now)
+    late.step()
+    workshop.run()
+
+    with pytest.raises(ResultsChanged):
+        late.step()
+
+    assert workshop.results(batch_id)[0].keys() == {"id-0", "id-1", "id-2"}
+    with workshop.database.connect() as c:
+        seen = stored_files.list_files(c, "alice", workshop.now, purpose=FilePurpose.BATCH_OUTPUT)
+    assert [file.id for file in seen] == [workshop.batch(batch_id).output_file_id]
+
+
+def test_large_results_are_read_a_few_at_a_time(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(result_files, "_PAGE_BYTES", 1)
+    batch_id = workshop.create(_lines(3))
+    workshop.run()
+    for _ in range(3):
+        workshop.complete(workshop.claim())
+    workshop.run(until=lambda: bool(workshop.runner._files))
+
+    assert workshop.runner._files[batch_id]._after == 1
+    workshop.run()
+    assert len(workshop.results(batch_id)[0]) == 3
+
+
+def test_files_whose_writing_takes_hours_are_not_given_up(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_files, "_PAGE_BYTES", 1)
+    batch_id = workshop.create(_lines(4))
+    workshop.run()
+    for _ in range(4):
+        workshop.complete(workshop.claim())
+    workshop.run(until=lambda: bool(workshop.runner._files))
+
+    for _ in range(3):
+        workshop.now += timedelta(minutes=50)
+        workshop.runner.run_once()
+        with workshop.database.begin() as c:
+            stored_files.mark_ended(c, stored_files.list_ended(c, workshop.now, 10), workshop.now)
+    workshop.run()
+
+    assert workshop.batch(batch_id).status is BatchStatus.COMPLETED
+    assert len(workshop.results(batch_id)[0]) == 4
+
+
+def test_a_result_that_cannot_be_read_yet_keeps_no_process_busy_and_doubles_nothing(workshop: Workshop) -> None:
+    batch_id = workshop.create(_lines(3))
+    workshop.run()
+    for _ in range(3):
+        workshop.complete(workshop.claim())
+    second = table_of(JobResult).c.job_id == workshop.lines(batch_id)[1].job_id
+    with workshop.database.begin() as c:
+        c.execute(table_of(JobResult).update().where(second).values(result_version=99))
+
+    workshop.run()
+
+    assert workshop.batch(batch_id).status is BatchStatus.FINALIZING
+    with workshop.database.begin() as c:
+        c.execute(table_of(JobResult).update().where(second).values(result_version=1))
+    workshop.runner._new_files_at.clear()
+    workshop.run()
+    assert workshop.results(batch_id)[0].keys() == {"id-0", "id-1", "id-2"}
 
 
 def test_a_batch_has_one_event_and_its_lines_none(workshop: Workshop) -> None:
