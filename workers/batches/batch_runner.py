@@ -7,7 +7,7 @@ step that two processes take is taken once.
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import structlog
@@ -22,6 +22,7 @@ from storage.jobs import recovery
 from workers.batches.batch_ends import BatchEnds
 from workers.batches.batch_services import BatchServices
 from workers.batches.batch_validation import BatchValidation
+from workers.batches.fair_turns import FairTurns
 from workers.batches.line_jobs import LineJobs
 from workers.batches.result_files import ResultFiles, ResultsChanged
 from workers.batches.served_models import BatchModels
@@ -30,6 +31,8 @@ from workers.maintenance.duties import PAGE
 
 # That are looked after at once.
 _MAX_BATCHES = 2000
+# Of the steps of one pass; the next one goes on with the others. Meanwhile windows must be filled.
+_STEPS_S = 1.0
 _RECONCILE_EVERY_S = 30.0
 # After files of results could not be written, so that an outage does not leave many unfinished ones.
 _NEW_FILES_AFTER_S = 10.0
@@ -57,6 +60,9 @@ class BatchRunner:
         self._ends = BatchEnds(services, clock)
         self._files: dict[str, ResultFiles] = {}
         self._new_files_at: dict[str, float] = {}
+        self._fair_turns = FairTurns()
+        # When the pass began.
+        self._now = datetime.min.replace(tzinfo=UTC)
         self._reconcile_at = 0.0
         self._is_stopping = False
         self._pass = threading.Lock()
@@ -71,14 +77,18 @@ class BatchRunner:
         if not batches:
             return self._erase()
         self._models.refresh()
+        self._now = self._clock()
+        until = time.monotonic() + _STEPS_S
         has_more = False
-        for batch in batches:
+        for batch in self._fair_turns.take(batches):
             if self._is_stopping:
                 return False
             has_more |= self._guarded(partial(self._step, batch), batch.id)
+            if time.monotonic() >= until:
+                break
         running = [batch for batch in batches if self._is_running(batch)]
         if running:
-            has_more |= self._guarded(lambda: self._windows.fill(running), None)
+            has_more |= self._windows.fill(running, self._guarded)
         if time.monotonic() >= self._reconcile_at:
             self._reconcile_at = time.monotonic() + _RECONCILE_EVERY_S
             for batch in batches:
@@ -97,7 +107,7 @@ class BatchRunner:
             files.give_up()
         self._line_jobs.close()
 
-    def _guarded(self, step: Callable[[], bool], batch_id: str | None) -> bool:
+    def _guarded(self, step: Callable[[], bool], batch_id: str) -> bool:
         """The step's result; False where it failed, so that one batch does not stop the others."""
         try:
             return step()
@@ -110,7 +120,7 @@ class BatchRunner:
         return False
 
     def _is_running(self, batch: Batch) -> bool:
-        return batch.status is BatchStatus.IN_PROGRESS and self._clock() < batch.expires_at
+        return batch.status is BatchStatus.IN_PROGRESS and self._now < batch.expires_at
 
     def _step(self, batch: Batch) -> bool:
         match batch.status:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 import msgspec
 import structlog
@@ -15,7 +16,7 @@ from api.protocol.structured.format_fields import constraints_of
 from storage.batches import batch_lines, batch_rows
 from storage.batches.tables import Batch, BatchLine
 from storage.database.bulk_insert import insert_rows
-from storage.errors import InvalidRequest, ModelNotFound, PlatformError
+from storage.errors import FileNotFound, InvalidRequest, ModelNotFound, PlatformError, StorageUnavailable
 from storage.jobs import jobs
 from storage.jobs.records import NewJob
 from workers.batches.batch_services import BatchServices
@@ -69,7 +70,7 @@ class LineJobs:
         outcomes: list[_Outcome] = []
         num_prepared = 0
         for line in sorted(some, key=lambda line: line.offset):
-            outcome = self._outcome_of(batch, line, reader.read(line.offset, line.length), now)
+            outcome = self._outcome_of(batch, line, partial(reader.read, line.offset, line.length), now)
             num_prepared += 1
             outcomes += [] if outcome is None else [outcome]
             if time.monotonic() >= until:
@@ -79,10 +80,10 @@ class LineJobs:
             self._services.tickets.send(job.job_id, job.model, job.spec.priority_queue)
         return num_prepared
 
-    def _outcome_of(self, batch: Batch, line: BatchLine, data: bytes, now: datetime) -> _Outcome | None:
+    def _outcome_of(self, batch: Batch, line: BatchLine, read: Callable[[], bytes], now: datetime) -> _Outcome | None:
         """What becomes of a line; None where it is to be tried again later."""
         try:
-            request = parse_line(data, batch)
+            request = parse_line(read(), batch)
             tools = self._models.tools_of(request.model)
             constraints = constraints_of(request)
             judged = self._loop.run(self._checks.judge(batch.owner, constraints)) if constraints else {}
@@ -91,6 +92,11 @@ class LineJobs:
             jobs.refuse_nul(job.metadata)
         except (InvalidRequest, ModelNotFound) as error:
             return _Outcome(line=line, refusal=refusal_of(error))
+        except FileNotFound as error:
+            log.error("batch_line_gone", batch_id=batch.id, line=line.line, error=error.message)
+            return _Outcome(line=line, refusal=_FAULT_OF_OURS)
+        except StorageUnavailable:
+            raise
         except PlatformError as error:
             log.warning("batch_line_postponed", batch_id=batch.id, line=line.line, error=error.message)
             return None

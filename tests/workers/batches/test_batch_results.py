@@ -134,9 +134,7 @@ def test_large_results_are_read_a_few_at_a_time(workshop: Workshop, monkeypatch:
     assert len(workshop.results(batch_id)[0]) == 3
 
 
-def test_files_whose_writing_takes_hours_are_not_given_up(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_whose_writing_takes_hours_are_not_given_up(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(result_files, "_PAGE_BYTES", 1)
     batch_id = workshop.create(_lines(4))
     workshop.run()

@@ -1,5 +1,6 @@
 """Batches that run: windows, and the ends of lines."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -7,14 +8,18 @@ from sqlalchemy import Connection, event, func, select
 
 from storage.batches import batch_rows
 from storage.batches.batch_states import BatchStatus, LineStatus
+from storage.batches.tables import Batch, BatchLine
 from storage.contract import JobStatus, PriorityQueue
 from storage.database.table_definitions import table_of
 from storage.derived import queue_counts
+from storage.errors import UploadInterrupted
+from storage.files.tables import FileChunk
 from storage.fleet import workers
 from storage.jobs import jobs
 from storage.jobs.tables import Job
 from tests.workers.batches.workshop import Workshop, body, line
-from workers.batches import line_jobs, served_models
+from workers.batches import batch_runner, line_jobs, served_models
+from workers.batches.line_jobs import LineJobs
 
 
 def _lines(number: int) -> bytes:
@@ -117,6 +122,64 @@ def test_a_batch_never_fills_the_queue(workshop: Workshop, monkeypatch: pytest.M
     workshop.run()
     num_open = sum(workshop.counts(one).get(LineStatus.IN_PROGRESS, 0) for one in (first, second))
     assert num_open == 4
+
+
+def test_many_batches_of_one_owner_hold_up_no_other_owner(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served_models, "_MIN_LINES", 4)
+    monkeypatch.setattr(served_models, "_LINES_PER_PLACE", 1)
+    many = [workshop.create(_lines(5)) for _ in range(9)]
+    workshop.run()
+    late = workshop.create(_lines(5), owner="bob")
+
+    for _ in range(6):
+        workshop.run()
+        workshop.complete(workshop.claim())
+
+    assert workshop.counts(late)[LineStatus.QUEUED] <= 2
+    assert sum(workshop.counts(one).get(LineStatus.COMPLETED, 0) for one in many) > 0
+
+
+def test_a_batch_that_fails_at_each_step_holds_up_no_other(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, sound = workshop.create(_lines(2)), workshop.create(_lines(2))
+    submit = LineJobs.submit
+
+    def break_down(self: LineJobs, batch: Batch, lines: Sequence[BatchLine]) -> int:
+        if batch.id == broken:
+            raise UploadInterrupted("gone")
+        return submit(self, batch, lines)
+
+    monkeypatch.setattr(LineJobs, "submit", break_down)
+    workshop.run()
+
+    assert workshop.counts(broken) == {LineStatus.QUEUED: 2}
+    assert workshop.counts(sound) == {LineStatus.IN_PROGRESS: 2}
+
+
+def test_lines_whose_content_is_gone_fail_and_hold_up_no_others(workshop: Workshop) -> None:
+    batch_id = workshop.create(_lines(2))
+    workshop.run(until=lambda: workshop.batch(batch_id).in_progress_at is not None)
+    with workshop.database.begin() as c:
+        c.execute(
+            table_of(FileChunk).delete().where(table_of(FileChunk).c.file_id == workshop.batch(batch_id).input_file_id)
+        )
+
+    sound = workshop.create(_lines(2))
+    workshop.finish_all()
+
+    assert {one["error"]["code"] for one in workshop.results(batch_id)[1].values()} == {"server_error"}  # type: ignore[index]
+    assert len(workshop.results(sound)[0]) == 2
+
+
+def test_steps_of_many_batches_leave_time_for_others(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_runner, "_STEPS_S", 0.0)
+    many = [workshop.create(_lines(1)) for _ in range(3)]
+    late = workshop.create(_lines(1), owner="bob")
+
+    for _ in range(2):
+        workshop.runner.run_once()
+
+    assert workshop.batch(late).in_progress_at is not None
+    workshop.run(until=lambda: all(workshop.counts(one).get(LineStatus.IN_PROGRESS) for one in (*many, late)))
 
 
 def test_lines_do_not_count_as_their_owners_waiting_jobs(workshop: Workshop) -> None:
