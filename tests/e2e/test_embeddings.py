@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI, UnprocessableEntityError
 
+from tests.e2e.framework_programs import run_framework
 from tests.e2e.platform import Platform, running_platform
 from tests.model.encoder.tiny_encoder import CLS, MAX_LEN, SEP, SIZE, make_encoder
 from tests.plain_http import http_client, sdk_client
@@ -269,3 +270,11 @@ def test_lines_of_a_batch_are_embeddings_too(encoders: Platform, client: OpenAI)
     found = {line["custom_id"]: line["response"]["body"]["data"][0]["embedding"] for line in lines}
     assert found == {f"line-{place}": embed(client, TEXTS[place], encoding_format="float")[0] for place in (0, 2)}
     assert "model_capability_missing" in client.files.content(batch.error_file_id or "").text
+
+
+@pytest.mark.parametrize(
+    ("program", "package"),
+    [("langchain_embeddings", "langchain_openai"), ("llama_index_embeddings", "llama_index")],
+)
+def test_frameworks_embed(encoders: Platform, program: str, package: str) -> None:
+    run_framework(program, package, encoders.base_url)
