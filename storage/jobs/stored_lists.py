@@ -1,6 +1,6 @@
 """Lists of stored chat completions and responses, by age, with filters."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -111,14 +111,25 @@ def _list(
         return []
     # A filtered page begins at the pairs. Without this SQLite, which has no statistics, begins at the owner's jobs.
     job_owner: ColumnElement[str] = _job.c.owner.concat("") if metadata else _job.c.owner
-    query = select_whole().where(literal_column(wanted.condition), job_owner == owner, *conditions)
+    query = select(_job.c.id).where(literal_column(wanted.condition), job_owner == owner, *conditions)
     if model is not None:
         query = query.where(_job.c.model == model)
     job_id, query = _with_pairs(query, wanted.pairs, owner, _rarest_first(c, wanted.pairs, owner, metadata))
     if after is not None:
         query = query.where(job_id < after if is_newest_first else job_id > after)
     query = query.order_by(job_id.desc() if is_newest_first else job_id).limit(limit)
-    return [record_of(row) for row in c.execute(query)]
+    return _in_order(c, list(c.execute(query).scalars()))
+
+
+def _in_order(c: Connection, job_ids: Sequence[str]) -> list[JobRecord]:
+    """These jobs, as far as they have not been erased meanwhile.
+
+    Read after the ids of the page: PostgreSQL would merge all payloads before the page with it.
+    """
+    if not job_ids:
+        return []
+    records = {row.id: record_of(row) for row in c.execute(select_whole().where(_job.c.id.in_(job_ids)))}
+    return [records[job_id] for job_id in job_ids if job_id in records]
 
 
 def _with_pairs(
