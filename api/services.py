@@ -113,7 +113,11 @@ def _compose(settings: ApiSettings, tables: Database) -> Services:
         api_keys=api_keys,
         bodies=RequestBodies(cpu_bound, max_bytes=settings.max_body_bytes),
         files=_files(settings, tables, database),
-        inline_inputs=InlineInputs(tables, open_content(settings.files_url, tables)),
+        inline_inputs=InlineInputs(
+            tables,
+            open_content(settings.files_url, tables),
+            max_stored_bytes=settings.max_file_bytes_per_owner or None,
+        ),
         jobs=_jobs(settings, database, _streaming(settings, reads), cpu_bound, statistics, url_check),
         webhooks=WebhookServices(database=database, url_check=url_check),
     )

@@ -1,14 +1,16 @@
 """Requests in the body of a create call: they are checked at once and become an input file."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
+import structlog
 from pydantic_core import to_json
 
 from api.protocol.batches.batch_line import LineFault, read_line
 from api.protocol.kinds import ENDPOINTS
 from storage.database.connections import Database
-from storage.errors import InvalidBatchLine
+from storage.errors import InvalidBatchLine, PlatformError, StorageUnavailable
+from storage.files import stored_files
 from storage.files.content_store import ContentStore
 from storage.files.file_writer import FileWriter
 from storage.files.stored_files import NewFile
@@ -17,6 +19,8 @@ from storage.ids import new_id
 
 # As of uploaded files of this purpose.
 _LIFE = timedelta(days=30)
+
+log = structlog.get_logger()
 
 
 def lines_of(requests: Sequence[object], endpoint: str, is_known: Callable[[str], bool]) -> list[bytes]:
@@ -44,12 +48,17 @@ def lines_of(requests: Sequence[object], endpoint: str, is_known: Callable[[str]
 class InlineInputs:
     """Writes such requests as files. It blocks, so it is for threads."""
 
-    def __init__(self, database: Database, store: ContentStore) -> None:
+    def __init__(self, database: Database, store: ContentStore, *, max_stored_bytes: int | None) -> None:
+        """max_stored_bytes: what the files of one owner may hold together; None is no limit"""
         self._database = database
         self._store = store
+        self._max_stored_bytes = max_stored_bytes
 
     def write(self, owner: str, lines: Sequence[bytes], now: datetime) -> str:
-        """The id of a file with these lines, not finished yet."""
+        """The id of a file with these lines, not finished yet; FileStorageFull, and what the store raises.
+
+        Nothing is kept of a file that was not written whole.
+        """
         new = NewFile(
             file_id=new_id("file-"),
             owner=owner,
@@ -58,8 +67,21 @@ class InlineInputs:
             created_at=now,
             expires_at=now + _LIFE,
         )
-        writer = FileWriter(self._database, self._store, new)
-        for line in lines:
-            writer.write(line + b"\n")
-        writer.close()
+        writer = FileWriter(self._database, self._store, new, max_stored_bytes=self._max_stored_bytes)
+        try:
+            for line in lines:
+                writer.write(line + b"\n")
+            writer.close()
+        except PlatformError:
+            self.give_up(writer.file_id)
+            raise
         return writer.file_id
+
+    def give_up(self, file_id: str) -> None:
+        """Leave a file to be erased that no batch was created of."""
+        try:
+            with self._database.begin() as connection:
+                stored_files.give_up(connection, file_id, datetime.now(UTC))
+        except StorageUnavailable as error:
+            # Maintenance erases it all the same, later.
+            log.warning("input_not_given_up", file_id=file_id, error=error.message)

@@ -47,7 +47,13 @@ async def create(request: Request) -> Response:
         return insert_batch(c, batch_id, caller, wanted, file_id, now)
 
     find = partial(_find, owner=caller.project)
-    made, is_replay = await make_once(services, create_request, batch_id, make=make, find=find)
+    kept_id: str | None = None
+    try:
+        made, is_replay = await make_once(services, create_request, batch_id, make=make, find=find)
+        kept_id = made.input_file_id
+    finally:
+        if wanted.requests is not None and kept_id != file_id:
+            await services.cpu_bound.run(partial(_inputs_of(request).give_up, file_id))
     note_replay(request, is_replay)
     return json_reply(batch_object(made, {}))
 
@@ -128,7 +134,7 @@ async def _write_inline(
     request: Request, services: JobServices, create_request: CreateRequest, wanted: NewBatch
 ) -> str:
     """The id of an unfinished file with the requests of the body."""
-    inputs: InlineInputs = request.scope["app"].state.inline_inputs
+    inputs = _inputs_of(request)
     models = services.catalogue.statuses.keys()
     now = services.database.clock.now()
 
@@ -137,6 +143,12 @@ async def _write_inline(
         return inputs.write(create_request.caller.project, lines, now)
 
     return await services.cpu_bound.run(work)
+
+
+def _inputs_of(request: Request) -> InlineInputs:
+    inputs = request.scope["app"].state.inline_inputs
+    assert isinstance(inputs, InlineInputs)
+    return inputs
 
 
 def _find(c: Connection, batch_id: str, owner: str) -> Batch:

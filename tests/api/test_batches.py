@@ -5,8 +5,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from api.batches.inline_requests import InlineInputs
 from storage.accounts import keys
 from storage.batches import batch_lines, batch_rows
 from storage.batches.batch_states import BatchStatus, LineStatus
@@ -14,6 +15,9 @@ from storage.batches.tables import BatchLine
 from storage.database.bulk_insert import BulkInserts
 from storage.database.connections import Database
 from storage.database.table_definitions import table_of
+from storage.errors import FileStorageFull
+from storage.files.content_store import DatabaseContent
+from storage.files.tables import File
 from tests.api.server import PEPPER
 
 _ENDPOINT = "/v1/chat/completions"
@@ -194,3 +198,26 @@ def test_a_body_that_is_wrong_is_refused_by_its_field(
     refused = http.post("/v1/batches", json=_body(**changes))
 
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+
+
+def test_requests_of_which_no_batch_is_made_leave_no_file(
+    http: httpx2.Client, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        _create(http, **{"idempotency-key": "k"})
+    monkeypatch.setattr(batch_rows, "MAX_OPEN_BATCHES", 1)
+    assert http.post("/v1/batches", json=_body()).status_code == 400
+
+    file = table_of(File)
+    with database.connect() as c:
+        unfinished = c.execute(select(file.c.id).where(file.c.finished_at.is_(None), file.c.deleted_at.is_(None))).all()
+    assert unfinished == []
+
+
+def test_requests_in_the_body_count_as_stored_files(database: Database) -> None:
+    inputs = InlineInputs(database, DatabaseContent(database), max_stored_bytes=2)
+    inputs.write("alice", [b"{}"], NOW)
+
+    with pytest.raises(FileStorageFull):
+        inputs.write("alice", [b"{}"], NOW)
+    inputs.write("bob", [b"{}"], NOW)
