@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import msgspec
+import structlog
 from sqlalchemy import Connection
 
 from api.protocol.batches.batch_line import BatchLine as LineRequest
@@ -17,6 +18,7 @@ from storage.batches import batch_lines, batch_rows
 from storage.batches.batch_states import BatchStatus, LineStatus
 from storage.batches.tables import Batch, BatchLine
 from storage.database.bulk_insert import BulkInserts
+from storage.errors import FileNotFound
 from storage.files.stored_files import CHUNK_BYTES
 from workers.batches.batch_services import BatchServices
 from workers.batches.served_models import BatchModels
@@ -32,6 +34,8 @@ _GROUP_BYTES = 4 * 2**20
 _SLICE_BYTES = 64 * 1024
 # Of a line, besides its body.
 _ENVELOPE_BYTES = 8 * 1024
+
+log = structlog.get_logger()
 
 
 class _Group(msgspec.Struct, kw_only=True):
@@ -62,7 +66,11 @@ class BatchValidation:
         """Validate the next group of lines; whether the batch may go on at once."""
         if batch.retry_of is not None:
             return self._copy(batch, batch.retry_of)
-        group = self._read_group(batch)
+        try:
+            group = self._read_group(batch)
+        except FileNotFound as error:
+            log.error("batch_input_gone", batch_id=batch.id, error=error.message)
+            return self._services.write(lambda c: self._fail_unread(c, batch))
         self._note_known_ids(batch, group)
         self._note_unknown_models(group)
         return self._services.write(lambda c: self._store(c, batch, group))
@@ -157,6 +165,11 @@ class BatchValidation:
             return batch_rows.end(c, batch, BatchStatus.FAILED, now)
         batch_lines.insert_lines(c, self._inserts, rows)
         return not group.is_last or batch_rows.begin(c, batch, now)
+
+    def _fail_unread(self, c: Connection, batch: Batch) -> bool:
+        """Fail a batch whose input was lost; whatever holds a file keeps it from being erased."""
+        fault = LineFault(code="server_error", message="The content of the input file is lost.", param="input_file_id")
+        return batch_rows.end(c, batch, BatchStatus.FAILED, self._clock(), errors=_errors_of([(0, fault)]))
 
     def _copy(self, batch: Batch, source_id: str) -> bool:
         """Take the next lines of another batch that had no success there."""

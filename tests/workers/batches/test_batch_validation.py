@@ -6,6 +6,8 @@ import pytest
 
 from storage.batches.batch_states import BatchStatus, LineStatus
 from storage.batches.tables import Batch
+from storage.database.table_definitions import table_of
+from storage.files.tables import FileChunk
 from tests.workers.batches.workshop import MAX_BODY_BYTES, Workshop, body, line
 from workers.batches import batch_validation
 
@@ -136,3 +138,14 @@ def test_lines_that_share_a_beginning_run_one_after_another(workshop: Workshop) 
     order = sorted(workshop.lines(batch.id), key=lambda one: one.position)
     assert [one.custom_id for one in order] == ["Count: b", "Count: d", "Translate: a", "Translate: c"]
     assert {one.status for one in order} <= {LineStatus.QUEUED, LineStatus.IN_PROGRESS}
+
+
+def test_a_batch_whose_input_is_lost_fails(workshop: Workshop) -> None:
+    batch_id = workshop.create(line("a"))
+    with workshop.database.begin() as c:
+        c.execute(table_of(FileChunk).delete())
+
+    workshop.run()
+
+    assert workshop.batch(batch_id).status is BatchStatus.FAILED
+    assert workshop.codes(batch_id) == [("server_error", None)]
