@@ -97,4 +97,4 @@ def test_the_jobs_before_are_found_by_their_index(sqlite_database: Database) -> 
         plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
 
     assert any("ix_job_continuation" in step and "owner=? AND continuation_id=?" in step for step in plan), plan
-    assert not any(step.startswith(("SCAN job", "SCAN before")) for step in plan), plan
+    assert not any(step.startswith(("SCAN job", "SCAN older")) for step in plan), plan
