@@ -99,6 +99,8 @@ def input_items(connection: Connection, job_id: str, owner: str) -> list[Item]:
     items = input_items_of(_turns(connection, job_id))
     if job.conversation_id is None or job.conversation_position is None:
         return items
+    if not conversation_rows.is_there(connection, job.conversation_id):
+        return items
     before = conversation_items.newest_first(connection, job.conversation_id, before=job.conversation_position)
     return [*whole_history(before), *items]
 

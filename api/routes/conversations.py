@@ -78,8 +78,11 @@ async def update(request: Request, conversation_id: str) -> Response:
 async def delete(request: Request, conversation_id: str) -> Response:
     """Delete a conversation with its items."""
     no_query(request)
+    now = jobs_of(request).database.clock.now()
     await _change(
-        request, conversation_id, lambda connection, row: conversation_rows.delete_whole(connection, row.id, row.owner)
+        request,
+        conversation_id,
+        lambda connection, row: conversation_rows.delete_whole(connection, row.id, row.owner, now),
     )
     return json_reply(deleted_conversation(conversation_id))
 

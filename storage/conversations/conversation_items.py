@@ -98,7 +98,8 @@ def add_turn(c: Connection, conversation_id: str, position: int, items: Sequence
         "num_items": _conversation.c.num_items + len(items),
         "num_bytes": _conversation.c.num_bytes + sum(item.num_bytes for item in items),
     }
-    counting = update(_conversation).where(_conversation.c.id == conversation_id).values(raised)
+    is_it = (_conversation.c.id == conversation_id) & _conversation.c.deleted_at.is_(None)
+    counting = update(_conversation).where(is_it).values(raised)
     if c.execute(counting).rowcount:
         _put(c, conversation_id, position, items)
 

@@ -7,6 +7,7 @@ from sqlalchemy.types import JSON
 from sqlmodel import Field, SQLModel
 
 from storage.database.columns import UtcDateTime
+from storage.database.table_definitions import partial_index
 
 
 class Conversation(SQLModel, table=True):
@@ -14,6 +15,7 @@ class Conversation(SQLModel, table=True):
 
     next_position: of the next item or turn; taken and raised under the lock of this row
     num_items, num_bytes: of its stored items
+    deleted_at: since when nobody sees it; maintenance erases its items, then its row
     """
 
     __tablename__ = "conversation"
@@ -25,6 +27,9 @@ class Conversation(SQLModel, table=True):
     next_position: int = Field(sa_column=Column(BigInteger, nullable=False))
     num_items: int
     num_bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
+    deleted_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+
+    __table_args__ = (partial_index("ix_conversation_deleted_at", "deleted_at IS NOT NULL", "deleted_at"),)
 
 
 class ConversationItem(SQLModel, table=True):

@@ -91,7 +91,7 @@ def test_ids_are_new_in_their_conversation(c: Connection) -> None:
     for item_ids, wrong in ((("c", "a"), 1), (("c", "c"), 1), (("c", "d", "x/y"), 2), (("x" * 129,), 0), (("",), 0)):
         with pytest.raises(InvalidRequest) as refused:
             _add(c, *item_ids)
-        assert refused.value.param == f"items.{wrong}.id"
+        assert refused.value.param == f"items[{wrong}].id"
     assert _ids(_page(c)) == ["a", "b"]
 
 
@@ -134,7 +134,7 @@ def test_another_owners_conversation_is_an_unknown_one(c: Connection) -> None:
         with pytest.raises(ConversationNotFound):
             conversation_rows.update_metadata(c, conversation_id, owner, {})
         with pytest.raises(ConversationNotFound):
-            conversation_rows.delete_whole(c, conversation_id, owner)
+            conversation_rows.delete_whole(c, conversation_id, owner, NOW)
     assert conversation_rows.get(c, "conv_1", "alice").metadata_ == {"a": "b"}
 
 
@@ -142,12 +142,35 @@ def test_a_deleted_conversation_is_gone_with_its_items(c: Connection) -> None:
     _create(c, "conv_1", "a", "b")
     _create(c, "conv_2", "a")
 
-    conversation_rows.delete_whole(c, "conv_1", "alice")
+    conversation_rows.delete_whole(c, "conv_1", "alice", NOW)
 
     with pytest.raises(ConversationNotFound):
         conversation_rows.get(c, "conv_1", "alice")
+    assert not conversation_rows.is_there(c, "conv_1")
+    assert _erase_all(c) == ["conv_1", "conv_1"]
     left = select(func.count()).select_from(table_of(ConversationItem))
     assert c.execute(left).scalar() == 1
+
+
+def test_items_of_a_deleted_conversation_are_erased_a_few_at_a_time(
+    c: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation_rows, "_BYTES_ERASED_AT_ONCE", 1)
+    _create(c, "conv_1", "a", "b", "c")
+    conversation_rows.delete_whole(c, "conv_1", "alice", NOW)
+
+    # An item each time, and the row when there are no more.
+    assert _erase_all(c) == ["conv_1"] * 4
+    assert c.execute(select(func.count()).select_from(table_of(ConversationItem))).scalar() == 0
+
+
+def _erase_all(c: Connection) -> list[str]:
+    """The conversations of which some was erased, one each time."""
+    erased = []
+    while (conversation_id := conversation_rows.find_deleted(c)) is not None:
+        conversation_rows.erase_some(c, conversation_id)
+        erased.append(conversation_id)
+    return erased
 
 
 def test_items_that_are_added_at_once_get_positions_of_their_own(database: Database) -> None:

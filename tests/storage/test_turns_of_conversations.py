@@ -148,7 +148,7 @@ def test_a_turn_that_lost_its_worker_is_added_once_by_the_next(c: Connection) ->
 
 def test_a_turn_of_a_deleted_conversation_adds_nothing(c: Connection) -> None:
     job_id = _running(c)
-    conversation_rows.delete_whole(c, "conv_1", "alice")
+    conversation_rows.delete_whole(c, "conv_1", "alice", NOW)
 
     assert _complete(c, job_id)
 

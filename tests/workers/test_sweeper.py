@@ -24,6 +24,8 @@ from storage.contract import (
     Usage,
     WorkerStatus,
 )
+from storage.conversations import conversation_items, conversation_rows
+from storage.conversations.tables import ConversationItem
 from storage.database.table_definitions import table_of
 from storage.fleet import workers
 from storage.fleet.workers import NewWorker
@@ -377,3 +379,17 @@ def test_one_sweeper_works_and_another_takes_over_after_its_lease(
     assert tickets.sent == [(job_id, MODEL)]
     first.sweep()
     assert tickets.sent == [(job_id, MODEL)]
+
+
+def test_a_deleted_conversation_is_erased(backend: Backend, sweeper: Sweeper) -> None:
+    now = datetime.now(UTC)
+    with backend.database.begin() as connection:
+        row = conversation_rows.create(connection, "conv_1", "alice", {}, now)
+        conversation_items.add(connection, row, conversation_items.new_items([{"id": "a"}]), max_bytes=1000)
+        conversation_rows.delete_whole(connection, "conv_1", "alice", now)
+
+    sweeper.sweep()
+
+    with backend.database.connect() as connection:
+        assert conversation_rows.find_deleted(connection) is None
+        assert connection.execute(table_of(ConversationItem).select()).all() == []

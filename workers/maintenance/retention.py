@@ -1,4 +1,4 @@
-"""Retention: erases jobs whose time is over, expired idempotency keys and workers that died long ago."""
+"""Retention: erases jobs whose time is over, deleted conversations, expired keys, and workers that died long ago."""
 
 import time
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from storage.accounts import idempotency
 from storage.broker.event_log import delete_logs
+from storage.conversations import conversation_rows
 from storage.database.connections import Database
 from storage.database.group_commit import Writer
 from storage.fleet import workers
@@ -48,6 +49,15 @@ class Retention:
         self._write(lambda connection: recovery.erase_many(connection, job_ids))
         log.info("jobs_erased", num_jobs=len(job_ids))
         return len(job_ids) == PAGE
+
+    def erase_conversations(self) -> bool:
+        """Erase some items of a deleted conversation; whether more are due."""
+        with self._database.connect() as connection:
+            conversation_id = conversation_rows.find_deleted(connection)
+        if conversation_id is None:
+            return False
+        self._write(lambda connection: conversation_rows.erase_some(connection, conversation_id))
+        return True
 
     def forget_keys(self) -> bool:
         """Forget a page of expired idempotency keys, which are free already; whether more are due."""

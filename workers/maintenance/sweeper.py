@@ -1,8 +1,8 @@
 """The sweeper: finds what fell between row, queue and log, and puts it right. One process at a time does it.
 
 Its duties are done in turns, a page each: jobs of dead workers, overdue jobs, lost tickets, jobs that age in the back
-queue, jobs and keys whose time is over, logs without an END. While there is more than a page, it goes on at
-once.
+queue, jobs and keys whose time is over, deleted conversations, logs without an END. While there is more than a page, it
+goes on at once.
 """
 
 import time
@@ -82,6 +82,7 @@ class Sweeper:
             self._recovery.send_lost_tickets,
             self._move_aged,
             retention.erase_jobs,
+            retention.erase_conversations,
             log_repair.repair_ended,
             log_repair.settle_ended,
             eviction.evict,
