@@ -1,6 +1,7 @@
 """Every fault of the drill, in the order of the table."""
 
 from tests.drill import conversation_turns, faults, outages, outsiders
+from tests.drill.batch_lines import beside_a_batch
 from tests.drill.faults import Fault
 from tests.drill.receiver import Manner
 
@@ -55,6 +56,10 @@ FAULTS = (
         if manner != "good"
     ),
     Fault(name="kill -9 everything", run=outages.kill_everything),
+    Fault(name="kill -9 a worker beside a batch", run=beside_a_batch(faults.kill_worker)),
+    Fault(name="kill -9 the CPU worker beside a batch", run=beside_a_batch(outsiders.kill_cpu_worker)),
+    Fault(name="FLUSHALL beside a batch", run=beside_a_batch(outages.flush)),
+    Fault(name="kill -9 everything beside a batch", run=beside_a_batch(outages.kill_everything)),
     Fault(name="kill -9 the only worker", run=faults.kill_only_worker, replicas=1),
     Fault(name="SIGSTOP, SIGCONT the only worker", run=faults.stop_only_worker, replicas=1),
     Fault(name="kill -9 an unsupervised worker", run=faults.kill_unsupervised_worker, is_apart=True),
