@@ -19,6 +19,7 @@ from workers.model.progress import write_to
 from workers.model.resources.memory_options import LoadLimits
 
 PACKED = ("bert", "roberta", "xlm-roberta", "modernbert", "nomic_bert", "qwen3")
+FUSED = ("bert", "roberta", "xlm-roberta")
 # Relative positions that only its own attention knows.
 PLAIN = ("mpnet",)
 chance = random.Random(3)
@@ -83,13 +84,35 @@ def test_the_neighbours_in_a_batch_change_nothing(tmp_path: Path, model_type: st
     assert torch.allclose(together[order], shuffled, atol=1e-6)
 
 
-@pytest.mark.parametrize("model_type", PACKED)
-def test_architectures_that_can_be_packed_are(
+@pytest.mark.parametrize("model_type", [*PACKED, *PLAIN])
+def test_an_architecture_is_computed_in_the_fastest_way_that_it_allows(
     tmp_path: Path, model_type: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     load(make_encoder(tmp_path, model_type))
 
-    assert "packed texts" in capsys.readouterr().out
+    how = "fused layers" if model_type in FUSED else "equal length" if model_type in PLAIN else "'packed texts'"
+    assert how in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("changes", [{"hidden_act": "relu"}, {"type_vocab_size": 1}], ids=["relu", "one-segment"])
+def test_a_bert_of_another_kind_is_right_too(tmp_path: Path, changes: dict[str, object]) -> None:
+    folder = make_encoder(tmp_path, **changes)  # type: ignore[arg-type]  # a mapping of keyword arguments
+
+    expected = functional.normalize(torch.stack([states.mean(0) for states in hidden_of(folder, TEXTS[:9])]), dim=1)
+    assert torch.allclose(encode(load(folder), TEXTS[:9]), expected, atol=1e-5)
+
+
+def test_a_network_that_disagrees_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_encoder(tmp_path)
+    monkeypatch.setattr(torch.ops.mkldnn._linear_pointwise, "binary", lambda rows, other, *_: other)
+
+    found = encode(load(folder), TEXTS[:9])
+
+    assert "encoder_disagrees" in capsys.readouterr().out
+    expected = functional.normalize(torch.stack([states.mean(0) for states in hidden_of(folder, TEXTS[:9])]), dim=1)
+    assert torch.allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", list(Pooling))

@@ -23,8 +23,9 @@ from transformers import (
 from storage.errors import ModelFilesMissing, ModelUnsupported
 from storage.model_manifest import EmbeddingAbilities, ModelManifest
 from workers.engine.encoder_engine import EncoderLimits
-from workers.model.architecture.sentence_folder import EncoderFolder
+from workers.model.architecture.sentence_folder import EncoderFolder, Pooling
 from workers.model.encoder import packed_attention
+from workers.model.encoder.bert_network import bert_network
 from workers.model.encoder.encoder_network import Batch, Network, PackedNetwork, PlainNetwork, first_position_of
 from workers.model.encoder.text_encoder import TextEncoder
 from workers.model.encoder.text_pooling import pooled
@@ -45,6 +46,7 @@ _STEP_TOKENS = {"cpu": 1024, "cuda": 16384}
 _VALIDATION_LENGTHS = (3, 17, 17, 70, 150)
 # The least cosine of a text in a batch to the same text alone in the unmodified model.
 _LEAST_COSINE = {torch.float32: 0.99999, torch.bfloat16: 0.99}
+_PLAIN = "texts of equal length together"
 
 log = structlog.get_logger()
 
@@ -187,30 +189,48 @@ def _manifest(
 
 @torch.inference_mode()
 def _network(model: PreTrainedModel, folder: EncoderFolder, max_len: int, special_ids: set[int]) -> tuple[Network, str]:
-    """What computes the model, and how, for people: packed where that gives the same vectors, else as it is."""
+    """What computes the model, and how, for people: the fastest that gives the vectors of the unmodified model."""
     plain = PlainNetwork(model)
     pooling = folder.pooling
     if pooling is None:
-        return plain, "texts of equal length together"
+        return plain, _PLAIN
     texts = _validation_texts(_num_token_ids(model), max_len, special_ids)
     expected = [pooled(next(plain.outputs(Batch([text], [None]))), pooling)[0] for text in texts]
     implementation = model.config._attn_implementation
-    try:
-        num_packed = pack_linears(model) if _may_pack(model) else 0
-        network = PackedNetwork(model)
-        batch = Batch(texts, [None] * len(texts))
-        rows = torch.cat([pooled(output, pooling) for output in network.outputs(batch)])
-        found = {place: rows[row] for row, place in enumerate(batch.order)}
-        least = min(float(functional.cosine_similarity(found[i], one, dim=0)) for i, one in enumerate(expected))
-    except Exception as error:  # noqa: BLE001 - whatever an architecture raises that cannot run so
-        log.warning("encoder_not_packed", reason=f"{type(error).__name__}: {error}"[:300])
-    else:
-        if least >= _LEAST_COSINE.get(model.dtype, 1.0):
-            return network, f"packed texts, {num_packed} packed layers"
-        log.warning("packed_encoder_disagrees", cosine=least)
+    makers = {"packed texts, fused layers": _fused, "packed texts": _packed}
+    for how, make in makers.items():
+        try:
+            network = make(model)
+            if network is not None and _agrees(network, pooling, texts, expected, model.dtype):
+                return network, how
+        except Exception as error:  # noqa: BLE001 - whatever an architecture raises that cannot run so
+            log.warning("encoder_not_computed_so", how=how, reason=f"{type(error).__name__}: {error}"[:300])
     packed_attention.detach(model)
     model.set_attn_implementation(implementation)
-    return plain, "texts of equal length together"
+    return plain, _PLAIN
+
+
+def _fused(model: PreTrainedModel) -> Network | None:
+    return bert_network(model) if _may_pack(model) else None
+
+
+def _packed(model: PreTrainedModel) -> Network:
+    if _may_pack(model):
+        pack_linears(model)
+    return PackedNetwork(model)
+
+
+def _agrees(
+    network: Network, pooling: Pooling, texts: list[list[int]], expected: list[Tensor], dtype: torch.dtype
+) -> bool:
+    """Whether the network gives each text in one batch the vector that it has alone in the unmodified model."""
+    batch = Batch(texts, [None] * len(texts))
+    rows = torch.cat([pooled(output, pooling) for output in network.outputs(batch)])
+    wanted = torch.stack([expected[number] for number in batch.order])
+    least = float(functional.cosine_similarity(rows, wanted).min())
+    if least < _LEAST_COSINE[dtype]:
+        log.warning("encoder_disagrees", network=type(network).__name__, cosine=least)
+    return least >= _LEAST_COSINE[dtype]
 
 
 def _validation_texts(vocab_size: int, max_len: int, special_ids: set[int]) -> list[list[int]]:

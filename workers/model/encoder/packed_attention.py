@@ -55,9 +55,10 @@ def attach(model: nn.Module, packing: Packing) -> None:
 
 
 def detach(model: nn.Module) -> None:
-    """Undo `attach`."""
+    """Undo `attach`, as far as it was done."""
     for module in model.modules():
-        delattr(module, _ATTRIBUTE)
+        if hasattr(module, _ATTRIBUTE):
+            delattr(module, _ATTRIBUTE)
 
 
 def _attend(
