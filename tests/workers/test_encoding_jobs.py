@@ -1,7 +1,8 @@
 """Embedding jobs on a worker: queue, claim, encoder, result in the row, END in the log; as other jobs."""
 
 import struct
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -14,6 +15,7 @@ from tests.fakes import BREAKS_STEP, MANIFEST, NOT_FINITE, FakeEncoder, spec
 from tests.workers.harness import Backend, Bench, running, wait_for_answer
 from workers.engine.encoder_engine import EncoderEngine, EncoderLimits
 from workers.generation.engine_thread import Loaded
+from workers.generation.pipeline import job_encoding
 from workers.generation.pipeline.job_encoding import Encoding
 
 LIMITS = EncoderLimits(max_len=64, vocab_size=1000, max_batch_tokens=100)
@@ -80,6 +82,23 @@ def test_pairs_are_answered_by_their_cosines(backend: Backend, worker: Bench) ->
     same, other = numbers_of(backend, job_id)
     assert same == pytest.approx(1.0)
     assert other == pytest.approx((2 + 50 * 901 + 1) / ((2502**0.5) * (4 + 901**2 + 1) ** 0.5))
+
+
+def test_cosines_are_computed_before_the_commit(
+    backend: Backend, worker: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    compute = job_encoding._cosines
+
+    def noted(vectors: Sequence[bytes], pairs: Sequence[tuple[int, int]]) -> list[bytes]:
+        threads.append(threading.current_thread().name)
+        return compute(vectors, pairs)
+
+    monkeypatch.setattr(job_encoding, "_cosines", noted)
+    wait_for_answer(worker.submit(backend.put_job(EmbeddingSpec(inputs=((50,), (51,)), pairs=((0, 1),)))))
+
+    assert len(threads) == 1
+    assert threads != ["writer"]
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,13 @@ _NO_INPUTS = EmbeddingSpec(inputs=())
 class Encoding(Generation):
     """An embedding job on this worker; each of its inputs is what a choice is to a generation."""
 
-    __slots__ = ("_asked", "_outputs")
+    __slots__ = ("_asked", "_outputs", "_result")
 
     def __init__(self, job_id: str, clock: Callable[[], datetime] = partial(datetime.now, UTC)) -> None:
         super().__init__(job_id, clock)
         self._asked = _NO_INPUTS
         self._outputs: dict[int, bytes] = {}
+        self._result: EmbeddingResult | None = None
 
     def begin(self, attempt: int, spec: AnySpec, cache_salt: str = "") -> None:
         """As `Generation.begin`."""
@@ -70,6 +71,9 @@ class Encoding(Generation):
             if self.first_token_at is None:
                 self.first_token_at = self._clock()
             self._outputs[choice] = output.vector
+            if self.failure is None and self.is_finished:
+                # Thousands of cosines take a while, in which a commit would hold up everybody's.
+                self._result = self._whole_result()
         return None
 
     @property
@@ -84,8 +88,11 @@ class Encoding(Generation):
 
     def result(self) -> Result:
         """The outputs in the order of the inputs, or the cosines of the pairs; nothing of a job that is not whole."""
-        if self.failure is not None or not self.is_finished:
+        if self.failure is not None or self._result is None:
             return EmbeddingResult()
+        return self._result
+
+    def _whole_result(self) -> EmbeddingResult:
         outputs = [self._outputs[number] for number in range(len(self._asked.inputs))]
         if self._asked.pairs:
             outputs = _cosines(outputs, self._asked.pairs)
