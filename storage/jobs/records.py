@@ -153,6 +153,14 @@ def list_whole(c: Connection, job_ids: Collection[str]) -> dict[str, JobRecord]:
     return {row.id: record_of(row) for row in rows}
 
 
+def payload_bytes_of(c: Connection, job_ids: Collection[str]) -> dict[str, int]:
+    """About how many bytes of payload these jobs have: request, spec and result. No long value is read for it."""
+    num_bytes = _input.c.chain_bytes, func.length(_input.c.spec), func.length(_result.c.result)
+    query = select(_input.c.job_id, *num_bytes).outerjoin(_result, _result.c.job_id == _input.c.job_id)
+    rows = c.execute(query.where(_input.c.job_id.in_(job_ids))) if job_ids else ()
+    return {job_id: sum(size or 0 for size in sizes) for job_id, *sizes in rows}
+
+
 def list_result_bytes(c: Connection, job_ids: Collection[str]) -> dict[str, int]:
     """Sizes of the stored results of these jobs, by id; those without one are left out."""
     query = select(_result.c.job_id, func.length(_result.c.result).label("size")).where(

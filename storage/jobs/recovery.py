@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from storage.database.columns import DatabaseNow, SecondsAfter, UtcDateTime
 from storage.database.table_definitions import table_of
 from storage.derived.tables import QueueCount
 from storage.fleet.tables import Worker
-from storage.jobs import attempts, ending
+from storage.jobs import attempts, ending, records
 from storage.jobs.continuations.continuation_order import IS_NEXT
 from storage.jobs.ending import Outcome
 from storage.jobs.erasing import erase_where
@@ -185,10 +186,21 @@ def list_unsettled(c: Connection, limit: int = 500) -> list[str]:
     return list(c.execute(select(_job.c.id).where(is_unsettled).order_by(_job.c.ended_at).limit(limit)).scalars())
 
 
-def list_erasable(c: Connection, now: datetime, limit: int = 500) -> list[str]:
-    """Ids of ended jobs whose time is over, the longest overdue first."""
+def list_erasable(c: Connection, now: datetime, limit: int = 500, *, max_bytes: int = 2_000_000) -> list[str]:
+    """Ids of ended jobs whose time is over, the longest overdue first.
+
+    max_bytes: about so many bytes of payload they have together, or one has more. SQLite follows every page of a long
+               value to free it, 7 ms for a megabyte, in which nobody else writes
+    """
     query = select(_job.c.id).where(_job.c.erase_at.is_not(None), _job.c.erase_at <= now)
-    return list(c.execute(query.order_by(_job.c.erase_at).limit(limit)).scalars())
+    job_ids = list(c.execute(query.order_by(_job.c.erase_at).limit(limit)).scalars())
+    num_bytes = records.payload_bytes_of(c, job_ids)
+    sums = accumulate(num_bytes.get(job_id, 0) for job_id in job_ids)
+    return [
+        job_id
+        for index, (job_id, total) in enumerate(zip(job_ids, sums, strict=True))
+        if not index or total <= max_bytes
+    ]
 
 
 def release_of_batch(c: Connection, batch_id: str, now: datetime, limit: int) -> int:

@@ -167,6 +167,8 @@ def test_only_ended_jobs_whose_time_is_over_are_erased(c: Connection) -> None:
 
     assert recovery.list_erasable(c, after(100)) == over[::-1]
     assert recovery.list_erasable(c, after(100), limit=1) == [over[1]]
+    # Long payloads make a page of few jobs.
+    assert recovery.list_erasable(c, after(100), max_bytes=1) == [over[1]]
     assert recovery.erase_many(c, over) == 2
     assert recovery.erase_many(c, []) == 0
     assert recovery.list_erasable(c, after(100)) == []
