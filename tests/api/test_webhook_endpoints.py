@@ -226,7 +226,7 @@ def test_a_call_with_a_key_makes_one_endpoint(http: httpx2.Client) -> None:
         ({"url": ""}, "url"),
         ({"url": "https://example.com/" + "x" * 3000}, "url"),
         ({"url": 5}, "url"),
-        ({"event_types": ["batch.completed"]}, "event_types.0"),
+        ({"event_types": ["batch.begun"]}, "event_types[0]"),
         ({"event_types": "response.completed"}, "event_types"),
         ({"event_types": ["response.completed"] * 100}, "event_types"),
         ({"secret": "mine"}, "secret"),

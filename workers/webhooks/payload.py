@@ -4,17 +4,13 @@ from importlib.metadata import version
 
 import msgspec
 
+from storage.contract import JobKind
 from storage.webhooks.delivery_queue import Sending
 from storage.webhooks.signing import sign
 
 USER_AGENT = f"tokenpost/{version('tokenpost')}"
 # Ids in the payload of a test delivery, in place of a job's id.
-_TEST_IDS = {
-    "response": "resp_test",
-    "chat.completion": "chatcmpl-test",
-    "completion": "cmpl-test",
-    "batch": "batch_test",
-}
+_TEST_IDS = {kind.noun: f"{kind.prefix}test" for kind in JobKind} | {"batch": "batch_test"}
 
 Headers = list[tuple[str, str]]
 
