@@ -25,6 +25,11 @@ def is_public_id(text: str) -> bool:
     return _PUBLIC_ID.fullmatch(text) is not None
 
 
+def is_id_of(text: str, prefix: str) -> bool:
+    """Whether the text can be the id of a noun with that prefix, as a pagination cursor must be."""
+    return text.startswith(prefix) and is_public_id(text)
+
+
 def suffix_of(public_id: str) -> str:
     """The part after the prefix; ids derived from a job (its message item) share it."""
     return public_id.replace("-", "_").rpartition("_")[2]

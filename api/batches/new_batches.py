@@ -19,7 +19,7 @@ def insert_batch(
     c: Connection, batch_id: str, caller: Caller, wanted: NewBatch, input_file_id: str, now: datetime
 ) -> Batch:
     """The batch, which is to be validated; FileNotFound, and InvalidRequest for a file of another purpose."""
-    held = stored_files.hold(c, input_file_id, caller.project, batch_id, now)
+    held = stored_files.hold(c, input_file_id, caller.project, batch_id, now, param="input_file_id")
     if held.purpose is not FilePurpose.BATCH:
         raise InvalidRequest(
             f"The file '{input_file_id}' has the purpose '{held.purpose}', not 'batch'.", param="input_file_id"

@@ -24,7 +24,9 @@ from storage.batches.batch_states import LineStatus
 from storage.batches.tables import Batch
 from storage.errors import InvalidRequest
 from storage.files import stored_files
-from storage.ids import new_id
+from storage.ids import is_id_of, new_id
+
+_PREFIX = "batch_"
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"], route_class=LeanRoute)
 
@@ -38,7 +40,7 @@ async def create(request: Request) -> Response:
     if wanted.endpoint not in ENDPOINTS:
         known = ", ".join(ENDPOINTS)
         raise InvalidRequest(f"Invalid 'endpoint': it must be one of {known}.", param="endpoint")
-    batch_id, now, caller = new_id("batch_"), services.database.clock.now(), create_request.caller
+    batch_id, now, caller = new_id(_PREFIX), services.database.clock.now(), create_request.caller
     file_id = wanted.input_file_id or await _write_inline(request, services, create_request, wanted)
 
     def make(c: Connection) -> Batch:
@@ -63,6 +65,8 @@ async def list_batches(request: Request) -> Response:
     """List batches, the newest first."""
     query = Query(request, "after", "limit", ignores_unknown=True)
     owner, page = caller_of(request).project, query.get_page(order="desc")
+    if page.after is not None and not is_id_of(page.after, _PREFIX):
+        raise InvalidRequest("Invalid 'after': it must be the id of a batch.", param="after")
 
     def read(c: Connection) -> bytes:
         found = batch_rows.list_batches(c, owner, after=page.after, limit=page.limit + 1)
@@ -100,7 +104,7 @@ async def retry(request: Request, batch_id: str) -> Response:
     services, create_request = jobs_of(request), await create_request_of(request)
     # The body may be absent.
     wanted = await parse_body(request, BatchRetry, create_request.body or b"{}")
-    new_batch_id, now, caller = new_id("batch_"), services.database.clock.now(), create_request.caller
+    new_batch_id, now, caller = new_id(_PREFIX), services.database.clock.now(), create_request.caller
 
     def make(c: Connection) -> Batch:
         return insert_retry(c, new_batch_id, caller, batch_id, wanted.completion_window, now)

@@ -43,11 +43,15 @@ def note_ended(c: Connection, batch_by_job: Mapping[str, str], status: JobStatus
         _end(c, job_ids, {"status": LineStatus.CANCELLED, "error": error})
 
 
-def note_erased(c: Connection, job_ids: Collection[str]) -> None:
+def note_erased(c: Connection, batch_by_job: Mapping[str, str]) -> None:
     """Note that these jobs were erased; those of an ended batch have their results in its files."""
-    is_open = _line.c.batch_id.in_(select(_batch.c.id).where(_batch.c.status.not_in(_TERMINAL)))
+    query = select(_batch.c.id).where(_batch.c.id.in_(set(batch_by_job.values())), _batch.c.status.not_in(_TERMINAL))
+    open_ids = set(c.execute(query).scalars())
+    # By their jobs alone: given their batches too, SQLite reads all lines of those.
+    job_ids = [job_id for job_id, batch_id in batch_by_job.items() if batch_id in open_ids]
     values = {"status": LineStatus.CANCELLED, "status_code": None, "error": ERASED}
-    c.execute(update(_line).where(_line.c.job_id.in_(job_ids), is_open).values(values))
+    if job_ids:
+        c.execute(update(_line).where(_line.c.job_id.in_(job_ids)).values(values))
 
 
 def _values_of(status: JobStatus, failure: Failure | None) -> dict[str, object]:

@@ -107,12 +107,12 @@ def give_up(c: Connection, file_id: str, now: datetime) -> None:
     c.execute(update(_file).where(_is_unfinished(file_id)).values(deleted_at=now))
 
 
-def get(c: Connection, file_id: str, owner: str, now: datetime) -> StoredFile:
-    """The owner's file; FileNotFound when absent, expired, not finished or another owner's."""
+def get(c: Connection, file_id: str, owner: str, now: datetime, *, param: str | None = None) -> StoredFile:
+    """The owner's file; FileNotFound, with that `param`, when absent, expired, not finished or another owner's."""
     query = select(*_COLUMNS).where(_file.c.id == file_id, *_is_seen(owner, now))
     row = c.execute(query).first() if is_public_id(file_id) else None
     if row is None:
-        raise _not_found(file_id)
+        raise _not_found(file_id, param)
     return StoredFile(**row._mapping)
 
 
@@ -150,13 +150,15 @@ def delete_file(c: Connection, file_id: str, owner: str, now: datetime) -> None:
     c.execute(update(_file).where(_file.c.id == file_id, _file.c.deleted_at.is_(None)).values(deleted_at=now))
 
 
-def hold(c: Connection, file_id: str, owner: str, holder_id: str, now: datetime) -> StoredFile:
+def hold(
+    c: Connection, file_id: str, owner: str, holder_id: str, now: datetime, *, param: str | None = None
+) -> StoredFile:
     """The owner's file, which stays until `release`, even where it expires; FileNotFound as `get`.
 
     Call it in the transaction that writes the row of the holder.
     """
     _lock(c, file_id)
-    found = get(c, file_id, owner, now)
+    found = get(c, file_id, owner, now, param=param)
     c.execute(insert(_hold).values(file_id=file_id, holder_id=holder_id))
     return found
 
@@ -199,12 +201,15 @@ def read_range(c: Connection, file_id: str, start: int, length: int) -> bytes:
 
 def list_ended(c: Connection, now: datetime, limit: int) -> Sequence[str]:
     """Ids of files that nobody needs any more: expired and not held, or given up by whoever wrote them."""
-    return c.execute(select(_file.c.id).where(_is_ended(now)).limit(limit)).scalars().all()
+    # Two queries, each with its index: for both conditions together SQLite reads all files.
+    queries = [select(_file.c.id).where(one).limit(limit) for one in (_is_expired(now), _is_given_up(now))]
+    return [file_id for query in queries for file_id in c.execute(query).scalars()][:limit]
 
 
 def mark_ended(c: Connection, file_ids: Sequence[str], now: datetime) -> None:
     """Leave those of these files that nobody needs, see `list_ended`, to be erased."""
-    c.execute(update(_file).where(_file.c.id.in_(file_ids), _is_ended(now)).values(deleted_at=now))
+    is_ended = or_(_is_expired(now), _is_given_up(now))
+    c.execute(update(_file).where(_file.c.id.in_(file_ids), is_ended).values(deleted_at=now))
 
 
 def find_deleted(c: Connection) -> str | None:
@@ -236,10 +241,12 @@ def _is_seen(owner: str, now: datetime) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def _is_ended(now: datetime) -> ColumnElement[bool]:
-    is_expired = and_(_file.c.expires_at <= now, _file.c.finished_at.is_not(None), ~_IS_HELD)
-    is_given_up = and_(_file.c.finished_at.is_(None), _file.c.written_at < now - UNFINISHED_FOR)
-    return and_(_file.c.deleted_at.is_(None), or_(is_expired, is_given_up))
+def _is_expired(now: datetime) -> ColumnElement[bool]:
+    return and_(_file.c.deleted_at.is_(None), _file.c.expires_at <= now, _file.c.finished_at.is_not(None), ~_IS_HELD)
+
+
+def _is_given_up(now: datetime) -> ColumnElement[bool]:
+    return and_(_file.c.deleted_at.is_(None), _file.c.finished_at.is_(None), _file.c.written_at < now - UNFINISHED_FOR)
 
 
 def _is_unfinished(file_id: str) -> ColumnElement[bool]:
@@ -252,8 +259,8 @@ def _lock(c: Connection, file_id: str) -> None:
         c.execute(select(_file.c.id).where(_file.c.id == file_id).with_for_update())
 
 
-def _not_found(file_id: str) -> FileNotFound:
-    return FileNotFound(f"No file with id '{file_id}'.")
+def _not_found(file_id: str, param: str | None = None) -> FileNotFound:
+    return FileNotFound(f"No file with id '{file_id[:100]}'.", param=param)
 
 
 def _interrupted(file_id: str) -> UploadInterrupted:

@@ -27,9 +27,9 @@ def erase_where(c: Connection, *conditions: ColumnElement[bool]) -> Sequence[Row
     """Rows of (id, status, worker_id, attempt, ...) of the jobs that met the conditions, now erased with their keys."""
     columns = _job.c.id, _job.c.status, _job.c.worker_id, _job.c.attempt, _job.c.batch_id
     rows = c.execute(delete(_job).where(*conditions).returning(*columns)).all()
-    of_batches = [row.id for row in rows if row.batch_id is not None]
-    if of_batches:
-        line_outcomes.note_erased(c, of_batches)
+    batch_by_job = {row.id: row.batch_id for row in rows if row.batch_id is not None}
+    if batch_by_job:
+        line_outcomes.note_erased(c, batch_by_job)
     if rows:
         _erase_payload(c, [row.id for row in rows])
     return rows

@@ -221,3 +221,19 @@ def test_requests_in_the_body_count_as_stored_files(database: Database) -> None:
     with pytest.raises(FileStorageFull):
         inputs.write("alice", [b"{}"], NOW)
     inputs.write("bob", [b"{}"], NOW)
+
+
+def test_an_unknown_input_file_is_named(http: httpx2.Client) -> None:
+    body = {"endpoint": _ENDPOINT, "completion_window": "24h", "input_file_id": "file-0"}
+
+    refused = http.post("/v1/batches", json=body)
+
+    assert (refused.status_code, refused.json()["error"]["param"]) == (404, "input_file_id")
+
+
+@pytest.mark.parametrize("path", ["/v1/batches", "/v1/files"])
+@pytest.mark.parametrize("after", ["zz", "\x00", "x" * 200])
+def test_a_cursor_that_cannot_be_an_id_is_refused(http: httpx2.Client, path: str, after: str) -> None:
+    refused = http.get(path, params={"after": after})
+
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "after")

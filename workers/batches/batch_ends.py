@@ -77,7 +77,7 @@ def _end_lines(c: Connection, *, batch_id: str, job_ids: Collection[str]) -> Non
     for job_id in job_ids:
         job = jobs.find_summary(c, job_id)
         if job is None:
-            line_outcomes.note_erased(c, [job_id])
+            line_outcomes.note_erased(c, {job_id: batch_id})
         elif job.status.is_terminal:
             failure = None if job.failure is None else msgspec.convert(job.failure, Failure)
             line_outcomes.note_ended(c, {job_id: batch_id}, job.status, failure)

@@ -74,7 +74,7 @@ class ResultFiles:
         found = self._services.read(lambda c: records.list_whole(c, job_ids))
         lost = [line.job_id for line in lines if line.status is LineStatus.COMPLETED and line.job_id not in found]
         if lost:
-            self._services.write(lambda c: line_outcomes.note_erased(c, [job_id for job_id in lost if job_id]))
+            self._services.write(lambda c: line_outcomes.note_erased(c, {job: self._batch.id for job in lost if job}))
             raise ResultsChanged
         for line in lines:
             self._write_line(line, found.get(line.job_id or ""))
