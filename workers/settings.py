@@ -23,7 +23,7 @@ class WorkerSettings(PlatformSettings):
     max_running:      largest number of running sequences
     lookahead:        tickets prefetched beyond that, so that a freed slot is filled at once
     max_len:          tokens of one sequence, prompt and output; the model's context where that is less
-    max_batch_tokens: tokens computed in one step
+    max_batch_tokens: tokens computed in one step; encoders take 1024, on a GPU 16384
     kv_budget_mb:     memory of the KV cache in MiB; unset lets the engine choose
     prefix_cache:     whether a job may reuse cached blocks of earlier jobs of the same owner
     num_threads:      compute threads; unset means one for each core
