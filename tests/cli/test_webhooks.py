@@ -83,10 +83,10 @@ def test_what_an_operator_allows_is_an_endpoint(run: Run, monkeypatch: pytest.Mo
 
 
 def test_a_type_that_does_not_exist_is_named(run: Run) -> None:
-    said = run("webhooks", "create", URL, "--event", "batch.completed")
+    said = run("webhooks", "create", URL, "--event", "batch.begun")
 
     assert said.code == 1
-    assert said.err.startswith("tokenpost: 'batch.completed' is no type of event; there are response.completed, ")
+    assert said.err.startswith("tokenpost: 'batch.begun' is no type of event; there are response.completed, ")
 
 
 def test_a_test_tells_the_answer(run: Run, home_database: Database, sender: FakeSender) -> None:
