@@ -2,7 +2,9 @@
 
 import base64
 import json
+import os
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -278,3 +280,25 @@ def test_lines_of_a_batch_are_embeddings_too(encoders: Platform, client: OpenAI)
 )
 def test_frameworks_embed(encoders: Platform, program: str, package: str) -> None:
     run_framework(program, package, encoders.base_url)
+
+
+def test_embeddings_survive_the_death_of_their_worker(encoders: Platform, client: OpenAI) -> None:
+    inputs = [[CLS, *[4 + (place + word) % 100 for word in range(MAX_LEN - 2)], SEP] for place in range(2048)]
+    with http_client(encoders.root_url) as http:
+        created = http.post(
+            "/v1/embeddings", json={"model": "tiny", "input": inputs}, headers={"prefer": "respond-async"}
+        )
+        location = created.headers["location"]
+        wait_until(lambda: http.get(location).json().get("status") != "queued", 30, "a claim")
+        was_running = http.get(location).json().get("status") == "in_progress"
+        for pid in encoders.pids_of("generation worker"):
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: "status" not in http.get(location).json(), 60, "the vectors")
+        found = http.get(location).json()
+
+    assert was_running
+    assert [one["index"] for one in found["data"]] == list(range(2048))
+    assert found["usage"]["prompt_tokens"] == 2048 * MAX_LEN
+    for place in (0, 1024, 2047):
+        (again,) = embed(client, [inputs[place]], encoding_format="float")
+        assert sum(map(float.__mul__, again, found["data"][place]["embedding"])) > 0.9999
