@@ -11,6 +11,7 @@ from api.http.request_bodies import RequestBodies
 from api.protocol.shared.lists import Page
 from api.protocol.shared.wire import WireRequest
 from storage.errors import InvalidRequest, UnsupportedParameter
+from storage.ids import is_id_of
 
 R = TypeVar("R", bound=WireRequest)
 # Where a request's state has the header that names what its job does not enforce.
@@ -108,14 +109,28 @@ class Query:
             raise InvalidRequest(f"Invalid '{name}': it must be one of {', '.join(allowed)}.", param=name)
         return value
 
-    def get_page(self, *, order: Literal["asc", "desc"], default_limit: int = 20, max_limit: int = 100) -> Page:
-        """The requested page of a list: `limit`, `after` and `order`, with `order` as the default."""
+    def get_page(
+        self,
+        *,
+        order: Literal["asc", "desc"],
+        default_limit: int = 20,
+        max_limit: int = 100,
+        id_prefix: str | None = None,
+    ) -> Page:
+        """The requested page of a list: `limit`, `after` and `order`, with `order` as the default.
+
+        id_prefix: of the ids of a list in their order. There the item of the cursor may be gone, so it is not looked
+                   for: any text would stand for some place
+        """
         wanted = self.pairs.get("order", order)
         if wanted not in ("asc", "desc"):
             raise InvalidRequest("Invalid 'order': it must be asc or desc.", param="order")
+        after = self.get_text("after")
+        if after is not None and id_prefix is not None and not is_id_of(after, id_prefix):
+            raise InvalidRequest(f"Invalid 'after': it must be an id that begins with '{id_prefix}'.", param="after")
         return Page(
             limit=self.get_int("limit", default=default_limit, low=1, high=max_limit),
-            after=self.get_text("after"),
+            after=after,
             is_newest_first=wanted == "desc",
         )
 

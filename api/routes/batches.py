@@ -24,7 +24,7 @@ from storage.batches.batch_states import LineStatus
 from storage.batches.tables import Batch
 from storage.errors import InvalidRequest
 from storage.files import stored_files
-from storage.ids import is_id_of, new_id
+from storage.ids import new_id
 
 _PREFIX = "batch_"
 
@@ -64,9 +64,7 @@ async def create(request: Request) -> Response:
 async def list_batches(request: Request) -> Response:
     """List batches, the newest first."""
     query = Query(request, "after", "limit", ignores_unknown=True)
-    owner, page = caller_of(request).project, query.get_page(order="desc")
-    if page.after is not None and not is_id_of(page.after, _PREFIX):
-        raise InvalidRequest("Invalid 'after': it must be the id of a batch.", param="after")
+    owner, page = caller_of(request).project, query.get_page(order="desc", id_prefix=_PREFIX)
 
     def read(c: Connection) -> bytes:
         found = batch_rows.list_batches(c, owner, after=page.after, limit=page.limit + 1)

@@ -41,7 +41,7 @@ async def create_stream(request: Request) -> Response:
 async def list_stored(request: Request) -> Response:
     """List stored chat completions."""
     query = Query(request, "model", "metadata", "after", "limit", "order", ignores_unknown=True)
-    owner, page = caller_of(request).project, query.get_page(order="asc")
+    owner, page = caller_of(request).project, query.get_page(order="asc", id_prefix=JobKind.CHAT.prefix)
     metadata, model = query.get_pairs("metadata"), query.get_text("model")
 
     def read(connection: Connection) -> bytes:

@@ -19,7 +19,6 @@ from storage.errors import InvalidRequest
 from storage.files import stored_files
 from storage.files.stored_files import MAX_PAGE, StoredFile
 from storage.files.tables import FilePurpose
-from storage.ids import is_id_of
 
 router = APIRouter(prefix="/v1/files", tags=["files"], route_class=LeanRoute)
 
@@ -35,9 +34,7 @@ async def create(request: Request) -> Response:
 async def list_files(request: Request) -> Response:
     """List files, the newest first."""
     query = Query(request, "after", "limit", "order", "purpose", ignores_unknown=True)
-    page = query.get_page(order="desc", default_limit=MAX_PAGE, max_limit=MAX_PAGE)
-    if page.after is not None and not is_id_of(page.after, "file-"):
-        raise InvalidRequest("Invalid 'after': it must be the id of a file.", param="after")
+    page = query.get_page(order="desc", default_limit=MAX_PAGE, max_limit=MAX_PAGE, id_prefix="file-")
     purpose = _purpose_of(query.get_text("purpose"))
     owner, now = caller_of(request).project, datetime.now(UTC)
 

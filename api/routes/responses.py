@@ -37,7 +37,7 @@ async def create(request: Request) -> Response:
 async def list_stored(request: Request) -> Response:
     """List stored responses."""
     query = Query(request, "model", "status", "metadata", "after", "limit", "order", ignores_unknown=True)
-    owner, page = caller_of(request).project, query.get_page(order="desc")
+    owner, page = caller_of(request).project, query.get_page(order="desc", id_prefix=JobKind.RESPONSE.prefix)
     metadata, model = query.get_pairs("metadata"), query.get_text("model")
     status = query.get_choice("status", [status.value for status in JobStatus])
 

@@ -231,7 +231,7 @@ def test_an_unknown_input_file_is_named(http: httpx2.Client) -> None:
     assert (refused.status_code, refused.json()["error"]["param"]) == (404, "input_file_id")
 
 
-@pytest.mark.parametrize("path", ["/v1/batches", "/v1/files"])
+@pytest.mark.parametrize("path", ["/v1/batches", "/v1/files", "/v1/responses", "/v1/chat/completions"])
 @pytest.mark.parametrize("after", ["zz", "\x00", "x" * 200])
 def test_a_cursor_that_cannot_be_an_id_is_refused(http: httpx2.Client, path: str, after: str) -> None:
     refused = http.get(path, params={"after": after})
