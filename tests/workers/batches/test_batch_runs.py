@@ -220,6 +220,16 @@ def test_large_lines_are_read_a_few_at_a_time(workshop: Workshop, monkeypatch: p
     assert len(workshop.results(batch_id)[0]) == 7
 
 
+def test_many_lines_become_jobs_a_few_at_a_time(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_jobs, "_MAX_LINES", 2)
+    batch_id = workshop.create(_lines(5))
+    workshop.run(until=lambda: bool(workshop.tickets.sent))
+
+    assert len(workshop.tickets.sent) == 2
+    workshop.finish_all()
+    assert len(workshop.results(batch_id)[0]) == 5
+
+
 def test_slow_lines_are_prepared_a_few_at_a_time(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(line_jobs, "_MAX_S", 0.0)
     batch_id = workshop.create(_lines(5))
