@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from api.protocol.checking.checker import CheckerFailed
 from api.protocol.checking.constraint_checks import ConstraintChecks
+from api.protocol.structured.constraints import Constraint, Judged
 from api.protocol.structured.format_fields import constraints_of
 from storage.batches import batch_lines, batch_rows
 from storage.batches.tables import Batch, BatchLine
@@ -88,7 +89,7 @@ class LineJobs:
             request = parse_line(read(), batch)
             tools = self._models.tools_of(request.model)
             constraints = constraints_of(request)
-            judged = self._loop.run(self._checks.judge(batch.owner, constraints)) if constraints else {}
+            judged = self._judged(batch.owner, constraints) if constraints else {}
             prepared = prepare_line(request, batch, tools, dict(judged), self._services.settings)
             job = job_of_line(prepared, request, batch, line, now)
             jobs.refuse_nul(job.metadata)
@@ -109,6 +110,15 @@ class LineJobs:
             log.exception("batch_line_not_prepared", batch_id=batch.id, line=line.line)
             return _Outcome(line=line, refusal=_FAULT_OF_OURS)
         return _Outcome(line=line, job=job)
+
+    def _judged(self, owner: str, constraints: Sequence[Constraint]) -> Mapping[str, Judged]:
+        """The judgments; raises as `ConstraintChecks.judge`, and CheckerFailed when that happens twice."""
+        try:
+            return self._loop.run(self._checks.judge(owner, constraints))
+        except CheckerFailed as error:
+            # What stops a service may signal all of its processes at once. That says nothing about the line.
+            log.warning("checker_ended", error=str(error))
+            return self._loop.run(self._checks.judge(owner, constraints))
 
     def _store(self, c: Connection, batch: Batch, outcomes: Sequence[_Outcome]) -> list[NewJob]:
         """The jobs that were inserted. Lines that are jobs by now, and those of a cancelled batch, are left out."""

@@ -6,6 +6,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection, event, func, select
 
+from api.protocol.checking.checker import Checker, CheckerFailed
+from api.protocol.checking.verdicts import Verdict
+from api.protocol.structured.constraints import Constraint
 from storage.batches import batch_rows
 from storage.batches.batch_states import BatchStatus, LineStatus
 from storage.batches.tables import Batch, BatchLine
@@ -89,6 +92,25 @@ def test_a_schema_is_judged_and_holds(workshop: Workshop) -> None:
         output = jobs.get_spec(c, workshop.lines(batch_id)[0].job_id or "").output
     assert output is not None
     assert output.grammar is not None
+
+
+def test_a_checker_that_is_stopped_with_its_service_fails_no_line(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, ends = Checker.ask, ["the checker process ended with -15"]
+
+    async def end_once(self: Checker, constraints: Sequence[Constraint]) -> list[Verdict]:
+        if ends:
+            raise CheckerFailed(ends.pop())
+        return await ask(self, constraints)
+
+    monkeypatch.setattr(Checker, "ask", end_once)
+    batch_id = workshop.create(line("a", body(structured_outputs={"regex": "[ab]"})))
+
+    workshop.finish_all()
+
+    assert ends == []
+    assert workshop.results(batch_id)[0].keys() == {"a"}
 
 
 def test_all_failed_is_completed_without_output(workshop: Workshop) -> None:
