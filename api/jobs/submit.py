@@ -29,7 +29,7 @@ from api.protocol.structured.format_fields import constraints_of
 from api.protocol.thinking.signed_thoughts import thought_key
 from api.settings import ApiSettings
 from storage.accounts.idempotency import KeyedRequest
-from storage.contract import JobHeader, priority_queue_of
+from storage.contract import JobHeader, PriorityQueue, priority_queue_of
 from storage.database.group_commit import Insert
 from storage.errors import (
     ConversationChanged,
@@ -107,18 +107,22 @@ async def _make(services: JobServices, order: Order, digest: bytes, keyed: Keyed
         await services.webhook_url_check.judge(target.url, param="webhook.url", owner=caller.project)
     for _ in range(_MAX_STARTS - 1):
         try:
-            return await _start(services, order, entry, digest, keyed)
+            return await _start(services, order, entry, priority_queue, digest, keyed)
         except ConversationChanged:
             continue
-    return await _start(services, order, entry, digest, keyed)
+    return await _start(services, order, entry, priority_queue, digest, keyed)
 
 
 async def _start(
-    services: JobServices, order: Order, entry: ModelEntry, digest: bytes, keyed: KeyedRequest | None
+    services: JobServices,
+    order: Order,
+    entry: ModelEntry,
+    priority_queue: PriorityQueue,
+    digest: bytes,
+    keyed: KeyedRequest | None,
 ) -> Submitted:
     """The job of an admitted request; raises ConversationChanged where its prompt has become outdated."""
     caller = order.create_request.caller
-    priority_queue = priority_queue_of(priority_of(order.request, is_background=order.is_background))
     previous = await find_previous(
         services,
         caller.project,
@@ -225,6 +229,8 @@ async def find_previous(
     Raises PreviousResponseNotFound, ConversationNotFound, ConversationLocked and ContextTooLarge.
     """
     previous_id, conversation_id = request.previous_id, request.conversation_id
+    if previous_id is None and conversation_id is None:
+        return None
     max_bytes = services.settings.max_chain_bytes - num_bytes
     if conversation_id is not None:
         return await services.database.reads.ask(
@@ -237,11 +243,9 @@ async def find_previous(
                 is_turn=is_turn,
             )
         )
-    if previous_id is None:
-        return None
     return await services.database.reads.ask(
         lambda connection: previous_turn(
-            connection, previous_id, owner, max_bytes=max_bytes, context_length=context_length
+            connection, cast(str, previous_id), owner, max_bytes=max_bytes, context_length=context_length
         )
     )
 
@@ -279,8 +283,10 @@ def _new_job(order: Order, prepared: Prepared, digest: bytes, now: datetime, pre
 
 def _deadline_s(request: CreateJobRequest) -> int | None:
     """Seconds until the job expires: the earlier of its own deadline and the end of its window."""
-    own = None if request.expires_after is None else request.expires_after.seconds
-    return min((seconds for seconds in (own, request.window_s) if seconds is not None), default=None)
+    own, window_s = None if request.expires_after is None else request.expires_after.seconds, request.window_s
+    if own is None or window_s is None:
+        return window_s if own is None else own
+    return min(own, window_s)
 
 
 def _later(now: datetime, seconds: int | None) -> datetime | None:

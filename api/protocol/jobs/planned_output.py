@@ -26,6 +26,8 @@ class PlannedOutput(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def keywords(self) -> tuple[str, ...]:
         """All keywords that are not enforced."""
+        if not self.unenforced:
+            return ()
         return tuple(name for names in self.unenforced.values() for name in names)
 
 

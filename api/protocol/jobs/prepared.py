@@ -84,7 +84,7 @@ def prepared(
         store=next(value for value in asked if value is not None),
         background=background,
         stream=request.stream or False,
-        unenforced=tuple(dict.fromkeys((*unenforced_of(terms.judged), *unenforced))),
+        unenforced=tuple(dict.fromkeys((*unenforced_of(terms.judged), *unenforced))) if terms.judged else (),
     )
 
 

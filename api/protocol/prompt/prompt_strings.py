@@ -31,7 +31,10 @@ def _collect(value: object, found: list[str]) -> None:
         for name, inner in value.items():
             if name not in _VOCABULARY:
                 found.append(name)
-            _collect(inner, found)
+            if not isinstance(inner, str):
+                _collect(inner, found)
+            elif inner not in _VOCABULARY:
+                found.append(inner)
 
 
 def with_strings(value: object, replacements: Mapping[str, str]) -> object:

@@ -10,15 +10,23 @@ from storage.errors import InvalidRequest, MissingToolOutput, UnknownCallId
 Item = dict[str, object]
 _CALLS = ("function_call", "custom_tool_call")
 _OUTPUTS = ("function_call_output", "custom_tool_call_output")
+_NOT_A_MESSAGE = frozenset({"reasoning", *_CALLS, *_OUTPUTS})
 _CALL_OF_OUTPUT = dict(zip(_OUTPUTS, _CALLS, strict=True))
 
 
-def messages_of_items(items: Iterable[Item]) -> list[Message]:
+def messages_of_items(items: Sequence[Item]) -> list[Message]:
     """The items as messages: calls are in the message of the assistant before them, results behind that message.
 
     raises: MissingToolOutput and UnknownCallId for calls without results and results without calls, InvalidRequest for
             two calls of one id
     """
+    for item in items:
+        if item.get("type") in _NOT_A_MESSAGE:
+            return _messages_of_turns(items)
+    return [{"role": str(item["role"]), "content": text_of_item(item)} for item in items]
+
+
+def _messages_of_turns(items: Iterable[Item]) -> list[Message]:
     turns: list[_Turn] = []
     # The calls so far, which results may answer, by id.
     calls: dict[str, _Turn] = {}

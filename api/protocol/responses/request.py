@@ -118,19 +118,18 @@ class ResponseRequest(JobRequest, ResponseToolRequest, ResponseThinkingFields):
     def _goes_on_with_one(self) -> Self:
         if self.previous_response_id is not None and self.conversation is not None:
             raise fault("conversation", "it cannot be combined with 'previous_response_id'")
+        if self.background_options is not None:
+            self._has_options_in_background_only(self.background_options)
         return self
 
-    @model_validator(mode="after")
-    def _has_options_in_background_only(self) -> Self:
-        options = self.background_options
-        asked = None if options is None else next(iter(options.model_dump(exclude_none=True)), None)
+    def _has_options_in_background_only(self, options: BackgroundOptions) -> None:
+        asked = next(iter(options.model_dump(exclude_none=True)), None)
         if asked is None:
-            return self
+            return
         is_standard = self.service_tier in (None, "auto", "default") and self.priority is None
         if not self.background or self.stream or not is_standard:
             sentence = "needs background: true, no stream, and neither another service_tier nor a priority"
             raise PydanticCustomError(UNSUPPORTED, sentence, {FIELD: f"background_options.{asked}"})
-        return self
 
     @model_validator(mode="after")
     def _includes_the_top(self) -> Self:

@@ -16,6 +16,8 @@ def strictness_of(tools: Sequence[Tool], unenforced: Container[str]) -> dict[str
 
     unenforced: `param` of those whose schema is not
     """
+    if not tools:
+        return {}
     functions = [tool for tool in tools if not tool.is_custom]
     strict = [tool.param not in unenforced if tool.is_strict is None else tool.is_strict for tool in functions]
     return {_STRICT: strict} if functions else {}
