@@ -24,6 +24,7 @@ PAGES = (
     "docs/tools.md",
     "docs/conversations.md",
     "docs/batches.md",
+    "docs/files.md",
 )
 _WRITTEN_URL = "http://127.0.0.1:8000/v1"
 _LIMIT_S = 120
