@@ -52,7 +52,7 @@ def output_of(command: list[str], folder: Path, environment: dict[str, str]) -> 
 
 
 def test_the_readme_shows_every_way() -> None:
-    assert len(PYTHON_BLOCKS) == 14
+    assert len(PYTHON_BLOCKS) == 15
     assert len(CURL_BLOCKS) == 3
 
 
