@@ -5,19 +5,16 @@ Source: OpenAI specification of 2026-08-21. `store` and `metadata` are our exten
 
 from typing import Annotated, ClassVar, LiteralString, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from api.protocol.shared.job_request import ChunkedRequest
 from api.protocol.shared.sampling_fields import TokenId
-from api.protocol.shared.validation_messages import TAG
+from api.protocol.shared.text_or_ids import IDS, LISTS, TEXT, TEXT_OR_IDS, TEXTS
 from api.protocol.shared.webhook_fields import WebhookTarget, target_of
 from api.protocol.shared.wire import INT64_MAX, MAX_CHOICES, NumChoices, Refused, fault
 from api.protocol.structured.format_fields import StructuredRequest
 from storage.contract import JobKind
 from storage.errors import InvalidRequest
-
-_TEXT, _TEXTS, _IDS, _LISTS = (TAG + name for name in ("text", "texts", "ids", "lists"))
-_PROMPT_SHAPE = "expected a string, an array of strings, an array of token ids or an array of arrays of token ids"
 
 NOT_STREAMED: LiteralString = "the best choices are known only at the end, so they cannot be streamed"
 # OpenAI's limits.
@@ -27,26 +24,12 @@ _MAX_BEST_OF = 20
 TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 
 
-def _tag_of(prompt: object) -> str | None:
-    if isinstance(prompt, str):
-        return _TEXT
-    if not isinstance(prompt, list):
-        return None
-    match prompt[:1]:
-        case [int()]:
-            return _IDS
-        case [list()]:
-            return _LISTS
-        case _:
-            return _TEXTS
-
-
 Prompt = Annotated[
-    Annotated[str, Tag(_TEXT)]
-    | Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICES), Tag(_TEXTS)]
-    | Annotated[TokenIds, Tag(_IDS)]
-    | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_CHOICES), Tag(_LISTS)],
-    Discriminator(_tag_of, custom_error_type="shape", custom_error_message=_PROMPT_SHAPE),
+    Annotated[str, Tag(TEXT)]
+    | Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICES), Tag(TEXTS)]
+    | Annotated[TokenIds, Tag(IDS)]
+    | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_CHOICES), Tag(LISTS)],
+    TEXT_OR_IDS,
 ]
 
 

@@ -6,11 +6,11 @@ vLLM's extra parameters; `input_type` is ours.
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Discriminator, Field, StringConstraints, Tag
+from pydantic import Field, StringConstraints, Tag
 
 from api.protocol.shared.encoder_request import EncoderRequest
 from api.protocol.shared.sampling_fields import TokenId
-from api.protocol.shared.validation_messages import TAG
+from api.protocol.shared.text_or_ids import IDS, LISTS, TEXT, TEXT_OR_IDS, TEXTS
 from api.protocol.shared.webhook_fields import WebhookTarget, target_of
 from storage.contract import JobKind
 
@@ -18,33 +18,17 @@ from storage.contract import JobKind
 MAX_INPUTS = 2048
 MAX_INPUT_IDS = 300_000
 _MAX_DIMENSIONS = 1 << 16
-_TEXT, _TEXTS, _IDS, _LISTS = (TAG + name for name in ("text", "texts", "ids", "lists"))
-_SHAPE = "expected a string, an array of strings, an array of token ids or an array of arrays of token ids"
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=MAX_INPUT_IDS, fail_fast=True)]
 
 
-def _tag_of(value: object) -> str | None:
-    if isinstance(value, str):
-        return _TEXT
-    if not isinstance(value, list):
-        return None
-    match value[:1]:
-        case [int()]:
-            return _IDS
-        case [list()]:
-            return _LISTS
-        case _:
-            return _TEXTS
-
-
 Input = Annotated[
-    Annotated[Text, Tag(_TEXT)]
-    | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True), Tag(_TEXTS)]
-    | Annotated[TokenIds, Tag(_IDS)]
-    | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True), Tag(_LISTS)],
-    Discriminator(_tag_of, custom_error_type="shape", custom_error_message=_SHAPE),
+    Annotated[Text, Tag(TEXT)]
+    | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True), Tag(TEXTS)]
+    | Annotated[TokenIds, Tag(IDS)]
+    | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True), Tag(LISTS)],
+    TEXT_OR_IDS,
 ]
 
 
