@@ -229,8 +229,6 @@ async def find_previous(
     Raises PreviousResponseNotFound, ConversationNotFound, ConversationLocked and ContextTooLarge.
     """
     previous_id, conversation_id = request.previous_id, request.conversation_id
-    if previous_id is None and conversation_id is None:
-        return None
     max_bytes = services.settings.max_chain_bytes - num_bytes
     if conversation_id is not None:
         return await services.database.reads.ask(
@@ -243,9 +241,11 @@ async def find_previous(
                 is_turn=is_turn,
             )
         )
+    if previous_id is None:
+        return None
     return await services.database.reads.ask(
         lambda connection: previous_turn(
-            connection, cast(str, previous_id), owner, max_bytes=max_bytes, context_length=context_length
+            connection, previous_id, owner, max_bytes=max_bytes, context_length=context_length
         )
     )
 
