@@ -82,6 +82,11 @@ def _ask_and_not_read(url: str) -> socket.socket:
     return client
 
 
+def _num_jobs(database: Database) -> int:
+    with database.connect() as c:
+        return len(jobs.list_all(c, limit=NUM_STREAMS + 2))
+
+
 def test_a_server_that_goes_tells_its_readers_who_go_on_elsewhere(
     settings: ApiSettings, worker: FakeWorker, database: Database
 ) -> None:
@@ -97,6 +102,8 @@ def test_a_server_that_goes_tells_its_readers_who_go_on_elsewhere(
         with ThreadPoolExecutor(NUM_STREAMS) as threads:
             streams = [threads.submit(_follow, url) for _ in range(NUM_STREAMS)]
             wait_until(lambda: worker.num_claimed == 32, 20, "the start of as many jobs as run at once")
+            # A connection that the server has not accepted yet is reset when it goes: each stream has its job before.
+            wait_until(lambda: _num_jobs(database) == NUM_STREAMS + 1, 20, "the job of every stream")
             going.send_signal(signal.SIGTERM)
             began = time.monotonic()
             _, complaints = going.communicate(timeout=GRACE_S + FAREWELL_S + 10)
